@@ -1,0 +1,33 @@
+# The two commands of a fresh clone: `make train` and `make test`. Each sets up .venv first.
+
+PYTHON ?= python3
+ARGS ?=
+BIN := .venv/bin
+PACKAGES := agents configs environments evaluation sampling training sesa_agent/__init__.py
+
+.PHONY: train test check
+
+train: .venv/.installed
+	$(BIN)/sesa-agent train --env sokoban $(ARGS)
+
+test: .venv/.installed
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest $(ARGS)
+
+check: .venv/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/.installed: pyproject.toml constraints.txt | .venv/bin/python
+	$(BIN)/python -m pip install -c constraints.txt -e ".[test]"
+	touch $@
+
+# pyright does not see the mapping of an editable install, so it is shown the same tree in links.
+.venv/.installed-dev: .venv/.installed
+	$(BIN)/python -m pip install -c constraints.txt -e ".[dev]"
+	mkdir -p .venv/types/sesa_agent
+	ln -sfn $(addprefix ../../../,$(PACKAGES)) .venv/types/sesa_agent/
+	touch $@

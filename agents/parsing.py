@@ -1,0 +1,30 @@
+"""Reads actions out of responses. Pure; a response that cannot be read is data, not an error."""
+
+import re
+
+from .prompts import SEPARATOR
+
+_PLAIN = re.compile(r"\s*<answer>(.*?)</answer>", re.DOTALL)
+_THINKING = re.compile(r"\s*<think>.*?</think>\s*<answer>(.*?)</answer>", re.DOTALL)
+
+
+def read_answer(response: str, thinking: bool) -> str | None:
+    """Return what stands between the answer tags, or None if the response breaks the format.
+
+    >>> read_answer("<answer> Up </answer>", thinking=False)
+    'Up'
+    >>> read_answer("<answer>Up</answer>", thinking=True) is None
+    True
+    """
+    match = (_THINKING if thinking else _PLAIN).match(response)
+    return match.group(1).strip() if match else None
+
+
+def split_actions(answer: str, max_actions: int) -> list[str]:
+    """Split an answer into its first `max_actions` actions.
+
+    >>> split_actions("Up || Left || Up", max_actions=2)
+    ['Up', 'Left']
+    """
+    parts = [part.strip() for part in answer.split(SEPARATOR.strip())]
+    return [part for part in parts if part][:max_actions]

@@ -1,0 +1,155 @@
+"""The trainable model: loading, log-probabilities, saving.
+
+Alignment: entry [n, t] of every (N, T) tensor speaks about token t given the tokens before it. The shift by one that
+this needs lives in `Policy.logprobs` and nowhere else.
+"""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ..configs.schema import SettingError
+
+if TYPE_CHECKING:
+    from ..training.batch import Batch
+
+BUNDLED = "sesa-tiny"
+"""The name of the model that ships with the package."""
+
+
+def bundled_model_folder() -> Path:
+    """Where the bundled model lies."""
+    return Path(__file__).parent / "bundled" / BUNDLED
+
+
+class Policy:
+    """A causal language model and its tokenizer.
+
+    Dropout stays off, in training too: the likelihood ratio of an unchanged policy must be exactly 1.
+
+    Args:
+        model: a transformers model for causal language modelling.
+        tokenizer: its tokenizer.
+        temperature: logits are divided by it, so that likelihoods are those that rollouts were drawn with.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, temperature: float = 1.0):
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.temperature = temperature
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """What the optimiser changes."""
+        return [p for p in self.model.parameters() if p.requires_grad]
+
+    def logprobs(self, batch: "Batch", entropy_grad: bool = False) -> tuple[Tensor, Tensor]:
+        """Log-probability of every token of the batch and the entropy it was drawn at.
+
+        Logits are formed only from the first trained position on.
+
+        Args:
+            batch: N rows of T tokens.
+            entropy_grad: whether gradients shall flow through the entropies.
+
+        Returns:
+            Two (N, T) float tensors on the CPU: natural log-probabilities, and entropies in nats of
+            the distributions over token t given the tokens before it. Both are zero before the first
+            trained position of the batch.
+        """
+        device = self.model.device
+        ids, mask = batch.token_ids.to(device), batch.attention_mask.to(device)
+        first = int(batch.loss_mask.any(0).nonzero()[0])
+        num_logits = ids.shape[1] - first + 1  # the logits at t - 1 speak about token t
+        output = self.model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=(mask.cumsum(1) - 1).clamp(min=0),
+            use_cache=False,
+            logits_to_keep=num_logits,
+        )
+        logits = output.logits[:, :-1]  # (N, T - first, V)
+        logits = logits if logits.dtype == torch.float64 else logits.float()
+        log_p = torch.log_softmax(logits / self.temperature, dim=-1)
+        chosen = log_p.gather(-1, ids[:, first:, None])[..., 0]
+        with torch.set_grad_enabled(entropy_grad and torch.is_grad_enabled()):
+            entropy = -(log_p.exp() * log_p).sum(-1)
+        return _prepend_zeros(chosen, first), _prepend_zeros(entropy, first)
+
+    def save(self, folder: Path) -> None:
+        """Write model (safetensors) and tokenizer in Hugging Face format."""
+        self.model.save_pretrained(folder, safe_serialization=True)
+        self.tokenizer.save_pretrained(folder)
+
+    @classmethod
+    def load(
+        cls,
+        path: str,
+        dtype: str = "float32",
+        device: str = "auto",
+        temperature: float = 1.0,
+        trust_remote_code: bool = False,
+    ) -> "Policy":
+        """Load a folder in Hugging Face format, a model from a hub, or the bundled model.
+
+        Raises:
+            SettingError: in one line that says what is wrong with the model and what to do.
+        """
+        folder = str(bundled_model_folder()) if path == BUNDLED else path
+        check_model_path(folder)
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+            model, report = AutoModelForCausalLM.from_pretrained(
+                folder,
+                dtype=getattr(torch, dtype),
+                trust_remote_code=trust_remote_code,
+                use_safetensors=True,
+                output_loading_info=True,
+            )
+        except Exception as error:  # whatever transformers, tokenizers and safetensors raise
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+            raise SettingError(
+                f"model.path {path!r} could not be loaded: {reason} "
+                "It must be a whole model folder with safetensors weights, or a model on the hub."
+            ) from error
+        if report["missing_keys"]:
+            raise SettingError(
+                f"model.path {path!r} is damaged: its weight files lack "
+                f"{sorted(report['missing_keys'])[0]!r} and others. Copy or download it again."
+            )
+        chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+        return cls(model.to(chosen), tokenizer, temperature)
+
+
+def check_model_path(path: str) -> None:
+    """Refuse a path that cannot be a model, before anything heavy is imported.
+
+    Raises:
+        SettingError: naming the path and what is missing.
+    """
+    folder = Path(path)
+    looks_like_hub_name = path.count("/") == 1 and not path.startswith((".", "/", "~"))
+    if not folder.is_dir():
+        if not looks_like_hub_name:
+            raise SettingError(
+                f"model.path must be a folder or a model name on the hub, got {path!r}, which does "
+                "not exist. Give the folder that holds config.json."
+            )
+        return
+    config = folder / "config.json"
+    if not config.is_file():
+        raise SettingError(f"model.path {path!r} has no config.json, so it is not a model folder.")
+    try:
+        json.loads(config.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise SettingError(
+            f"model.path {path!r} is damaged: config.json is not JSON ({error})."
+        ) from error
+
+
+def _prepend_zeros(values: Tensor, count: int) -> Tensor:
+    return torch.cat([values.new_zeros(values.shape[0], count), values], dim=1).cpu()

@@ -1,0 +1,68 @@
+"""The words around a game, on RAGEN's layout with our own wording. Pure text, no tokens.
+
+One system message; a first user message with the rules, the symbols, the actions and the state; then each reply of the
+policy is followed by a user message with the reward and the new state. The request for another proposal is appended to
+the end of the last user message, so that everything before it is the plain prompt, token for token.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+SYSTEM = "You are a careful player of text games."
+SEPARATOR = " || "
+"""Stands between the actions of one answer."""
+STOP = "</answer>"
+"""A response ends with it."""
+
+
+@dataclass(frozen=True)
+class PromptStyle:
+    """What a policy is told about a game, and how it must answer."""
+
+    instruction: str
+    """The goal and the rules, one sentence."""
+    legend: str
+    """The meaning of each symbol; may be empty."""
+    actions: str
+    """The names of the actions, or the form of a free answer."""
+    actions_per_turn: int = 1
+    """Actions that one answer may hold."""
+    thinking: bool = False
+    """Ask for thoughts before the answer."""
+
+    def rules(self) -> str:
+        """The lines that come before the first state."""
+        lines = [self.instruction]
+        if self.legend:
+            lines.append(f"Symbols: {self.legend}.")
+        lines.append(f"Actions: {self.actions}.")
+        if self.actions_per_turn > 1:
+            lines.append(
+                f'You may give up to {self.actions_per_turn} actions, separated by "{SEPARATOR}".'
+            )
+        return "\n".join(lines) + "\n"
+
+    def request(self) -> str:
+        """The last sentence of every user message."""
+        if self.thinking:
+            return "Reply with <think>your thoughts</think><answer>your answer</answer>."
+        return "Reply with <answer>your answer</answer>."
+
+    def first_message(self, observation: str, turn: int, actions_left: int) -> str:
+        """The user message that opens a prompt; `turn` counts from 1."""
+        return self.rules() + self._state(observation, turn, actions_left)
+
+    def next_message(self, reward: float, observation: str, turn: int, actions_left: int) -> str:
+        """The user message after a reply."""
+        return f"Reward: {reward:g}\n" + self._state(observation, turn, actions_left)
+
+    def _state(self, observation: str, turn: int, actions_left: int) -> str:
+        return (
+            f"Turn {turn}:\nState:\n{observation}\n"
+            f"You have {actions_left} actions left. {self.request()}"
+        )
+
+
+def propose_another(earlier: Sequence[str]) -> str:
+    """The end of a user message that asks for an action different from the earlier ones."""
+    return f"\nAlready proposed: {'; '.join(earlier)}. Propose a different answer."

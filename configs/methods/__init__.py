@@ -1,0 +1,1 @@
+"""Presets of the methods, one YAML file each."""

@@ -1,0 +1,272 @@
+"""Every setting, with its meaning and unit. Defaults are the vetted ones; a value of "auto" is resolved per environment.
+
+A run's configuration is these defaults, then the method's preset (`configs/methods/<method>.yaml`), then the
+environment's file (`configs/<env>.yaml`, with a section per method where one needs other numbers), then what the user
+typed as `group.key=value`. The result is written to the run folder.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+class SettingError(ValueError):
+    """A user's mistake, told in one line: the setting, its value, what is allowed and what to do.
+
+    The command line prints the line and exits with code 2; every other exception is a bug.
+    """
+
+
+def check(condition: bool, key: str, value: Any, allowed: str, advice: str = "") -> None:
+    """Refuse a setting in one line that names the key as it was typed, what is allowed and what it was.
+
+    Raises:
+        SettingError: if `condition` does not hold.
+    """
+    if not condition:
+        raise SettingError(
+            f"{key} must be {allowed}, got {value!r}.{' ' + advice if advice else ''}"
+        )
+
+
+def check_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
+    """Refuse a name that is not among the choices."""
+    check(value in choices, key, value, "one of " + ", ".join(choices))
+
+
+@dataclass
+class EnvConfig:
+    """The world: which environment, and how many words pass between it and the policy."""
+
+    id: str = ""
+    """Gymnasium id, also as `module:Name-v0`."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the environment: difficulty, reward, step limit."""
+    max_turns: int = 10
+    """Responses of the policy in one episode."""
+    actions_per_turn: int = 1
+    """Actions that one response may hold, separated by " || "."""
+
+    def __post_init__(self) -> None:
+        check(self.max_turns >= 1, "env.max_turns", self.max_turns, "at least 1")
+        check(
+            self.actions_per_turn >= 1, "env.actions_per_turn", self.actions_per_turn, "at least 1"
+        )
+
+
+@dataclass
+class ModelConfig:
+    """The policy and what it is shown."""
+
+    path: str = "sesa-tiny"
+    """`sesa-tiny` (bundled), a folder in Hugging Face format, or the name of a model on a hub."""
+    dtype: str = "float32"
+    """Number format of the weights: float32 or bfloat16."""
+    device: str = "auto"
+    """`auto` (a GPU if there is one), `cpu` or `cuda`."""
+    thinking: bool = False
+    """Ask for <think> ... </think> before the answer."""
+    context: str = "state"
+    """What a prompt holds: `state` (the present observation), `window` (the last turns) or `full` (all turns)."""
+    window: int = 3
+    """Turns that `context=window` shows, the present one included."""
+    trust_remote_code: bool = False
+    """Run code that comes with a model. Only for models whose authors you trust."""
+
+    def __post_init__(self) -> None:
+        check_choice("model.dtype", self.dtype, ("float32", "bfloat16"))
+        check_choice("model.context", self.context, ("state", "window", "full"))
+        check_choice("model.device", self.device, ("auto", "cpu", "cuda"))
+        check(self.window >= 1, "model.window", self.window, "at least 1")
+
+
+@dataclass
+class EngineConfig:
+    """How responses are generated."""
+
+    name: str = "hf"
+    """Engine: `hf` (transformers, any device)."""
+    temperature: float = 1.0
+    """Sampling temperature of training rollouts; the trainer divides its logits by the same number."""
+    max_new_tokens: int = 24
+    """Longest response, in tokens."""
+    max_prompt_tokens: int = 4096
+    """Longest prompt, in tokens. An episode that would outgrow it is truncated."""
+    max_batch_tokens: int = 65536
+    """Prompt and response tokens that are generated at once; bounds memory."""
+
+    def __post_init__(self) -> None:
+        check(self.temperature > 0, "engine.temperature", self.temperature, "above 0")
+        for key in ("max_new_tokens", "max_prompt_tokens", "max_batch_tokens"):
+            check(getattr(self, key) >= 1, f"engine.{key}", getattr(self, key), "at least 1")
+
+
+@dataclass
+class SamplingConfig:
+    """How experience is drawn."""
+
+    name: str = "tree"
+    """`parallel` (independent rollouts, RAGEN) or `tree` (action-level SESA, paper section 3.1)."""
+    num_tasks: int = 16
+    """Puzzles a step; each is one GRPO group."""
+    num_proposals: int = 3
+    """G, distinct actions proposed at a decision (tree)."""
+    max_trajectories: int = 16
+    """U, cap on the trajectories of a tree; the group size of `parallel`."""
+    proposer: str = "history"
+    """`history` (each proposal sees the earlier ones) or `without_replacement` (distinct draws from the plain prompt)."""
+    max_retries: int = 2
+    """Times a proposal that repeats an earlier action is asked for again before it is dropped."""
+    allocation: str = "early"
+    """Where a tree spends U: `early` (as soon as it can) or `even` (the cap grows evenly with depth)."""
+    merge_states: str = "auto"
+    """Expand a state only once in a tree: `on` (deterministic environments), `off`, `auto` (on where deterministic)."""
+    stop_on_success: bool = False
+    """Stop growing a tree at the turn in which a trajectory wins."""
+    fork_noise: str = "shared"
+    """Random numbers of branches in a slippery world: `shared` (all slip alike) or `independent`."""
+
+    def __post_init__(self) -> None:
+        check_choice("sampling.name", self.name, ("parallel", "tree"))
+        check_choice("sampling.proposer", self.proposer, ("history", "without_replacement"))
+        check_choice("sampling.allocation", self.allocation, ("early", "even"))
+        check_choice("sampling.merge_states", self.merge_states, ("on", "off", "auto"))
+        check_choice("sampling.fork_noise", self.fork_noise, ("shared", "independent"))
+        for key in ("num_tasks", "num_proposals", "max_trajectories"):
+            check(getattr(self, key) >= 1, f"sampling.{key}", getattr(self, key), "at least 1")
+        check(self.max_retries >= 0, "sampling.max_retries", self.max_retries, "at least 0")
+        check(
+            self.name != "tree" or self.max_trajectories >= self.num_proposals,
+            "sampling.max_trajectories",
+            self.max_trajectories,
+            f"at least sampling.num_proposals ({self.num_proposals})",
+            "Raise the cap or lower num_proposals.",
+        )
+
+
+@dataclass
+class LossConfig:
+    """How the policy is credited and what is minimised."""
+
+    credit: str = "auto"
+    """`trajectory` (GRPO over the leaves), `tree` (mean backup), `best` (discounted best return; deterministic worlds),
+    `auto` (best where the environment is deterministic, else tree)."""
+    baseline: str = "mean"
+    """Group baseline of trajectory credit: `mean` (GRPO), or `max` (Eq. 1 as printed; it teaches nothing)."""
+    normalize_std: bool = True
+    """Divide advantages by the group's standard deviation (trajectory and tree credit)."""
+    discount: float = 0.9
+    """Value lost per turn on the way to a success (best credit)."""
+    clip_low: float = 0.2
+    """A likelihood ratio counts down to 1 - clip_low."""
+    clip_high: float = 0.28
+    """A likelihood ratio counts up to 1 + clip_high."""
+    aggregate: str = "trajectory"
+    """Averaging: `trajectory` (each unit of credit weighs the same, Eq. 1) or `token` (each token does, DAPO)."""
+    entropy_coef: float = 0.0
+    """Weight of the entropy bonus, per token in nats."""
+    kl_coef: float = 0.0
+    """Weight of the KL penalty towards the initial policy, per token in nats."""
+    history_gap: str = "negatives"
+    """Correction for proposals drawn under another prompt: `none`, `negatives` (failures weigh min(1, pi/mu)),
+    `truncated` (all weigh min(2, pi/mu))."""
+    filter_ratio: float = 1.0
+    """Share of groups kept, those of the highest standard deviation of return (RAGEN's rollout filter: 0.25)."""
+    format_penalty: float = 0.0
+    """Subtracted from a trajectory's return for each turn without a readable action."""
+
+    def __post_init__(self) -> None:
+        check_choice("loss.credit", self.credit, ("trajectory", "tree", "best", "auto"))
+        check_choice("loss.baseline", self.baseline, ("mean", "max"))
+        check_choice("loss.aggregate", self.aggregate, ("trajectory", "token"))
+        check_choice("loss.history_gap", self.history_gap, ("none", "negatives", "truncated"))
+        check(0 < self.discount <= 1, "loss.discount", self.discount, "above 0 and at most 1")
+        check(0 < self.filter_ratio <= 1, "loss.filter_ratio", self.filter_ratio, "in (0, 1]")
+        check(0 < self.clip_low < 1, "loss.clip_low", self.clip_low, "between 0 and 1")
+        check(self.clip_high > 0, "loss.clip_high", self.clip_high, "above 0")
+        for key in ("entropy_coef", "kl_coef", "format_penalty"):
+            check(getattr(self, key) >= 0, f"loss.{key}", getattr(self, key), "at least 0")
+
+
+@dataclass
+class OptimConfig:
+    """How long and how fast the policy learns."""
+
+    steps: int = 60
+    """Rollout-and-update steps."""
+    max_policy_calls: int = 0
+    """Stop after this many generated responses in training rollouts; 0 for no such limit."""
+    lr: float = 1e-3
+    """Learning rate of AdamW."""
+    weight_decay: float = 0.0
+    """Weight decay of AdamW."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this norm."""
+    num_minibatches: int = 2
+    """Optimiser steps per rollout."""
+    max_batch_tokens: int = 65536
+    """Padded tokens in one forward and backward pass; bounds memory, changes nothing else."""
+    checkpoint_every: int = 10
+    """Steps between checkpoints."""
+    keep_checkpoints: int = 2
+    """Newest checkpoints that are kept."""
+
+    def __post_init__(self) -> None:
+        check(
+            self.lr > 0,
+            "optim.lr",
+            self.lr,
+            "above 0",
+            "Try 1e-3 for sesa-tiny, 1e-6 for a 0.5B model.",
+        )
+        for key in ("weight_decay", "max_policy_calls"):
+            check(getattr(self, key) >= 0, f"optim.{key}", getattr(self, key), "at least 0")
+        check(self.max_grad_norm > 0, "optim.max_grad_norm", self.max_grad_norm, "above 0")
+        for key in (
+            "steps",
+            "num_minibatches",
+            "max_batch_tokens",
+            "checkpoint_every",
+            "keep_checkpoints",
+        ):
+            check(getattr(self, key) >= 1, f"optim.{key}", getattr(self, key), "at least 1")
+
+
+@dataclass
+class EvalConfig:
+    """How success is measured: the plain prompt, one response per decision."""
+
+    every: int = 10
+    """Steps between evaluations on the validation puzzles."""
+    episodes: int = 256
+    """Validation puzzles, one episode each."""
+    final_episodes: int = 1024
+    """Held-out puzzles for the table of base against trained."""
+    temperature: float = 0.5
+    """Sampling temperature of evaluation (RAGEN's)."""
+
+    def __post_init__(self) -> None:
+        for key in ("every", "episodes", "final_episodes"):
+            check(getattr(self, key) >= 1, f"eval.{key}", getattr(self, key), "at least 1")
+        check(self.temperature > 0, "eval.temperature", self.temperature, "above 0")
+
+
+@dataclass
+class Config:
+    """One run."""
+
+    method: str = "sesa"
+    """Preset: `sesa`, `sesa-paper`, `ragen`, `ragen-entropy` or `ragen-paper-grpo`."""
+    seed: int = 0
+    """Seed of everything random in the run; every step's random numbers follow from it and the step alone."""
+    output: str = ""
+    """Run folder; empty for runs/<env>-<method>-<seed>."""
+    env: EnvConfig = field(default_factory=EnvConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+
+    def __post_init__(self) -> None:
+        check(0 <= self.seed < 10_000, "seed", self.seed, "from 0 to 9999")

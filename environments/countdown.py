@@ -1,0 +1,431 @@
+"""Countdown: make the target from a few numbers, each used exactly once.
+
+Pure rules first (expressions, solver, generator), the game below. Every expression is kept in
+postfix order, as numbers and operators, and valued in exact rationals by a parser of our own: a
+model's text is never executed, and its length, depth and digits are bounded. A puzzle is its seed;
+its target is the value of a random expression, so a solution exists, and `solve` finds one.
+"""
+
+import copy
+import random
+import re
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from gymnasium.spaces import Box, MultiDiscrete
+
+from .one_answer import OneAnswerEnv
+from .pixels import draw_text
+from .text_env import TextEnv, TextGame, TextSpec
+
+OPERATORS = "+-*/"
+MAX_LENGTH = 200
+"""Longest expression that is read, in characters."""
+MAX_DIGITS = 6
+"""Longest number that is read, in digits."""
+MAX_DEPTH = 20
+"""Parentheses that may be open at once."""
+REWARDS = ("success", "dense")
+
+Postfix = tuple[int | str, ...]
+Value = int | Fraction
+
+_SIGNS = str.maketrans("×÷−", "*/-")
+_TOKEN = re.compile(r"[0-9]+|\S")
+_CLAIM = re.compile(r"\s*-?[0-9]{1,6}\s*")
+_PRECEDENCE = {"+": 1, "-": 1, "*": 2, "/": 2}
+_END = "end of text"
+
+
+# ---- expressions ----
+
+
+def parse_expression(text: str) -> Postfix:
+    """Read an expression of whole numbers, `+ - * /` and parentheses into postfix order.
+
+    The signs × ÷ − are read too, and a trailing "= 24" is ignored. There is no unary minus.
+
+    Raises:
+        ValueError: if the text is no such expression or exceeds a bound.
+    """
+    if len(text) > MAX_LENGTH:
+        raise ValueError(f"An expression has at most {MAX_LENGTH} characters, got {len(text)}.")
+    body, equals, claim = text.translate(_SIGNS).partition("=")
+    if equals and not _CLAIM.fullmatch(claim):
+        raise ValueError(f"Only a number may follow '=', got {claim!r}.")
+    tokens = [_END, *reversed(_TOKEN.findall(body))]
+    postfix: list[int | str] = []
+    _read_sum(tokens, postfix, depth=0)
+    if tokens != [_END]:
+        raise ValueError(f"Expected an operator, got {tokens[-1]!r}.")
+    return tuple(postfix)
+
+
+def _read_sum(tokens: list[str], postfix: list[int | str], depth: int) -> None:
+    _read_product(tokens, postfix, depth)
+    while tokens[-1] in ("+", "-"):
+        operator = tokens.pop()
+        _read_product(tokens, postfix, depth)
+        postfix.append(operator)
+
+
+def _read_product(tokens: list[str], postfix: list[int | str], depth: int) -> None:
+    _read_atom(tokens, postfix, depth)
+    while tokens[-1] in ("*", "/"):
+        operator = tokens.pop()
+        _read_atom(tokens, postfix, depth)
+        postfix.append(operator)
+
+
+def _read_atom(tokens: list[str], postfix: list[int | str], depth: int) -> None:
+    token = tokens.pop()
+    if token == "(" and depth < MAX_DEPTH:
+        _read_sum(tokens, postfix, depth + 1)
+        if tokens.pop() != ")":
+            raise ValueError("A parenthesis is not closed.")
+    elif token.isascii() and token.isdigit() and len(token) <= MAX_DIGITS:
+        postfix.append(int(token))
+    else:
+        raise ValueError(f"Expected a number of at most {MAX_DIGITS} digits, got {token!r}.")
+
+
+def format_expression(postfix: Postfix) -> str:
+    """Write an expression with single spaces and no parentheses beyond those that parsing needs."""
+    stack: list[tuple[str, int]] = []
+    for token in postfix:
+        if isinstance(token, int):
+            stack.append((str(token), 3))
+            continue
+        own = _PRECEDENCE[token]
+        right, right_precedence = stack.pop()
+        left, left_precedence = stack.pop()
+        left = f"({left})" if left_precedence < own else left
+        # Operators bind to the left, so an equal one on the right keeps its parentheses.
+        right = f"({right})" if right_precedence <= own else right
+        stack.append((f"{left} {token} {right}", own))
+    return stack[0][0]
+
+
+def _apply(operator: str, left: Value, right: Value) -> Value:
+    if operator == "+":
+        return left + right
+    if operator == "-":
+        return left - right
+    if operator == "*":
+        return left * right
+    if right == 0:
+        raise ValueError("Division by zero.")
+    return Fraction(left) / right
+
+
+def evaluate_postfix(postfix: Postfix) -> Value:
+    """Return the exact value of an expression in postfix order.
+
+    Raises:
+        ValueError: on a division by zero, or an operator that comes before its two operands.
+    """
+    stack: list[Value] = []
+    for token in postfix:
+        if isinstance(token, int):
+            stack.append(token)
+        elif len(stack) < 2:
+            raise ValueError(f"Operator {token!r} has fewer than two operands.")
+        else:
+            right = stack.pop()
+            stack[-1] = _apply(token, stack[-1], right)
+    return stack[0]
+
+
+def evaluate_expression(text: str) -> Fraction:
+    """Return the exact value of the expression that a text holds.
+
+    Raises:
+        ValueError: if the text is no expression, exceeds a bound or divides by zero.
+
+    >>> evaluate_expression("(3 + 5) / 6 = 1")
+    Fraction(4, 3)
+    """
+    return Fraction(evaluate_postfix(parse_expression(text)))
+
+
+# ---- solver ----
+
+
+def all_values(numbers: Sequence[int], operators: str = "+-") -> dict[Value, Postfix]:
+    """Return every value that the numbers can make, with one expression for each.
+
+    Every number is used exactly once. Exhaustive: each subset's values come from all ways to split
+    it in two and all operators.
+    """
+    full = (1 << len(numbers)) - 1
+    values: dict[int, dict[Value, Postfix]] = {
+        1 << index: {number: (number,)} for index, number in enumerate(numbers)
+    }
+    for subset in range(1, full + 1):
+        if subset not in values:
+            values[subset] = _combine(subset, values, operators)
+    return values[full]
+
+
+def _combine(
+    subset: int, values: dict[int, dict[Value, Postfix]], operators: str
+) -> dict[Value, Postfix]:
+    found: dict[Value, Postfix] = {}
+    # The last number alone on the right comes first: sums and differences then need no parentheses
+    # and keep the order of the puzzle where they can.
+    rights = [part for part in range(subset - 1, 0, -1) if part & subset == part]
+    rights.sort(key=int.bit_count)
+    for right_set in rights:
+        for left, left_postfix in values[subset ^ right_set].items():
+            for right, right_postfix in values[right_set].items():
+                for operator in operators:
+                    if operator != "/" or right != 0:
+                        value = _apply(operator, left, right)
+                        if value not in found:
+                            found[value] = (*left_postfix, *right_postfix, operator)
+    return found
+
+
+def solve(numbers: Sequence[int], target: int, operators: str = "+-") -> str | None:
+    """Return an expression of all numbers that equals the target, or None if there is none."""
+    postfix = all_values(numbers, operators).get(target)
+    return None if postfix is None else format_expression(postfix)
+
+
+# ---- generator ----
+
+
+@dataclass(frozen=True)
+class CountdownKnobs:
+    """What a puzzle may look like.
+
+    Raises:
+        ValueError: if a knob is out of its range.
+    """
+
+    min_count: int = 3
+    """Fewest numbers of a puzzle."""
+    max_count: int = 4
+    """Most numbers of a puzzle, at most 5: the solver is exhaustive."""
+    min_number: int = 1
+    """Smallest number."""
+    max_number: int = 99
+    """Largest number."""
+    max_target: int = 99
+    """Largest target; the smallest is 1."""
+    operators: str = "+-"
+    """Operators of the expression that every puzzle is made from. An answer may use all four."""
+
+    def __post_init__(self) -> None:
+        _check(2 <= self.min_count <= 5, "min_count", self.min_count, "from 2 to 5")
+        counts = f"from min_count ({self.min_count}) to 5"
+        _check(self.min_count <= self.max_count <= 5, "max_count", self.max_count, counts)
+        top = 10**MAX_DIGITS - 1
+        _check(1 <= self.min_number <= top, "min_number", self.min_number, f"from 1 to {top}")
+        numbers = f"from min_number ({self.min_number}) to {top}"
+        _check(self.min_number <= self.max_number <= top, "max_number", self.max_number, numbers)
+        _check(1 <= self.max_target <= top, "max_target", self.max_target, f"from 1 to {top}")
+        is_known = bool(self.operators) and set(self.operators) <= set(OPERATORS)
+        _check(is_known, "operators", self.operators, f"one or more of {OPERATORS}")
+
+
+def _check(condition: bool, knob: str, value: object, allowed: str) -> None:
+    if not condition:
+        raise ValueError(f"{knob} must be {allowed}, got {value!r}.")
+
+
+def generate_puzzle(seed: int, knobs: CountdownKnobs) -> tuple[tuple[int, ...], int]:
+    """Make the puzzle of a seed: numbers, and as target the value of a random expression of them.
+
+    Raises:
+        ValueError: if the knobs leave no room for a puzzle, as far as 10 000 draws can tell.
+    """
+    rng = random.Random(seed)
+    count = rng.randint(knobs.min_count, knobs.max_count)
+    for _ in range(10_000):
+        numbers = tuple(rng.randint(knobs.min_number, knobs.max_number) for _ in range(count))
+        value = _random_value(numbers, knobs.operators, rng)
+        if value is not None and 1 <= value <= knobs.max_target and value == int(value):
+            return numbers, int(value)
+    raise ValueError(
+        f"max_target must be within reach of the numbers, got {knobs}. Raise max_target, "
+        "lower min_number or max_count, or allow '-' or '/' in operators."
+    )
+
+
+def _random_value(numbers: tuple[int, ...], operators: str, rng: random.Random) -> Value | None:
+    values: list[Value] = list(numbers)
+    rng.shuffle(values)
+    while len(values) > 1:
+        right = values.pop(rng.randrange(len(values)))
+        left = values.pop(rng.randrange(len(values)))
+        operator = rng.choice(operators)
+        if operator == "/" and right == 0:
+            return None
+        values.append(_apply(operator, left, right))
+    return values[0]
+
+
+# ---- game ----
+
+
+class CountdownGame(TextGame[np.ndarray]):
+    """Make the target from the numbers, in one answer.
+
+    Rules: an expression with + - * / and parentheses that uses every number exactly once and
+    equals the target. Whatever operators a puzzle was made from, an answer may use all four.
+
+    Observation: int64 of shape (max_count + 1,): the numbers, zeros for absent ones, the target.
+
+    Actions: int64 of shape (2 * max_count - 1,), the expression in postfix order, padded at the
+    end. An entry below max_count is a number's place, the four after it are + - * /, the last one
+    is the padding. In words: the expression, spaces free; one with wrong numbers reads as padding
+    only and is illegal, as is a division by zero.
+
+    Reward: "success": 1 if the answer is right, else 0. "dense": 1 if right, .1 for the right
+    numbers with a wrong value, else 0.
+
+    Episode end: terminated by the first answer, right or wrong. Truncated: never.
+
+    Arguments: reward ("success" or "dense") and the fields of `CountdownKnobs`.
+
+    Version history: v0, the first one.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 4}
+    text_spec = TextSpec(
+        instruction="Use every number exactly once, with + - * / and parentheses, "
+        "to make an expression that equals the target.",
+        legend="",
+        actions="an expression that uses every number once, such as 3 + 5 - 2",
+    )
+
+    def __init__(self, reward: str = "success", **knobs: Any):
+        _check(reward in REWARDS, "reward", reward, "one of " + ", ".join(REWARDS))
+        self.render_mode = "rgb_array"
+        self.knobs = CountdownKnobs(**knobs)
+        self.reward = reward
+        self.answer: tuple[int, ...] | None = None
+        self.numbers, self.target = generate_puzzle(0, self.knobs)
+        count, top = self.knobs.max_count, max(self.knobs.max_number, self.knobs.max_target)
+        self.max_text_length = len("Numbers: \nTarget: ") + (count + 1) * (len(str(top)) + 2)
+        self.observation_space = Box(0, top, (count + 1,), np.int64)
+        self.action_space = MultiDiscrete([count + len(OPERATORS) + 1] * (2 * count - 1))
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Start the puzzle of `seed`, or of a seed drawn from the generator."""
+        super().reset(seed=seed)
+        puzzle_seed = int(self.np_random.integers(2**31)) if seed is None else seed
+        self.numbers, self.target = generate_puzzle(puzzle_seed, self.knobs)
+        self.answer = None
+        return self._observation(), {"puzzle_seed": puzzle_seed, "optimal_length": 1}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Judge the answer."""
+        tokens = np.asarray(action).tolist()
+        self.answer = tuple(tokens)
+        value = self._value(tokens)
+        success = value == self.target
+        right_numbers = 0.1 if self.reward == "dense" and value is not None else 0.0
+        reward = 1.0 if success else right_numbers
+        return (
+            self._observation(),
+            reward,
+            True,
+            False,
+            {
+                "success": success,
+                "legal": value is not None,
+            },
+        )
+
+    def _observation(self) -> np.ndarray:
+        absent = [0] * (self.knobs.max_count - len(self.numbers))
+        return np.array([*self.numbers, *absent, self.target])
+
+    def _value(self, tokens: list[int]) -> Value | None:
+        """Return the answer's value, None if it has none or its numbers are not the puzzle's."""
+        count, places = len(self.numbers), self.knobs.max_count
+        padding = places + len(OPERATORS)
+        body = tokens[: 2 * count - 1]
+        if sorted(t for t in body if t < places) != list(range(count)) or padding in body:
+            return None
+        if any(token != padding for token in tokens[len(body) :]):
+            return None
+        try:
+            return evaluate_postfix(
+                tuple(self.numbers[t] if t < places else OPERATORS[t - places] for t in body)
+            )
+        except ValueError:
+            return None
+
+    def to_text(self) -> str:
+        """Say the numbers and the target, one line each."""
+        return f"Numbers: {', '.join(map(str, self.numbers))}\nTarget: {self.target}"
+
+    def read_action(self, text: str) -> tuple[str, np.ndarray] | None:
+        """Read an expression; with other numbers than the puzzle's it is readable, but illegal."""
+        try:
+            postfix = parse_expression(text)
+        except ValueError:
+            return None
+        return format_expression(postfix), self._encode(postfix)
+
+    def _encode(self, postfix: Postfix) -> np.ndarray:
+        places, size = self.knobs.max_count, 2 * self.knobs.max_count - 1
+        padding = places + len(OPERATORS)
+        free, tokens = list(self.numbers), []
+        for token in postfix:
+            if isinstance(token, str):
+                tokens.append(places + OPERATORS.index(token))
+            elif token in free:
+                place = free.index(token)
+                tokens.append(place)
+                free[place] = 0  # taken: no number of a puzzle is 0
+            else:
+                return np.full(size, padding)
+        return np.array(tokens + [padding] * (size - len(tokens)))
+
+    def fork(self) -> "CountdownGame":
+        """Copy the game with its random generator."""
+        twin = copy.copy(self)
+        twin._np_random = copy.deepcopy(self._np_random)
+        return twin
+
+    def state_key(self) -> Hashable:
+        """Return the puzzle and the answer, if one was given."""
+        return self.numbers, self.target, self.answer
+
+    def render(self) -> np.ndarray:
+        """Draw the numbers above the target, uint8 of shape (height, width, 3)."""
+        return draw_text(f"{' '.join(map(str, self.numbers))}\n={self.target}")
+
+
+def make_countdown(
+    max_steps: int = 1, render_mode: str | None = None, reward: str = "success", **knobs: Any
+) -> TextEnv:
+    """Build the text environment; see `CountdownGame` and `CountdownKnobs` for the arguments."""
+    return OneAnswerEnv(CountdownGame(reward, **knobs), max_steps, render_mode)
+
+
+# ---- scripted players ----
+
+
+def expert_action(game: CountdownGame) -> str:
+    """Return a solution of the puzzle."""
+    solution = solve(game.numbers, game.target, game.knobs.operators)
+    if solution is None:
+        raise ValueError(f"No solution for {game.to_text()!r}: the generator promised one.")
+    return solution
+
+
+def habit_action(game: CountdownGame, rng: random.Random) -> str:
+    """Return what a player answers who never looks at the target: a - b + c - d, as they stand."""
+    signs = ("-+" * len(game.numbers))[: len(game.numbers) - 1]
+    rest = (f" {sign} {number}" for sign, number in zip(signs, game.numbers[1:], strict=True))
+    return str(game.numbers[0]) + "".join(rest)

@@ -1,0 +1,189 @@
+"""The text contract: a game with numbers inside and words outside.
+
+A `TextGame` is an ordinary Gymnasium environment (numeric observation, discrete action) that can also say its state
+in words and read an action from words. `TextEnv` turns it into the environment that a language model plays: text in,
+text out, a limit on the number of actions, `info["success"]` and `info["legal"]`. `TextEnv` is an `Env` of its own
+and not a `gymnasium.Wrapper`, because both of its spaces differ from the game's; the game stays reachable as
+`env.unwrapped.game`.
+
+Model text never raises: words that name no action leave the state as it is, use up one action, and are told apart by
+`info["legal"] = False`.
+"""
+
+import copy
+import string
+from abc import abstractmethod
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any, Generic, SupportsFloat, TypeVar
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Text
+
+Action = TypeVar("Action")
+
+
+@dataclass(frozen=True)
+class TextSpec:
+    """What a player must be told before the first move. Every field is one line of text."""
+
+    instruction: str
+    """The goal and the rules."""
+    legend: str
+    """The meaning of each symbol of the observation; empty where the observation is plain language."""
+    actions: str
+    """What may be answered: the action names, or the form of a free answer."""
+
+
+class TextGame(gymnasium.Env[Any, Action], Generic[Action]):
+    """A numeric environment that also has a text side. Subclasses are pure rules plus these few methods."""
+
+    text_spec: TextSpec
+    """The words that explain the game."""
+    is_deterministic: bool = True
+    """Whether a state and an action fix the next state."""
+    charset: str = string.printable
+    """Every character that `to_text` may use."""
+    max_text_length: int = 1000
+    """The length of the longest text that `to_text` may return, in characters."""
+
+    @abstractmethod
+    def to_text(self) -> str:
+        """Say the present state in words."""
+
+    @abstractmethod
+    def read_action(self, text: str) -> tuple[str, Action] | None:
+        """Read one action: its canonical text and its number, or None if the text names no action.
+
+        Two texts with one canonical form are the same action; the canonical text reads as itself. Whether the rules
+        allow the action in the present state is for `step` to say, by `info["legal"]`.
+        """
+
+    @abstractmethod
+    def fork(self) -> "TextGame[Action]":
+        """Copy the game, so that stepping the copy leaves this one alone. A copy keeps the random generator's state."""
+
+    @abstractmethod
+    def state_key(self) -> Hashable:
+        """Return what decides the future: two games with one key differ in nothing but the steps already taken."""
+
+
+class TextEnv(gymnasium.Env[str, str]):
+    """Plays a `TextGame` with words.
+
+    Observation: the game's text (`Text`). Actions: any text (`Text`); what cannot be read changes nothing.
+    Reward: the game's. Episode end: terminated when the game ends, won or lost; truncated after `max_steps` actions,
+    readable or not. Info: `success` (the game is won) and `legal` (the last action could be read and the rules
+    allowed it).
+
+    Args:
+        game: the numeric environment underneath.
+        max_steps: actions after which the episode is truncated, at least 1.
+        render_mode: None, "ansi" (the observation's text) or "rgb_array" (the game's picture).
+
+    Raises:
+        ValueError: if `max_steps` is below 1.
+    """
+
+    metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 4}
+
+    def __init__(self, game: TextGame[Any], max_steps: int, render_mode: str | None = None):
+        if max_steps < 1:
+            raise ValueError(f"max_steps must be at least 1, got {max_steps}.")
+        self.game = game
+        self.max_steps = max_steps
+        self.render_mode = render_mode
+        self.num_steps = 0
+        self.text_spec = game.text_spec
+        self.is_deterministic = game.is_deterministic
+        self.observation_space = Text(game.max_text_length, min_length=0, charset=game.charset)
+        self.action_space = Text(max_length=200, min_length=0, charset=string.printable)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
+        """Start the puzzle that belongs to `seed`, or the next one in the generator's order."""
+        super().reset(seed=seed)
+        self.num_steps = 0
+        _, info = self.game.reset(seed=seed, options=options)
+        return self.game.to_text(), {**info, "success": False, "legal": True}
+
+    def step(self, action: str) -> tuple[str, SupportsFloat, bool, bool, dict[str, Any]]:
+        """Play the action that the text names."""
+        self.num_steps += 1
+        reading = self.game.read_action(action)
+        if reading is None:
+            reward, terminated, info = 0.0, False, {"success": False, "legal": False}
+        else:
+            _, reward, terminated, _, info = self.game.step(reading[1])
+        truncated = not terminated and self.num_steps >= self.max_steps
+        return self.game.to_text(), reward, terminated, truncated, info
+
+    def render(self) -> Any:
+        """Return the text for "ansi", the game's picture, uint8 of shape (height, width, 3), for "rgb_array"."""
+        if self.render_mode == "ansi":
+            return self.game.to_text()
+        return self.game.render() if self.render_mode == "rgb_array" else None
+
+    def canonical_action(self, text: str) -> str | None:
+        """Return the one spelling of the action that the text names, or None if it names none."""
+        reading = self.game.read_action(text)
+        return None if reading is None else reading[0]
+
+    def state_key(self) -> Hashable:
+        """Return the game's state, without the number of steps taken."""
+        return self.game.state_key()
+
+    def fork(self) -> "TextEnv":
+        """Copy the environment at the cost of the state alone."""
+        twin = copy.copy(self)
+        twin.game = self.game.fork()
+        return twin
+
+
+Env = TypeVar("Env", bound=gymnasium.Env[Any, Any])
+
+
+def fork(env: Env, reseed: int | None = None) -> Env:
+    """Copy a live environment, so that stepping the copy leaves the original alone.
+
+    Uses the environment's own `fork()` where it has one, copies wrappers around it one by one, and falls back to
+    `copy.deepcopy`. The copy keeps the state of the random generator, so that in a slippery world all copies slip
+    alike; `reseed` gives the copy noise of its own.
+
+    Args:
+        env: any Gymnasium environment, after `reset`.
+        reseed: a seed for the copy's random generator, or None to keep its state.
+    """
+    twin = _copy(env)
+    if reseed is not None:
+        generator = np.random.default_rng(reseed)
+        twin.unwrapped.np_random = generator
+        if isinstance(twin.unwrapped, TextEnv):
+            twin.unwrapped.game.np_random = generator
+    return twin
+
+
+def _copy(env: Any) -> Any:
+    if isinstance(env, gymnasium.Wrapper):
+        twin = copy.copy(env)
+        twin.env = _copy(env.env)
+        return twin
+    return env.fork() if hasattr(env, "fork") else copy.deepcopy(env)
+
+
+def state_key(env: gymnasium.Env[Any, Any]) -> Hashable:
+    """Return a hashable key of the environment's state; equal keys mean equal futures, up to the step limit.
+
+    Raises:
+        TypeError: if the environment has no `state_key()` of its own.
+    """
+    if not hasattr(env.unwrapped, "state_key"):
+        raise TypeError(f"{env} has no state_key(): give it one, or set sampling.merge_states=off.")
+    return env.unwrapped.state_key()  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def is_deterministic(env: gymnasium.Env[Any, Any]) -> bool:
+    """Return whether a state and an action fix the next state. An environment that does not say so is not trusted."""
+    return bool(getattr(env.unwrapped, "is_deterministic", False))

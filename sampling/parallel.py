@@ -1,0 +1,51 @@
+"""Independent rollouts: the RAGEN baseline, and how every policy is evaluated.
+
+A group of U trajectories is a tree that branches at its start only. Nothing makes its members differ but chance.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from ..agents.engine import Engine, SamplingParams
+from ..configs.schema import SamplingConfig
+from ..environments import fork
+from .dialogue import Dialogue
+from .proposer import reseeded
+from .trajectory import ROOT, Task, TrajectoryTree
+
+
+def sample_parallel(
+    tasks: Sequence[Task],
+    engine: Engine,
+    dialogue: Dialogue,
+    cfg: SamplingConfig,
+    params: SamplingParams,
+    rng: np.random.Generator,
+) -> list[TrajectoryTree]:
+    """Play `cfg.max_trajectories` independent episodes of every task, all together.
+
+    Args and returns are those of `grow_trees`. With `fork_noise="shared"` all members of a group see the same random
+    numbers of the environment, as in RAGEN.
+    """
+    trees = [TrajectoryTree(task) for task in tasks]
+    live = []
+    for tree in trees:
+        start = dialogue.start(tree.task)
+        for member in range(cfg.max_trajectories):
+            independent = cfg.fork_noise == "independent" and member > 0
+            env = fork(start.env, reseed=int(rng.integers(2**31)) if independent else None)
+            live.append((tree, ROOT, replace(start, env=env)))
+    while live:
+        prompts = [position.prompt_ids for _, _, position in live]
+        completions = engine.generate(prompts, reseeded(params, rng))
+        after = []
+        for (tree, node, position), completion in zip(live, completions, strict=True):
+            turn, next_position = dialogue.play(position, completion, in_place=True)
+            tree.num_calls += 1
+            child = tree.add(node, turn)
+            if not (turn.terminated or turn.truncated):
+                after.append((tree, child, next_position))
+        live = after
+    return trees

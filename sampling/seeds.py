@@ -1,0 +1,36 @@
+"""Which puzzles are for what. The splits never share a seed.
+
+Training and tuning see `training` and `validation`; `test` is for the figures that are reported; the bundled model was
+made on `pretraining`.
+"""
+
+from ..configs.schema import SettingError
+
+SPLITS = {
+    "test": range(0, 100_000),
+    "validation": range(100_000, 200_000),
+    "pretraining": range(200_000, 1_000_000),
+    "training": range(1_000_000, 2**31),
+}
+"""Puzzle seeds of each split."""
+TRAINING_SEEDS_PER_RUN = 200_000
+"""Puzzles of a run before it meets those of the next run's seed."""
+
+
+def puzzle_seeds(split: str, count: int, start: int = 0) -> list[int]:
+    """The seeds of `count` puzzles of a split, from its puzzle `start` on.
+
+    Raises:
+        SettingError: if the split does not hold that many.
+    """
+    seeds = SPLITS[split][start : start + count]
+    if len(seeds) < count:
+        raise SettingError(
+            f"episodes must be at most {len(SPLITS[split]) - start} of the {split} puzzles, got {count}."
+        )
+    return list(seeds)
+
+
+def training_seeds(run_seed: int, step: int, count: int) -> list[int]:
+    """The seeds of the puzzles of one training step: every step and every run has its own."""
+    return puzzle_seeds("training", count, run_seed * TRAINING_SEEDS_PER_RUN + step * count)

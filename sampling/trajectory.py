@@ -1,0 +1,147 @@
+"""What a rollout leaves behind: tasks, turns and trees. Pure data, no torch.
+
+Every turn is stored once, with the token ids that the policy would see and the ones that were sampled; nothing is
+tokenised again later. A trajectory is a path from the start to a leaf. One tree is one GRPO group: independent
+rollouts are simply a tree that branches at its start only.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+ROOT = -1
+"""The parent of a first turn."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One puzzle: an environment and the seed that fixes it."""
+
+    env_id: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One response of the policy and what the environment made of it.
+
+    P prompt tokens, L response tokens.
+    """
+
+    observation: str
+    """The text before the response."""
+    prompt_ids: tuple[int, ...]
+    """(P,) the plain context x, as the policy sees it at evaluation."""
+    response_ids: tuple[int, ...]
+    """(L,) the sampled tokens y, kept as they were drawn."""
+    sampling_logprobs: tuple[float, ...]
+    """(L,) natural log-probabilities under the prompt that y was drawn from; under x for the first proposal."""
+    response: str
+    """The sampled tokens as text."""
+    action: str | None
+    """The canonical action that was played, None if the response could not be read."""
+    reward: float
+    """Sum of the environment's rewards over the actions of this turn."""
+    terminated: bool
+    """The game ended, won or lost."""
+    truncated: bool
+    """A limit ended the episode."""
+    success: bool = False
+    """The game was won by this turn."""
+    legal: bool = True
+    """Every action of this turn could be read and was allowed by the rules."""
+    proposal_index: int = 0
+    """Place among the proposals of its decision; 0 was drawn under x alone."""
+    is_repeat: bool = False
+    """Its state already stood in this tree, so it was not expanded (merged states)."""
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """A path from the start to a leaf."""
+
+    task: Task
+    turns: tuple[Turn, ...]
+
+    @property
+    def episode_return(self) -> float:
+        """Sum of the rewards."""
+        return sum(turn.reward for turn in self.turns)
+
+    @property
+    def success(self) -> bool:
+        """Whether the game was won."""
+        return self.turns[-1].success
+
+    @property
+    def num_response_tokens(self) -> int:
+        """Sampled tokens of the whole trajectory."""
+        return sum(len(turn.response_ids) for turn in self.turns)
+
+
+@dataclass
+class TrajectoryTree:
+    """All trajectories of one task. Node n is turn n; a parent always has a smaller number than its children."""
+
+    task: Task
+    parents: list[int] = field(default_factory=list)
+    turns: list[Turn] = field(default_factory=list)
+    num_calls: int = 0
+    """Responses generated for this tree, those asked again and dropped included."""
+    num_duplicates: int = 0
+    """Responses that repeated an earlier proposal of their decision, so were asked again or dropped."""
+
+    def add(self, parent: int, turn: Turn) -> int:
+        """Append a turn below `parent` (`ROOT` for the start) and return its number."""
+        self.parents.append(parent)
+        self.turns.append(turn)
+        return len(self.turns) - 1
+
+    def __len__(self) -> int:
+        return len(self.turns)
+
+    def leaves(self) -> list[int]:
+        """Turns without a child, in the order they were added."""
+        inner = set(self.parents)
+        return [node for node in range(len(self)) if node not in inner]
+
+    def children(self) -> dict[int, list[int]]:
+        """Children of every node that has any, the start (`ROOT`) included."""
+        children: dict[int, list[int]] = {}
+        for node, parent in enumerate(self.parents):
+            children.setdefault(parent, []).append(node)
+        return children
+
+    def path(self, node: int) -> list[int]:
+        """Turns from the start to `node`, both ends included."""
+        path = []
+        while node != ROOT:
+            path.append(node)
+            node = self.parents[node]
+        return path[::-1]
+
+    def trajectory(self, leaf: int) -> Trajectory:
+        """The path to `leaf` as a trajectory."""
+        return Trajectory(self.task, tuple(self.turns[node] for node in self.path(leaf)))
+
+    def trajectories(self) -> Iterator[Trajectory]:
+        """One trajectory per leaf."""
+        return (self.trajectory(leaf) for leaf in self.leaves())
+
+    @property
+    def success(self) -> bool:
+        """Whether any trajectory won."""
+        return any(turn.success for turn in self.turns)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain lists and dicts, ready for `json.dump`."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "TrajectoryTree":
+        """The tree that `to_json` wrote."""
+        turns = [
+            Turn(**{key: tuple(v) if isinstance(v, list) else v for key, v in turn.items()})
+            for turn in data["turns"]
+        ]
+        return cls(**{**data, "task": Task(**data["task"]), "turns": turns})

@@ -1,0 +1,103 @@
+"""The command line. Each command imports its work when it is called, so that `--help` answers at once.
+
+What a user got wrong is one line and exit code 2; anything else that raises is a bug and shows its traceback.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sesa_agent.configs.schema import SettingError
+
+app = typer.Typer(
+    help="Train LLM agents in text games, with sequential instead of parallel exploration (SESA).",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Settings, as optim.lr=3e-4 (docs/settings.md)."),
+]
+EnvName = Annotated[str, typer.Option(help="A short name, or a Gymnasium id (module:Name-v0).")]
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        app()
+    except SettingError as error:
+        typer.echo(f"sesa-agent: {error}", err=True)
+        raise SystemExit(2) from None
+
+
+@app.command()
+def train(
+    overrides: Overrides = None,
+    env: EnvName = "",
+    method: Annotated[
+        str,
+        typer.Option(help="sesa (default), sesa-paper, ragen, ragen-entropy or ragen-paper-grpo."),
+    ] = "",
+    model: Annotated[str, typer.Option(help="Folder or hub name of a causal LM.")] = "",
+    steps: Annotated[int | None, typer.Option(help="Rollout-and-update steps.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Run folder; runs/... by default.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Run folder to go on with.")] = None,
+) -> None:
+    """Train a policy: sesa-agent train --env sokoban."""
+    from sesa_agent.runs import new_run, resumed_run, run_training
+
+    typed = list(overrides or [])
+    named = {"model.path": model or None, "optim.steps": steps, "seed": seed}
+    typed += [f"{key}={value}" for key, value in named.items() if value is not None]
+    if resume is not None:
+        run_training(*resumed_run(resume, env, method, typed))
+    else:
+        run_training(*new_run(env, method or "sesa", typed, output))
+
+
+@app.command()
+def evaluate(
+    target: Annotated[str, typer.Argument(metavar="RUN_OR_MODEL", help="Run folder or model.")],
+    overrides: Overrides = None,
+    env: EnvName = "",
+    episodes: Annotated[int, typer.Option(help="Held-out puzzles.")] = 1024,
+    samples: Annotated[int, typer.Option(help="Attempts at each puzzle, for pass@k.")] = 1,
+    temperature: Annotated[
+        float | None, typer.Option(help="Sampling temperature; .5 by default.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the result here.")] = None,
+) -> None:
+    """Measure the success of a trained run, or of any model, on held-out puzzles."""
+    from sesa_agent.runs import run_evaluation
+
+    typed = list(overrides or [])
+    typed += [f"eval.temperature={temperature}"] if temperature is not None else []
+    run_evaluation(target, env, typed, episodes, samples, seed, json_file)
+
+
+@app.command()
+def envs() -> None:
+    """List the environments that come with the package."""
+    from sesa_agent.runs import show_environments
+
+    show_environments()
+
+
+@app.command()
+def pretrain(
+    output: Annotated[Path, typer.Option(help="Where the model goes.")] = Path("sesa-tiny"),
+    steps: Annotated[
+        int | None, typer.Option(help="Optimiser steps; the recipe's by default.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of weights and data.")] = 0,
+    episodes: Annotated[int, typer.Option(help="Puzzles per game for the model card.")] = 2000,
+) -> None:
+    """Make the bundled model anew: train it on scripted play, measure it, write its card."""
+    from sesa_agent.runs import run_pretraining
+
+    run_pretraining(output, steps, seed, episodes)

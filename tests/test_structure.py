@@ -1,0 +1,150 @@
+"""Rules about the repository itself: who may import whom, and that every shipped file is sound."""
+
+import ast
+import doctest
+import importlib
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from sesa_agent.configs.load import env_names, load_config, method_names
+from sesa_agent.environments import ENVIRONMENTS
+
+ROOT = Path(__file__).parents[1]
+MAY_IMPORT = {
+    "configs": set(),
+    "environments": {"configs"},
+    "agents": {"configs"},
+    "sampling": {"configs", "environments", "agents"},
+    "training": {"configs", "environments", "agents", "sampling"},
+    "evaluation": {"configs", "environments", "agents", "sampling", "training"},
+    "sesa_agent": {"configs", "environments", "agents", "sampling", "training", "evaluation"},
+}
+"""The layers; each may import itself too."""
+MODULES = sorted(path for folder in MAY_IMPORT for path in (ROOT / folder).rglob("*.py"))
+YAML_FILES = sorted((ROOT / "configs").rglob("*.yaml"))
+
+
+def module_name(path: Path) -> str:
+    """The name that a file of the repository is imported by."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    parts = parts[:-1] if parts[-1] == "__init__" else parts
+    return ".".join(parts if parts[0] == "sesa_agent" else ("sesa_agent", *parts))
+
+
+def imported_modules(path: Path) -> Iterator[str]:
+    """Absolute names of all that a file imports when it runs, inside functions as well."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    package = module_name(path).split(".")
+    package = package if path.name == "__init__.py" else package[:-1]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            base = [*base, *(node.module.split(".") if node.module else [])]
+            # `from .. import agents` names a package only after the word import.
+            yield from (".".join([*base, alias.name]) for alias in node.names)
+
+
+def layer(module: str) -> str:
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 and parts[1] in MAY_IMPORT else parts[0]
+
+
+def names(paths: list[Path]) -> list[str]:
+    return [path.relative_to(ROOT).as_posix() for path in paths]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=names(MODULES))
+def test_imports_go_one_way(path):
+    own = path.relative_to(ROOT).parts[0]
+    allowed = MAY_IMPORT[own] | {own}
+    ours = {name for name in imported_modules(path) if name.split(".")[0] == "sesa_agent"}
+    assert not {name for name in ours if layer(name) not in allowed}
+
+
+def test_environments_need_gymnasium_and_numpy_alone():
+    files = (ROOT / "environments").rglob("*.py")
+    imports = {name for path in files for name in imported_modules(path)}
+    packages = {name.split(".")[0] for name in imports} - set(sys.stdlib_module_names)
+    assert packages <= {"gymnasium", "numpy", "sesa_agent"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=names(MODULES))
+def test_docstring_examples_hold(path):
+    if path.name != "__main__.py":
+        module = importlib.import_module(module_name(path))
+        assert doctest.testmod(module).failed == 0
+
+
+@pytest.mark.parametrize("path", YAML_FILES, ids=names(YAML_FILES))
+def test_every_yaml_file_is_a_mapping(path):
+    assert OmegaConf.is_dict(OmegaConf.load(path))
+
+
+@pytest.mark.parametrize("method", method_names())
+@pytest.mark.parametrize("env", env_names())
+def test_every_environment_takes_every_method(env, method):
+    config = load_config(env, method)
+    assert config.method == method
+    assert config.env.id in ENVIRONMENTS
+
+
+def run_python(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize("command", [(), ("train",), ("evaluate",), ("envs",), ("pretrain",)])
+def test_help_answers_without_torch(command):
+    code = (
+        "import sys\n"
+        f"sys.argv = ['sesa-agent', *{command!r}, '--help']\n"
+        "from sesa_agent.cli import main\n"
+        "try:\n    main()\n"
+        "finally:\n    assert not {'torch', 'transformers'} & set(sys.modules)\n"
+    )
+    answer = run_python("-c", code)
+    assert (answer.returncode, answer.stderr) == (0, "")
+    assert "Usage" in answer.stdout
+
+
+def test_package_runs_as_a_module():
+    answer = run_python("-m", "sesa_agent", "--help")
+    assert answer.returncode == 0
+    assert "train" in answer.stdout
+
+
+def test_a_game_is_found_by_gymnasium_alone():
+    env_id = "sesa_agent.environments:sesa/FrozenLake-v0"
+    code = f"import gymnasium; gymnasium.make({env_id!r}).reset(seed=0)"
+    answer = run_python("-W", "error", "-c", code)
+    assert (answer.returncode, answer.stderr) == (0, "")
+
+
+def test_packages_of_the_wheel_are_the_folders():
+    """A forgotten folder would be missing from the wheel, though not from an editable install."""
+    mapping = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    listed = set(re.findall(r'^"(sesa_agent[\w.]*)" = ', mapping, flags=re.MULTILINE))
+    assert listed == {module_name(path) for path in MODULES if path.name == "__init__.py"}
+
+
+def shipped_files() -> list[Path]:
+    words = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listing = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return [ROOT / name for name in listing.split("\0") if name and (ROOT / name).is_file()]
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs a git checkout")
+def test_no_file_names_a_place_on_somebodys_machine():
+    places = re.compile(rb"(?<![\w.:/}])/(?:home|root|Users|work|tmp|opt|mnt)/\w")
+    guilty = [path.name for path in shipped_files() if places.search(path.read_bytes())]
+    assert guilty == []

@@ -1,0 +1,232 @@
+import doctest
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sesa_agent.configs.schema import LossConfig
+from sesa_agent.sampling.trajectory import ROOT
+from sesa_agent.training import advantages
+from sesa_agent.training.advantages import (
+    ADVANTAGES,
+    best_credit,
+    filter_groups,
+    group_advantages,
+    has_signal,
+    leaf_returns,
+    trajectory_credit,
+    tree_credit,
+)
+
+from ..strategies import make_tree, make_turn, trees
+
+returns_G = st.lists(st.floats(-10, 10), min_size=1, max_size=8)
+
+
+def approx(values):
+    return pytest.approx(values, abs=1e-6)
+
+
+def forked_tree():
+    """Start -> a (2 tokens) -> {b wins (1 token), c fails (3 tokens)}; start -> d fails (2)."""
+    lengths, rewards = [2, 1, 3, 2], [0.0, 1.0, 0.0, 0.0]
+    turns = [
+        make_turn(response_ids=(7,) * n, reward=r, success=r > 0)
+        for n, r in zip(lengths, rewards, strict=True)
+    ]
+    return make_tree([ROOT, 0, 0, ROOT], turns)
+
+
+def test_group_advantages_by_hand():
+    # mean 1, deviations (2, 0, 0, -2), population variance (4 + 0 + 0 + 4) / 4 = 2
+    assert group_advantages(np.array([3.0, 1.0, 1.0, -1.0])) == approx(
+        np.array([2.0, 0.0, 0.0, -2.0]) / (np.sqrt(2) + 1e-6)
+    )
+    assert group_advantages(np.array([1.0, 0, 0, 0]), normalize_std=False) == approx(
+        [0.75, -0.25, -0.25, -0.25]
+    )
+    assert group_advantages(np.array([1.0, 0, 0, 0]), "max", normalize_std=False) == approx(
+        [0, -1, -1, -1]
+    )
+
+
+@pytest.mark.parametrize("baseline", ["mean", "max"])
+@given(st.floats(-10, 10), st.integers(1, 6))
+def test_equal_returns_teach_nothing(baseline, value, num):
+    assert (group_advantages(np.full(num, value), baseline) == 0).all()
+
+
+@given(returns_G)
+def test_advantages_are_finite_and_centred(returns_G):
+    result = group_advantages(np.array(returns_G))
+    assert np.isfinite(result).all()
+    assert result.sum() == approx(0)
+
+
+@given(returns_G)
+def test_baseline_max_is_never_positive(returns_G):
+    assert (group_advantages(np.array(returns_G), "max") <= 0).all()
+
+
+def test_group_advantages_refuses_nonsense():
+    with pytest.raises(ValueError, match="at least one"):
+        group_advantages(np.array([]))
+    with pytest.raises(ValueError, match=r"loss\.baseline .* 'median'"):
+        group_advantages(np.array([1.0]), "median")
+
+
+def test_leaf_returns_subtract_a_penalty_for_unreadable_turns():
+    turns = [
+        make_turn(reward=-0.1, action=None),
+        make_turn(reward=1.0),
+        make_turn(reward=0.0, action=None),
+    ]
+    tree = make_tree([ROOT, 0, 0], turns)
+    # leaf 1: -0.1 + 1 - 0.5; leaf 2: -0.1 + 0 - 2 * 0.5
+    assert leaf_returns(tree, 0.5) == approx([0.4, -1.1])
+    assert leaf_returns(tree, 0.0) == approx([0.9, -0.1])
+
+
+@given(trees(), st.sampled_from([0.0, 0.1]))
+def test_leaf_returns_agree_with_the_trajectories(tree, penalty):
+    expected = [
+        sum(turn.reward - penalty * (turn.action is None) for turn in trajectory.turns)
+        for trajectory in tree.trajectories()
+    ]
+    assert leaf_returns(tree, penalty) == approx(expected)
+
+
+def test_only_different_returns_are_a_signal():
+    assert has_signal(forked_tree(), LossConfig())
+    assert not has_signal(make_tree([ROOT, ROOT]), LossConfig())
+    # 0.1 + 0.2 + 0.3 and 0.3 + 0.2 + 0.1 differ in the last bit.
+    rewards = [0.1, 0.2, 0.3, 0.3, 0.2, 0.1]
+    tree = make_tree([ROOT, 0, 1, ROOT, 3, 4], [make_turn(reward=r) for r in rewards])
+    assert not has_signal(tree, LossConfig())
+
+
+def test_filter_keeps_the_groups_that_spread_most():
+    def group(*rewards):
+        return make_tree([ROOT] * len(rewards), [make_turn(reward=r) for r in rewards])
+
+    groups = [group(0, 0), group(0, 1), group(0, 5), group(0, 1)]
+    assert filter_groups(groups, 0.5, 0.0) == [1, 2]
+    assert filter_groups(groups, 0.25, 0.0) == [2]
+    assert filter_groups(groups, 0.01, 0.0) == [2]
+    assert filter_groups(groups, 1.0, 0.0) == [0, 1, 2, 3]
+
+
+def test_trajectory_credit_by_hand():
+    # Leaves b, c, d with returns 1, 0, 0: advantages 2/3, -1/3, -1/3; lengths 3, 5, 2.
+    # a: S+ = 2/3 / 3, S- = -1/3 / 5, weight 1/3 + 1/5.
+    credit = trajectory_credit(forked_tree(), LossConfig(normalize_std=False))
+    assert credit.positive == approx([2 / 9, 2 / 9, 0, 0])
+    assert credit.negative == approx([-1 / 15, 0, -1 / 15, -1 / 6])
+    assert credit.weight == approx([1 / 3 + 1 / 5, 1 / 3, 1 / 5, 1 / 2])
+    assert credit.denominator == 3
+
+
+def test_trajectory_credit_by_token_by_hand():
+    # Every token weighs 1; 3 + 5 + 2 = 10 tokens, the two of a counted twice.
+    credit = trajectory_credit(forked_tree(), LossConfig(normalize_std=False, aggregate="token"))
+    assert credit.positive == approx([2 / 3, 2 / 3, 0, 0])
+    assert credit.negative == approx([-1 / 3, 0, -1 / 3, -1 / 3])
+    assert credit.weight == approx([2, 1, 1, 1])
+    assert credit.denominator == 10
+
+
+def test_tree_credit_by_hand():
+    # V(start) = 1/3; V(a) = 1/2, V(b) = 1, V(c) = 0, V(d) = 0; std of (1, 0, 0) = sqrt(2)/3.
+    # A(a) = 2 (1/2 - 1/3) = 1/3; A(b) = (1 - 1/3) + (1 - 1/2) = 7/6;
+    # A(c) = (0 - 1/3) + (0 - 1/2) = -5/6; A(d) = 2 (0 - 1/3) = -2/3.
+    advantage = np.array([1 / 3, 7 / 6, -5 / 6, -2 / 3])
+    lengths = np.array([2, 1, 3, 2])
+    credit = tree_credit(forked_tree(), LossConfig(normalize_std=False))
+    assert credit.positive + credit.negative == approx(advantage / lengths)
+    assert credit.weight == approx(1 / lengths)
+    assert credit.denominator == 4
+    credit = tree_credit(forked_tree(), LossConfig(aggregate="token"))
+    assert credit.positive + credit.negative == approx(advantage / (np.sqrt(2) / 3 + 1e-6))
+    assert credit.weight == approx([1, 1, 1, 1])
+    assert credit.denominator == 8
+
+
+def test_best_credit_by_hand():
+    # b wins at turn 2: V(b) = V(a) = .81, V(c) = V(d) = 0.
+    # Siblings a, d: mean .405, so +-.81; the same for b, c.
+    credit = best_credit(forked_tree(), LossConfig(aggregate="token"))
+    assert credit.positive == approx([0.81, 0.81, 0, 0])
+    assert credit.negative == approx([0, 0, -0.81, -0.81])
+    assert credit.denominator == 8
+    credit = best_credit(forked_tree(), LossConfig())
+    assert credit.positive == approx([0.405, 0.81, 0, 0])
+    assert credit.negative == approx([0, 0, -0.27, -0.405])
+    assert credit.denominator == 4
+
+
+def test_best_credit_of_an_only_child_is_its_value():
+    turns = [make_turn(), make_turn(success=True)]
+    credit = best_credit(make_tree([ROOT, 0], turns), LossConfig())
+    assert credit.positive == approx([0.81, 0.81])
+    assert credit.negative == approx([0, 0])
+
+
+def test_best_credit_prefers_the_shorter_way():
+    # a wins at turn 1 (.9), b's child at turn 2 (.81): mean .855, advantages +-.09.
+    turns = [make_turn(success=True), make_turn(), make_turn(success=True)]
+    credit = best_credit(make_tree([ROOT, ROOT, 1], turns), LossConfig())
+    assert credit.positive + credit.negative == approx([0.09, -0.09, 0.81])
+
+
+def test_best_credit_teaches_nothing_without_a_success_and_gives_repeats_no_value():
+    turns = [make_turn(success=True), make_turn(), make_turn(), make_turn(is_repeat=True)]
+    credit = best_credit(make_tree([ROOT, ROOT, 1, 1], turns), LossConfig())
+    assert credit.weight == approx([1, 1, 0, 0])
+    assert credit.denominator == 2
+    turns = [make_turn(success=True, is_repeat=True), make_turn(success=True)]
+    credit = best_credit(make_tree([ROOT, ROOT], turns), LossConfig())
+    assert credit.positive + credit.negative == approx([-0.9, 0.9])
+    credit = best_credit(make_tree([ROOT]), LossConfig())
+    assert credit.denominator == 0
+
+
+@pytest.mark.parametrize("name", ["trajectory", "tree"])
+def test_a_tree_of_one_trajectory_teaches_nothing(name):
+    tree = make_tree([ROOT, 0, 1], [make_turn(reward=0.1) for _ in range(3)])
+    credit = ADVANTAGES[name](tree, LossConfig())
+    assert not credit.positive.any()
+    assert not credit.negative.any()
+    assert credit.weight.all()
+
+
+@pytest.mark.parametrize("name", list(ADVANTAGES))
+@given(tree=trees(), aggregate=st.sampled_from(["trajectory", "token"]), std=st.booleans())
+def test_credit_keeps_its_signs(name, tree, aggregate, std):
+    credit = ADVANTAGES[name](tree, LossConfig(aggregate=aggregate, normalize_std=std))
+    for values in (credit.positive, credit.negative, credit.weight):
+        assert values.shape == (len(tree),)
+        assert values.dtype == np.float64
+        assert np.isfinite(values).all()
+    assert (credit.positive >= 0).all()
+    assert (credit.negative <= 0).all()
+    untaught = credit.weight == 0
+    assert not credit.positive[untaught].any()
+    assert not credit.negative[untaught].any()
+    # In units of the denominator the token weights of all turns add up to 1, if any is taught.
+    lengths = np.array([len(turn.response_ids) for turn in tree.turns])
+    assert (credit.weight * lengths).sum() == approx(credit.denominator)
+
+
+@given(trees())
+def test_tree_credit_of_independent_rollouts_is_twice_grpo(tree):
+    """Where nothing branches below the start, V(c) is the return of c: A(c) = 2 (R - mean)."""
+    flat = make_tree([ROOT] * len(tree), tree.turns)
+    cfg = LossConfig(aggregate="token")
+    grpo, doubled = trajectory_credit(flat, cfg), tree_credit(flat, cfg)
+    assert doubled.positive == approx(2 * grpo.positive)
+    assert doubled.negative == approx(2 * grpo.negative)
+
+
+def test_examples_in_the_docstrings_hold():
+    assert doctest.testmod(advantages).failed == 0

@@ -1,0 +1,86 @@
+import json
+import math
+
+import numpy as np
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from sesa_agent.sampling.trajectory import ROOT, TrajectoryTree
+from sesa_agent.training.run_log import RunLog
+
+from ..strategies import make_tree, make_turn
+
+
+def read_lines(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def without_time(lines):
+    return [{key: value for key, value in line.items() if key != "time_s"} for line in lines]
+
+
+def test_a_line_holds_step_time_and_metrics(tmp_path):
+    with RunLog(tmp_path / "run") as log:
+        log.write(3, {"success": 0.25, "calls": 7, "grad_norm": math.nan, "ratio": math.inf})
+        lines = read_lines(tmp_path / "run")  # before the log is closed
+    assert without_time(lines) == [
+        {"step": 3, "success": 0.25, "calls": 7, "grad_norm": None, "ratio": None}
+    ]
+    assert 0 <= lines[0]["time_s"] < 60
+
+
+def test_numbers_of_numpy_and_torch_are_plain_numbers(tmp_path):
+    with RunLog(tmp_path) as log:
+        log.write(0, {"a": np.float32(0.5), "b": torch.tensor(2.0), "c": np.int64(3)})  # pyright: ignore[reportArgumentType]
+    assert without_time(read_lines(tmp_path)) == [{"step": 0, "a": 0.5, "b": 2.0, "c": 3.0}]
+
+
+def test_a_resumed_log_is_that_of_an_uninterrupted_run(tmp_path):
+    def write(log, steps):
+        for step in steps:
+            log.write(step, {"success": step / 10})
+            if step % 2 == 0:
+                log.write(step, {"eval": step / 100})
+
+    with RunLog(tmp_path / "whole") as log:
+        write(log, range(6))
+    with RunLog(tmp_path / "killed") as log:
+        write(log, range(5))
+    with (tmp_path / "killed" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 5, "succ')  # killed while it wrote
+    with RunLog(tmp_path / "killed", resume_step=3) as log:
+        write(log, range(3, 6))
+    lines = read_lines(tmp_path / "killed")
+    assert without_time(lines) == without_time(read_lines(tmp_path / "whole"))
+    times = [line["time_s"] for line in lines]
+    assert times == sorted(times)
+
+
+def test_a_new_log_replaces_an_old_one_and_resuming_needs_no_log(tmp_path):
+    for _ in range(2):
+        with RunLog(tmp_path) as log:
+            log.write(0, {"success": 0.5})
+    assert len(read_lines(tmp_path)) == 1
+    with RunLog(tmp_path / "empty", resume_step=4) as log:
+        log.write(4, {"success": 0.5})
+    assert len(read_lines(tmp_path / "empty")) == 1
+
+
+def test_tensorboard_reads_the_same_numbers(tmp_path):
+    with RunLog(tmp_path) as log:
+        for step in range(3):
+            log.write(step, {"eval/success": step / 4, "nothing": math.nan})
+    with RunLog(tmp_path, resume_step=1) as log:
+        log.write(1, {"eval/success": 0.75})
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert events.Tags()["scalars"] == ["eval/success"]
+    assert [(e.step, e.value) for e in events.Scalars("eval/success")] == [(0, 0.0), (1, 0.75)]
+
+
+def test_sample_trees_can_be_read_back(tmp_path):
+    tree = make_tree([ROOT, 0], [make_turn(observation="√"), make_turn(success=True)])
+    with RunLog(tmp_path) as log:
+        log.write_trees(10, [tree])
+    content = json.loads((tmp_path / "trees" / "step-000010.json").read_text(encoding="utf-8"))
+    assert [TrajectoryTree.from_json(item) for item in content] == [tree]

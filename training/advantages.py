@@ -1,0 +1,229 @@
+"""What each turn of a tree is to be taught. Numpy only, one tree at a time.
+
+A turn that several trajectories share is stored and computed once. With per-trajectory weights w_i
+and advantages A_i its clipped surrogate is, exactly and for any likelihood ratio r (the context,
+hence r, is the same for all of them),
+
+    sum_i w_i min(r A_i, clip(r) A_i) = S+ min(r, 1 + clip_high) + S- max(r, 1 - clip_low),
+
+with S+ and S- the sums of w_i max(A_i, 0) and w_i min(A_i, 0). So a `Credit` holds both sums per
+turn, not their net.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..configs.schema import LossConfig
+from ..sampling.trajectory import ROOT, TrajectoryTree
+
+EQUAL_RETURNS = 1e-9
+"""Returns that are closer than this are equal; sums of the same rewards in another order differ by
+about 1e-16."""
+
+EPS = 1e-6
+"""Added to the standard deviation of a group's returns."""
+
+
+@dataclass(frozen=True)
+class Credit:
+    """What each turn of one tree is to be taught. Arrays have shape (num_turns,), float64."""
+
+    positive: np.ndarray
+    """Weighted sum of the positive advantages through the turn."""
+    negative: np.ndarray
+    """Weighted sum of the negative advantages through the turn, never above 0."""
+    weight: np.ndarray
+    """Sum of the weights, for entropy and KL; 0 where the turn is not trained."""
+    denominator: float
+    """This tree's part of the common denominator of a batch."""
+
+
+def group_advantages(
+    returns: np.ndarray, baseline: str = "mean", normalize_std: bool = True, eps: float = EPS
+) -> np.ndarray:
+    """Credit each trajectory by how much better it did than its group.
+
+    A_i = (R_i - b(R)) / (std(R) + eps), population std, b = mean (GRPO, arXiv:2402.03300 section
+    4.1.2) or max (SESA Eq. 1 as printed; no advantage is ever positive then).
+
+    Args:
+        returns: episode returns of one group, shape (G,).
+        baseline: "mean" or "max".
+        normalize_std: whether to divide by the standard deviation.
+        eps: added to the standard deviation.
+
+    Returns:
+        Advantages, shape (G,). All zeros if the returns are equal: such a group has nothing to
+        teach.
+
+    Raises:
+        ValueError: if `returns` is empty or `baseline` is unknown.
+
+    >>> group_advantages(np.array([1.0, 0.0]), normalize_std=False).tolist()
+    [0.5, -0.5]
+    """
+    returns = np.asarray(returns, dtype=np.float64)
+    if returns.size == 0:
+        raise ValueError("A group needs at least one return.")
+    if baseline not in ("mean", "max"):
+        raise ValueError(f"loss.baseline must be mean or max, got {baseline!r}.")
+    if _are_equal(returns):
+        return np.zeros_like(returns)
+    centred = returns - (returns.mean() if baseline == "mean" else returns.max())
+    return centred / (returns.std() + eps) if normalize_std else centred
+
+
+def leaf_returns(tree: TrajectoryTree, format_penalty: float) -> np.ndarray:
+    """Return the return of every trajectory, less a penalty for each turn that could not be read.
+
+    Args:
+        tree: one group.
+        format_penalty: subtracted per turn with `action` None.
+
+    Returns:
+        Shape (num_leaves,), in the order of `tree.leaves()`.
+    """
+    totals = np.zeros(len(tree))
+    for node, (parent, turn) in enumerate(zip(tree.parents, tree.turns, strict=True)):
+        above = 0.0 if parent == ROOT else totals[parent]
+        totals[node] = above + turn.reward - format_penalty * (turn.action is None)
+    return totals[tree.leaves()]
+
+
+def has_signal(tree: TrajectoryTree, cfg: LossConfig) -> bool:
+    """Return whether the trajectories of a group differ in their return."""
+    return not _are_equal(leaf_returns(tree, cfg.format_penalty))
+
+
+def filter_groups(
+    trees: Sequence[TrajectoryTree], ratio: float, format_penalty: float
+) -> list[int]:
+    """Choose the groups whose returns spread most (the rollout filter of RAGEN, arXiv:2504.20073).
+
+    Args:
+        trees: the groups of a step.
+        ratio: share of the groups to keep, in (0, 1]; at least one group is kept.
+        format_penalty: as in `leaf_returns`.
+
+    Returns:
+        Ascending indices of the chosen groups; of equal ones the earlier are chosen.
+    """
+    stds = [leaf_returns(tree, format_penalty).std() for tree in trees]
+    ranking = sorted(range(len(trees)), key=lambda index: -stds[index])
+    return sorted(ranking[: max(1, round(ratio * len(trees)))])
+
+
+def trajectory_credit(tree: TrajectoryTree, cfg: LossConfig) -> Credit:
+    """GRPO over the leaves: a turn collects the advantages of all trajectories through it.
+
+    SESA, section 3.1. A trajectory is the unit. With `aggregate` "trajectory" each token of
+    trajectory i weighs 1/|y_i| and the denominator is the number of trajectories (Eq. 1); with
+    "token" each weighs 1 and the denominator counts the tokens of all trajectories, shared ones
+    once per trajectory (DAPO, arXiv:2503.14476).
+    """
+    leaves = tree.leaves()
+    advantages = group_advantages(
+        leaf_returns(tree, cfg.format_penalty), cfg.baseline, cfg.normalize_std
+    )
+    lengths = np.maximum([tree.trajectory(leaf).num_response_tokens for leaf in leaves], 1)
+    per_trajectory = cfg.aggregate == "trajectory"
+    weights = 1.0 / lengths if per_trajectory else np.ones(len(leaves))
+    return Credit(
+        positive=_sum_below(tree, weights * advantages.clip(min=0.0)),
+        negative=_sum_below(tree, weights * advantages.clip(max=0.0)),
+        weight=_sum_below(tree, weights),
+        denominator=float(len(leaves) if per_trajectory else lengths.sum()),
+    )
+
+
+def tree_credit(tree: TrajectoryTree, cfg: LossConfig) -> Credit:
+    """Credit each turn once, by the mean return below it.
+
+    A(c) = [(V(c) - V(start)) + (V(c) - V(parent of c))] / (std(R) + eps), with V(.) the mean return
+    of the leaves below. Paper: a turn is credited through its trajectories. We: an alternative,
+    because a successful trajectory of a forced tree carries useless turns that would all be
+    rewarded. The unit is a turn.
+    """
+    returns = leaf_returns(tree, cfg.format_penalty)
+    if _are_equal(returns):
+        return _turn_credit(tree, np.zeros(len(tree)), np.ones(len(tree), dtype=bool), cfg)
+    values = _sum_below(tree, returns) / _sum_below(tree, np.ones(len(returns)))
+    start = returns.mean()
+    above = np.array([start if parent == ROOT else values[parent] for parent in tree.parents])
+    advantages = (values - start) + (values - above)
+    if cfg.normalize_std:
+        advantages /= returns.std() + EPS
+    return _turn_credit(tree, advantages, np.ones(len(tree), dtype=bool), cfg)
+
+
+def best_credit(tree: TrajectoryTree, cfg: LossConfig) -> Credit:
+    """Credit each turn once, by the shortest success below it.
+
+    Only for deterministic worlds: luck is no merit. V(n) = discount^k, with k the turns from the
+    start to the nearest success at or below n; 0 if there is none. A turn whose state already stood
+    in the tree has no value: else detours and loops would be credited. A(c) = 2 (V(c) - mean of V
+    over c and its siblings); A(c) = V(c) for an only child. Decisions without a success below teach
+    nothing. The unit is a taught turn.
+    """
+    values = _best_values(tree, cfg.discount)
+    advantages = np.zeros(len(tree))
+    is_taught = np.zeros(len(tree), dtype=bool)
+    for siblings in tree.children().values():
+        value = values[siblings]
+        if value.max() > 0:
+            is_taught[siblings] = True
+            advantages[siblings] = 2 * (value - value.mean()) if len(siblings) > 1 else value
+    return _turn_credit(tree, advantages, is_taught, cfg)
+
+
+ADVANTAGES: dict[str, Callable[[TrajectoryTree, LossConfig], Credit]] = {
+    "trajectory": trajectory_credit,
+    "tree": tree_credit,
+    "best": best_credit,
+}
+"""Credit rules by the name that `loss.credit` gives them."""
+
+
+def _are_equal(returns: np.ndarray) -> bool:
+    return bool(np.ptp(returns) < EQUAL_RETURNS)
+
+
+def _sum_below(tree: TrajectoryTree, leaf_values: np.ndarray) -> np.ndarray:
+    """Sum a value of the leaves, (num_leaves,), over those at or below each turn, (num_turns,)."""
+    sums = np.zeros(len(tree))
+    sums[tree.leaves()] = leaf_values
+    for node in range(len(tree) - 1, -1, -1):
+        if tree.parents[node] != ROOT:
+            sums[tree.parents[node]] += sums[node]
+    return sums
+
+
+def _best_values(tree: TrajectoryTree, discount: float) -> np.ndarray:
+    """Value of each turn for `best_credit`, (num_turns,)."""
+    num_turns = np.ones(len(tree), dtype=int)  # from the start to the turn, itself included
+    for node, parent in enumerate(tree.parents):
+        num_turns[node] += 0 if parent == ROOT else num_turns[parent]
+    wins = np.array([turn.success and not turn.is_repeat for turn in tree.turns])
+    values = np.where(wins, float(discount) ** num_turns, 0.0)
+    for node in range(len(tree) - 1, -1, -1):
+        parent = tree.parents[node]
+        if parent != ROOT:
+            values[parent] = max(values[parent], values[node])
+    return values
+
+
+def _turn_credit(
+    tree: TrajectoryTree, advantages: np.ndarray, is_taught: np.ndarray, cfg: LossConfig
+) -> Credit:
+    """Credit with the turn as the unit: turns count alike ("trajectory") or tokens do ("token")."""
+    lengths = np.maximum([len(turn.response_ids) for turn in tree.turns], 1)
+    per_turn = cfg.aggregate == "trajectory"
+    weight = np.where(is_taught, 1.0 / lengths if per_turn else 1.0, 0.0)
+    return Credit(
+        positive=weight * advantages.clip(min=0.0),
+        negative=weight * advantages.clip(max=0.0),
+        weight=weight,
+        denominator=float(is_taught.sum() if per_turn else lengths[is_taught].sum()),
+    )

@@ -1,0 +1,102 @@
+"""The loss that is minimised: GRPO's clipped surrogate over turns that are computed once.
+
+`Batch` carries the averaging (already divided by the common denominator), so a loss is a plain sum:
+the losses and gradients of micro-batches add up to those of the whole.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from ..configs.schema import LossConfig
+from .batch import Batch
+
+MAX_LOG_RATIO = 20.0
+"""Log-ratios beyond this are cut, so that no exponential overflows: inf * 0 in the backward pass
+would be NaN."""
+
+
+def grpo_loss(
+    logprobs: Tensor,
+    entropy: Tensor | None,
+    batch: Batch,
+    cfg: LossConfig,
+    reference_logprobs: Tensor | None = None,
+) -> tuple[Tensor, dict[str, float]]:
+    """Clipped surrogate (SESA Eq. 1, DAPO's two clip sides) with entropy bonus and KL penalty.
+
+    loss = -sum [S+ min(r, 1 + clip_high) + S- max(r, 1 - clip_low)]
+           - entropy_coef sum w H + kl_coef sum w k3
+
+    over the tokens of `loss_mask`, with r = pi / pi_old, S+ and S- `positive` and `negative` of the
+    batch, w its `weight`, H the entropy of the policy and k3 = pi_ref / pi - log(pi_ref / pi) - 1
+    (arXiv:2402.03300 Eq. 4).
+
+    Args:
+        logprobs: log pi of the tokens, shape (N, T); anything outside `loss_mask`.
+        entropy: of the policy at each token in nats, shape (N, T); needed if `entropy_coef` is set.
+        batch: with scored `old_logprobs`.
+        cfg: clip range and coefficients.
+        reference_logprobs: log-probabilities of the initial policy, shape (N, T); needed if
+            `kl_coef` is set.
+
+    Returns:
+        The loss, a scalar whose gradient is exactly 0 outside `loss_mask`, and sums over the
+        trained tokens, to be added over micro-batches and averaged by `mean_stats`: `tokens` (their
+        number), `clipped` (tokens where the clip stops a gradient), `ratio` (r), `approx_kl` (r - 1
+        - log r, the KL from the old policy) and, where given, `entropy` (H) and `kl` (k3).
+
+    Raises:
+        ValueError: if `entropy` or `reference_logprobs` is missing though its coefficient is set.
+    """
+    if cfg.entropy_coef and entropy is None:
+        raise ValueError("loss.entropy_coef is set, but no entropies were given.")
+    if cfg.kl_coef and reference_logprobs is None:
+        raise ValueError("loss.kl_coef is set, but no reference log-probabilities were given.")
+    mask = batch.loss_mask
+    log_ratio = _log_ratio(logprobs, batch.old_logprobs, mask)
+    ratio = log_ratio.exp()
+    high, low = 1 + cfg.clip_high, 1 - cfg.clip_low
+    gain = batch.positive * ratio.clamp(max=high) + batch.negative * ratio.clamp(min=low)
+    loss = -gain.sum()
+    is_clipped = (ratio > high) & (batch.positive > 0) | (ratio < low) & (batch.negative < 0)
+    sums = {
+        "tokens": mask.sum(),
+        "clipped": is_clipped.sum(),
+        "ratio": ratio[mask].sum(),
+        "approx_kl": (ratio - 1 - log_ratio).sum(),
+    }
+    if entropy is not None:
+        entropy = torch.where(mask, entropy, 0.0)
+        loss = loss - cfg.entropy_coef * (batch.weight * entropy).sum()
+        sums["entropy"] = entropy.sum()
+    if reference_logprobs is not None:
+        gap = _log_ratio(reference_logprobs, logprobs, mask)
+        k3 = gap.exp() - gap - 1
+        loss = loss + cfg.kl_coef * (batch.weight * k3).sum()
+        sums["kl"] = k3.sum()
+    return loss, {name: float(value.detach()) for name, value in sums.items()}
+
+
+def mean_stats(stats: Iterable[dict[str, float]]) -> dict[str, float]:
+    """Average the sums that `grpo_loss` returned over all trained tokens of several micro-batches.
+
+    Returns:
+        `clip_fraction`, `ratio`, `approx_kl` and, where they were given, `entropy` and `kl`, per
+        token; empty if no token was trained.
+    """
+    totals: dict[str, float] = {}
+    for sums in stats:
+        for name, value in sums.items():
+            totals[name] = totals.get(name, 0.0) + value
+    num_tokens = totals.pop("tokens", 0.0)
+    if not num_tokens:
+        return {}
+    means = {name: value / num_tokens for name, value in totals.items()}
+    return {"clip_fraction": means.pop("clipped"), **means}
+
+
+def _log_ratio(logprobs: Tensor, other: Tensor, mask: Tensor) -> Tensor:
+    """log(p / q) on the mask; 0 elsewhere, where no value and no gradient may come from."""
+    return torch.where(mask, logprobs - other, 0.0).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)

@@ -1,0 +1,41 @@
+"""What a rollout says about the policy. Pure functions; docs/metrics.md explains each name."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..configs.schema import LossConfig
+from ..sampling.trajectory import TrajectoryTree
+from .advantages import has_signal
+from .batch import Batch, gap_ratio
+
+
+def rollout_metrics(trees: Sequence[TrajectoryTree], cfg: LossConfig) -> dict[str, float]:
+    """Describe the groups of one step."""
+    turns = [turn for tree in trees for turn in tree.turns]
+    leaves = [tree.turns[leaf] for tree in trees for leaf in tree.leaves()]
+    decisions = [len(children) for tree in trees for children in tree.children().values()]
+    calls = sum(tree.num_calls for tree in trees)
+    return {
+        "rollout/success_rate": float(np.mean([leaf.success for leaf in leaves])),
+        "rollout/solved_groups": float(np.mean([tree.success for tree in trees])),
+        "rollout/signal_groups": float(np.mean([has_signal(tree, cfg) for tree in trees])),
+        "rollout/trajectories": len(leaves) / len(trees),
+        "rollout/turns": len(turns) / len(trees),
+        "rollout/actions_per_decision": float(np.mean(decisions)),
+        "rollout/duplicate_rate": sum(tree.num_duplicates for tree in trees) / max(calls, 1),
+        "rollout/repeated_states": float(np.mean([turn.is_repeat for turn in turns])),
+        "rollout/readable_rate": float(np.mean([turn.action is not None for turn in turns])),
+        "rollout/legal_rate": float(np.mean([turn.legal for turn in turns])),
+        "rollout/response_tokens": float(np.mean([len(turn.response_ids) for turn in turns])),
+    }
+
+
+def gap_metrics(batch: Batch) -> dict[str, float]:
+    """Mean log pi_old(y|x) - log mu(y) of the trained turns, by place among their proposals."""
+    gaps = gap_ratio(batch).log()
+    metrics = {}
+    for index in batch.proposal_index.unique().tolist():
+        mean = gaps[batch.proposal_index == index].mean()
+        metrics[f"gap/proposal_{index + 1}"] = float(mean)
+    return metrics

@@ -1,0 +1,106 @@
+"""What a run writes down: metrics as JSON lines and TensorBoard events, and sample trees.
+
+    <run>/metrics.jsonl         {"step": 3, "time_s": 12.5, "success": 0.25, ...} per line
+    <run>/tensorboard/          the same numbers as events; `tensorboard --logdir <run>` shows them
+    <run>/trees/step-000003.json
+
+After a resume the lines are those of a run that was never interrupted, except for `time_s`.
+"""
+
+import json
+import math
+import os
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tensorboardX import SummaryWriter
+
+from ..sampling.trajectory import TrajectoryTree
+
+
+class RunLog:
+    """The log of one run. A context manager: leaving it closes the files.
+
+    Args:
+        folder: the run folder; created if needed.
+        resume_step: first step that will be run again; what was written for it and later steps is
+            dropped. None starts a new log in place of one that is there.
+    """
+
+    def __init__(self, folder: Path, resume_step: int | None = None):
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "metrics.jsonl"
+        kept = [] if resume_step is None else _lines_before(path, resume_step)
+        _replace(path, "".join(json.dumps(line) + "\n" for line in kept))
+        self._start = time.monotonic() - (kept[-1]["time_s"] if kept else 0.0)
+        self._file = path.open("a", encoding="utf-8")
+        self._events = SummaryWriter(
+            str(folder / "tensorboard"),
+            purge_step=resume_step,
+            # By default a file is named by the second it was opened in, and overwritten within it.
+            filename_suffix=f".{time.time_ns()}",
+        )
+
+    def __enter__(self) -> "RunLog":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the files."""
+        self._file.close()
+        self._events.close()
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Append a line of metrics, at once on disk but for the system's own cache.
+
+        Args:
+            step: number of the step.
+            metrics: numbers by name; one that is not finite is written as null.
+        """
+        values = {name: _json_number(value) for name, value in metrics.items()}
+        line = {"step": step, "time_s": round(time.monotonic() - self._start, 3), **values}
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+        for name, value in values.items():
+            if value is not None:
+                self._events.add_scalar(name, value, step)
+        self._events.flush()
+
+    def write_trees(self, step: int, trees: Iterable[TrajectoryTree]) -> None:
+        """Write sample trees as one JSON list, `TrajectoryTree.to_json` each."""
+        path = self.folder / "trees" / f"step-{step:06d}.json"
+        path.parent.mkdir(exist_ok=True)
+        _replace(path, json.dumps([tree.to_json() for tree in trees], ensure_ascii=False) + "\n")
+
+
+def _json_number(value: Any) -> int | float | None:
+    """A plain number from Python, numpy or torch; None for NaN and infinity, which JSON lacks."""
+    if isinstance(value, int):
+        return value
+    number = float(value)
+    return number if math.isfinite(number) else None
+
+
+def _lines_before(path: Path, step: int) -> list[dict[str, Any]]:
+    """Lines of earlier steps. A kill can leave the last line half written: it is left out."""
+    lines = []
+    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            line = json.loads(text)
+        except json.JSONDecodeError:
+            break
+        if line["step"] < step:
+            lines.append(line)
+    return lines
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file in one step: a kill leaves the old text or the new."""
+    draft = path.with_suffix(path.suffix + ".tmp")
+    draft.write_text(text, encoding="utf-8")
+    os.replace(draft, path)

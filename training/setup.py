@@ -1,0 +1,69 @@
+"""Builds the parts of a run from its configuration. The environment comes first: it fails fast."""
+
+from typing import Any
+
+import gymnasium
+
+from ..agents.chat import ChatFormat
+from ..agents.engine import Engine, SamplingParams, load_engine
+from ..agents.policy import Policy
+from ..agents.prompts import STOP
+from ..configs.schema import Config, EngineConfig, SettingError
+from ..environments import make_env
+from ..sampling.dialogue import Dialogue
+
+
+def build_env(cfg: Config) -> gymnasium.Env[Any, Any]:
+    """Make the run's environment.
+
+    Raises:
+        SettingError: in one line, if the id is unknown or an option is not allowed.
+    """
+    try:
+        return make_env(cfg.env.id, **cfg.env.options)
+    except gymnasium.error.Error as error:
+        raise SettingError(f"--env {cfg.env.id!r} is not an environment: {error}") from error
+    except ModuleNotFoundError as error:
+        raise SettingError(
+            f"--env {cfg.env.id!r} names a module that cannot be imported: {error}. Install it."
+        ) from error
+    except (TypeError, ValueError) as error:
+        raise SettingError(
+            f"env.options does not fit {cfg.env.id}: {str(error).rstrip('.')}."
+        ) from error
+
+
+def build_policy(cfg: Config, path: str = "") -> Policy:
+    """Load the policy of a run, or another model with the run's settings."""
+    model = cfg.model
+    return Policy.load(
+        path or model.path,
+        model.dtype,
+        model.device,
+        cfg.engine.temperature,
+        model.trust_remote_code,
+    )
+
+
+def build_dialogue(cfg: Config, policy: Policy) -> Dialogue:
+    """Build the way in which the policy plays the environment."""
+    return Dialogue(
+        lambda: build_env(cfg),
+        ChatFormat(policy.tokenizer),
+        max_turns=cfg.env.max_turns,
+        actions_per_turn=cfg.env.actions_per_turn,
+        thinking=cfg.model.thinking,
+        context=cfg.model.context,
+        window=cfg.model.window,
+        max_prompt_tokens=cfg.engine.max_prompt_tokens,
+    )
+
+
+def build_engine(cfg: Config, policy: Policy) -> Engine:
+    """Build the engine that draws the policy's responses."""
+    return load_engine(cfg.engine.name, policy, cfg.engine.max_batch_tokens)
+
+
+def sampling_params(cfg: EngineConfig, temperature: float = 0.0, seed: int = 0) -> SamplingParams:
+    """How responses are drawn: at the training temperature unless another is given."""
+    return SamplingParams(temperature or cfg.temperature, 1.0, cfg.max_new_tokens, (STOP,), seed)
