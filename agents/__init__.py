@@ -1,1 +1,1 @@
-"""TODO."""
+"""The language model: prompts and parsing, chat formats, engines, the policy."""

@@ -1,17 +1,22 @@
 """Messages to token ids: the only place that knows chat templates.
 
-Tokens in, tokens out: a prompt is put together from ids and the sampled ids are kept verbatim between them, so that
-what is trained is what was sampled. That needs a template which only ever appends; `ChatFormat.check_appends` refuses
-the others.
+Tokens in, tokens out: a prompt is put together from ids and the sampled ids are kept verbatim
+between them, so that what is trained is what was sampled. A conversation of several turns needs a
+template that only ever appends; `ChatFormat.check_appends` refuses the others.
 """
 
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
-_USER, _REPLY, _NEXT = "first question", "<answer>first reply</answer>", "second question"
-
+import jinja2
 
 from ..configs.schema import SettingError
+
+_SYSTEM, _USER, _LATER = "some system text", "first question", ("second question", "third question")
+_THOUGHTS, _REPLY = "<think>some thoughts</think>", "<answer>some reply</answer>"
+
+Messages = list[tuple[str, str]]
+"""Role and content of each message."""
 
 
 class ChatFormat:
@@ -21,40 +26,42 @@ class ChatFormat:
         tokenizer: a Hugging Face tokenizer with a chat template.
 
     Raises:
-        SettingError: if the tokenizer has no chat template, or one that loses the text of a message.
+        SettingError: if the tokenizer has no chat template, or one that cannot be used or loses the
+            text of a message.
     """
 
     def __init__(self, tokenizer: Any):
         if not getattr(tokenizer, "chat_template", None):
             raise SettingError(
                 "model.path names a model without a chat template, which it must have to be asked "
-                "anything. Take an instruction-tuned model, or add a chat_template.jinja to its folder."
+                "anything. Take an instruction-tuned model, or add a chat_template.jinja to its "
+                "folder."
             )
         self.tokenizer = tokenizer
-        rendered = self._render([("user", _USER)])
+        try:
+            rendered = self._render([("user", _USER)])
+        except jinja2.TemplateError as error:
+            raise SettingError(
+                f"model.path names a model whose chat template is damaged: {error}."
+            ) from error
         if rendered.count(_USER) != 1:
             raise SettingError(
                 "model.path: the chat template does not repeat the user's message once."
             )
-        self.tail_ids = self._encode(rendered.split(_USER)[1])
-        """Ids between the end of a user message and the start of the reply."""
+        self.tail = rendered.split(_USER)[1]
+        """Text between the end of a user message and the start of the reply."""
+        self.tail_ids = self._encode(self.tail)
 
     def opening(self, system: str, user: str) -> tuple[int, ...]:
         """Ids of a prompt that opens a conversation, up to the start of the reply."""
-        try:
-            rendered = self._render([("system", system), ("user", user)])
-        except Exception as error:  # templates refuse roles with exceptions of their own
-            if "system" not in str(error).lower():
-                raise
-            rendered = self._render([("user", f"{system}\n\n{user}")])
-        head = rendered[: rendered.rindex(user) + len(user)]
-        return (*self._encode(head), *self.tail_ids)
+        rendered = self._render(self._opening_messages(system, user))
+        return (*self._encode(rendered.removesuffix(self.tail)), *self.tail_ids)
 
     def reply(self, response_ids: tuple[int, ...], user: str) -> tuple[int, ...]:
-        """Ids that follow a sampled response: its end, the next user message, the start of the reply."""
-        end, start = self._between()
+        """Ids after a sampled response: its end, the next user message, the start of the reply."""
+        end, start = self._between
         if end and response_ids and response_ids[-1] == end[0]:
-            end = end[1:]  # the response was sampled up to its own end-of-turn token
+            end = ()  # the response was sampled up to its own end-of-turn token
         return (*end, *self._encode(start + user), *self.tail_ids)
 
     def append_to_question(self, prompt_ids: tuple[int, ...], text: str) -> tuple[int, ...]:
@@ -62,34 +69,63 @@ class ChatFormat:
         head = prompt_ids[: len(prompt_ids) - len(self.tail_ids)]
         return (*head, *self._encode(text), *self.tail_ids)
 
-    def check_appends(self) -> None:
+    def check_appends(self, thinking: bool = False) -> None:
         """Refuse a template that rewrites earlier messages when later ones arrive.
+
+        Args:
+            thinking: whether replies hold thoughts, which many templates take out again.
 
         Raises:
             SettingError: if a conversation does not start with its own beginning.
         """
-        before = self._render([("user", _USER)]) + _REPLY
-        after = self._render([("user", _USER), ("assistant", _REPLY), ("user", _NEXT)])
-        if not after.startswith(before) or after.count(_NEXT) != 1:
+        if self._text_between(thinking) is None:
             raise SettingError(
                 "model.context must be state for this model, because its chat template rewrites "
                 "earlier messages (it is not prefix-preserving). Set model.context=state."
             )
 
-    @lru_cache(maxsize=None)  # noqa: B019 - one per run, lives as long as the tokenizer
+    @cached_property
+    def _takes_system(self) -> bool:
+        """Whether system messages are shown: some templates refuse them, others drop them."""
+        try:
+            return _SYSTEM in self._render([("system", _SYSTEM), ("user", _USER)])
+        except jinja2.TemplateError:
+            return False
+
+    def _opening_messages(self, system: str, user: str) -> Messages:
+        if self._takes_system:
+            return [("system", system), ("user", user)]
+        return [("user", f"{system}\n\n{user}")]
+
+    @cached_property
     def _between(self) -> tuple[tuple[int, ...], str]:
-        """What stands between a reply and the next question: the end-of-turn ids, and the text up to the question."""
+        """What stands between a reply and the next question: the end-of-turn id, then text."""
         self.check_appends()
-        before = self._render([("user", _USER)]) + _REPLY
-        after = self._render([("user", _USER), ("assistant", _REPLY), ("user", _NEXT)])
-        text = after[len(before) : after.index(_NEXT)]
-        ids = self._encode(text)
-        eos = self.tokenizer.eos_token_id
-        if ids and ids[0] == eos:
-            return (eos,), text.removeprefix(self.tokenizer.decode([eos]))
+        text = self._text_between() or ""
+        first = self._encode(text)[:1]
+        token = self.tokenizer.added_tokens_decoder.get(*first) if first else None
+        if token and token.special and text.startswith(token.content):
+            return first, text.removeprefix(token.content)
         return (), text
 
-    def _render(self, messages: list[tuple[str, str]]) -> str:
+    def _text_between(self, thinking: bool = False) -> str | None:
+        """The text between a reply and the next question, None if it is not always the same."""
+        reply = _THOUGHTS + _REPLY if thinking else _REPLY
+        messages = self._opening_messages(_SYSTEM, _USER)
+        texts = set()
+        for question in _LATER:
+            before = self._render(messages) + reply
+            messages = [*messages, ("assistant", reply), ("user", question)]
+            try:
+                after = self._render(messages)
+            except jinja2.TemplateError:  # made for a single question
+                return None
+            if not (after.startswith(before) and after.endswith(question + self.tail)):
+                return None
+            texts.add(after[len(before) : after.rindex(question)])
+        return texts.pop() if len(texts) == 1 else None
+
+    def _render(self, messages: Messages) -> str:
         return self.tokenizer.apply_chat_template(
             [{"role": role, "content": content} for role, content in messages],
             tokenize=False,

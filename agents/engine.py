@@ -36,7 +36,7 @@ class Completion:
     finish_reason: str
     """`stop` (a stop string), `eos` or `length`."""
     raw_logprobs: tuple[float, ...] = ()
-    """(L,) the same before completions were excluded; differs from `logprobs` only where some were."""
+    """(L,) the same before completions were excluded; other than `logprobs` where some were."""
 
 
 @dataclass
@@ -71,8 +71,8 @@ class Engine(Protocol):
         Args:
             prompts: token ids, one sequence a row.
             params: how to draw.
-            excluded: per row, completions drawn earlier for the very same prompt that must not be drawn again. An
-                engine without this ability may ignore it; callers check.
+            excluded: per row, completions drawn earlier for the very same prompt that must not be
+                drawn again. An engine without this ability may ignore it; callers check.
         """
         ...
 

@@ -1,9 +1,11 @@
 """Generates with any causal language model of transformers, on any device.
 
-One prefill and a KV cache per batch, batches bounded by tokens, one uniform number per token and row. The draw of a row
-depends on the call's seed and the row's place, not on how rows were batched (up to rounding).
+One prefill and a KV cache per batch, batches bounded by tokens, one uniform number per token and
+row. The draw of a row depends on the call's seed and the row's place, not on how rows were batched
+(up to rounding).
 """
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -128,18 +130,22 @@ class _Batch:
         excluded: Sequence[Sequence[Completion]],
     ) -> list[int]:
         """Draw the next token of every open row by inverting the cumulative distribution."""
-        raw = torch.log_softmax(logits.double() / self.params.temperature, dim=-1)  # (N, V)
-        probs = raw.exp()
+        plain = torch.softmax(logits.double() / self.params.temperature, dim=-1)  # (N, V)
         if self.params.top_p < 1:
-            probs = keep_top_p(probs, self.params.top_p)
-        for i, row in enumerate(rows):
-            if excluded[row]:
-                probs[i] = without_excluded(probs[i], self.ids[row], excluded[row])
+            plain = keep_top_p(plain, self.params.top_p)
+        probs = plain
+        if any(excluded[row] for row in rows):
+            probs = torch.stack(
+                [
+                    without_excluded(plain[i], self.ids[row], excluded[row])
+                    for i, row in enumerate(rows)
+                ]
+            )
         cumulative = probs.cumsum(-1)
         targets = self.uniforms[rows, step][:, None] * cumulative[:, -1:]
         chosen = torch.searchsorted(cumulative, targets, right=True).clamp(max=probs.shape[1] - 1)
         logprobs = (probs.gather(1, chosen) / cumulative[:, -1:]).log()[:, 0].tolist()
-        raw_logprobs = raw.gather(1, chosen)[:, 0].tolist()
+        raw_logprobs = plain.gather(1, chosen)[:, 0].log().tolist()
         tokens = chosen[:, 0].tolist()
         for row, token, logprob, raw_logprob in zip(
             rows, tokens, logprobs, raw_logprobs, strict=True
@@ -176,8 +182,8 @@ def without_excluded(
 ) -> Tensor:
     """Take the probability of excluded completions out of a next-token distribution.
 
-    Drawing token after token from the result is exactly drawing a whole completion that is none of the excluded ones
-    (sampling sequences without replacement: Shi, Bieber and Sutton 2020, arXiv:2002.09067).
+    Drawing token after token from the result is exactly drawing a whole completion that is none of
+    the excluded ones (sampling without replacement: Shi, Bieber and Sutton 2020, arXiv:2002.09067).
 
     Args:
         probs: (V,) next-token probabilities after `prefix`, float64.
@@ -191,16 +197,17 @@ def without_excluded(
     for completion in {done.token_ids: done for done in excluded}.values():
         ids = completion.token_ids
         if len(ids) > place and ids[:place] == tuple(prefix):
-            rest = float(torch.tensor(completion.raw_logprobs[place + 1 :]).double().sum().exp())
+            rest = math.exp(math.fsum(completion.raw_logprobs[place + 1 :]))
             left[ids[place]] -= probs[ids[place]] * rest
     left.clamp_(min=0)
     return left if float(left.sum()) > 1e-12 else probs
 
 
 def keep_top_p(probs: Tensor, top_p: float) -> Tensor:
-    """Set to zero what lies outside the smallest set of tokens with probability `top_p`, (N, V)."""
+    """Keep the smallest set of tokens that holds probability `top_p`, normalised, (N, V)."""
     ranked, order = probs.sort(dim=-1, descending=True)
     ranked[ranked.cumsum(-1) - ranked >= top_p] = 0.0
+    ranked /= ranked.sum(-1, keepdim=True)
     return torch.zeros_like(probs).scatter(1, order, ranked)
 
 

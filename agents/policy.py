@@ -1,20 +1,19 @@
 """The trainable model: loading, log-probabilities, saving.
 
-Alignment: entry [n, t] of every (N, T) tensor speaks about token t given the tokens before it. The shift by one that
-this needs lives in `Policy.logprobs` and nowhere else.
+Alignment: entry [n, t] of every (N, T) tensor speaks about token t given the tokens before it. The
+shift by one that this needs lives in `Policy.logprobs` and nowhere else.
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from ..configs.schema import SettingError
-
-if TYPE_CHECKING:
-    from ..training.batch import Batch
 
 BUNDLED = "sesa-tiny"
 """The name of the model that ships with the package."""
@@ -25,15 +24,36 @@ def bundled_model_folder() -> Path:
     return Path(__file__).parent / "bundled" / BUNDLED
 
 
+class Rows(Protocol):
+    """What `Policy.logprobs` needs of a batch: N rows of T tokens, padded on the right."""
+
+    @property
+    def token_ids(self) -> Tensor:
+        """(N, T) int64."""
+        ...
+
+    @property
+    def attention_mask(self) -> Tensor:
+        """(N, T) bool, False on padding."""
+        ...
+
+    @property
+    def loss_mask(self) -> Tensor:
+        """(N, T) bool, True on the tokens that are trained."""
+        ...
+
+
 class Policy:
     """A causal language model and its tokenizer.
 
-    Dropout stays off, in training too: the likelihood ratio of an unchanged policy must be exactly 1.
+    Dropout stays off, in training too: the likelihood ratio of an unchanged policy must be
+    exactly 1.
 
     Args:
         model: a transformers model for causal language modelling.
         tokenizer: its tokenizer.
-        temperature: logits are divided by it, so that likelihoods are those that rollouts were drawn with.
+        temperature: logits are divided by it, so that likelihoods are those that rollouts were
+            drawn with.
     """
 
     def __init__(self, model: Any, tokenizer: Any, temperature: float = 1.0):
@@ -45,7 +65,7 @@ class Policy:
         """What the optimiser changes."""
         return [p for p in self.model.parameters() if p.requires_grad]
 
-    def logprobs(self, batch: "Batch", entropy_grad: bool = False) -> tuple[Tensor, Tensor]:
+    def logprobs(self, batch: Rows, entropy_grad: bool = False) -> tuple[Tensor, Tensor]:
         """Log-probability of every token of the batch and the entropy it was drawn at.
 
         Logits are formed only from the first trained position on.
@@ -56,8 +76,8 @@ class Policy:
 
         Returns:
             Two (N, T) float tensors on the CPU: natural log-probabilities, and entropies in nats of
-            the distributions over token t given the tokens before it. Both are zero before the first
-            trained position of the batch.
+            the distributions over token t given the tokens before it. Both are zero before the
+            first trained position of the batch.
         """
         device = self.model.device
         ids, mask = batch.token_ids.to(device), batch.attention_mask.to(device)
@@ -80,8 +100,9 @@ class Policy:
 
     def save(self, folder: Path) -> None:
         """Write model (safetensors) and tokenizer in Hugging Face format."""
-        self.model.save_pretrained(folder, safe_serialization=True)
-        self.tokenizer.save_pretrained(folder)
+        with without_progress_bars():
+            self.model.save_pretrained(folder, safe_serialization=True)
+            self.tokenizer.save_pretrained(folder)
 
     @classmethod
     def load(
@@ -103,17 +124,19 @@ class Policy:
 
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
-            model, report = AutoModelForCausalLM.from_pretrained(
-                folder,
-                dtype=getattr(torch, dtype),
-                trust_remote_code=trust_remote_code,
-                use_safetensors=True,
-                output_loading_info=True,
-            )
+            with without_progress_bars():
+                load: Any = AutoModelForCausalLM.from_pretrained  # typed without its report
+                model, report = load(
+                    folder,
+                    dtype=getattr(torch, dtype),
+                    trust_remote_code=trust_remote_code,
+                    use_safetensors=True,
+                    output_loading_info=True,
+                )
         except Exception as error:  # whatever transformers, tokenizers and safetensors raise
             reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
             raise SettingError(
-                f"model.path {path!r} could not be loaded: {reason} "
+                f"model.path {path!r} could not be loaded: {reason.rstrip('.')}. "
                 "It must be a whole model folder with safetensors weights, or a model on the hub."
             ) from error
         if report["missing_keys"]:
@@ -123,6 +146,20 @@ class Policy:
             )
         chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         return cls(model.to(chosen), tokenizer, temperature)
+
+
+@contextmanager
+def without_progress_bars() -> Iterator[None]:
+    """Keep the bars of transformers off the screen, where the run's own bar stands."""
+    from transformers.utils import logging
+
+    was_enabled = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            logging.enable_progress_bar()
 
 
 def check_model_path(path: str) -> None:

@@ -1,8 +1,9 @@
 """The words around a game, on RAGEN's layout with our own wording. Pure text, no tokens.
 
-One system message; a first user message with the rules, the symbols, the actions and the state; then each reply of the
-policy is followed by a user message with the reward and the new state. The request for another proposal is appended to
-the end of the last user message, so that everything before it is the plain prompt, token for token.
+One system message; a first user message with the rules, the symbols, the actions and the state;
+then each reply of the policy is followed by a user message with the reward and the new state. The
+request for another proposal is appended to the end of the last user message, so that everything
+before it is the plain prompt, token for token.
 """
 
 from collections.abc import Sequence

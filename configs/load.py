@@ -1,6 +1,7 @@
 """Puts a run's configuration together: defaults, method, environment, command line."""
 
 import difflib
+import re
 from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
@@ -10,12 +11,17 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from .schema import Config, SettingError
 
+PACKAGE = "sesa_agent.configs"
+OPTIONS = {"method": "--method", "env.id": "--env"}
+"""Settings that choose other settings, so they are given as options of the command line."""
+
 
 def load_config(env: str, method: str = "sesa", overrides: Sequence[str] = ()) -> Config:
     """Resolve the configuration of a run.
 
     Args:
-        env: a short name (a file in this folder, such as "sokoban") or a Gymnasium id, also `module:Name-v0`.
+        env: a short name (a file in this folder, such as "sokoban") or a Gymnasium id, also
+            `module:Name-v0`.
         method: the preset.
         overrides: what the user typed, `group.key=value`; it has the last word.
 
@@ -23,13 +29,10 @@ def load_config(env: str, method: str = "sesa", overrides: Sequence[str] = ()) -
         The checked configuration.
 
     Raises:
-        SettingError: in one line, for an unknown environment, method or key, or a value that is not allowed.
+        SettingError: in one line, for an unknown environment, method or key, or a value that is not
+            allowed.
     """
-    config = OmegaConf.structured(Config)
-    layers = [_read_method(method), *_read_env(env, method), parse_overrides(overrides)]
-    for layer in layers:
-        config = _merge(config, layer)
-    return _build(OmegaConf.merge(config, {"method": method}))
+    return _build(_merge(_preset(env, method), parse_overrides(overrides)))
 
 
 def config_from_dict(
@@ -39,13 +42,15 @@ def config_from_dict(
 
     Args:
         values: what `config_to_dict` returned.
-        method: a preset laid over it, where the run goes on with another method.
+        method: the preset that the run goes on with; empty for its own.
         overrides: `group.key=value` words.
+
+    Raises:
+        SettingError: as `load_config`.
     """
     config = _merge(OmegaConf.structured(Config), OmegaConf.create(values))
     if method and method != config.method:
-        config = _merge(config, _read_method(method))
-        config = OmegaConf.merge(config, {"method": method})
+        config = _switch_method(config, method)
     return _build(_merge(config, parse_overrides(overrides)))
 
 
@@ -56,7 +61,7 @@ def config_to_dict(config: Config) -> dict[str, Any]:
 
 def method_names() -> list[str]:
     """List the presets."""
-    return _yaml_names("methods")
+    return _yaml_names(".methods")
 
 
 def env_names() -> list[str]:
@@ -77,21 +82,66 @@ def choose(kind: str, name: str, names: Sequence[str], advice: str) -> str:
     raise SettingError(f"{kind} must be one of {', '.join(names)}, got {name!r}.{hint}{advice}")
 
 
-def parse_overrides(overrides: Sequence[str]) -> DictConfig:
-    """Read `group.key=value` words.
+def parse_overrides(overrides: Sequence[str]) -> Any:
+    """Read `group.key=value` words; where a setting is a text, the value is taken as it stands.
 
     Raises:
-        SettingError: if a word has no equals sign, or its value is not YAML.
+        SettingError: if a word has no equals sign, its value is not YAML, or its key is a group or
+            belongs to an option of the command line.
     """
-    for word in overrides:
-        if "=" not in word.lstrip("="):
-            raise SettingError(
-                f"Settings are written group.key=value, got {word!r}. Try optim.lr=3e-4."
-            )
+    return OmegaConf.merge(*map(_parse_override, overrides)) if overrides else OmegaConf.create()
+
+
+def _parse_override(word: str) -> Any:
+    key, equals, text = word.partition("=")
+    if not key or not equals:
+        raise SettingError(
+            f"Settings are written group.key=value, got {word!r}. Try optim.lr=3e-4."
+        )
+    if key in OPTIONS:
+        raise SettingError(f"{key} is set by {OPTIONS[key]}, got {word!r}.")
+    default: Any = OmegaConf.to_container(OmegaConf.structured(Config))
+    for part in key.split("."):
+        default = default.get(part) if isinstance(default, dict) else None
+    if isinstance(default, dict) and default:
+        raise SettingError(f"{key} is a group of settings, got {word!r}. See docs/settings.md.")
+    layer = OmegaConf.create()
+    if isinstance(default, str):  # YAML would make a truth value of "on" and a number of "0123"
+        OmegaConf.update(layer, key, text)
+        return layer
     try:
-        return OmegaConf.from_dotlist(list(overrides))
+        return OmegaConf.from_dotlist([word])
     except Exception as error:  # YAML's own errors have no common base in OmegaConf
-        raise SettingError(f"A setting could not be read: {_first_line(error)}.") from error
+        raise SettingError(f"{key} could not be read: {_first_line(error)}.") from error
+
+
+def _preset(env: str, method: str) -> Any:
+    """The configuration of an environment and a method, before the user changed anything."""
+    config = OmegaConf.structured(Config)
+    for layer in (_read_method(method), *_read_env(env, method)):
+        config = _merge(config, layer)
+    return OmegaConf.merge(config, {"method": method})
+
+
+def _switch_method(config: Any, method: str) -> Any:
+    """Lay what the user changed over another method's preset; what was "auto" is decided anew."""
+    env_id = str(config.env.id)
+    names = [name for name in env_names() if load_config(name).env.id == env_id]
+    env = names[0] if names else env_id
+    before = OmegaConf.to_container(_preset(env, config.method))
+    changed = _changes(before, OmegaConf.to_container(config))
+    return OmegaConf.merge(_preset(env, method), changed)
+
+
+def _changes(before: Any, after: Any) -> dict[str, Any]:
+    """What `after` says otherwise than `before`, but for what `before` left to be decided."""
+    changes: dict[str, Any] = {}
+    for key, value in after.items():
+        if isinstance(value, dict):
+            changes[key] = _changes(before.get(key, {}), value)
+        elif key not in before or before[key] not in (value, "auto"):
+            changes[key] = value
+    return changes
 
 
 def _read_method(method: str) -> DictConfig:
@@ -101,7 +151,7 @@ def _read_method(method: str) -> DictConfig:
 
 def _read_env(env: str, method: str) -> list[DictConfig]:
     """The environment's file, then its section for the method."""
-    if "/" in env or ":" in env or env.endswith(tuple(f"-v{n}" for n in range(10))):
+    if re.search(r"[/:]|-v\d+$", env):
         return [OmegaConf.create({"env": {"id": env}})]
     advice = " Or give a Gymnasium id, as in --env my_package:MyGame-v0."
     layer = _read(f"{choose('--env', env, env_names(), advice)}.yaml")
@@ -121,11 +171,14 @@ def _merge(config: Any, layer: DictConfig) -> Any:
 
 def _build(config: Any) -> Config:
     """Make the dataclasses, which check themselves."""
-    return OmegaConf.to_object(config)  # pyright: ignore[reportReturnType]
+    try:
+        return OmegaConf.to_object(config)  # pyright: ignore[reportReturnType]
+    except OmegaConfBaseException as error:
+        raise SettingError(f"{error.full_key}: {_first_line(error)}.") from error
 
 
 def _unknown_key(config: DictConfig, layer: DictConfig) -> str:
-    """Name the first key of the layer that the configuration lacks, and the nearest one that it has."""
+    """Name the first key of the layer that is no setting, and the nearest one that is."""
     known = _leaves(OmegaConf.to_container(config))
     key = next(key for key in _leaves(OmegaConf.to_container(layer)) if not _is_known(key, known))
     by_last_word = {name.rsplit(".", 1)[-1]: name for name in known}
@@ -151,15 +204,13 @@ def _leaves(values: Any, prefix: str = "") -> list[str]:
 
 
 def _read(name: str) -> DictConfig:
-    text = files(__package__).joinpath(name).read_text(encoding="utf-8")
+    text = files(PACKAGE).joinpath(name).read_text(encoding="utf-8")
     return OmegaConf.create(text)  # pyright: ignore[reportReturnType]
 
 
 def _yaml_names(folder: str) -> list[str]:
-    entries = (
-        files(__package__).joinpath(folder).iterdir() if folder else files(__package__).iterdir()
-    )
-    return sorted(entry.name[:-5] for entry in entries if entry.name.endswith(".yaml"))
+    names = [entry.name for entry in files(f"{PACKAGE}{folder}").iterdir()]
+    return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
 
 
 def _first_line(error: Exception) -> str:

@@ -1,12 +1,17 @@
-"""Every setting, with its meaning and unit. Defaults are the vetted ones; a value of "auto" is resolved per environment.
+"""Every setting, with its meaning and unit. Defaults are the vetted ones.
 
-A run's configuration is these defaults, then the method's preset (`configs/methods/<method>.yaml`), then the
-environment's file (`configs/<env>.yaml`, with a section per method where one needs other numbers), then what the user
-typed as `group.key=value`. The result is written to the run folder.
+A run's configuration is these defaults, then the method's preset (`configs/methods/<method>.yaml`),
+then the environment's file (`configs/<env>.yaml`, with a section per method where one needs other
+numbers), then what the user typed as `group.key=value`. Each "auto" is resolved when the run
+starts, and the result is written to the run folder.
 """
 
 from dataclasses import dataclass, field
 from typing import Any
+
+
+NUM_PUZZLES = 100_000
+"""Puzzles that are kept for validation, and as many for the figures that are reported."""
 
 
 class SettingError(ValueError):
@@ -17,7 +22,7 @@ class SettingError(ValueError):
 
 
 def check(condition: bool, key: str, value: Any, allowed: str, advice: str = "") -> None:
-    """Refuse a setting in one line that names the key as it was typed, what is allowed and what it was.
+    """Refuse a setting in one line: the key as it was typed, what is allowed and what it was.
 
     Raises:
         SettingError: if `condition` does not hold.
@@ -64,9 +69,10 @@ class ModelConfig:
     device: str = "auto"
     """`auto` (a GPU if there is one), `cpu` or `cuda`."""
     thinking: bool = False
-    """Ask for <think> ... </think> before the answer."""
+    """Ask for `<think> ... </think>` before the answer."""
     context: str = "state"
-    """What a prompt holds: `state` (the present observation), `window` (the last turns) or `full` (all turns)."""
+    """What a prompt holds: `state` (the present observation), `window` (the last turns) or `full`
+    (all turns)."""
     window: int = 3
     """Turns that `context=window` shows, the present one included."""
     trust_remote_code: bool = False
@@ -86,15 +92,17 @@ class EngineConfig:
     name: str = "hf"
     """Engine: `hf` (transformers, any device)."""
     temperature: float = 1.0
-    """Sampling temperature of training rollouts; the trainer divides its logits by the same number."""
+    """Sampling temperature of training rollouts; the trainer divides its logits by the same
+    number."""
     max_new_tokens: int = 24
     """Longest response, in tokens."""
     max_prompt_tokens: int = 4096
     """Longest prompt, in tokens. An episode that would outgrow it is truncated."""
-    max_batch_tokens: int = 65536
+    max_batch_tokens: int = 32768
     """Prompt and response tokens that are generated at once; bounds memory."""
 
     def __post_init__(self) -> None:
+        check_choice("engine.name", self.name, ("hf",))
         check(self.temperature > 0, "engine.temperature", self.temperature, "above 0")
         for key in ("max_new_tokens", "max_prompt_tokens", "max_batch_tokens"):
             check(getattr(self, key) >= 1, f"engine.{key}", getattr(self, key), "at least 1")
@@ -106,30 +114,36 @@ class SamplingConfig:
 
     name: str = "tree"
     """`parallel` (independent rollouts, RAGEN) or `tree` (action-level SESA, paper section 3.1)."""
-    num_tasks: int = 16
+    num_tasks: int = 24
     """Puzzles a step; each is one GRPO group."""
     num_proposals: int = 3
     """G, distinct actions proposed at a decision (tree)."""
     max_trajectories: int = 16
     """U, cap on the trajectories of a tree; the group size of `parallel`."""
     proposer: str = "history"
-    """`history` (each proposal sees the earlier ones) or `without_replacement` (distinct draws from the plain prompt)."""
+    """`history` (each proposal sees the earlier ones) or `without_replacement` (distinct draws from
+    the plain prompt)."""
     max_retries: int = 2
     """Times a proposal that repeats an earlier action is asked for again before it is dropped."""
     allocation: str = "early"
-    """Where a tree spends U: `early` (as soon as it can) or `even` (the cap grows evenly with depth)."""
+    """Where a tree spends U: `early` (as soon as it can) or `even` (the cap grows evenly with
+    depth)."""
     merge_states: str = "auto"
-    """Expand a state only once in a tree: `on` (deterministic environments), `off`, `auto` (on where deterministic)."""
-    stop_on_success: bool = False
-    """Stop growing a tree at the turn in which a trajectory wins."""
+    """Expand a state only once in a tree: `on` (deterministic environments), `off`, `auto` (on
+    where deterministic)."""
+    stop_on_success: str = "auto"
+    """Stop growing a tree at the turn in which a trajectory wins: `on`, `off`, `auto` (on where the
+    environment is deterministic; elsewhere it would count luck and hide failures)."""
     fork_noise: str = "shared"
-    """Random numbers of branches in a slippery world: `shared` (all slip alike) or `independent`."""
+    """Random numbers of branches in a slippery world: `shared` (all slip alike) or
+    `independent`."""
 
     def __post_init__(self) -> None:
         check_choice("sampling.name", self.name, ("parallel", "tree"))
         check_choice("sampling.proposer", self.proposer, ("history", "without_replacement"))
         check_choice("sampling.allocation", self.allocation, ("early", "even"))
         check_choice("sampling.merge_states", self.merge_states, ("on", "off", "auto"))
+        check_choice("sampling.stop_on_success", self.stop_on_success, ("on", "off", "auto"))
         check_choice("sampling.fork_noise", self.fork_noise, ("shared", "independent"))
         for key in ("num_tasks", "num_proposals", "max_trajectories"):
             check(getattr(self, key) >= 1, f"sampling.{key}", getattr(self, key), "at least 1")
@@ -148,10 +162,11 @@ class LossConfig:
     """How the policy is credited and what is minimised."""
 
     credit: str = "auto"
-    """`trajectory` (GRPO over the leaves), `tree` (mean backup), `best` (discounted best return; deterministic worlds),
-    `auto` (best where the environment is deterministic, else tree)."""
+    """`trajectory` (GRPO over the leaves), `tree` (mean backup), `best` (discounted best return;
+    deterministic worlds), `auto` (best where the environment is deterministic, else tree)."""
     baseline: str = "mean"
-    """Group baseline of trajectory credit: `mean` (GRPO), or `max` (Eq. 1 as printed; it teaches nothing)."""
+    """Group baseline of trajectory credit: `mean` (GRPO), or `max` (Eq. 1 as printed; it teaches
+    nothing)."""
     normalize_std: bool = True
     """Divide advantages by the group's standard deviation (trajectory and tree credit)."""
     discount: float = 0.9
@@ -161,16 +176,18 @@ class LossConfig:
     clip_high: float = 0.28
     """A likelihood ratio counts up to 1 + clip_high."""
     aggregate: str = "trajectory"
-    """Averaging: `trajectory` (each unit of credit weighs the same, Eq. 1) or `token` (each token does, DAPO)."""
+    """Averaging: `trajectory` (each unit of credit weighs the same, Eq. 1) or `token` (each token
+    does, DAPO)."""
     entropy_coef: float = 0.0
     """Weight of the entropy bonus, per token in nats."""
     kl_coef: float = 0.0
     """Weight of the KL penalty towards the initial policy, per token in nats."""
     history_gap: str = "negatives"
-    """Correction for proposals drawn under another prompt: `none`, `negatives` (failures weigh min(1, pi/mu)),
-    `truncated` (all weigh min(2, pi/mu))."""
+    """Correction for proposals drawn under another prompt: `none`, `negatives` (failures weigh
+    min(1, pi/mu)), `truncated` (all weigh min(2, pi/mu))."""
     filter_ratio: float = 1.0
-    """Share of groups kept, those of the highest standard deviation of return (RAGEN's rollout filter: 0.25)."""
+    """Share of groups kept, those of the highest standard deviation of return (RAGEN's rollout
+    filter: 0.25)."""
     format_penalty: float = 0.0
     """Subtracted from a trajectory's return for each turn without a readable action."""
 
@@ -203,7 +220,7 @@ class OptimConfig:
     """Gradients are scaled down to this norm."""
     num_minibatches: int = 2
     """Optimiser steps per rollout."""
-    max_batch_tokens: int = 65536
+    max_batch_tokens: int = 16384
     """Padded tokens in one forward and backward pass; bounds memory, changes nothing else."""
     checkpoint_every: int = 10
     """Steps between checkpoints."""
@@ -212,10 +229,10 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         check(
-            self.lr > 0,
+            0 < self.lr < float("inf"),
             "optim.lr",
             self.lr,
-            "above 0",
+            "above 0 and finite",
             "Try 1e-3 for sesa-tiny, 1e-6 for a 0.5B model.",
         )
         for key in ("weight_decay", "max_policy_calls"):
@@ -245,8 +262,10 @@ class EvalConfig:
     """Sampling temperature of evaluation (RAGEN's)."""
 
     def __post_init__(self) -> None:
-        for key in ("every", "episodes", "final_episodes"):
-            check(getattr(self, key) >= 1, f"eval.{key}", getattr(self, key), "at least 1")
+        check(self.every >= 1, "eval.every", self.every, "at least 1")
+        for key in ("episodes", "final_episodes"):
+            num = getattr(self, key)
+            check(1 <= num <= NUM_PUZZLES, f"eval.{key}", num, f"from 1 to {NUM_PUZZLES}")
         check(self.temperature > 0, "eval.temperature", self.temperature, "above 0")
 
 
@@ -257,9 +276,10 @@ class Config:
     method: str = "sesa"
     """Preset: `sesa`, `sesa-paper`, `ragen`, `ragen-entropy` or `ragen-paper-grpo`."""
     seed: int = 0
-    """Seed of everything random in the run; every step's random numbers follow from it and the step alone."""
+    """Seed of everything random in the run; every step's random numbers follow from it and the step
+    alone."""
     output: str = ""
-    """Run folder; empty for runs/<env>-<method>-<seed>."""
+    """Run folder; empty for `runs/<env>-<method>-<seed>`."""
     env: EnvConfig = field(default_factory=EnvConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)

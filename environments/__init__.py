@@ -16,7 +16,7 @@ ENVIRONMENTS = {
 
 
 def register_environments() -> None:
-    """Register our ids with Gymnasium. Happens on import; Gymnasium calls it too when it loads its plug-ins."""
+    """Register our ids with Gymnasium. Happens on import."""
     for env_id, entry_point in ENVIRONMENTS.items():
         if env_id not in gymnasium.registry:
             # TextEnv counts its own steps and never raises on an action: no wrapper is needed around it.

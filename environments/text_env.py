@@ -167,9 +167,7 @@ def fork(env: Env, reseed: int | None = None) -> Env:
 
 def _copy(env: Any) -> Any:
     if isinstance(env, gymnasium.Wrapper):
-        twin = copy.copy(env)
-        twin.env = _copy(env.env)
-        return twin
+        return copy.deepcopy(env, {id(env.env): _copy(env.env)})
     return env.fork() if hasattr(env, "fork") else copy.deepcopy(env)
 
 

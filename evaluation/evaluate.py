@@ -1,6 +1,7 @@
 """Success of a policy: ordinary decoding under the plain prompt, one response per decision.
 
-Paper, section 3.2: inference proceeds as with any RL-trained model; no proposals, no history of candidates.
+Paper, section 3.2: inference proceeds as with any RL-trained model; no proposals, no history of
+candidates.
 """
 
 from collections.abc import Sequence
@@ -32,7 +33,8 @@ class Evaluation:
     success_rate: float
     """Mean over puzzles and attempts."""
     low: float
-    """95 % Wilson interval of the success rate, counting puzzles and not attempts, which are not independent."""
+    """95 % Wilson interval of the success rate, counting puzzles and not attempts, which are not
+    independent."""
     high: float
     pass_at_k: dict[int, float]
     """Unbiased pass@k for k = 1, 2, 4, ... up to n."""

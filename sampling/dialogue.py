@@ -1,7 +1,8 @@
 """A game played by talking: where environments and the language model's words meet.
 
-A `Position` is a live place in a game: the environment as it stands and the prompt that asks for the next action.
-`Dialogue.start` opens a task, `Dialogue.play` plays one response. Neither draws anything: that is the samplers' part.
+A `Position` is a live place in a game: the environment as it stands and the prompt that asks for
+the next action. `Dialogue.start` opens a task, `Dialogue.play` plays one response. Neither draws
+anything: that is the samplers' part.
 """
 
 from collections.abc import Callable
@@ -10,11 +11,11 @@ from typing import Any
 
 import gymnasium
 
-from ..configs.schema import SettingError
 from ..agents.chat import ChatFormat
 from ..agents.engine import Completion
 from ..agents.parsing import read_answer, split_actions
 from ..agents.prompts import SEPARATOR, SYSTEM, PromptStyle, propose_another
+from ..configs.schema import SettingError
 from ..environments import fork
 from .trajectory import Task, Turn
 
@@ -42,6 +43,21 @@ class Position:
     prompt_ids: tuple[int, ...]
     """The plain context x of this decision."""
     history: tuple[_Past, ...] = ()
+    """Earlier turns that the prompt shows."""
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What the actions of one turn led to."""
+
+    observation: str
+    num_played: int = 0
+    """Actions played: fewer than given if the game ended before the last."""
+    reward: float = 0.0
+    terminated: bool = False
+    truncated: bool = False
+    success: bool = False
+    legal: bool = True
 
 
 class Dialogue:
@@ -53,12 +69,14 @@ class Dialogue:
         max_turns: responses in an episode.
         actions_per_turn: actions that one response may hold.
         thinking: whether responses hold thoughts before the answer.
-        context: "state" (a prompt shows the present observation), "window" (the last `window` turns) or "full".
-        window: turns shown by "window".
+        context: "state" (a prompt shows the present observation), "window" (the last `window`
+            turns) or "full".
+        window: turns shown by "window", the present one included.
         max_prompt_tokens: an episode whose next prompt would be longer is truncated.
 
     Raises:
-        SettingError: if the environment cannot be played in words, or the chat template cannot hold a conversation.
+        SettingError: if the environment cannot be played in words, or the chat template cannot hold
+            the conversation that `context` asks for.
     """
 
     def __init__(
@@ -76,7 +94,7 @@ class Dialogue:
         self.max_prompt_tokens = max_prompt_tokens
         self.num_shown = {"state": 1, "window": window, "full": max_turns}[context]
         if self.num_shown > 1:
-            chat.check_appends()
+            chat.check_appends(thinking)
         env = make()
         self.style = prompt_style(env, actions_per_turn, thinking)
         max_steps = getattr(env.unwrapped, "max_steps", None) or max_turns * actions_per_turn
@@ -95,24 +113,31 @@ class Dialogue:
         )
 
     def proposal_prompt(self, position: Position, earlier: list[str]) -> tuple[int, ...]:
-        """The prompt that asks for an action different from the earlier ones; x itself if there are none."""
+        """The prompt that asks for an action other than the earlier ones; x if there are none."""
         if not earlier:
             return position.prompt_ids
         return self.chat.append_to_question(position.prompt_ids, propose_another(earlier))
 
     def read(self, position: Position, response: str) -> str | None:
-        """Return the canonical action of a response, several joined by the separator, or None if it has none.
+        """Return the canonical action of a response, or None if it has none.
 
-        Reading stops at the first action that the environment does not know.
+        Several actions are joined by the separator; reading stops at the first one that the
+        environment does not know.
         """
-        answer = read_answer(response, self.style.thinking)
+        actions, _ = self._read_actions(position, response)
+        return SEPARATOR.join(actions) or None
+
+    def _read_actions(self, position: Position, response: str) -> tuple[list[str], bool]:
+        """The canonical actions up to the first unknown one, and whether none is unknown."""
+        answer = read_answer(response, self.style.thinking) or ""
+        given = split_actions(answer, self.style.actions_per_turn)
         actions: list[str] = []
-        for text in split_actions(answer or "", self.style.actions_per_turn):
+        for text in given:
             canonical = _canonical(position.env, text)
             if canonical is None:
                 break
             actions.append(canonical)
-        return SEPARATOR.join(actions) or None
+        return actions, bool(given) and len(actions) == len(given)
 
     def play(
         self,
@@ -132,60 +157,76 @@ class Dialogue:
         Returns:
             The turn, and the position after it (over if the turn is terminated or truncated).
         """
-        action = self.read(position, completion.text)
+        actions, all_readable = self._read_actions(position, completion.text)
         env = position.env if in_place else fork(position.env)
-        observation, reward, success, legal = position.observation, 0.0, False, action is not None
-        terminated = truncated = False
-        actions = action.split(SEPARATOR) if action else []
-        num_played = 0
-        while num_played < len(actions) and not (terminated or truncated):
-            observation, gain, terminated, truncated, info = env.step(actions[num_played])
-            num_played += 1
-            reward += float(gain)
-            legal = legal and bool(info.get("legal", True))
-            success = bool(info.get("success", terminated and float(gain) > 0))
-        past = _Past(
-            position.observation, position.turn, position.actions_left, completion.token_ids, reward
+        outcome = _step(env, actions, position.observation)
+        after = self._after(position, env, outcome, completion.token_ids)
+        is_last = (
+            position.turn >= self.max_turns
+            or after.actions_left <= 0
+            or len(after.prompt_ids) > self.max_prompt_tokens
         )
-        actions_left = position.actions_left - num_played
-        after = Position(
-            env,
-            observation,
-            position.turn + 1,
-            actions_left,
-            self._prompt(observation, position.turn + 1, actions_left, (*position.history, past)),
-            (*position.history, past)[1 - self.num_shown :] if self.num_shown > 1 else (),
-        )
-        is_last = position.turn >= self.max_turns or actions_left <= 0
-        is_last = is_last or len(after.prompt_ids) > self.max_prompt_tokens
         turn = Turn(
             observation=position.observation,
             prompt_ids=position.prompt_ids,
             response_ids=completion.token_ids,
             sampling_logprobs=completion.logprobs,
             response=completion.text,
-            action=action,
-            reward=reward,
-            terminated=terminated,
-            truncated=not terminated and (truncated or is_last),
-            success=success,
-            legal=legal,
+            action=SEPARATOR.join(actions) or None,
+            reward=outcome.reward,
+            terminated=outcome.terminated,
+            truncated=not outcome.terminated and (outcome.truncated or is_last),
+            success=outcome.success,
+            legal=all_readable and outcome.legal,
             proposal_index=proposal_index,
         )
         return turn, after
 
+    def _after(
+        self,
+        position: Position,
+        env: gymnasium.Env[Any, Any],
+        outcome: _Outcome,
+        response_ids: tuple[int, ...],
+    ) -> Position:
+        """The position that a turn leads to."""
+        past = _Past(
+            position.observation, position.turn, position.actions_left, response_ids, outcome.reward
+        )
+        place = (outcome.observation, position.turn + 1, position.actions_left - outcome.num_played)
+        history = (*position.history, past)[1 - self.num_shown :] if self.num_shown > 1 else ()
+        return Position(env, *place, self._prompt(*place, history), history)
+
     def _prompt(
         self, observation: str, turn: int, actions_left: int, history: tuple[_Past, ...]
     ) -> tuple[int, ...]:
-        """Ids of the turns shown: the first opens the conversation, sampled responses stand as they were drawn."""
-        shown = history[1 - self.num_shown :] if self.num_shown > 1 else ()
-        places = [(past.observation, past.turn, past.actions_left) for past in shown]
+        """Ids of the turns shown: the first opens the conversation; responses stand as sampled."""
+        places = [(past.observation, past.turn, past.actions_left) for past in history]
         places.append((observation, turn, actions_left))
         ids = self.chat.opening(SYSTEM, self.style.first_message(*places[0]))
-        for past, place in zip(shown, places[1:], strict=True):
+        for past, place in zip(history, places[1:], strict=True):
             message = self.style.next_message(past.reward, *place)
             ids = (*ids, *past.response_ids, *self.chat.reply(past.response_ids, message))
         return ids
+
+
+def _step(env: gymnasium.Env[Any, Any], actions: list[str], observation: str) -> _Outcome:
+    """Play actions until the last or the end of the episode."""
+    outcome = _Outcome(observation)
+    for action in actions:
+        observation, reward, terminated, truncated, info = env.step(action)
+        outcome = _Outcome(
+            observation,
+            outcome.num_played + 1,
+            outcome.reward + float(reward),
+            terminated,
+            truncated,
+            bool(info.get("success", terminated and float(reward) > 0)),
+            outcome.legal and bool(info.get("legal", True)),
+        )
+        if terminated or truncated:
+            break
+    return outcome
 
 
 def prompt_style(

@@ -1,6 +1,7 @@
 """Independent rollouts: the RAGEN baseline, and how every policy is evaluated.
 
-A group of U trajectories is a tree that branches at its start only. Nothing makes its members differ but chance.
+A group of U trajectories is a tree that branches at its start only. Nothing makes its members
+differ but chance.
 """
 
 from collections.abc import Sequence
@@ -26,8 +27,8 @@ def sample_parallel(
 ) -> list[TrajectoryTree]:
     """Play `cfg.max_trajectories` independent episodes of every task, all together.
 
-    Args and returns are those of `grow_trees`. With `fork_noise="shared"` all members of a group see the same random
-    numbers of the environment, as in RAGEN.
+    Args and returns are those of `grow_trees`. With `fork_noise="shared"` all members of a group
+    see the same random numbers of the environment, as in RAGEN.
     """
     trees = [TrajectoryTree(task) for task in tasks]
     live = []

@@ -1,13 +1,13 @@
 """Distinct actions, one after another, batched over all open decisions.
 
-The first proposal of a decision is drawn under the plain prompt x. Later ones see the earlier ones (`history`) or are
-drawn from x without replacement (`without_replacement`). A proposal that reads as the same action as an earlier one is
-asked again a bounded number of times, then dropped: distinct means distinct (Paper, section 3.1: "up to G distinct
-actions sequentially").
+The first proposal of a decision is drawn under the plain prompt x. Later ones see the earlier ones
+(`history`) or are drawn from x without replacement (`without_replacement`). A proposal that reads
+as the same action as an earlier one is asked again a bounded number of times, then dropped:
+distinct means distinct (paper, section 3.1: "up to G distinct actions sequentially").
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -76,13 +76,7 @@ def propose(
 
 def reseeded(params: SamplingParams, rng: np.random.Generator) -> SamplingParams:
     """The same parameters with the next seed."""
-    return SamplingParams(
-        params.temperature,
-        params.top_p,
-        params.max_new_tokens,
-        params.stop,
-        int(rng.integers(2**62)),
-    )
+    return replace(params, seed=int(rng.integers(2**62)))
 
 
 def _prompt(dialogue: Dialogue, decision: Decision, proposer: str) -> tuple[int, ...]:

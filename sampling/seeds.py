@@ -1,7 +1,7 @@
 """Which puzzles are for what. The splits never share a seed.
 
-Training and tuning see `training` and `validation`; `test` is for the figures that are reported; the bundled model was
-made on `pretraining`.
+Training and tuning see `training` and `validation`; `test` is for the figures that are reported;
+the bundled model was made on `pretraining`.
 """
 
 from ..configs.schema import SettingError
@@ -26,7 +26,8 @@ def puzzle_seeds(split: str, count: int, start: int = 0) -> list[int]:
     seeds = SPLITS[split][start : start + count]
     if len(seeds) < count:
         raise SettingError(
-            f"episodes must be at most {len(SPLITS[split]) - start} of the {split} puzzles, got {count}."
+            f"episodes must be at most {len(SPLITS[split]) - start} of the {split} puzzles, "
+            f"got {count}."
         )
     return list(seeds)
 

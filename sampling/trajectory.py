@@ -1,8 +1,8 @@
 """What a rollout leaves behind: tasks, turns and trees. Pure data, no torch.
 
-Every turn is stored once, with the token ids that the policy would see and the ones that were sampled; nothing is
-tokenised again later. A trajectory is a path from the start to a leaf. One tree is one GRPO group: independent
-rollouts are simply a tree that branches at its start only.
+Every turn is stored once, with the token ids that the policy would see and the ones that were
+sampled; nothing is tokenised again later. A trajectory is a path from the start to a leaf. One tree
+is one GRPO group: independent rollouts are simply a tree that branches at its start only.
 """
 
 from collections.abc import Iterator
@@ -35,7 +35,8 @@ class Turn:
     response_ids: tuple[int, ...]
     """(L,) the sampled tokens y, kept as they were drawn."""
     sampling_logprobs: tuple[float, ...]
-    """(L,) natural log-probabilities under the prompt that y was drawn from; under x for the first proposal."""
+    """(L,) natural log-probabilities under the prompt that y was drawn from: x for the first
+    proposal."""
     response: str
     """The sampled tokens as text."""
     action: str | None
@@ -81,7 +82,7 @@ class Trajectory:
 
 @dataclass
 class TrajectoryTree:
-    """All trajectories of one task. Node n is turn n; a parent always has a smaller number than its children."""
+    """All trajectories of one task. Node n is turn n; parents have lower numbers than children."""
 
     task: Task
     parents: list[int] = field(default_factory=list)
@@ -89,7 +90,7 @@ class TrajectoryTree:
     num_calls: int = 0
     """Responses generated for this tree, those asked again and dropped included."""
     num_duplicates: int = 0
-    """Responses that repeated an earlier proposal of their decision, so were asked again or dropped."""
+    """Responses that repeated an earlier proposal of their decision, so were not played."""
 
     def add(self, parent: int, turn: Turn) -> int:
         """Append a turn below `parent` (`ROOT` for the start) and return its number."""
@@ -140,8 +141,10 @@ class TrajectoryTree:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "TrajectoryTree":
         """The tree that `to_json` wrote."""
-        turns = [
-            Turn(**{key: tuple(v) if isinstance(v, list) else v for key, v in turn.items()})
-            for turn in data["turns"]
-        ]
+        turns = [_read_turn(turn) for turn in data["turns"]]
         return cls(**{**data, "task": Task(**data["task"]), "turns": turns})
+
+
+def _read_turn(data: dict[str, Any]) -> Turn:
+    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+    return Turn(**fields)

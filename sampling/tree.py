@@ -1,12 +1,13 @@
 """Action-level SESA: a branching tree of trajectories under the cap U (paper, section 3.1).
 
-Every open node of every tree proposes distinct actions, each is played on a fork of the environment, and the children
-that the game has not ended are the next frontier. The cap bounds the trajectories that are open or were ended by the
-game; `allocate_widths` splits what is left of it before anything is proposed, so no half-grown branch is thrown away.
+Every open node of every tree proposes distinct actions, each is played on a fork of the
+environment, and the children that the game has not ended are the next frontier. The cap bounds the
+trajectories that are open or were ended by the game; `allocate_widths` splits what is left of it
+before anything is proposed, so no half-grown branch is thrown away.
 
-With merged states (deterministic environments) a child whose state already stands in its tree becomes a dead leaf: it
-is recorded, costs no further call and does not count. Paper: no merging. We: a budget spent on distinct states finds
-far more successes (see results/).
+With merged states (deterministic environments) a child whose state already stands in its tree
+becomes a dead leaf: it is recorded, costs no further call and does not count. Paper: no merging.
+We: a budget spent on distinct states finds far more successes (see results/).
 """
 
 import math
@@ -35,8 +36,8 @@ def allocate_widths(
         max_trajectories: the cap U, at least num_open + num_finished.
 
     Returns:
-        Children for each open node, shape (n,): at least 1 and at most G, as even as can be, and together with the
-        finished trajectories at most U.
+        Children for each open node, shape (n,): at least 1 and at most G, as even as can be, and
+        together with the finished trajectories at most U.
 
     >>> allocate_widths(num_open=3, num_finished=1, num_proposals=4, max_trajectories=8)
     [3, 2, 2]
@@ -55,6 +56,8 @@ class _Growth:
     tree: TrajectoryTree
     frontier: list[tuple[int, Position]]
     seen: set[Hashable]
+    """Keys of the states that stand in the tree; empty if states are not merged."""
+    stops_on_success: bool
     num_finished: int = 0
 
 
@@ -77,8 +80,8 @@ def grow_trees(
         rng: all random numbers of this rollout.
 
     Returns:
-        B trees. The first proposal of every node is an ordinary draw under the plain prompt; with G = 1 and U = 1 a
-        tree is one plain rollout.
+        B trees. The first proposal of every node is an ordinary draw under the plain prompt; with
+        G = 1 and U = 1 a tree is one plain rollout.
 
     Raises:
         SettingError: if states are to be merged in an environment that is not deterministic.
@@ -97,9 +100,11 @@ def grow_trees(
 
 def _start(task: Task, dialogue: Dialogue, cfg: SamplingConfig) -> _Growth:
     position = dialogue.start(task)
-    merge = resolve_merging(cfg.merge_states, is_deterministic(position.env))
+    deterministic = is_deterministic(position.env)
+    merge = resolve_merging(cfg.merge_states, deterministic)
     seen = {state_key(position.env)} if merge else set()
-    return _Growth(TrajectoryTree(task), [(ROOT, position)], seen)
+    stops = cfg.stop_on_success == "on" or cfg.stop_on_success == "auto" and deterministic
+    return _Growth(TrajectoryTree(task), [(ROOT, position)], seen, stops)
 
 
 def resolve_merging(merge_states: str, deterministic: bool) -> bool:
@@ -110,8 +115,8 @@ def resolve_merging(merge_states: str, deterministic: bool) -> bool:
     """
     if merge_states == "on" and not deterministic:
         raise SettingError(
-            "sampling.merge_states must be off or auto in an environment that is not deterministic, got 'on'. "
-            "Equal states have no equal futures there."
+            "sampling.merge_states must be off or auto in an environment that is not "
+            "deterministic, got 'on'. Equal states have no equal futures there."
         )
     return merge_states != "off" and deterministic
 
@@ -123,9 +128,8 @@ def _decide(
     num_open = len(growth.frontier)
     cap = cfg.max_trajectories
     if cfg.allocation == "even":
-        share = math.ceil(
-            cap * 1.5 * (depth + 1) / max_turns
-        )  # the whole cap at two thirds of the depth
+        # The whole cap is given out at two thirds of the depth.
+        share = math.ceil(cap * 1.5 * (depth + 1) / max_turns)
         cap = min(cap, max(share, num_open + growth.num_finished))
     widths = allocate_widths(num_open, growth.num_finished, cfg.num_proposals, cap)
     return [
@@ -147,13 +151,10 @@ def _expand(
         growth.tree.num_calls += decision.num_calls
         growth.tree.num_duplicates += decision.num_duplicates
         for index, completion in enumerate(decision.proposals):
-            if cfg.fork_noise == "independent" and index > 0:
-                reseeded = fork(position.env, reseed=int(rng.integers(2**31)))
-                turn, after = dialogue.play(
-                    replace(position, env=reseeded), completion, index, in_place=True
-                )
-            else:
-                turn, after = dialogue.play(position, completion, index)
+            reseed = cfg.fork_noise == "independent" and index > 0
+            env = fork(position.env, int(rng.integers(2**31)) if reseed else None)
+            child_position = replace(position, env=env)
+            turn, after = dialogue.play(child_position, completion, index, in_place=True)
             is_over = turn.terminated or turn.truncated
             growth.num_finished += is_over
             if growth.seen and not is_over:
@@ -163,5 +164,4 @@ def _expand(
             child = growth.tree.add(node, turn)
             if not is_over and not turn.is_repeat:
                 frontier.append((child, after))
-    won = cfg.stop_on_success and growth.tree.success
-    growth.frontier = [] if won else frontier
+    growth.frontier = [] if growth.stops_on_success and growth.tree.success else frontier

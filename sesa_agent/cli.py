@@ -1,6 +1,7 @@
-"""The command line. Each command imports its work when it is called, so that `--help` answers at once.
+"""The command line. Each command imports its work when it is called, so `--help` answers at once.
 
-What a user got wrong is one line and exit code 2; anything else that raises is a bug and shows its traceback.
+What a user got wrong is one line and exit code 2; anything else that raises is a bug and shows its
+traceback.
 """
 
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from sesa_agent.configs.schema import SettingError
+from sesa_agent.configs.schema import SettingError, check
 
 app = typer.Typer(
     help="Train LLM agents in text games, with sequential instead of parallel exploration (SESA).",
@@ -54,6 +55,7 @@ def train(
     named = {"model.path": model or None, "optim.steps": steps, "seed": seed}
     typed += [f"{key}={value}" for key, value in named.items() if value is not None]
     if resume is not None:
+        check(output is None, "--output", str(output), "left out with --resume")
         run_training(*resumed_run(resume, env, method, typed))
     else:
         run_training(*new_run(env, method or "sesa", typed, output))

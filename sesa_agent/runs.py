@@ -1,11 +1,13 @@
 """What the commands do: runs on disk, progress on the screen, tables at the end."""
 
 import json
+import shlex
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import yaml
@@ -56,23 +58,42 @@ def new_run(
     cfg = load_config(env, method, overrides)
     name = env.replace("/", "-").replace(":", "-")
     folder = output or Path(cfg.output or f"runs/{name}-{method}-{cfg.seed}")
-    if latest_checkpoint(folder):
+    if (folder / CONFIG_FILE).exists():
         raise SettingError(
             f"--output {folder} holds a run already. Go on with it by --resume {folder}, "
             "or choose another folder by --output."
         )
-    cfg = trainer.resolve_auto(cfg)
-    claim_folder(folder)
-    return cfg, folder
+    check_writable(folder, "--output")
+    return trainer.resolve_auto(cfg), folder
 
 
 def resumed_run(folder: Path, env: str, method: str, overrides: list[str]) -> tuple[Config, Path]:
     """Read the settings of a run that goes on.
 
     Raises:
-        SettingError: if there is no run, or it is one of another environment.
+        SettingError: if there is no run, it is one of another environment, or it cannot be written.
     """
-    cfg = read_config(folder, method, overrides)
+    if not (folder / CONFIG_FILE).is_file():
+        raise SettingError(f"--resume {folder} is not a run folder: it has no {CONFIG_FILE}.")
+    cfg = read_run(folder, env, method, overrides)
+    check_writable(folder, "--resume")
+    return cfg, folder
+
+
+def read_run(folder: Path, env: str, method: str, overrides: list[str]) -> Config:
+    """Read the settings in a run folder, with the user's changes.
+
+    Raises:
+        SettingError: if the file is broken, a change is not allowed, or the run is one of another
+            environment than `env`.
+    """
+    try:
+        values = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        check(isinstance(values, dict), str(folder / CONFIG_FILE), values, "a mapping of settings")
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0]
+        raise SettingError(f"{folder / CONFIG_FILE} is damaged: {reason}.") from error
+    cfg = config_from_dict(values, method, overrides)
     if env:
         wanted = load_config(env).env.id
         check(
@@ -80,44 +101,38 @@ def resumed_run(folder: Path, env: str, method: str, overrides: list[str]) -> tu
             "--env",
             env,
             f"the environment of the run in {folder} ({cfg.env.id})",
-            "Leave --env out, or start a new run without --resume.",
+            "Leave --env out, or choose a run of that environment.",
         )
-    claim_folder(folder)
-    return trainer.resolve_auto(cfg), folder
+    return trainer.resolve_auto(cfg)
 
 
-def read_config(folder: Path, method: str, overrides: list[str]) -> Config:
-    """Read the settings in a run folder."""
-    path = folder / CONFIG_FILE
-    if not path.is_file():
-        raise SettingError(f"--resume {folder} is not a run folder: it has no {CONFIG_FILE}.")
-    values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return config_from_dict(values, method, overrides)
-
-
-def claim_folder(folder: Path) -> None:
-    """Make sure that a folder can be written to, before any work is done.
+def check_writable(folder: Path, option: str) -> None:
+    """Make sure that a folder can be written to, before any work is done; leave nothing behind.
 
     Raises:
         SettingError: if it cannot.
     """
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
+        TemporaryFile(dir=folder).close()
     except OSError as error:
         raise SettingError(
-            f"--output {folder} cannot be written: {error.strerror}. Choose another folder."
+            f"{option} {folder} cannot be written: {error.strerror}. Choose another folder."
         ) from error
+    finally:
+        for path in missing:
+            if path.is_dir():
+                path.rmdir()
 
 
 def run_training(cfg: Config, folder: Path) -> None:
     """Train with a progress bar, save on Ctrl-C, and end with the table of base against trained."""
     base = build_policy(cfg)  # a wrong model fails here, before the run folder is written to
     build_dialogue(cfg, base)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG_FILE).write_text(yaml.safe_dump(config_to_dict(cfg)), encoding="utf-8")
-    console.print(f"{cfg.method} on {cfg.env.id}, model {cfg.model.path}, run folder {folder}")
+    say(f"{cfg.method} on {cfg.env.id}, model {cfg.model.path}, run folder {folder}")
     with stop_on_interrupt() as interrupt, progress_bar() as bar:
         task = bar.add_task("training", total=1.0, success="")
 
@@ -136,7 +151,7 @@ def run_training(cfg: Config, folder: Path) -> None:
         if not interrupt:
             bar.update(task, completed=1.0)
     if interrupt:
-        console.print(f"Stopped. Go on with: sesa-agent train --resume {folder}")
+        say(f"Stopped. Go on with: sesa-agent train --resume {shlex.quote(str(folder))}")
         return
     report_result(cfg, folder, base, policy)
 
@@ -163,11 +178,16 @@ def report_result(cfg: Config, folder: Path, base: Policy, trained: Policy) -> N
     values = {name: result.to_json() for name, result in results.items()}
     (folder / RESULT_FILE).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     console.print(result_table(cfg.env.id, results))
-    console.print(f"Curves: tensorboard --logdir {folder}")
+    say(f"Curves: tensorboard --logdir {shlex.quote(str(folder))}")
+
+
+def say(line: str) -> None:
+    """Print a line as it is: unbroken, so that a command in it can be copied."""
+    console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
 def share_done(progress: trainer.Progress, cfg: Config) -> float:
-    """How much of a run is done, from 0 to 1: by steps or by its budget, whichever is nearer its end."""
+    """How much of a run is done, from 0 to 1: by steps or by its budget, the nearer to its end."""
     budget = cfg.optim.max_policy_calls
     by_calls = progress.num_policy_calls / budget if budget else 0.0
     return min(1.0, max(progress.step / cfg.optim.steps, by_calls))
@@ -185,13 +205,13 @@ def describe(progress: trainer.Progress, metrics: dict[str, float]) -> str:
 
 @contextmanager
 def stop_on_interrupt() -> Iterator[list[int]]:
-    """Collect the first Ctrl-C, so that the step can end and be saved; a second one stops at once."""
+    """Collect the first Ctrl-C, so that the step can end and be saved; a second stops at once."""
     received: list[int] = []
 
     def on_signal(signum: int, frame: Any) -> None:
         received.append(signum)
         signal.signal(signal.SIGINT, before)
-        console.print("Stopping after this step, then saving. Ctrl-C again stops at once.")
+        say("Stopping after this step, then saving. Ctrl-C again stops at once.")
 
     before = signal.signal(signal.SIGINT, on_signal)
     try:
@@ -229,17 +249,19 @@ def run_evaluation(
     """Evaluate a run's newest checkpoint, or a model, and print the result."""
     check(episodes >= 1, "--episodes", episodes, "at least 1")
     check(samples >= 1, "--samples", samples, "at least 1")
-    is_run = (Path(target) / CONFIG_FILE).is_file()
-    if is_run:
-        cfg, _ = resumed_run(Path(target), env, "", overrides)
+    puzzle_seeds("test", episodes)  # raises if there are not so many
+    if json_file:
+        check(not json_file.is_dir(), "--json", str(json_file), "a file, not a folder")
+        check_writable(json_file.parent, "--json")
+    if (Path(target) / CONFIG_FILE).is_file():
+        cfg = read_run(Path(target), env, "", overrides)
         checkpoint = latest_checkpoint(Path(target))
         if checkpoint is None:
             raise SettingError(f"{target} has no checkpoint yet. Train it: --resume {target}.")
         path = str(checkpoint / "model")
     else:
         check(bool(env), "--env", env, "given with a model", "Try --env sokoban.")
-        cfg = load_config(env, "sesa", [*overrides, f"model.path={target}"])
-        build_env(cfg)
+        cfg = trainer.resolve_auto(load_config(env, "sesa", [*overrides, f"model.path={target}"]))
         path = target
     policy = build_policy(cfg, path)
     with console.status(f"playing {episodes} held-out puzzles"):
@@ -247,6 +269,7 @@ def run_evaluation(
     console.print(result_table(cfg.env.id, {Path(target).name or target: result}))
     if json_file:
         values = {"target": target, "env": cfg.env.id, "seed": seed, **result.to_json()}
+        json_file.parent.mkdir(parents=True, exist_ok=True)
         json_file.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
@@ -263,9 +286,8 @@ def evaluate_policy(
 def result_table(env_id: str, results: dict[str, Evaluation]) -> Table:
     """Success with its interval and pass@k, a row per policy."""
     first = next(iter(results.values()))
-    table = Table(
-        title=f"{env_id}: {first.num_episodes} held-out puzzles, T = {first.temperature:g}"
-    )
+    title = f"{env_id}: {first.num_episodes} held-out puzzles, T = {first.temperature:g}"
+    table = Table(title=title, min_width=len(title))
     for name in ("policy", "success", "95 % interval", *(f"pass@{k}" for k in first.pass_at_k)):
         table.add_column(name)
     for name, result in results.items():
@@ -292,7 +314,9 @@ def show_environments() -> None:
 
 def run_pretraining(output: Path, steps: int | None, seed: int, episodes: int) -> None:
     """Make the bundled model and write its card, with measured success in every game."""
-    claim_folder(output)
+    check(steps is None or steps >= 1, "--steps", steps, "at least 1")
+    check(episodes >= 1, "--episodes", episodes, "at least 1")
+    check_writable(output, "--output")
     recipe = PretrainConfig(seed=seed)
     recipe = replace(recipe, steps=steps) if steps is not None else recipe
     with progress_bar() as bar:

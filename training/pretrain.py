@@ -90,7 +90,7 @@ def pretrain(
     examples = [list(play_course(course, chat, cfg.list_share, rng)) for course in COURSES]
     optimizer = torch.optim.AdamW(policy.parameters(), lr=cfg.lr, betas=(0.9, 0.95))
     for step in range(cfg.steps):
-        warm_up = min(1.0, (step + 1) / 100)
+        warm_up = min(1.0, 8 * (step + 1) / cfg.steps)
         decay = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / cfg.steps))
         optimizer.param_groups[0]["lr"] = cfg.lr * warm_up * decay
         loss = 0.0

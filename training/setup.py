@@ -3,6 +3,7 @@
 from typing import Any
 
 import gymnasium
+import torch
 
 from ..agents.chat import ChatFormat
 from ..agents.engine import Engine, SamplingParams, load_engine
@@ -34,8 +35,14 @@ def build_env(cfg: Config) -> gymnasium.Env[Any, Any]:
 
 
 def build_policy(cfg: Config, path: str = "") -> Policy:
-    """Load the policy of a run, or another model with the run's settings."""
+    """Load the policy of a run, or another model with the run's settings.
+
+    Raises:
+        SettingError: in one line, if the model or the device it is for is missing or broken.
+    """
     model = cfg.model
+    if model.device == "cuda" and not torch.cuda.is_available():
+        raise SettingError("model.device must be cpu or auto without a CUDA device, got 'cuda'.")
     return Policy.load(
         path or model.path,
         model.dtype,

@@ -1,8 +1,9 @@
 """The loop: draw trees, credit their turns, update the policy.
 
-Every random number follows from the run's seed and the step, so a run that was stopped and resumed is, on the CPU, bit
-for bit the run that was not. Likelihoods are those under the plain prompt x, before (`old_logprobs`) and after the
-update (paper, section 3.1), whatever prompt a response was drawn under.
+Every random number follows from the run's seed and the step, so a run that was stopped and resumed
+is, on the CPU, bit for bit the run that was not. Likelihoods are those under the plain prompt x,
+before (`old_logprobs`) and after the update (paper, section 3.1), whatever prompt a response was
+drawn under.
 """
 
 import time
@@ -19,7 +20,7 @@ from ..agents.policy import Policy
 from ..configs.schema import Config, LossConfig, OptimConfig, SettingError
 from ..environments import is_deterministic
 from ..sampling import SAMPLERS
-from ..sampling.dialogue import Dialogue
+from ..sampling.dialogue import Dialogue, prompt_style
 from ..sampling.seeds import puzzle_seeds, training_seeds
 from ..sampling.trajectory import Task, TrajectoryTree
 from ..sampling.tree import resolve_merging
@@ -79,6 +80,8 @@ def train(cfg: Config, folder: Path, measure: Measure, watch: Watcher = lambda *
     progress = Progress()
     if checkpoint:
         load_optimizer(checkpoint, optimizer)
+        for group in optimizer.param_groups:  # the settings have the last word, not the checkpoint
+            group.update(lr=cfg.optim.lr, weight_decay=cfg.optim.weight_decay)
         progress = Progress(**read_state(checkpoint))
     with RunLog(folder, resume_step=progress.step) as log:
         while not _is_finished(progress, cfg.optim):
@@ -124,13 +127,21 @@ def train(cfg: Config, folder: Path, measure: Measure, watch: Watcher = lambda *
 
 
 def resolve_auto(cfg: Config) -> Config:
-    """Replace every "auto" by what fits the environment.
+    """Replace every "auto" by what fits the environment and the machine.
 
     Raises:
         SettingError: for an unknown environment, or one that cannot do what is asked for.
     """
-    deterministic = is_deterministic(build_env(cfg))
+    device = cfg.model.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    env = build_env(cfg)
+    prompt_style(env)  # raises if the environment cannot be played in words
+    deterministic = is_deterministic(env)
     merge = resolve_merging(cfg.sampling.merge_states, deterministic)
+    stops = cfg.sampling.stop_on_success
+    if stops == "auto":
+        stops = "on" if deterministic else "off"
     credit = cfg.loss.credit
     if credit == "auto":
         credit = "best" if deterministic else "tree"
@@ -141,7 +152,12 @@ def resolve_auto(cfg: Config) -> Config:
         )
     return replace(
         cfg,
-        sampling=replace(cfg.sampling, merge_states="on" if merge else "off"),
+        model=replace(cfg.model, device=device),
+        sampling=replace(
+            cfg.sampling,
+            merge_states="on" if merge else "off",
+            stop_on_success=stops,
+        ),
         loss=replace(cfg.loss, credit=credit),
     )
 
@@ -200,7 +216,7 @@ def learn(
 
 @torch.no_grad()
 def score(policy: Policy, batch: Batch, max_tokens: int) -> Tensor:
-    """Log-probabilities of the batch's tokens under the plain prompt, (N, T), zero outside `loss_mask`."""
+    """Log-probabilities of the batch's tokens under the plain prompt, (N, T), 0 if not trained."""
     scores = torch.zeros_like(batch.old_logprobs)
     for rows in batch.micro_batch_rows(max_tokens):
         part = batch.select(rows)

@@ -1,8 +1,8 @@
 """The bundled model `sesa-tiny`: a Llama of 0.17 million weights that knows our games' words.
 
-Its tokenizer writes any text in bytes, and the words that a prompt is made of (whole sentences of the instructions,
-tags, actions, grid cells) as one token each. `sesa-agent pretrain` makes it anew; the recipe is in
-`training/pretrain.py`.
+Its tokenizer writes any text in bytes, and the words that a prompt is made of (whole sentences of
+the instructions, tags, actions, grid cells) as one token each. `sesa-agent pretrain` makes it anew;
+the recipe is in `training/pretrain.py`.
 """
 
 from collections.abc import Iterable

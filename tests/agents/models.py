@@ -1,0 +1,98 @@
+"""Random models with room for surprise, and a model that is a table of probabilities."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+
+from sesa_agent.agents.bundled import build_tokenizer
+from sesa_agent.agents.policy import Policy
+
+ARCHITECTURES = {
+    "llama": (LlamaConfig, LlamaForCausalLM),
+    "qwen2": (Qwen2Config, Qwen2ForCausalLM),
+}
+
+
+def random_policy(name: str, temperature: float = 1.0) -> Policy:
+    """Two layers of width 32 with large weights: far from uniform, ties are out of the question."""
+    make_config, make_model = ARCHITECTURES[name]
+    tokenizer = build_tokenizer(["Up", "Down", "<|endoftext|>"])  # Qwen 2 insists on the last
+    torch.manual_seed(0)
+    config = make_config(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        initializer_range=0.3,
+        tie_word_embeddings=False,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return Policy(make_model(config), tokenizer, temperature)
+
+
+def make_rows(rows: list[tuple[list[int], int]], pad_id: int = 0, extra: int = 0) -> Any:
+    """What `Policy.logprobs` takes: rows of ids, each trained from a position on.
+
+    Args:
+        rows: the ids of each row and the first position that is trained.
+        pad_id: fills up on the right.
+        extra: columns of padding that no row needs.
+    """
+    width = max(len(ids) for ids, _ in rows) + extra
+    token_ids = torch.full((len(rows), width), pad_id)
+    attention_mask, loss_mask = torch.zeros(2, len(rows), width, dtype=torch.bool)
+    for row, (ids, first) in enumerate(rows):
+        token_ids[row, : len(ids)] = torch.tensor(ids)
+        attention_mask[row, : len(ids)] = True
+        loss_mask[row, first : len(ids)] = True
+    return SimpleNamespace(
+        token_ids=token_ids, attention_mask=attention_mask, loss_mask=loss_mask
+    )
+
+
+class LetterTokenizer:
+    """Token n is letter n; ids that have no letter read as nothing."""
+
+    pad_token_id = 0
+
+    def __init__(self, letters: str, eos_token_id: int | None = None):
+        self.letters, self.eos_token_id = letters, eos_token_id
+
+    def decode(self, ids, skip_special_tokens: bool = False) -> str:
+        kept = [i for i in ids if not (skip_special_tokens and i == self.eos_token_id)]
+        return "".join(self.letters[i] for i in kept)
+
+
+class TableModel:
+    """A language model whose next token depends on the last one alone.
+
+    Args:
+        table: (V, V) probabilities; row n is the distribution after token n.
+    """
+
+    device = torch.device("cpu")
+    generation_config = SimpleNamespace(eos_token_id=None)
+
+    def __init__(self, table: Any):
+        self.table = torch.as_tensor(table, dtype=torch.float32)
+
+    def eval(self) -> "TableModel":
+        return self
+
+    def batch_select_indices(self, index: torch.Tensor) -> None:
+        """The model is its own cache and remembers nothing."""
+
+    def __call__(self, input_ids: torch.Tensor, **_: Any) -> Any:
+        logits = self.table.log()[input_ids[:, -1:]]
+        return SimpleNamespace(logits=logits, past_key_values=self)
+
+
+def table_policy(table: Any, letters: str, eos_token_id: int | None = None) -> Policy:
+    return Policy(TableModel(table), LetterTokenizer(letters, eos_token_id))

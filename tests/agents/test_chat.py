@@ -1,0 +1,205 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sesa_agent.agents.bundled import build_tokenizer
+from sesa_agent.agents.chat import ChatFormat
+from sesa_agent.configs.schema import SettingError
+
+from ..tiny_models import CHATML, LLAMA3, byte_tokenizer
+
+MISTRAL = (
+    "{{ bos_token }}{% for message in messages %}"
+    "{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}"
+    "{% endif %}"
+    "{% if message['role'] == 'user' %}{{ '[INST] ' + message['content'] + ' [/INST]' }}"
+    "{% else %}{{ message['content'] + eos_token }}{% endif %}{% endfor %}"
+)
+"""No system role, and the words of the refusal do not name it."""
+
+GEMMA = (
+    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}"
+    "{{ raise_exception('System role not supported') }}{% endif %}"
+    "{% for message in messages %}"
+    "{% set role = 'model' if message['role'] == 'assistant' else message['role'] %}"
+    "{{ '<|im_start|>' + role + '\n' + message['content'] | trim + '<|im_end|>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>model\n' }}{% endif %}"
+)
+"""No system role, and a turn ends in another token than the tokenizer's end of sequence."""
+
+SILENT = (
+    "{% for message in messages %}{% if message['role'] != 'system' %}"
+    "{{ message['role'] + ': ' + message['content'] + eos_token }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+)
+"""Leaves the system message out without a word."""
+
+UNENDED = (
+    "{% for message in messages %}{{ message['role'] + ': ' + message['content'] + '\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+)
+"""No token ends a turn."""
+
+STRIPS_THOUGHTS = CHATML.replace("message['content'] +", "message['content'].split('</think>')[-1] +")
+"""As Qwen 3 and DeepSeek R1: earlier thoughts are taken out."""
+
+MOVES_SYSTEM = (
+    "{% if messages[0]['role'] == 'system' %}{% set system = messages[0]['content'] + '\n\n' %}"
+    "{% set messages = messages[1:] %}{% else %}{% set system = '' %}{% endif %}"
+    "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}"
+    "{{ '[INST] ' + (system if loop.last else '') + message['content'] + ' [/INST]' }}"
+    "{% else %}{{ message['content'] + eos_token }}{% endif %}{% endfor %}"
+)
+"""As Mistral v0.3: the system message moves on to the last question."""
+
+COUNTS_ROUNDS = (
+    "{% for message in messages %}{% if message['role'] == 'user' %}"
+    "{{ 'Round ' ~ loop.index + ': ' + message['content'] + '\nAnswer: ' }}"
+    "{% else %}{{ message['content'] + eos_token }}{% endif %}{% endfor %}"
+)
+"""What stands between two turns depends on their number."""
+
+FORGETS_REPLIES = CHATML.replace(
+    "{%- if message['role'] != 'system' %}", "{%- if message['role'] == 'user' %}"
+)
+SINGLE_QUESTION = (
+    "{% if messages | length > 2 %}{{ raise_exception('one question only') }}{% endif %}" + CHATML
+)
+
+SPECIAL = ("<|pad|>", "<s>", "</s>", "<|im_start|>", "<|im_end|>")
+SPECIAL += ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
+
+
+def tokenizer(template, eos="</s>"):
+    return byte_tokenizer(template, SPECIAL, eos=eos, bos="<s>")
+
+
+TOKENIZERS = {
+    "bundled": build_tokenizer(["first question", "Reward: 0\n"]),
+    "qwen2": tokenizer(CHATML, eos="<|im_end|>"),
+    "llama3": tokenizer(LLAMA3, eos="<|eot_id|>"),
+    "mistral": tokenizer(MISTRAL),
+    "gemma": tokenizer(GEMMA),
+    "silent": tokenizer(SILENT),
+    "unended": tokenizer(UNENDED),
+}
+CHATS = {name: ChatFormat(tokenizer) for name, tokenizer in TOKENIZERS.items()}
+"""One each: what they encode is remembered."""
+END_OF_TURN = {"bundled": "<|end|>", "qwen2": "<|im_end|>", "llama3": "<|eot_id|>"}
+END_OF_TURN |= {"mistral": "</s>", "gemma": "<|im_end|>", "silent": "</s>"}
+NO_SYSTEM = {"mistral", "gemma", "silent"}
+
+words = st.text("ab #_√\n:.", min_size=1).map(str.strip).filter(bool)
+
+
+def opening_messages(name, system, user):
+    if name in NO_SYSTEM:
+        return [{"role": "user", "content": f"{system}\n\n{user}"}]
+    return [{"role": "system", "content": system}, {"role": "user", "content": user}]
+
+
+def rendered(name, messages):
+    return TOKENIZERS[name].apply_chat_template(
+        messages, tokenize=False, add_generation_prompt=True
+    )
+
+
+def encode(name, text):
+    return tuple(TOKENIZERS[name].encode(text, add_special_tokens=False))
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+@given(system=words, user=words, turns=st.lists(st.tuples(words, words, st.booleans()), max_size=3))
+def test_a_conversation_put_together_from_ids_reads_as_its_template(name, system, user, turns):
+    messages = opening_messages(name, system, user)
+    ids = CHATS[name].opening(system, user)
+    for response, question, is_ended in turns:
+        response_ids = encode(name, response)
+        response_ids += encode(name, END_OF_TURN[name]) if is_ended and name in END_OF_TURN else ()
+        ids += response_ids + CHATS[name].reply(response_ids, question)
+        messages += [
+            {"role": "assistant", "content": response},
+            {"role": "user", "content": question},
+        ]
+    assert TOKENIZERS[name].decode(ids) == rendered(name, messages)
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+@given(system=words, user=words, more=words)
+def test_more_text_in_a_question_changes_no_token_before_it(name, system, user, more):
+    chat = CHATS[name]
+    prompt_ids = chat.opening(system, user)
+    longer = chat.append_to_question(prompt_ids, "\n" + more)
+    head = prompt_ids[: len(prompt_ids) - len(chat.tail_ids)]
+    assert longer[: len(head)] == head
+    messages = opening_messages(name, system, f"{user}\n{more}")
+    assert TOKENIZERS[name].decode(longer) == rendered(name, messages)
+
+
+@pytest.mark.parametrize("name", END_OF_TURN)
+def test_an_end_of_turn_that_was_sampled_does_not_come_twice(name):
+    end = encode(name, END_OF_TURN[name])
+    assert len(end) == 1
+    response_ids = encode(name, "Up")
+    cut_short = CHATS[name].reply(response_ids, "next")
+    ended = CHATS[name].reply(response_ids + end, "next")
+    assert cut_short[:1] == end
+    assert cut_short == end + ended
+
+
+@pytest.mark.parametrize("name", NO_SYSTEM)
+def test_a_system_message_that_is_not_taken_opens_the_first_question(name):
+    text = TOKENIZERS[name].decode(CHATS[name].opening("the rules", "the state"))
+    assert text.count("the rules\n\nthe state") == 1
+
+
+def test_a_given_system_message_replaces_the_templates_own():
+    text = TOKENIZERS["qwen2"].decode(CHATS["qwen2"].opening("the rules", "the state"))
+    assert text == (
+        "<|im_start|>system\nthe rules<|im_end|>\n<|im_start|>user\nthe state<|im_end|>\n"
+        "<|im_start|>assistant\n"
+    )
+
+
+def test_the_token_that_begins_a_text_stands_there_once():
+    ids = CHATS["llama3"].opening("the rules", "the state")
+    ids += CHATS["llama3"].reply((), "the next state")
+    assert TOKENIZERS["llama3"].decode(ids).count("<s>") == 1
+    assert TOKENIZERS["llama3"].decode(ids[:1]) == "<s>"
+
+
+@pytest.mark.parametrize(
+    "template",
+    [MOVES_SYSTEM, COUNTS_ROUNDS, FORGETS_REPLIES, SINGLE_QUESTION],
+    ids=["moves system", "counts rounds", "forgets replies", "single question"],
+)
+def test_a_template_that_rewrites_history_is_refused_for_several_turns_only(template):
+    chat = ChatFormat(tokenizer(template))
+    assert "the state" in chat.tokenizer.decode(chat.opening("the rules", "the state"))
+    for refused in (chat.check_appends, lambda: chat.reply((1,), "next")):
+        with pytest.raises(SettingError, match=r"model\.context=state"):
+            refused()
+
+
+def test_a_template_that_strips_thoughts_is_refused_where_there_are_thoughts():
+    chat = ChatFormat(tokenizer(STRIPS_THOUGHTS, eos="<|im_end|>"))
+    chat.check_appends(thinking=False)
+    with pytest.raises(SettingError, match=r"model\.context=state"):
+        chat.check_appends(thinking=True)
+
+
+@pytest.mark.parametrize(
+    "template, message",
+    [
+        (None, "without a chat template"),
+        ("", "without a chat template"),
+        ("{{ messages", "damaged"),
+        ("{{ raise_exception('not today') }}", "damaged: not today"),
+        ("hello", "does not repeat the user's message once"),
+    ],
+)
+def test_a_template_that_is_missing_or_broken_is_one_line(template, message):
+    with pytest.raises(SettingError, match=message) as error:
+        ChatFormat(tokenizer(template))
+    assert "\n" not in str(error.value)

@@ -1,0 +1,290 @@
+import itertools
+import math
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sesa_agent.agents.engine import Completion, SamplingParams, load_engine
+from sesa_agent.agents.hf_engine import HFEngine, keep_top_p, without_excluded
+
+from .models import ARCHITECTURES, make_rows, random_policy, table_policy
+
+PROMPTS = [[5, 6, 7], [9] * 17, [3, 1, 4, 1, 5, 9, 2, 6], [8], [7, 7], [200, 100, 50, 25]]
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def policy(request):
+    return random_policy(request.param)
+
+
+def token_ids(completions):
+    return [completion.token_ids for completion in completions]
+
+
+# ---- a transformer ----
+
+
+def test_sampled_logprobs_are_the_policys_under_the_same_prompt(policy):
+    params = SamplingParams(temperature=0.7, max_new_tokens=12, seed=3)
+    completions = HFEngine(policy).generate(PROMPTS, params)
+    rows = [
+        ([*prompt, *completion.token_ids], len(prompt))
+        for prompt, completion in zip(PROMPTS, completions, strict=True)
+    ]
+    scorer = type(policy)(policy.model, policy.tokenizer, temperature=0.7)
+    with torch.no_grad():
+        logprobs, _ = scorer.logprobs(make_rows(rows, policy.tokenizer.pad_token_id))
+    for row, (prompt, completion) in enumerate(zip(PROMPTS, completions, strict=True)):
+        ours = logprobs[row, len(prompt) : len(prompt) + len(completion.token_ids)]
+        assert completion.logprobs == pytest.approx(ours.tolist(), abs=1e-5)
+        assert completion.raw_logprobs == pytest.approx(completion.logprobs, abs=1e-12)
+
+
+def test_a_very_low_temperature_draws_what_transformers_calls_greedy(policy):
+    params = SamplingParams(temperature=1e-5, max_new_tokens=10)
+    completions = HFEngine(policy).generate(PROMPTS, params)
+    for prompt, completion in zip(PROMPTS, completions, strict=True):
+        expected = policy.model.generate(
+            torch.tensor([prompt]),
+            attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+            do_sample=False,
+            max_new_tokens=10,
+        )
+        assert completion.token_ids == tuple(expected[0, len(prompt) :].tolist())
+
+
+def test_one_seed_gives_one_set_of_completions_and_another_seed_another(policy):
+    engine, params = HFEngine(policy), SamplingParams(max_new_tokens=8, seed=1)
+    first = engine.generate(PROMPTS, params)
+    assert engine.generate(PROMPTS, params) == first
+    other = engine.generate(PROMPTS, replace(params, seed=2))
+    assert all(a != b for a, b in zip(token_ids(first), token_ids(other), strict=True))
+
+
+def test_equal_prompts_of_one_call_are_drawn_apart(policy):
+    completions = HFEngine(policy).generate([[5, 6]] * 8, SamplingParams(max_new_tokens=8))
+    assert len(set(token_ids(completions))) == 8
+
+
+@pytest.mark.parametrize("max_batch_tokens", [1, 40, 70])
+def test_a_row_does_not_depend_on_the_rows_beside_it(policy, max_batch_tokens):
+    params = SamplingParams(max_new_tokens=12, seed=5)
+    together = HFEngine(policy).generate(PROMPTS, params)
+    apart = HFEngine(policy, max_batch_tokens).generate(PROMPTS, params)
+    assert token_ids(apart) == token_ids(together)
+    for a, b in zip(apart, together, strict=True):
+        assert a.logprobs == pytest.approx(b.logprobs, abs=1e-5)
+
+
+@given(
+    lengths=st.lists(st.integers(1, 50), min_size=1, max_size=20),
+    new_tokens=st.integers(1, 20),
+    max_batch_tokens=st.integers(1, 300),
+)
+def test_batches_hold_each_row_once_and_keep_the_limit(lengths, new_tokens, max_batch_tokens):
+    engine = HFEngine(table_policy([[1.0]], "a"), max_batch_tokens)
+    batches = engine._batches([[0] * length for length in lengths], new_tokens)
+    assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
+    for batch in batches:
+        padded = len(batch) * (max(lengths[row] for row in batch) + new_tokens)
+        assert len(batch) == 1 or padded <= max_batch_tokens
+
+
+def test_usage_counts_responses_and_tokens(policy):
+    engine, params = HFEngine(policy), SamplingParams(max_new_tokens=4)
+    completions = engine.generate(PROMPTS, params) + engine.generate(PROMPTS[:1], params)
+    assert engine.usage.calls == 7
+    assert engine.usage.prompt_tokens == sum(map(len, PROMPTS)) + 3
+    assert engine.usage.response_tokens == sum(len(ids) for ids in token_ids(completions))
+
+
+def test_no_prompts_give_no_completions(policy):
+    assert HFEngine(policy).generate([], SamplingParams()) == []
+
+
+def test_loaded_weights_are_the_ones_that_draw():
+    old, new = table_policy([[1.0, 0.0]] * 2, "ab"), table_policy([[0.0, 1.0]] * 2, "ab")
+    engine = load_engine("hf", old, max_batch_tokens=100)
+    assert engine.generate([[0]], SamplingParams(max_new_tokens=2))[0].text == "aa"
+    engine.load_weights(new)
+    assert engine.generate([[0]], SamplingParams(max_new_tokens=2))[0].text == "bb"
+
+
+# ---- the end of a response ----
+
+
+def test_a_response_ends_at_a_stop_string_at_the_end_token_or_at_its_length():
+    table = [[0.4, 0.4, 0.2]] * 3
+    engine = HFEngine(table_policy(table, "ab$", eos_token_id=2))
+    params = SamplingParams(max_new_tokens=6, stop=("bab", "aa"))
+    completions = engine.generate([[0]] * 300, params)
+    assert Counter(c.finish_reason for c in completions).keys() == {"stop", "eos", "length"}
+    for completion in completions:
+        letters = "".join("ab$"[token] for token in completion.token_ids)
+        ends = [
+            end
+            for end in range(1, len(letters) + 1)
+            if letters[:end].endswith(("bab", "aa", "$"))
+        ]
+        assert ends == ([] if completion.finish_reason == "length" else [len(letters)])
+        assert completion.text == letters.rstrip("$")
+        assert (completion.finish_reason == "eos") == letters.endswith("$")
+        if completion.finish_reason == "length":
+            assert len(letters) == 6
+
+
+def test_every_end_token_of_the_models_generation_settings_ends_a_response():
+    policy = table_policy([[0.0, 0.0, 1.0]] * 3, "ab$", eos_token_id=1)
+    policy.model.generation_config = type(policy.model.generation_config)(eos_token_id=[0, 2])
+    completion = HFEngine(policy).generate([[0]], SamplingParams(max_new_tokens=5))[0]
+    assert (completion.token_ids, completion.finish_reason) == ((2,), "eos")
+
+
+# ---- the distribution that is drawn from ----
+
+
+def draw_at_every_hundredth(monkeypatch, probabilities, **params):
+    """Tokens drawn at the uniform numbers .005, .015, ... .995: a hundredth of probability each."""
+    grid = (torch.arange(100, dtype=torch.float64)[:, None] + 0.5) / 100
+    monkeypatch.setattr(torch, "rand", lambda *size, **_: grid)
+    policy = table_policy([probabilities] * len(probabilities), "abcdef")
+    completions = HFEngine(policy).generate(
+        [[0]] * 100, SamplingParams(max_new_tokens=1, **params)
+    )
+    for completion in completions:
+        yield completion.token_ids[0], completion.logprobs[0]
+
+
+@pytest.mark.parametrize(
+    "params, expected",
+    [
+        ({}, [0.1, 0.2, 0.7]),
+        ({"temperature": 0.5}, [1 / 54, 4 / 54, 49 / 54]),
+        ({"temperature": 1e6}, [1 / 3, 1 / 3, 1 / 3]),
+        ({"top_p": 0.75}, [0, 2 / 9, 7 / 9]),
+        ({"top_p": 0.65}, [0, 0, 1]),
+        ({"top_p": 0.95}, [0.1, 0.2, 0.7]),
+        ({"temperature": 0.5, "top_p": 0.95}, [0, 4 / 53, 49 / 53]),
+    ],
+)
+def test_tokens_are_drawn_as_often_as_temperature_and_top_p_ask(monkeypatch, params, expected):
+    draws = list(draw_at_every_hundredth(monkeypatch, [0.1, 0.2, 0.7], **params))
+    counts = Counter(token for token, _ in draws)
+    for token, probability in enumerate(expected):
+        assert abs(counts[token] - 100 * probability) <= 1
+    for token, logprob in draws:
+        assert logprob == pytest.approx(math.log(expected[token]), abs=1e-5)
+
+
+def test_a_token_without_probability_is_never_drawn(monkeypatch):
+    draws = draw_at_every_hundredth(monkeypatch, [0.0, 0.5, 0.0, 0.5, 0.0])
+    assert Counter(token for token, _ in draws) == {1: 50, 3: 50}
+
+
+def test_top_p_keeps_the_fewest_tokens_that_hold_it():
+    probs = torch.tensor([[0.5, 0.3, 0.2], [0.2, 0.2, 0.6]], dtype=torch.float64)
+    kept = keep_top_p(probs, 0.75)
+    assert kept[0].tolist() == pytest.approx([0.625, 0.375, 0])
+    assert sorted(kept[1].tolist()) == pytest.approx([0, 0.25, 0.75])
+
+
+# ---- completions that must not be drawn again ----
+
+VOCABULARY, LENGTH, END = range(3), 3, 2
+"""Token 2 ends a completion, so do three tokens."""
+
+tables = st.lists(
+    st.lists(st.integers(1, 20), min_size=3, max_size=3), min_size=3, max_size=3
+).map(lambda rows: [[value / sum(row) for value in row] for row in rows])
+
+
+def all_sequences():
+    for ids in itertools.product(VOCABULARY, repeat=LENGTH):
+        end = ids.index(END) + 1 if END in ids else LENGTH
+        yield ids[:end]
+
+
+SEQUENCES = sorted(set(all_sequences()))
+
+
+def token_probs(table, ids):
+    """Probability of each token of a completion; the prompt ends in token 0."""
+    return [table[last][token] for last, token in zip((0, *ids), ids, strict=False)]
+
+
+def as_completion(table, ids):
+    raw = tuple(math.log(p) for p in token_probs(table, ids))
+    return Completion("", ids, raw, "length", raw)
+
+
+def prob_without(table, ids, excluded):
+    """Probability of a completion when token after token is drawn from `without_excluded`."""
+    result = 1.0
+    for place, token in enumerate(ids):
+        last = ids[place - 1] if place else 0
+        row = torch.tensor(table[last], dtype=torch.float64)
+        left = without_excluded(row, ids[:place], excluded)
+        result *= float(left[token] / left.sum())
+    return result
+
+
+@given(table=tables, chosen=st.sets(st.sampled_from(SEQUENCES), max_size=len(SEQUENCES) - 1))
+def test_exclusion_leaves_exactly_the_conditional_distribution(table, chosen):
+    excluded = [as_completion(table, ids) for ids in sorted(chosen)]
+    left = 1 - sum(math.prod(token_probs(table, ids)) for ids in chosen)
+    for ids in set(SEQUENCES) - chosen:
+        expected = math.prod(token_probs(table, ids)) / left
+        assert prob_without(table, ids, excluded) == pytest.approx(expected, rel=1e-6)
+    for ids in chosen:
+        assert prob_without(table, ids, excluded) == pytest.approx(0, abs=1e-9)
+
+
+def test_a_completion_that_is_excluded_twice_is_taken_out_once():
+    table = [[0.5, 0.3, 0.2]] * 3
+    once = [as_completion(table, (0, 1, 2))]
+    assert prob_without(table, (0, 0, 0), 2 * once) == prob_without(table, (0, 0, 0), once)
+
+
+def test_where_nothing_is_left_the_plain_distribution_is_drawn():
+    table = [[0.5, 0.3, 0.2]] * 3
+    everything = [as_completion(table, ids) for ids in SEQUENCES]
+    probs = torch.tensor(table[0], dtype=torch.float64)
+    assert without_excluded(probs, (), everything) is probs
+
+
+@pytest.mark.parametrize("top_p", [1.0, 0.75])
+def test_the_engine_draws_what_is_not_excluded_and_its_logprobs_add_up(top_p):
+    table = [[0.5, 0.3, 0.2], [0.1, 0.2, 0.7], [1 / 3, 1 / 3, 1 / 3]]
+    engine = HFEngine(table_policy(table, "ab$", eos_token_id=END))
+    kept = table if top_p == 1 else [[5 / 8, 3 / 8, 0], [0, 2 / 9, 7 / 9], [1 / 3] * 3]
+    params = SamplingParams(max_new_tokens=LENGTH, top_p=top_p)
+    drawn: list[Completion] = []
+    for seed in range(5):
+        completion = engine.generate([[0]], replace(params, seed=seed), [drawn])[0]
+        left = 1 - sum(math.prod(token_probs(kept, c.token_ids)) for c in drawn)
+        plain = math.prod(token_probs(kept, completion.token_ids))
+        assert completion.token_ids not in token_ids(drawn)
+        assert sum(completion.raw_logprobs) == pytest.approx(math.log(plain), abs=1e-5)
+        assert sum(completion.logprobs) == pytest.approx(math.log(plain / left), abs=1e-5)
+        drawn.append(completion)
+
+
+def test_rows_that_exclude_nothing_are_drawn_as_if_no_row_did():
+    engine = HFEngine(table_policy([[0.5, 0.3, 0.2]] * 3, "abc"))
+    params = SamplingParams(max_new_tokens=2)
+    plain = engine.generate([[0]] * 4, params)
+    mixed = engine.generate([[0]] * 4, params, [[], [plain[1]], [], []])
+    assert [mixed[row] == plain[row] for row in range(4)] == [True, False, True, True]
+
+
+def test_without_replacement_every_completion_comes_exactly_once():
+    engine = HFEngine(table_policy([[0.9, 0.09, 0.01]] * 3, "ab$", eos_token_id=END))
+    drawn: list[Completion] = []
+    for seed in range(len(SEQUENCES)):
+        params = SamplingParams(max_new_tokens=LENGTH, seed=seed)
+        drawn += engine.generate([[0]], params, [drawn])
+    assert sorted(token_ids(drawn)) == SEQUENCES

@@ -1,0 +1,82 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sesa_agent.agents.parsing import read_answer, split_actions
+
+TAGS = ["<answer>", "</answer>", "<think>", "</think>", " ", "\n", "Up", "||", "<", "√", "\x00"]
+
+
+@pytest.mark.parametrize(
+    "response, answer",
+    [
+        ("<answer>Up</answer>", "Up"),
+        ("\n <answer> Up || Left\n</answer>", "Up || Left"),
+        ("<answer>Up</answer> and more", "Up"),
+        ("<answer></answer>", ""),
+        ("<answer>1\n2</answer>", "1\n2"),
+        ("I say <answer>Up</answer>", None),
+        ("<think>hm</think><answer>Up</answer>", None),
+        ("<answer>Up", None),
+        ("Up</answer>", None),
+        ("<Answer>Up</Answer>", None),
+        ("<answer>Up<answer>", None),
+        ("", None),
+    ],
+)
+def test_plain_format_is_the_answer_and_nothing_before_it(response, answer):
+    assert read_answer(response, thinking=False) == answer
+
+
+@pytest.mark.parametrize(
+    "response, answer",
+    [
+        ("<think>hm</think><answer>Up</answer>", "Up"),
+        (" <think>a\nb</think>\n <answer>Up</answer>", "Up"),
+        ("<think></think><answer>Up</answer>", "Up"),
+        ("<think><answer>Up</answer></think><answer>Left</answer>", "Left"),
+        ("<answer>Up</answer>", None),
+        ("<think>hm<answer>Up</answer>", None),
+        ("hm</think><answer>Up</answer>", None),
+        ("<think>hm</think>so<answer>Up</answer>", None),
+        ("<think>hm</think>", None),
+    ],
+)
+def test_thinking_format_needs_thoughts_before_the_answer(response, answer):
+    assert read_answer(response, thinking=True) == answer
+
+
+@pytest.mark.parametrize(
+    "answer, max_actions, actions",
+    [
+        ("Up", 1, ["Up"]),
+        ("Up || Left || Up", 5, ["Up", "Left", "Up"]),
+        ("Up||Left", 5, ["Up", "Left"]),
+        ("Up || Left || Up", 1, ["Up"]),
+        ("|| Up ||  || Left ||", 5, ["Up", "Left"]),
+        ("Up | Left", 5, ["Up | Left"]),
+        ("", 5, []),
+        (" || ", 5, []),
+    ],
+)
+def test_actions_are_split_at_the_separator_up_to_a_limit(answer, max_actions, actions):
+    assert split_actions(answer, max_actions) == actions
+
+
+@given(
+    response=st.one_of(st.text(), st.lists(st.sampled_from(TAGS)).map("".join)),
+    thinking=st.booleans(),
+    max_actions=st.integers(1, 5),
+)
+def test_any_text_is_read_without_an_error(response, thinking, max_actions):
+    answer = read_answer(response, thinking)
+    assert answer is None or answer == answer.strip()
+    actions = split_actions(response if answer is None else answer, max_actions)
+    assert len(actions) <= max_actions
+    assert all(action and action == action.strip() and "||" not in action for action in actions)
+
+
+@given(st.text())
+def test_what_stands_between_the_tags_comes_back(text):
+    if "</answer>" not in text:
+        assert read_answer(f"<answer>{text}</answer>", thinking=False) == text.strip()

@@ -1,0 +1,48 @@
+"""Prompts against `tests/golden/`. The bundled model was made on these words: a new wording makes
+it useless until `sesa-agent pretrain` has been run again."""
+
+from pathlib import Path
+
+import pytest
+
+from sesa_agent.agents.prompts import SYSTEM, PromptStyle, propose_another
+from sesa_agent.environments import make_env
+from sesa_agent.sampling.dialogue import prompt_style
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+def sokoban_messages(earlier=(), **style) -> list[str]:
+    """System, first question and second question of puzzle 0, as the policy is told them."""
+    env = make_env("sesa/Sokoban-v0")
+    words = prompt_style(env, **style)
+    before, _ = env.reset(seed=0)
+    after, reward, *_ = env.step("Left")
+    first = words.first_message(before, turn=1, actions_left=10)
+    second = words.next_message(float(reward), after, turn=2, actions_left=9)
+    return [SYSTEM, first, second + (propose_another(earlier) if earlier else "")]
+
+
+@pytest.mark.parametrize(
+    "name, arguments",
+    [
+        ("plain", {}),
+        ("thinking", {"thinking": True}),
+        ("several_actions", {"actions_per_turn": 5}),
+        ("propose_another", {"earlier": ("Up", "Left")}),
+    ],
+)
+def test_sokoban_is_asked_in_exactly_these_words(name, arguments):
+    messages = "\n--------\n".join(sokoban_messages(**arguments)) + "\n"
+    assert messages == (GOLDEN / f"sokoban_{name}.txt").read_text(encoding="utf-8")
+
+
+def test_a_game_without_symbols_has_no_line_about_them():
+    style = PromptStyle("Win.", legend="", actions="Go")
+    assert style.rules() == "Win.\nActions: Go.\n"
+
+
+def test_a_request_for_another_proposal_only_adds_to_the_end():
+    plain, asked = sokoban_messages(), sokoban_messages(earlier=("Up",))
+    assert asked[:2] == plain[:2]
+    assert asked[2].startswith(plain[2])

@@ -1,0 +1,250 @@
+import gymnasium
+import pytest
+from gymnasium.spaces import Text
+
+from sesa_agent.agents.chat import ChatFormat
+from sesa_agent.agents.engine import Completion
+from sesa_agent.agents.prompts import SYSTEM
+from sesa_agent.configs.schema import SettingError
+from sesa_agent.environments.text_env import TextSpec
+from sesa_agent.sampling.dialogue import Dialogue
+from sesa_agent.sampling.trajectory import Task
+
+from ..tiny_models import CHATML, FORGETFUL, byte_tokenizer
+from .games import CHAT, TOKENIZER, line_dialogue
+
+TASK = Task("Line-v0", 0)
+
+
+def completion(text, *end):
+    ids = (*TOKENIZER.encode(text, add_special_tokens=False), *end)
+    return Completion(text, ids, (-0.5,) * len(ids), "stop")
+
+
+def answer(actions, *end):
+    return completion(f"<answer>{actions}</answer>", *end)
+
+
+def play(dialogue, *replies):
+    """Positions before each reply and after the last, and the turns."""
+    positions, turns = [dialogue.start(TASK)], []
+    for reply in replies:
+        turn, after = dialogue.play(positions[-1], reply)
+        turns.append(turn)
+        positions.append(after)
+    return positions, turns
+
+
+# ---- prompts ----
+
+
+def test_context_state_shows_the_present_observation_alone():
+    dialogue = line_dialogue(context="state")
+    positions, turns = play(dialogue, answer("Right"), answer("Rest"))
+    observations = [("You are at 3.", 1, 10), ("You are at 4.", 2, 9), ("You are at 4.", 3, 8)]
+    for position, place in zip(positions, observations, strict=True):
+        message = dialogue.style.first_message(*place)
+        assert position.prompt_ids == CHAT.opening(SYSTEM, message)
+    assert [turn.prompt_ids for turn in turns] == [p.prompt_ids for p in positions[:2]]
+
+
+def test_context_full_continues_the_sampled_tokens():
+    dialogue = line_dialogue(context="full")
+    replies = [
+        answer("Right"),
+        completion("well", TOKENIZER.eos_token_id),
+        completion("<answer>left </answer>"),
+    ]
+    (start, second, third, last), _ = play(dialogue, *replies)
+    expected = start.prompt_ids
+    later = [("You are at 4.", 2, 9), ("You are at 4.", 3, 9), ("You are at 3.", 4, 8)]
+    for reply, place, position in zip(replies, later, (second, third, last), strict=True):
+        message = dialogue.style.next_message(0.0, *place)
+        expected += reply.token_ids + CHAT.reply(reply.token_ids, message)
+        assert position.prompt_ids == expected
+
+
+def test_context_window_opens_with_its_oldest_turn():
+    dialogue = line_dialogue(context="window", window=2)
+    replies = [answer("Right"), answer("Left"), answer("Jump")]
+    (_, second, third, last), _ = play(dialogue, *replies)
+    for position, reply, oldest, newest in [
+        (second, replies[0], ("You are at 3.", 1, 10), ("You are at 4.", 2, 9)),
+        (third, replies[1], ("You are at 4.", 2, 9), ("You are at 3.", 3, 8)),
+        (last, replies[2], ("You are at 3.", 3, 8), ("You are at 5.", 4, 7)),
+    ]:
+        opening = CHAT.opening(SYSTEM, dialogue.style.first_message(*oldest))
+        message = dialogue.style.next_message(0.0, *newest)
+        between = CHAT.reply(reply.token_ids, message)
+        assert position.prompt_ids == opening + reply.token_ids + between
+
+
+def test_a_window_of_one_turn_is_the_state():
+    positions, _ = play(line_dialogue(context="window", window=1), answer("Right"))
+    expected, _ = play(line_dialogue(context="state"), answer("Right"))
+    assert [p.prompt_ids for p in positions] == [p.prompt_ids for p in expected]
+
+
+@pytest.mark.parametrize("context", ["state", "window", "full"])
+def test_a_request_for_another_proposal_keeps_the_prompt_before_it(context):
+    dialogue = line_dialogue(context=context)
+    (_, position), _ = play(dialogue, answer("Right"))
+    assert dialogue.proposal_prompt(position, []) == position.prompt_ids
+    asked = dialogue.proposal_prompt(position, ["Left", "Jump"])
+    shared = len(position.prompt_ids) - len(CHAT.tail_ids)
+    assert asked[:shared] == position.prompt_ids[:shared]
+    assert TOKENIZER.decode(asked[shared:]) == (
+        "\nAlready proposed: Left; Jump. Propose a different answer." + CHAT.tail
+    )
+
+
+def test_a_template_that_rewrites_history_holds_a_state_but_no_conversation():
+    special = ("<|pad|>", "<|im_start|>", "<|im_end|>")
+    chat = ChatFormat(byte_tokenizer(FORGETFUL, special, eos="<|im_end|>"))
+    make = line_dialogue().make
+    play(Dialogue(make, chat, context="state"), answer("Right"))
+    for context in ("window", "full"):
+        with pytest.raises(SettingError, match=r"model\.context=state"):
+            Dialogue(make, chat, context=context)
+
+
+def test_thoughts_need_a_template_that_keeps_them():
+    template = CHATML.replace("message['content'] +", "message['content'].split('</think>')[-1] +")
+    special = ("<|pad|>", "<|im_start|>", "<|im_end|>")
+    chat = ChatFormat(byte_tokenizer(template, special, eos="<|im_end|>"))
+    make = line_dialogue().make
+    Dialogue(make, chat, context="full", thinking=False)
+    with pytest.raises(SettingError, match=r"model\.context=state"):
+        Dialogue(make, chat, context="full", thinking=True)
+
+
+# ---- actions ----
+
+
+@pytest.mark.parametrize(
+    "reply, action, cell, num_played, legal",
+    [
+        ("Right", "Right", 4, 1, True),
+        (" right||LEFT ", "Right || Left", 3, 2, True),
+        ("Right || Rest || Left", "Right || Rest || Left", 3, 3, False),
+        ("Right || fly || Left", "Right", 4, 1, False),
+        ("Right || Left || Right || fly", "Right || Left || Right", 4, 3, True),
+        ("fly || Right", None, 3, 0, False),
+        ("", None, 3, 0, False),
+    ],
+)
+def test_actions_are_played_up_to_the_first_that_nobody_knows(
+    reply, action, cell, num_played, legal
+):
+    dialogue = line_dialogue(actions_per_turn=3)
+    (start, after), (turn,) = play(dialogue, answer(reply))
+    assert dialogue.read(start, f"<answer>{reply}</answer>") == turn.action == action
+    assert after.observation == f"You are at {cell}."
+    assert after.actions_left == 10 - num_played
+    assert after.turn == 2
+    assert (turn.legal, turn.reward) == (legal, 0.0)
+    assert (turn.terminated, turn.truncated, turn.success) == (False, False, False)
+
+
+@pytest.mark.parametrize(
+    "reply, reward, success",
+    [("Jump || Jump || Left", 1.0, True), ("Left || Left || Left", -1.0, False)],
+)
+def test_a_turn_ends_with_the_game(reply, reward, success):
+    (_, after), (turn,) = play(line_dialogue(actions_per_turn=3), answer(reply))
+    assert (turn.reward, turn.success) == (reward, success)
+    assert (turn.terminated, turn.truncated) == (True, False)
+    assert turn.action == reply
+    assert after.observation == ("You are at 6." if success else "You are at 0.")
+
+
+def test_rewards_of_one_turn_are_added_up():
+    class Generous(gymnasium.Env):
+        text_spec = TextSpec("Play.", "", "anything")
+        observation_space = action_space = Text(10)
+
+        def reset(self, *, seed=None, options=None):
+            return "go", {}
+
+        def step(self, action):
+            return "on", 0.25, action == "end", False, {}
+
+    dialogue = Dialogue(Generous, CHAT, actions_per_turn=4)
+    _, (turn,) = play(dialogue, answer("a || b || end || c"))
+    assert (turn.reward, turn.action) == (0.75, "a || b || end || c")
+    assert turn.terminated and turn.success and turn.legal  # an end with a reward counts as won
+
+
+def test_thoughts_are_asked_for_and_read():
+    dialogue = line_dialogue(thinking=True)
+    assert "<think>" in TOKENIZER.decode(dialogue.start(TASK).prompt_ids)
+    thoughtful = completion("<think>the goal is far</think><answer>Right</answer>")
+    _, turns = play(dialogue, thoughtful, answer("Right"))
+    assert [turn.action for turn in turns] == ["Right", None]
+
+
+def test_the_turn_keeps_what_was_sampled():
+    reply = answer(" right ", TOKENIZER.eos_token_id)
+    _, (turn,) = play(line_dialogue(), reply)
+    assert turn.response_ids == reply.token_ids
+    assert turn.sampling_logprobs == reply.logprobs
+    assert (turn.response, turn.action) == ("<answer> right </answer>", "Right")
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_position_can_be_played_again_unless_it_was_played_in_place(in_place):
+    dialogue = line_dialogue()
+    position = dialogue.start(TASK)
+    _, after = dialogue.play(position, answer("Right"), in_place=in_place)
+    again, _ = dialogue.play(position, answer("Right"), proposal_index=1)
+    assert after.observation == "You are at 4."
+    assert (position.env.unwrapped.state_key() == 3) is not in_place  # pyright: ignore
+    assert again.proposal_index == 1
+
+
+# ---- limits ----
+
+
+@pytest.mark.parametrize(
+    "options, replies",
+    [
+        ({"max_turns": 3}, ["Rest", "fly", "Rest"]),
+        ({"max_turns": 9, "max_steps": 3}, ["Rest", "Rest", "Rest"]),
+        ({"max_turns": 9, "max_steps": 4, "actions_per_turn": 3}, ["Rest || Rest", "Rest || Rest"]),
+    ],
+    ids=["turns", "actions", "several actions"],
+)
+def test_the_last_turn_of_a_limit_is_truncated(options, replies):
+    _, turns = play(line_dialogue(**options), *map(answer, replies))
+    assert [turn.truncated for turn in turns] == [False] * (len(turns) - 1) + [True]
+
+
+def test_a_game_that_ends_in_its_last_turn_is_terminated_and_not_truncated():
+    _, turns = play(line_dialogue(max_turns=2), answer("Jump"), answer("Jump"))
+    assert [(turn.terminated, turn.truncated) for turn in turns] == [(False, False), (True, False)]
+
+
+@pytest.mark.parametrize("spare, truncated", [(0, False), (-1, True)])
+def test_an_episode_ends_before_its_prompt_outgrows_the_limit(spare, truncated):
+    (_, second), _ = play(line_dialogue(context="full"), answer("Right"))
+    limit = len(second.prompt_ids) + spare
+    dialogue = line_dialogue(context="full", max_prompt_tokens=limit)
+    _, (turn,) = play(dialogue, answer("Right"))
+    assert turn.truncated == truncated
+
+
+@pytest.mark.parametrize(
+    "options, actions_left",
+    [
+        ({"max_turns": 4}, 4),
+        ({"max_turns": 4, "actions_per_turn": 2}, 8),
+        ({"max_turns": 20}, 10),
+    ],
+)
+def test_the_actions_left_are_the_smaller_of_both_limits(options, actions_left):
+    assert line_dialogue(**options).start(TASK).actions_left == actions_left
+
+
+def test_an_environment_that_does_not_explain_itself_is_refused():
+    with pytest.raises(SettingError, match="env.id CartPole-v1 has no text_spec"):
+        Dialogue(lambda: gymnasium.make("CartPole-v1"), CHAT)

@@ -1,0 +1,314 @@
+"""The command line: what a user gets wrong is one line on stderr and exit code 2, and no trace."""
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sesa_agent import cli, runs
+from sesa_agent.training.trainer import resolve_auto
+
+from ..tiny_models import CHATML, FORGETFUL, save_llama, save_qwen2
+
+SMALL = (
+    "sampling.num_tasks=2",
+    "sampling.num_proposals=2",
+    "sampling.max_trajectories=3",
+    "engine.max_new_tokens=3",
+    "optim.checkpoint_every=1",
+    "eval.every=2",
+    "eval.episodes=2",
+    "eval.final_episodes=4",
+)
+"""Settings of a run that takes about a second a step."""
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return save_llama(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def no_model(monkeypatch):
+    """Loading a model is a failure: the mistake must be found before."""
+
+    def refuse(*args):
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr(runs, "build_policy", refuse)
+
+
+@pytest.fixture
+def call(monkeypatch, capsys, tmp_path):
+    """Runs the command line in an empty working folder."""
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.chdir(home)
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["sesa-agent", *map(str, words)])
+        capsys.readouterr()  # what the test's own preparations printed
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        answer = capsys.readouterr()
+        return stop.value.code or 0, answer.out, answer.err
+
+    return run
+
+
+@pytest.fixture
+def mistake(call, tmp_path):
+    """Runs a command that must fail in one line; returns that line."""
+
+    def run(*words):
+        before = snapshot(tmp_path)
+        code, out, err = call(*words)
+        assert (code, out, err.count("\n")) == (2, "", 1), err
+        assert err.startswith("sesa-agent: ")
+        assert snapshot(tmp_path) == before
+        return err
+
+    return run
+
+
+def snapshot(folder):
+    """Every path below a folder with the time that it was written."""
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()} | {
+        path: None for path in folder.rglob("*") if path.is_dir()
+    }
+
+
+TRAIN = ("train", "--env", "sokoban")
+MISTAKES = {
+    "unknown environment": (("train", "--env", "sokobann"), "Did you mean 'sokoban'?"),
+    "no environment": (("train",), "--env must be given"),
+    "unknown id": (("train", "--env", "sesa/Sokobn-v0"), "is not an environment"),
+    "unknown module": (("train", "--env", "no_such_pkg:Game-v0"), "no_such_pkg"),
+    "a game without words": (("train", "--env", "CartPole-v1"), "has no text_spec"),
+    "unknown method": ((*TRAIN, "--method", "sessa"), "Did you mean 'sesa'?"),
+    "unknown key": ((*TRAIN, "optim.learnrate=1"), "optim.learnrate is not a setting"),
+    "key of another group": ((*TRAIN, "optim.num_proposals=3"), "sampling.num_proposals"),
+    "misspelt key": ((*TRAIN, "sampling.num_proposal=3"), "Did you mean sampling.num_proposals?"),
+    "no equals sign": ((*TRAIN, "optim.lr"), "group.key=value"),
+    "U < G": (
+        (*TRAIN, "sampling.max_trajectories=2", "sampling.num_proposals=4"),
+        "sampling.max_trajectories must be at least sampling.num_proposals (4), got 2.",
+    ),
+    "negative learning rate": ((*TRAIN, "optim.lr=-1e-3"), "optim.lr must be above 0"),
+    "a word for a number": ((*TRAIN, "optim.lr=fast"), "optim.lr"),
+    "no steps": ((*TRAIN, "--steps", "0"), "optim.steps must be at least 1"),
+    "unknown engine": ((*TRAIN, "engine.name=vlm"), "engine.name must be one of"),
+    "unknown knob": ((*TRAIN, "env.options.boxes=2"), "boxes"),
+    "bad knob": ((*TRAIN, "env.options.max_steps=0"), "max_steps must be at least 1"),
+    "merging in a slippery world": (
+        ("train", "--env", "frozen_lake", "sampling.merge_states=on"),
+        "sampling.merge_states must be off or auto",
+    ),
+    "best credit in a slippery world": (
+        ("train", "--env", "frozen_lake", "loss.credit=best"),
+        "loss.credit must be tree or trajectory",
+    ),
+    "resuming elsewhere": (
+        ("train", "--resume", "run", "--output", "other"),
+        "--output must be left out with --resume",
+    ),
+    "too many puzzles": ((*TRAIN, "eval.final_episodes=100001"), "from 1 to 100000"),
+    "too many episodes": (
+        ("evaluate", "sesa-tiny", "--env", "sokoban", "--episodes", "100001"),
+        "at most 100000",
+    ),
+    "no pre-training": (("pretrain", "--steps", "0"), "--steps must be at least 1"),
+    "no model card": (("pretrain", "--episodes", "0"), "--episodes must be at least 1"),
+    "resumed folder is missing": (("train", "--resume", "nothing"), "is not a run folder"),
+    "a run or a model, but no environment": (("evaluate", "sesa-tiny"), "--env must be given"),
+    "no episodes": (
+        ("evaluate", "sesa-tiny", "--env", "sokoban", "--episodes", "0"),
+        "--episodes must be at least 1",
+    ),
+}
+
+
+@pytest.mark.parametrize(("words", "hint"), MISTAKES.values(), ids=MISTAKES)
+@pytest.mark.usefixtures("no_model")
+def test_a_mistake_is_one_line_before_any_model_is_loaded(mistake, words, hint):
+    assert hint in mistake(*words)
+
+
+@pytest.mark.parametrize("option", [(), ("evaluate",)])
+@pytest.mark.usefixtures("no_model")
+def test_a_place_that_cannot_be_written_is_found_first(mistake, tmp_path, option):
+    (tmp_path / "file").touch()
+    place = tmp_path / "file" / "below" / "run"
+    if option:
+        words = ("evaluate", "sesa-tiny", "--env", "sokoban", "--json", place / "x.json")
+    else:
+        words = (*TRAIN, "--output", place)
+    assert "cannot be written" in mistake(*words)
+
+
+@pytest.mark.usefixtures("no_model")
+def test_a_new_run_does_not_overwrite_an_old_one(mistake, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text("{}")
+    assert "--resume" in mistake(*TRAIN, "--output", tmp_path / "run")
+
+
+@pytest.fixture
+def old_run(tmp_path):
+    """A run folder that was stopped before its first checkpoint."""
+    cfg = resolve_auto(runs.load_config("sokoban", "sesa", SMALL))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(runs.config_to_dict(cfg)))
+    return tmp_path / "run"
+
+
+@pytest.mark.usefixtures("no_model")
+def test_a_run_goes_on_in_its_own_environment(mistake, old_run):
+    assert "sesa/Sokoban-v0" in mistake("train", "--resume", old_run, "--env", "countdown")
+    assert "--env" in mistake("train", "--resume", old_run, "env.id=sesa/Sudoku-v0")
+
+
+@pytest.mark.usefixtures("no_model")
+def test_a_damaged_run_is_refused(mistake, old_run):
+    assert "no checkpoint yet" in mistake("evaluate", old_run)
+    wrong = {"[": "is damaged", "3": "mapping of settings", "optim: {speed: 3}": "optim.speed"}
+    for text, hint in wrong.items():
+        (old_run / "config.yaml").write_text(text)
+        assert hint in mistake("train", "--resume", old_run)
+
+
+def test_a_model_that_is_none_is_told_in_one_line(mistake, model, tmp_path):
+    words = (*TRAIN, "--output", tmp_path / "run", "--model")
+    assert "does not exist" in mistake(*words, tmp_path / "nothing")
+    (tmp_path / "empty").mkdir()
+    assert "has no config.json" in mistake(*words, tmp_path / "empty")
+
+
+@pytest.mark.parametrize(
+    ("file", "size", "hint"),
+    [
+        ("config.json", 20, "config.json is not JSON"),
+        ("model.safetensors", 2000, "could not be loaded"),
+        ("model.safetensors", 3, "could not be loaded"),
+        ("tokenizer.json", 500, "could not be loaded"),
+        ("chat_template.jinja", None, "without a chat template"),
+    ],
+)
+def test_a_damaged_model_is_told_in_one_line(mistake, model, tmp_path, file, size, hint):
+    folder = shutil.copytree(model, tmp_path / "model")
+    if size is None:
+        (folder / file).unlink()
+    else:
+        (folder / file).write_bytes((folder / file).read_bytes()[:size])
+    line = mistake(*TRAIN, "--output", tmp_path / "run", "--model", folder)
+    assert hint in line
+    assert "model" in line
+
+
+def test_a_template_that_rewrites_the_past_cannot_hold_a_conversation(mistake, tmp_path):
+    folder = save_qwen2(tmp_path / "model", FORGETFUL)
+    words = (*TRAIN, "--output", tmp_path / "run", "--model", folder, "model.context=full")
+    assert "Set model.context=state" in mistake(*words)
+    assert FORGETFUL != CHATML
+
+
+@pytest.mark.parametrize(
+    "words", [("trian",), ("train", "--evn", "sokoban"), ("train", "--steps", "x"), ("evaluate",)]
+)
+def test_usage_errors_exit_with_2(call, words):
+    code, _, err = call(*words)
+    assert code == 2
+    assert "Usage" in err
+
+
+def test_envs_lists_every_environment(call):
+    code, out, _ = call("envs")
+    assert code == 0
+    for name in runs.env_names():
+        assert name in out
+
+
+@pytest.mark.parametrize("command", [(), ("train",), ("evaluate",), ("envs",), ("pretrain",)])
+def test_help_is_quick_and_imports_no_model_code(command):
+    code = (
+        "import sys, atexit\n"
+        f"sys.argv = ['sesa-agent', *{command!r}, '--help']\n"
+        "heavy = {'torch', 'transformers', 'vllm', 'gymnasium', 'numpy'}\n"
+        "atexit.register(lambda: print(heavy & set(sys.modules), file=sys.stderr))\n"
+        "from sesa_agent.cli import main\n"
+        "main()\n"
+    )
+    start = time.monotonic()
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (answer.returncode, answer.stderr) == (0, "set()\n")
+    assert time.monotonic() - start < 5
+
+
+def start_training(*words):
+    """A training in a process of its own."""
+    command = [sys.executable, "-m", "sesa_agent", "train", *map(str, words)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+
+
+def wait_for_lines(run: Path, count: int):
+    """Wait until a run has logged so many steps."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        log = run / "metrics.jsonl"
+        if log.exists() and log.read_text().count("\n") >= count:
+            return
+        time.sleep(0.05)
+    raise TimeoutError(f"{run} logged fewer than {count} steps.")
+
+
+def test_ctrl_c_saves_and_the_printed_command_goes_on(call, model, tmp_path):
+    run = tmp_path / ("a long name with [brackets] " * 4).strip()
+    process = start_training(
+        *("--env", "sokoban", "--model", model, "--output", run, "--steps", 1000, *SMALL[:4]),
+        *("optim.checkpoint_every=900", *SMALL[5:]),
+    )
+    wait_for_lines(run, 1)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+    command = next(line for line in out.splitlines() if "--resume" in line).split(": ", 1)[1]
+    steps = len((run / "metrics.jsonl").read_text().splitlines())
+    (checkpoint,) = (run / "checkpoints").iterdir()
+    assert checkpoint.name == f"step-{steps:06d}"
+
+    code, out, err = call(*shlex.split(command)[1:], "--steps", steps + 1)
+    assert (code, err) == (0, "")
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(steps + 1))
+    assert set(json.loads((run / "result.json").read_text())) == {"base", "trained"}
+    for word in ("base", "trained", "95 % interval", "tensorboard"):
+        assert word in out
+
+    code, out, err = call("evaluate", run, "--episodes", 3, "--samples", 2, "--json", "a/b.json")
+    assert (code, err) == (0, "")
+    result = json.loads(Path("a/b.json").read_text())
+    assert (result["env"], result["num_episodes"], result["num_samples"]) == (
+        "sesa/Sokoban-v0",
+        3,
+        2,
+    )
+    assert set(result["pass_at_k"]) == {"1", "2"}
+
+
+def test_a_model_can_be_evaluated_and_no_bar_of_a_library_is_seen(call, model):
+    words = ("evaluate", model, "--env", "frozen_lake", "--episodes", 4, "engine.max_new_tokens=3")
+    code, out, err = call(*words, "--temperature", 0.7)
+    assert (code, err) == (0, "")
+    assert "T = 0.7" in out
+    assert "Loading weights" not in out

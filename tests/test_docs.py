@@ -1,0 +1,89 @@
+"""The pages say what the code does."""
+
+import json
+import re
+import runpy
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from sesa_agent.agents.chat import ChatFormat
+from sesa_agent.configs.load import load_config
+from sesa_agent.environments import make_env
+from sesa_agent.runs import measure
+from sesa_agent.sampling.dialogue import Dialogue
+from sesa_agent.sampling.trajectory import Task
+from sesa_agent.training.trainer import resolve_auto, train
+
+from .tiny_models import CHATML, byte_tokenizer, save_llama
+from .toy_game import ENV_ID
+
+DOCS = Path(__file__).parents[1] / "docs"
+SMALL = ("sampling.num_tasks=6", "optim.steps=2", "eval.every=2", "eval.episodes=2")
+SMALL = (*SMALL, "engine.max_new_tokens=2", "loss.kl_coef=0.01")
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory):
+    return save_llama(tmp_path_factory.mktemp("llama"))
+
+
+def read(page: str) -> str:
+    return (DOCS / page).read_text(encoding="utf-8")
+
+
+def run(env: str, model: Path, folder: Path) -> list[dict[str, float]]:
+    cfg = resolve_auto(load_config(env, "sesa", [f"model.path={model}", *SMALL]))
+    train(cfg, folder, partial(measure, cfg))
+    return [json.loads(text) for text in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_settings_are_up_to_date():
+    page = runpy.run_path(str(DOCS / "generate_settings.py"))["settings_page"]()
+    assert read("settings.md") == page, "Run `python docs/generate_settings.py`."
+
+
+def test_every_metric_is_explained_and_every_explained_metric_is_written(llama, tmp_path):
+    lines = run(ENV_ID, llama, tmp_path)
+    written = {re.sub(r"^(gap/proposal_)\d+", r"\1N", name) for line in lines for name in line}
+    explained = set(re.findall(r"^\| `([\w/]+)` \|", read("metrics.md"), flags=re.MULTILINE))
+    assert explained == written
+
+
+def test_the_prompts_of_the_method_are_the_real_ones():
+    tokenizer = byte_tokenizer(CHATML, ("<|pad|>", "<|im_start|>", "<|im_end|>"), "<|im_end|>")
+    dialogue = Dialogue(lambda: make_env("sesa/Sokoban-v0"), ChatFormat(tokenizer))
+    start = dialogue.start(Task("sesa/Sokoban-v0", 0))
+    prompts = (start.prompt_ids, dialogue.proposal_prompt(start, ["Up", "Left"]))
+    blocks = re.findall(r"```\n(.*?)\n```", read("method.md"), flags=re.DOTALL)
+    assert len(blocks) == 2
+    for prompt, block in zip(prompts, blocks, strict=True):
+        assert block + "<|im_end|>" in tokenizer.decode(prompt)
+
+
+def test_the_environment_of_the_quickstart_can_be_trained(llama, tmp_path, monkeypatch):
+    code = re.search(r"```python\n(.*?)```", read("quickstart.md"), flags=re.DOTALL)
+    assert code
+    (tmp_path / "guess.py").write_text(code[1], encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert len(run("guess:Guess-v0", llama, tmp_path / "run")) == 2
+    sys.modules.pop("guess")
+
+
+@pytest.mark.parametrize("page", sorted(path.name for path in DOCS.glob("*.md")))
+def test_links_and_named_files_exist(page):
+    text = read(page)
+    for target in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (DOCS / target).exists(), target
+    for name in re.findall(r"`((?:\w+/)+\w+\.py)`", text):
+        assert (DOCS.parent / name).exists(), name
+
+
+def test_every_setting_that_a_page_names_exists():
+    known = set(re.findall(r"^\| `([\w.]+)` \|", read("settings.md"), flags=re.MULTILINE))
+    groups = "env|model|engine|sampling|loss|optim|eval"
+    for page in ("quickstart.md", "method.md", "metrics.md"):
+        for name in re.findall(rf"\b((?:{groups})\.[a-z_]+)(?![\w.]|\.py)", read(page)):
+            assert name in known or name == "env.options", (page, name)

@@ -1,0 +1,287 @@
+"""The loop: it runs on every game and model, and a run that was killed is the run that was not."""
+
+import json
+import math
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from sesa_agent.agents.engine import Completion
+from sesa_agent.agents.policy import Policy
+from sesa_agent.configs.load import config_to_dict, env_names, load_config
+from sesa_agent.configs.schema import Config
+from sesa_agent.runs import measure, read_run
+from sesa_agent.sampling.trajectory import ROOT, Task, TrajectoryTree
+from sesa_agent.training.checkpoint import latest_checkpoint, read_state
+from sesa_agent.training.setup import build_dialogue
+from sesa_agent.training.trainer import learn, resolve_auto, train
+
+from ..tiny_models import MOVES, save_llama, save_qwen2
+from ..toy_game import ENV_ID
+
+SMALL = (
+    "sampling.num_tasks=2",
+    "sampling.num_proposals=2",
+    "sampling.max_trajectories=3",
+    "engine.max_new_tokens=2",
+    "optim.steps=2",
+    "eval.every=2",
+    "eval.episodes=2",
+)
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory):
+    return save_llama(tmp_path_factory.mktemp("llama"))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Sums of several threads could differ in the last bit."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def make_config(model: Path, *overrides: str, env: str = ENV_ID, method: str = "sesa") -> Config:
+    return resolve_auto(load_config(env, method, [f"model.path={model}", *SMALL, *overrides]))
+
+
+def run(cfg: Config, folder: Path, watch=lambda *_: False) -> Policy:
+    return train(cfg, folder, partial(measure, cfg), watch)
+
+
+def read_metrics(folder: Path, times: bool = True) -> list[dict[str, float]]:
+    lines = [json.loads(text) for text in (folder / "metrics.jsonl").read_text().splitlines()]
+    if times:
+        return lines
+    return [{key: v for key, v in line.items() if not key.startswith("time")} for line in lines]
+
+
+def newest(folder: Path) -> Path:
+    checkpoint = latest_checkpoint(folder)
+    assert checkpoint is not None
+    return checkpoint
+
+
+def read_weights(folder: Path) -> bytes:
+    return (newest(folder) / "model" / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("method", ["sesa", "ragen"])
+@pytest.mark.parametrize("env", env_names())
+def test_two_steps_run_in_every_game(llama, tmp_path, env, method):
+    run(make_config(llama, "env.max_turns=2", env=env, method=method), tmp_path)
+    lines = read_metrics(tmp_path)
+    assert [line["step"] for line in lines] == [0, 1]
+    assert lines[1]["progress/policy_calls"] > lines[0]["progress/policy_calls"] > 0
+    assert "eval/success_rate" in lines[0]
+    assert "eval/success_rate" not in lines[1]
+    assert all(value is not None for line in lines for value in line.values())
+
+
+@pytest.mark.parametrize("context", ["full", "window", "state"])
+@pytest.mark.parametrize("save_model", [save_qwen2, save_llama])
+def test_two_steps_run_with_every_model(tmp_path, save_model, context):
+    model = save_model(tmp_path / "model")
+    cfg = make_config(model, f"model.context={context}", "sampling.num_tasks=6")
+    run(cfg, tmp_path / "run")
+    lines = read_metrics(tmp_path / "run")
+    assert max(line["train/tokens"] for line in lines) > 0
+    assert read_weights(tmp_path / "run") != (model / "model.safetensors").read_bytes()
+    Policy.load(str(newest(tmp_path / "run") / "model"))
+
+
+def test_three_steps_a_kill_and_three_more_are_six_steps(llama, tmp_path):
+    """Bit for bit. The kill comes when step 3 is logged but not saved; it is run again."""
+    cfg = make_config(llama, "optim.steps=6", "optim.checkpoint_every=3", "loss.kl_coef=0.01")
+    run(cfg, tmp_path / "whole")
+
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config_to_dict(cfg)))
+    script = (
+        "import os, signal, sys, torch, yaml\n"
+        "from pathlib import Path\n"
+        "from sesa_agent.configs.load import config_from_dict\n"
+        "from tests.training.test_trainer import run\n"
+        "torch.set_num_threads(1)\n"
+        "folder = Path(sys.argv[1])\n"
+        "cfg = config_from_dict(yaml.safe_load((folder / 'config.yaml').read_text()))\n"
+        "def watch(progress, metrics):\n"
+        "    if progress.step == 4:\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "run(cfg, folder / 'killed', watch)\n"
+    )
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    killed = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert len(read_metrics(tmp_path / "killed")) == 4
+    assert [p.name for p in (tmp_path / "killed" / "checkpoints").iterdir()] == ["step-000003"]
+
+    run(cfg, tmp_path / "killed")
+    assert read_weights(tmp_path / "killed") == read_weights(tmp_path / "whole")
+    expected = read_metrics(tmp_path / "whole", times=False)
+    assert read_metrics(tmp_path / "killed", times=False) == expected
+    assert len(expected) == 6
+    assert len({line.get("train/grad_norm") for line in expected}) > 1  # something was learnt
+
+
+def test_the_likelihood_ratio_is_one_at_the_first_minibatch(llama, tmp_path):
+    words = ("optim.num_minibatches=1", "sampling.num_tasks=6", "engine.temperature=1.3")
+    for method in ("sesa", "ragen"):
+        run(make_config(llama, *words, method=method), tmp_path / method)
+        lines = [line for line in read_metrics(tmp_path / method) if line["train/tokens"]]
+        assert lines
+        for line in lines:
+            assert line["train/ratio"] == pytest.approx(1, abs=1e-6)
+            assert line["train/approx_kl"] == pytest.approx(0, abs=1e-6)
+            assert line["train/clip_fraction"] == 0
+
+
+def test_a_first_proposal_has_no_history_gap(llama, tmp_path):
+    run(make_config(llama, "sampling.num_tasks=6"), tmp_path)
+    for line in read_metrics(tmp_path):
+        if "gap/proposal_1" in line:
+            assert line["gap/proposal_1"] == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize("credit", ["trajectory", "tree", "best"])
+def test_a_rewarded_action_gets_likelier_and_a_failure_less(llama, tmp_path, credit):
+    cfg = make_config(llama, f"loss.credit={credit}", "optim.lr=1e-3")
+    policy = Policy.load(str(llama))
+    dialogue = build_dialogue(cfg, policy)
+    tree = TrajectoryTree(Task(ENV_ID, 0))
+    start = dialogue.start(tree.task)
+    good, bad = policy.tokenizer.convert_tokens_to_ids(["<answer>Right</answer>", MOVES[2]])
+
+    def probabilities() -> torch.Tensor:
+        with torch.no_grad():
+            logits = policy.model(torch.tensor([start.prompt_ids])).logits[0, -1]
+        return torch.log_softmax(logits, dim=-1)[[good, bad]]
+
+    before = probabilities()
+    nodes = []
+    for place, (token, text) in enumerate(zip((good, bad), ("Right", "Left"), strict=True)):
+        completion = Completion(f"<answer>{text}</answer>", (token,), (-1.4,), "stop")
+        turn, after = dialogue.play(start, completion, place)
+        nodes.append((tree.add(ROOT, turn), after))
+    completion = Completion("<answer>Right</answer>", (good,), (-1.4,), "stop")
+    turn, _ = dialogue.play(nodes[0][1], completion)
+    tree.add(nodes[0][0], turn)
+    assert turn.success
+    optimizer = torch.optim.SGD(policy.parameters(), lr=0.05)
+    metrics = learn(policy, optimizer, [tree], cfg, step=0)
+    change = probabilities() - before
+    assert change[0] > 0 > change[1]
+    assert metrics["train/tokens"] == 3
+
+
+def test_equal_returns_teach_nothing(llama, tmp_path):
+    cfg = make_config(llama, "sampling.num_tasks=1")
+    policy = Policy.load(str(llama))
+    dialogue = build_dialogue(cfg, policy)
+    tree = TrajectoryTree(Task(ENV_ID, 0))
+    completion = Completion("<answer>Left</answer>", (5,), (-1.0,), "stop")
+    tree.add(ROOT, dialogue.play(dialogue.start(tree.task), completion)[0])
+    optimizer = torch.optim.AdamW(policy.parameters())
+    assert learn(policy, optimizer, [tree], cfg, step=0) == {"train/tokens": 0.0}
+
+
+def test_a_budget_of_calls_stops_the_run(llama, tmp_path):
+    run(make_config(llama, "optim.steps=50", "optim.max_policy_calls=20"), tmp_path)
+    calls = [line["progress/policy_calls"] for line in read_metrics(tmp_path)]
+    assert calls[-1] >= 20
+    assert all(count < 20 for count in calls[:-1])
+    assert read_state(newest(tmp_path))["num_policy_calls"] == calls[-1]
+
+
+def test_the_penalty_is_towards_the_initial_policy(llama, tmp_path):
+    """After a step with a large learning rate the distance is there; a resume keeps its origin."""
+    cfg = make_config(
+        llama, "loss.kl_coef=0.1", "optim.num_minibatches=1", "optim.lr=0.01", method="ragen"
+    )
+    run(cfg, tmp_path)
+    run(replace(cfg, optim=replace(cfg.optim, steps=3)), tmp_path)
+    distances = [line["train/kl"] for line in read_metrics(tmp_path)]
+    assert distances[0] == pytest.approx(0, abs=1e-6)
+    assert distances[1] > 1e-4
+    assert distances[2] > 1e-4
+
+
+def test_settings_have_the_last_word_over_a_checkpoint(llama, tmp_path):
+    cfg = make_config(llama, "sampling.num_tasks=6")
+    run(cfg, tmp_path)
+    before = read_weights(tmp_path)
+    run(replace(cfg, optim=replace(cfg.optim, steps=3, lr=1e-30)), tmp_path)
+    assert read_state(newest(tmp_path))["step"] == 3
+    assert read_metrics(tmp_path)[2]["train/tokens"] > 0
+    assert read_weights(tmp_path) == before
+
+
+def test_a_run_folder_holds_everything(llama, tmp_path):
+    cfg = make_config(llama, "optim.steps=3", "optim.checkpoint_every=1")
+    run(cfg, tmp_path)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"metrics.jsonl", "tensorboard", "trees", "checkpoints"}
+    checkpoints = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert checkpoints == ["step-000002", "step-000003"]
+
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    lines = read_metrics(tmp_path)
+    assert set(events.Tags()["scalars"]) == {k for line in lines for k in line} - {"step", "time_s"}
+    read = [event.value for event in events.Scalars("rollout/turns")]
+    assert read == pytest.approx([line["rollout/turns"] for line in lines])
+
+    files = sorted((tmp_path / "trees").iterdir())
+    assert [file.name for file in files] == [f"step-{step:06d}.json" for step in range(3)]
+    trees = [TrajectoryTree.from_json(tree) for tree in json.loads(files[0].read_text())]
+    assert [tree.task.env_id for tree in trees] == [ENV_ID] * 2
+
+
+def test_a_stop_is_saved_and_goes_on(llama, tmp_path):
+    cfg = make_config(llama, "optim.steps=4", "optim.checkpoint_every=100")
+    run(cfg, tmp_path / "stopped", lambda progress, _: progress.step == 1)
+    assert len(read_metrics(tmp_path / "stopped")) == 1
+    run(cfg, tmp_path / "stopped")
+    run(cfg, tmp_path / "whole")
+    assert read_weights(tmp_path / "stopped") == read_weights(tmp_path / "whole")
+
+
+def test_a_run_goes_on_with_another_method(llama, tmp_path):
+    cfg = make_config(llama, "optim.checkpoint_every=1", "optim.lr=0.002", method="ragen")
+    run(cfg, tmp_path)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config_to_dict(cfg)))
+    switched = read_run(tmp_path, "", "sesa", ["optim.steps=3"])
+    expected = make_config(llama, "optim.lr=0.002", "optim.checkpoint_every=1", "optim.steps=3")
+    assert switched == expected
+    run(switched, tmp_path)
+    roots = []
+    for step in range(3):
+        file = tmp_path / "trees" / f"step-{step:06d}.json"
+        roots.append([tree["parents"].count(ROOT) for tree in json.loads(file.read_text())])
+    assert roots == [[3, 3], [3, 3], [2, 2]]  # U independent rollouts, then G proposals
+
+
+def test_auto_is_decided_by_the_environment(llama):
+    still, slippery = make_config(llama), make_config(llama, env="frozen_lake")
+    assert (still.sampling.merge_states, still.loss.credit) == ("on", "best")
+    assert (slippery.sampling.merge_states, slippery.loss.credit) == ("off", "tree")
+    for cfg in (still, slippery):
+        assert "auto" not in yaml.safe_dump(config_to_dict(cfg))
+        assert resolve_auto(cfg) == cfg
+
+
+def test_no_metric_is_infinite(llama, tmp_path):
+    run(make_config(llama, "optim.lr=1.0", "optim.steps=3"), tmp_path)
+    for line in read_metrics(tmp_path):
+        assert all(math.isfinite(value) for value in line.values())
