@@ -100,7 +100,7 @@ class Policy:
 
     def save(self, folder: Path) -> None:
         """Write model (safetensors) and tokenizer in Hugging Face format."""
-        with without_progress_bars():
+        with quiet_transformers():
             self.model.save_pretrained(folder, safe_serialization=True)
             self.tokenizer.save_pretrained(folder)
 
@@ -123,14 +123,17 @@ class Policy:
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
-            with without_progress_bars():
+            with quiet_transformers():
+                tokenizer = AutoTokenizer.from_pretrained(
+                    folder, trust_remote_code=trust_remote_code
+                )
                 load: Any = AutoModelForCausalLM.from_pretrained  # typed without its report
                 model, report = load(
                     folder,
                     dtype=getattr(torch, dtype),
                     trust_remote_code=trust_remote_code,
                     use_safetensors=True,
+                    ignore_mismatched_sizes=True,  # told below, in one line
                     output_loading_info=True,
                 )
         except Exception as error:  # whatever transformers, tokenizers and safetensors raise
@@ -139,26 +142,29 @@ class Policy:
                 f"model.path {path!r} could not be loaded: {reason.rstrip('.')}. "
                 "It must be a whole model folder with safetensors weights, or a model on the hub."
             ) from error
-        if report["missing_keys"]:
+        wrong = sorted(map(str, (*report["missing_keys"], *report["mismatched_keys"])))
+        if wrong:
             raise SettingError(
-                f"model.path {path!r} is damaged: its weight files lack "
-                f"{sorted(report['missing_keys'])[0]!r} and others. Copy or download it again."
+                f"model.path {path!r} is damaged: its weight files do not hold what config.json "
+                f"says, {wrong[0]} among others. Copy or download it again."
             )
         chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         return cls(model.to(chosen), tokenizer, temperature)
 
 
 @contextmanager
-def without_progress_bars() -> Iterator[None]:
-    """Keep the bars of transformers off the screen, where the run's own bar stands."""
+def quiet_transformers() -> Iterator[None]:
+    """Keep bars and reports of transformers off the screen, where the run's own bar stands."""
     from transformers.utils import logging
 
-    was_enabled = logging.is_progress_bar_enabled()
+    verbosity, has_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
         yield
     finally:
-        if was_enabled:
+        logging.set_verbosity(verbosity)
+        if has_bars:
             logging.enable_progress_bar()
 
 
@@ -170,6 +176,7 @@ def check_model_path(path: str) -> None:
     """
     folder = Path(path)
     looks_like_hub_name = path.count("/") == 1 and not path.startswith((".", "/", "~"))
+    looks_like_hub_name = looks_like_hub_name and not folder.parent.is_dir()
     if not folder.is_dir():
         if not looks_like_hub_name:
             raise SettingError(
@@ -181,7 +188,8 @@ def check_model_path(path: str) -> None:
     if not config.is_file():
         raise SettingError(f"model.path {path!r} has no config.json, so it is not a model folder.")
     try:
-        json.loads(config.read_text(encoding="utf-8"))
+        if not isinstance(json.loads(config.read_text(encoding="utf-8")), dict):
+            raise ValueError("no object")
     except ValueError as error:
         raise SettingError(
             f"model.path {path!r} is damaged: config.json is not JSON ({error})."

@@ -143,16 +143,20 @@ def tune(args: argparse.Namespace, run: Callable[[list[Arm]], list[Any]]) -> dic
     """
     calls = args.tuning_calls or args.calls
     arms = []
-    for method in args.methods:
+    followers = dict(pair.split(":") for pair in args.like)
+    tuned = [method for method in args.methods if method not in followers]
+    for method in tuned:
         own = [v.partition(":")[2] for v in args.variants if v.startswith(f"{method}:")]
         for rate, variant in itertools.product(args.learning_rates, own or [""]):
             words = tuple(filter(None, (f"optim.lr={rate}", variant)))
             arms.append(make_arm(args, method, words, TUNING_SEED, calls, "validation"))
     results = run(arms)
     best = {}
-    for method in args.methods:
+    for method in tuned:
         tried = [result for result in results if result["method"] == method]
         best[method] = max(tried, key=lambda r: r["T=0.5"]["success_rate"])["settings"]
+    for method, leader in followers.items():
+        best[method] = [word for word in best[leader] if word.startswith("optim.lr=")]
     return {"seed": TUNING_SEED, "policy_calls": calls, "best": best, "results": results}
 
 
@@ -186,8 +190,11 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--calls", type=int, default=150_000, help="policy calls of every arm")
     parser.add_argument("--tuning-calls", type=int, default=0, help="those of tuning; 0: the same")
-    parser.add_argument("--learning-rates", nargs="+", default=["3e-4", "1e-3", "3e-3"])
+    parser.add_argument("--learning-rates", nargs="+", default=["3e-4", "1e-3", "2e-3"])
     parser.add_argument("--variants", nargs="*", default=[], help="METHOD:KEY=VALUE to tune over")
+    parser.add_argument(
+        "--like", nargs="*", default=[], help="METHOD:OTHER: not tuned, takes OTHER's learning rate"
+    )
     parser.add_argument("--episodes", type=int, default=1024)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--runs", type=Path, default=Path("runs/compare"))

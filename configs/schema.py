@@ -9,7 +9,6 @@ starts, and the result is written to the run folder.
 from dataclasses import dataclass, field
 from typing import Any
 
-
 NUM_PUZZLES = 100_000
 """Puzzles that are kept for validation, and as many for the figures that are reported."""
 
@@ -214,12 +213,16 @@ class OptimConfig:
     """Stop after this many generated responses in training rollouts; 0 for no such limit."""
     lr: float = 1e-3
     """Learning rate of AdamW."""
+    warmup_steps: int = 10
+    """Steps over which the learning rate rises to `lr`: AdamW's first updates are its longest."""
     weight_decay: float = 0.0
     """Weight decay of AdamW."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this norm."""
     num_minibatches: int = 2
-    """Optimiser steps per rollout."""
+    """Optimiser steps per pass over a rollout."""
+    num_epochs: int = 2
+    """Passes over a rollout; the clipped ratio bounds how far they can lead away from it."""
     max_batch_tokens: int = 16384
     """Padded tokens in one forward and backward pass; bounds memory, changes nothing else."""
     checkpoint_every: int = 10
@@ -235,12 +238,13 @@ class OptimConfig:
             "above 0 and finite",
             "Try 1e-3 for sesa-tiny, 1e-6 for a 0.5B model.",
         )
-        for key in ("weight_decay", "max_policy_calls"):
+        for key in ("weight_decay", "max_policy_calls", "warmup_steps"):
             check(getattr(self, key) >= 0, f"optim.{key}", getattr(self, key), "at least 0")
         check(self.max_grad_norm > 0, "optim.max_grad_norm", self.max_grad_norm, "above 0")
         for key in (
             "steps",
             "num_minibatches",
+            "num_epochs",
             "max_batch_tokens",
             "checkpoint_every",
             "keep_checkpoints",

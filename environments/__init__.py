@@ -19,7 +19,7 @@ def register_environments() -> None:
     """Register our ids with Gymnasium. Happens on import."""
     for env_id, entry_point in ENVIRONMENTS.items():
         if env_id not in gymnasium.registry:
-            # TextEnv counts its own steps and never raises on an action: no wrapper is needed around it.
+            # TextEnv counts its own steps and never raises on an action: it needs no wrapper.
             gymnasium.register(env_id, entry_point, order_enforce=False, disable_env_checker=True)
 
 

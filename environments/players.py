@@ -1,7 +1,7 @@
 """Scripted players: short-sighted, bound to a habit, with a small share of good moves.
 
-The bundled model is trained on their play. They stand for what a small instruction-tuned model is like before
-reinforcement learning: nearly always well-formed, strongly peaked, mostly wrong.
+The bundled model is trained on their play. They stand for what a small instruction-tuned model is
+like before reinforcement learning: nearly always well-formed, strongly peaked, mostly wrong.
 """
 
 import random
@@ -41,9 +41,9 @@ class ScriptedPlayer:
     def choose_distinct(self, game: Any, rng: random.Random, count: int) -> list[str]:
         """Draw moves one after another, without replacement.
 
-        The expert's move and the habit's are fixed for the state, and once drawn they are out of the
-        lot; a random move that repeats an earlier one is drawn again, `MAX_DRAWS` times in all, so
-        the list may be shorter than `count`.
+        The expert's move and the habit's are fixed for the state, and once drawn they are out of
+        the lot; a random move that repeats an earlier one is drawn again, `MAX_DRAWS` times in all,
+        so the list may be shorter than `count`.
         """
         best, usual = self.expert(game, rng), self.habit(game, rng)
         share = self.expert_share if best is not None else 0.0

@@ -1,13 +1,13 @@
 """The text contract: a game with numbers inside and words outside.
 
-A `TextGame` is an ordinary Gymnasium environment (numeric observation, discrete action) that can also say its state
-in words and read an action from words. `TextEnv` turns it into the environment that a language model plays: text in,
-text out, a limit on the number of actions, `info["success"]` and `info["legal"]`. `TextEnv` is an `Env` of its own
-and not a `gymnasium.Wrapper`, because both of its spaces differ from the game's; the game stays reachable as
-`env.unwrapped.game`.
+A `TextGame` is an ordinary Gymnasium environment (numeric observation, discrete action) that can
+also say its state in words and read an action from words. `TextEnv` turns it into the environment
+that a language model plays: text in, text out, a limit on the number of actions, `info["success"]`
+and `info["legal"]`. `TextEnv` is an `Env` of its own and not a `gymnasium.Wrapper`, because both of
+its spaces differ from the game's; the game stays reachable as `env.unwrapped.game`.
 
-Model text never raises: words that name no action leave the state as it is, use up one action, and are told apart by
-`info["legal"] = False`.
+Model text never raises: words that name no action leave the state as it is, use up one action, and
+are told apart by `info["legal"] = False`.
 """
 
 import copy
@@ -31,13 +31,14 @@ class TextSpec:
     instruction: str
     """The goal and the rules."""
     legend: str
-    """The meaning of each symbol of the observation; empty where the observation is plain language."""
+    """The meaning of each symbol of the observation; empty where the observation is plain
+    language."""
     actions: str
     """What may be answered: the action names, or the form of a free answer."""
 
 
 class TextGame(gymnasium.Env[Any, Action], Generic[Action]):
-    """A numeric environment that also has a text side. Subclasses are pure rules plus these few methods."""
+    """A numeric environment with a text side: pure rules plus these few methods."""
 
     text_spec: TextSpec
     """The words that explain the game."""
@@ -56,26 +57,34 @@ class TextGame(gymnasium.Env[Any, Action], Generic[Action]):
     def read_action(self, text: str) -> tuple[str, Action] | None:
         """Read one action: its canonical text and its number, or None if the text names no action.
 
-        Two texts with one canonical form are the same action; the canonical text reads as itself. Whether the rules
-        allow the action in the present state is for `step` to say, by `info["legal"]`.
+        Two texts with one canonical form are the same action; the canonical text reads as itself.
+        Whether the rules allow the action in the present state is for `step` to say, by
+        `info["legal"]`.
         """
 
     @abstractmethod
     def fork(self) -> "TextGame[Action]":
-        """Copy the game, so that stepping the copy leaves this one alone. A copy keeps the random generator's state."""
+        """Copy the game, so that stepping the copy leaves this one alone.
+
+        The copy keeps the state of the random generator.
+        """
 
     @abstractmethod
     def state_key(self) -> Hashable:
-        """Return what decides the future: two games with one key differ in nothing but the steps already taken."""
+        """Return what decides the future.
+
+        Two games with one key differ in nothing but the steps already taken.
+        """
 
 
 class TextEnv(gymnasium.Env[str, str]):
     """Plays a `TextGame` with words.
 
-    Observation: the game's text (`Text`). Actions: any text (`Text`); what cannot be read changes nothing.
-    Reward: the game's. Episode end: terminated when the game ends, won or lost; truncated after `max_steps` actions,
-    readable or not. Info: `success` (the game is won) and `legal` (the last action could be read and the rules
-    allowed it).
+    Observation: the game's text (`Text`).
+    Actions: any text (`Text`); what cannot be read changes nothing.
+    Reward: the game's. Episode end: terminated when the game ends, won or lost; truncated after
+    `max_steps` actions, readable or not. Info: `success` (the game is won) and `legal` (the last
+    action could be read and the rules allowed it).
 
     Args:
         game: the numeric environment underneath.
@@ -121,7 +130,7 @@ class TextEnv(gymnasium.Env[str, str]):
         return self.game.to_text(), reward, terminated, truncated, info
 
     def render(self) -> Any:
-        """Return the text for "ansi", the game's picture, uint8 of shape (height, width, 3), for "rgb_array"."""
+        """Return the text ("ansi") or the picture ("rgb_array": uint8, (height, width, 3))."""
         if self.render_mode == "ansi":
             return self.game.to_text()
         return self.game.render() if self.render_mode == "rgb_array" else None
@@ -148,9 +157,9 @@ Env = TypeVar("Env", bound=gymnasium.Env[Any, Any])
 def fork(env: Env, reseed: int | None = None) -> Env:
     """Copy a live environment, so that stepping the copy leaves the original alone.
 
-    Uses the environment's own `fork()` where it has one, copies wrappers around it one by one, and falls back to
-    `copy.deepcopy`. The copy keeps the state of the random generator, so that in a slippery world all copies slip
-    alike; `reseed` gives the copy noise of its own.
+    Uses the environment's own `fork()` where it has one, copies wrappers around it one by one, and
+    falls back to `copy.deepcopy`. The copy keeps the state of the random generator, so that in a
+    slippery world all copies slip alike; `reseed` gives the copy noise of its own.
 
     Args:
         env: any Gymnasium environment, after `reset`.
@@ -172,7 +181,9 @@ def _copy(env: Any) -> Any:
 
 
 def state_key(env: gymnasium.Env[Any, Any]) -> Hashable:
-    """Return a hashable key of the environment's state; equal keys mean equal futures, up to the step limit.
+    """Return a hashable key of the environment's state.
+
+    Equal keys mean equal futures, up to the step limit.
 
     Raises:
         TypeError: if the environment has no `state_key()` of its own.
@@ -183,5 +194,8 @@ def state_key(env: gymnasium.Env[Any, Any]) -> Hashable:
 
 
 def is_deterministic(env: gymnasium.Env[Any, Any]) -> bool:
-    """Return whether a state and an action fix the next state. An environment that does not say so is not trusted."""
+    """Return whether a state and an action fix the next state.
+
+    An environment that does not say so is not trusted.
+    """
     return bool(getattr(env.unwrapped, "is_deterministic", False))

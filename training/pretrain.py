@@ -1,8 +1,9 @@
 """Makes the bundled model: next-token training on the play of scripted, short-sighted players.
 
-The players (`environments/players.py`) follow a habit, make a random move now and then, and a good one rarely. The
-model sees their games through the very prompts that it will be asked with, and lists of distinct proposals through the
-"propose another one" prompt. `sesa-agent pretrain` runs the recipe, with the same result on the same machine.
+The players (`environments/players.py`) follow a habit, make a random move now and then, and a good
+one rarely. The model sees their games through the very prompts that it will be asked with, and
+lists of distinct proposals through the "propose another one" prompt. `sesa-agent pretrain` runs the
+recipe, with the same result on the same machine.
 """
 
 import math

@@ -177,7 +177,7 @@ def learn(
         optimizer: of the policy's parameters.
         trees: one group each.
         cfg: the run's configuration.
-        step: seeds the order of the rows.
+        step: seeds the order of the rows, and sets the learning rate while it warms up.
         reference: the initial policy, if `loss.kl_coef` is set.
 
     Returns:
@@ -196,15 +196,18 @@ def learn(
     generator = torch.Generator().manual_seed(
         int(np.random.SeedSequence([cfg.seed, step]).generate_state(1)[0])
     )
+    warm_up = min(1.0, (step + 1) / max(1, optim.warmup_steps))
+    for group in optimizer.param_groups:
+        group["lr"] = optim.lr * warm_up
     stats, norms = [], []
-    for minibatch in batch.minibatches(optim.num_minibatches, generator):
-        optimizer.zero_grad()
-        for part in minibatch.micro_batches(optim.max_batch_tokens):
-            stats.append(_backward(policy, part, loss, reference))
-        norms.append(
-            float(torch.nn.utils.clip_grad_norm_(policy.parameters(), optim.max_grad_norm))
-        )
-        optimizer.step()
+    for _ in range(optim.num_epochs):
+        for minibatch in batch.minibatches(optim.num_minibatches, generator):
+            optimizer.zero_grad()
+            for part in minibatch.micro_batches(optim.max_batch_tokens):
+                stats.append(_backward(policy, part, loss, reference))
+            norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), optim.max_grad_norm)
+            norms.append(float(norm))
+            optimizer.step()
     optimizer.zero_grad()
     metrics |= {f"train/{name}": value for name, value in mean_stats(stats).items()}
     return metrics | {

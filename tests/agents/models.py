@@ -52,9 +52,7 @@ def make_rows(rows: list[tuple[list[int], int]], pad_id: int = 0, extra: int = 0
         token_ids[row, : len(ids)] = torch.tensor(ids)
         attention_mask[row, : len(ids)] = True
         loss_mask[row, first : len(ids)] = True
-    return SimpleNamespace(
-        token_ids=token_ids, attention_mask=attention_mask, loss_mask=loss_mask
-    )
+    return SimpleNamespace(token_ids=token_ids, attention_mask=attention_mask, loss_mask=loss_mask)
 
 
 class LetterTokenizer:

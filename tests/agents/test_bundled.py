@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from sesa_agent.agents.bundled import build_tokenizer
 from sesa_agent.agents.chat import ChatFormat
 from sesa_agent.agents.hf_engine import HFEngine

@@ -41,7 +41,9 @@ UNENDED = (
 )
 """No token ends a turn."""
 
-STRIPS_THOUGHTS = CHATML.replace("message['content'] +", "message['content'].split('</think>')[-1] +")
+STRIPS_THOUGHTS = CHATML.replace(
+    "message['content'] +", "message['content'].split('</think>')[-1] +"
+)
 """As Qwen 3 and DeepSeek R1: earlier thoughts are taken out."""
 
 MOVES_SYSTEM = (

@@ -126,9 +126,7 @@ def test_a_response_ends_at_a_stop_string_at_the_end_token_or_at_its_length():
     for completion in completions:
         letters = "".join("ab$"[token] for token in completion.token_ids)
         ends = [
-            end
-            for end in range(1, len(letters) + 1)
-            if letters[:end].endswith(("bab", "aa", "$"))
+            end for end in range(1, len(letters) + 1) if letters[:end].endswith(("bab", "aa", "$"))
         ]
         assert ends == ([] if completion.finish_reason == "length" else [len(letters)])
         assert completion.text == letters.rstrip("$")
@@ -152,9 +150,7 @@ def draw_at_every_hundredth(monkeypatch, probabilities, **params):
     grid = (torch.arange(100, dtype=torch.float64)[:, None] + 0.5) / 100
     monkeypatch.setattr(torch, "rand", lambda *size, **_: grid)
     policy = table_policy([probabilities] * len(probabilities), "abcdef")
-    completions = HFEngine(policy).generate(
-        [[0]] * 100, SamplingParams(max_new_tokens=1, **params)
-    )
+    completions = HFEngine(policy).generate([[0]] * 100, SamplingParams(max_new_tokens=1, **params))
     for completion in completions:
         yield completion.token_ids[0], completion.logprobs[0]
 
@@ -197,9 +193,9 @@ def test_top_p_keeps_the_fewest_tokens_that_hold_it():
 VOCABULARY, LENGTH, END = range(3), 3, 2
 """Token 2 ends a completion, so do three tokens."""
 
-tables = st.lists(
-    st.lists(st.integers(1, 20), min_size=3, max_size=3), min_size=3, max_size=3
-).map(lambda rows: [[value / sum(row) for value in row] for row in rows])
+tables = st.lists(st.lists(st.integers(1, 20), min_size=3, max_size=3), min_size=3, max_size=3).map(
+    lambda rows: [[value / sum(row) for value in row] for row in rows]
+)
 
 
 def all_sequences():

@@ -51,7 +51,9 @@ def test_an_entry_speaks_about_its_own_token_given_those_before_it(policy):
     for row, (ids, first) in enumerate(ROWS):
         expected = distributions(policy, ids)
         for t in range(first, len(ids)):
-            assert float(logprobs[row, t]) == pytest.approx(float(expected[t - 1, ids[t]]), abs=1e-5)
+            assert float(logprobs[row, t]) == pytest.approx(
+                float(expected[t - 1, ids[t]]), abs=1e-5
+            )
             nats = -float((expected[t - 1].exp() * expected[t - 1]).sum())
             assert float(entropy[row, t]) == pytest.approx(nats, abs=1e-4)
 
@@ -153,7 +155,7 @@ def lose(name):
         (name_no_architecture, "could not be loaded: .*abacus"),
         (lose("model.safetensors"), "could not be loaded: .*model.safetensors"),
         (cut_weights_short, "could not be loaded: "),
-        (lose_a_weight, "is damaged: its weight files lack 'model.layers.1.mlp.up_proj.weight'"),
+        (lose_a_weight, r"is damaged: .* model\.layers\.1\.mlp\.up_proj\.weight"),
         (damage_tokenizer, "could not be loaded: "),
         (lose_tokenizer, "could not be loaded: "),
     ],

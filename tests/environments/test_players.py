@@ -4,6 +4,7 @@ import random
 from collections import Counter
 
 import pytest
+
 from sesa_agent.environments import ENVIRONMENTS, make_env
 from sesa_agent.environments.players import PLAYERS, ScriptedPlayer
 

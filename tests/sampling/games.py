@@ -144,5 +144,3 @@ def at_random(*actions: str, nonsense: float = 0.1) -> Callable[[str, random.Ran
 
 def generator(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
-
-

@@ -246,5 +246,5 @@ def test_the_actions_left_are_the_smaller_of_both_limits(options, actions_left):
 
 
 def test_an_environment_that_does_not_explain_itself_is_refused():
-    with pytest.raises(SettingError, match="env.id CartPole-v1 has no text_spec"):
+    with pytest.raises(SettingError, match="env.id 'CartPole-v1' has no text_spec"):
         Dialogue(lambda: gymnasium.make("CartPole-v1"), CHAT)

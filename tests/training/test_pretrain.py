@@ -4,6 +4,7 @@ import dataclasses
 import random
 
 import torch
+
 from sesa_agent.agents.bundled import build_tokenizer
 from sesa_agent.agents.chat import ChatFormat
 from sesa_agent.training import pretrain as recipe

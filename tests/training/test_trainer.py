@@ -37,6 +37,8 @@ SMALL = (
     "eval.episodes=2",
 )
 
+ONE_UPDATE = ("optim.num_epochs=1", "optim.num_minibatches=1", "optim.warmup_steps=0")
+
 
 @pytest.fixture(scope="module")
 def llama(tmp_path_factory):
@@ -136,7 +138,7 @@ def test_three_steps_a_kill_and_three_more_are_six_steps(llama, tmp_path):
 
 
 def test_the_likelihood_ratio_is_one_at_the_first_minibatch(llama, tmp_path):
-    words = ("optim.num_minibatches=1", "sampling.num_tasks=6", "engine.temperature=1.3")
+    words = (*ONE_UPDATE, "sampling.num_tasks=6", "engine.temperature=1.3")
     for method in ("sesa", "ragen"):
         run(make_config(llama, *words, method=method), tmp_path / method)
         lines = [line for line in read_metrics(tmp_path / method) if line["train/tokens"]]
@@ -156,7 +158,8 @@ def test_a_first_proposal_has_no_history_gap(llama, tmp_path):
 
 @pytest.mark.parametrize("credit", ["trajectory", "tree", "best"])
 def test_a_rewarded_action_gets_likelier_and_a_failure_less(llama, tmp_path, credit):
-    cfg = make_config(llama, f"loss.credit={credit}", "optim.lr=1e-3")
+    words = (f"loss.credit={credit}", "optim.lr=0.05", "optim.warmup_steps=0")
+    cfg = make_config(llama, *words)
     policy = Policy.load(str(llama))
     dialogue = build_dialogue(cfg, policy)
     tree = TrajectoryTree(Task(ENV_ID, 0))
@@ -178,7 +181,7 @@ def test_a_rewarded_action_gets_likelier_and_a_failure_less(llama, tmp_path, cre
     turn, _ = dialogue.play(nodes[0][1], completion)
     tree.add(nodes[0][0], turn)
     assert turn.success
-    optimizer = torch.optim.SGD(policy.parameters(), lr=0.05)
+    optimizer = torch.optim.SGD(policy.parameters())
     metrics = learn(policy, optimizer, [tree], cfg, step=0)
     change = probabilities() - before
     assert change[0] > 0 > change[1]
@@ -206,9 +209,7 @@ def test_a_budget_of_calls_stops_the_run(llama, tmp_path):
 
 def test_the_penalty_is_towards_the_initial_policy(llama, tmp_path):
     """After a step with a large learning rate the distance is there; a resume keeps its origin."""
-    cfg = make_config(
-        llama, "loss.kl_coef=0.1", "optim.num_minibatches=1", "optim.lr=0.01", method="ragen"
-    )
+    cfg = make_config(llama, *ONE_UPDATE, "loss.kl_coef=0.1", "optim.lr=0.01", method="ragen")
     run(cfg, tmp_path)
     run(replace(cfg, optim=replace(cfg.optim, steps=3)), tmp_path)
     distances = [line["train/kl"] for line in read_metrics(tmp_path)]
