@@ -3,10 +3,10 @@
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
-from gymnasium.spaces import Discrete
+from gymnasium.spaces import Discrete, Space
 
 from sesa_agent.agents.bundled import build_tokenizer
 from sesa_agent.agents.chat import ChatFormat
@@ -30,7 +30,7 @@ class LineGame(TextGame[int]):
 
     text_spec = TextSpec("Reach the goal.", "", ", ".join(MOVES))
     observation_space = Discrete(7)
-    action_space = Discrete(len(MOVES))
+    action_space = cast(Space[int], Discrete(len(MOVES)))
 
     def __init__(self, is_deterministic: bool = True):
         self.is_deterministic = is_deterministic

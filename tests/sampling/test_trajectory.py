@@ -66,4 +66,4 @@ def test_a_tree_comes_back_from_json_as_it_was(tree):
 
 def test_a_turn_is_frozen():
     with pytest.raises(AttributeError):
-        make_turn().reward = 1.0
+        make_turn().reward = 1.0  # pyright: ignore[reportAttributeAccessIssue]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shlex
 import shutil
 import signal
@@ -267,10 +268,10 @@ def test_help_is_quick_and_imports_no_model_code(command):
         "from sesa_agent.cli import main\n"
         "main()\n"
     )
-    start = time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (answer.returncode, answer.stderr) == (0, "set()\n")
-    assert time.monotonic() - start < 5
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 3  # s of CPU
 
 
 def start_training(*words):
@@ -284,7 +285,7 @@ def start_training(*words):
 
 def wait_for_lines(run: Path, count: int):
     """Wait until a run has logged so many steps."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while time.monotonic() < deadline:
         log = run / "metrics.jsonl"
         if log.exists() and log.read_text().count("\n") >= count:
@@ -301,7 +302,7 @@ def test_ctrl_c_saves_and_the_printed_command_goes_on(call, model, tmp_path):
     )
     wait_for_lines(run, 1)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=600)
     assert (process.returncode, err) == (0, "")
     command = next(line for line in out.splitlines() if "--resume" in line).split(": ", 1)[1]
     steps = len((run / "metrics.jsonl").read_text().splitlines())

@@ -124,7 +124,7 @@ def test_three_steps_a_kill_and_three_more_are_six_steps(llama, tmp_path):
     )
     root = Path(__file__).parents[2]
     command = [sys.executable, "-c", script, str(tmp_path)]
-    killed = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120)
+    killed = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=600)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert len(read_metrics(tmp_path / "killed")) == 4
     assert [p.name for p in (tmp_path / "killed" / "checkpoints").iterdir()] == ["step-000003"]
