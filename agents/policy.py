@@ -120,11 +120,6 @@ class Policy:
         """
         folder = str(bundled_model_folder()) if path == BUNDLED else path
         check_model_path(folder)
-        if device == "cuda" and not torch.cuda.is_available():
-            raise SettingError(
-                "model.device must be auto or cpu on this machine, where torch finds no GPU, got "
-                "'cuda'."
-            )
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         try:

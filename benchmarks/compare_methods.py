@@ -148,7 +148,7 @@ def tune(args: argparse.Namespace, run: Callable[[list[Arm]], list[Any]]) -> dic
     for method in tuned:
         own = [v.partition(":")[2] for v in args.variants if v.startswith(f"{method}:")]
         for rate, variant in itertools.product(args.learning_rates, own or [""]):
-            words = tuple(filter(None, (f"optim.lr={rate}", variant)))
+            words = (f"optim.lr={rate}", *filter(None, variant.split(",")))
             arms.append(make_arm(args, method, words, TUNING_SEED, calls, "validation"))
     results = run(arms)
     best = {}
@@ -191,7 +191,7 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=150_000, help="policy calls of every arm")
     parser.add_argument("--tuning-calls", type=int, default=0, help="those of tuning; 0: the same")
     parser.add_argument("--learning-rates", nargs="+", default=["3e-4", "1e-3", "2e-3"])
-    parser.add_argument("--variants", nargs="*", default=[], help="METHOD:KEY=VALUE to tune over")
+    parser.add_argument("--variants", nargs="*", default=[], help="METHOD:KEY=VALUE[,...] to tune over")
     parser.add_argument(
         "--like", nargs="*", default=[], help="METHOD:OTHER: not tuned, takes OTHER's learning rate"
     )

@@ -169,12 +169,6 @@ def test_a_damaged_folder_is_refused_in_one_line_that_names_it(folder, damage, m
     assert "\n" not in str(error.value)
 
 
-def test_a_gpu_that_is_not_there_is_refused(saved, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(SettingError, match="model.device must be auto or cpu .*'cuda'"):
-        Policy.load(str(saved), device="cuda")
-
-
 @pytest.mark.parametrize("path", ["no-such-model", "./no/such/model", "", "~/a"])
 def test_a_missing_folder_is_refused_before_anything_is_loaded(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
