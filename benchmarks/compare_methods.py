@@ -2,8 +2,8 @@
 
     python benchmarks/compare_methods.py --env sokoban --methods sesa ragen --seeds 0 1 2
 
-Every method is first tuned on validation puzzles, with a training seed of its own, over the same
-number of settings (`--learning-rates` times `--variants`); then it is trained with the best setting
+Every method is first tuned on validation puzzles, with a training seed of its own, over
+`--learning-rates` times its `--variants`; then it is trained with the best setting
 and each seed, and measured on the test puzzles. Arms run in processes of one thread each; an
 interrupted comparison goes on where it stopped, and finished arms are not run again.
 """
@@ -143,20 +143,18 @@ def tune(args: argparse.Namespace, run: Callable[[list[Arm]], list[Any]]) -> dic
     """
     calls = args.tuning_calls or args.calls
     arms = []
-    followers = dict(pair.split(":") for pair in args.like)
-    tuned = [method for method in args.methods if method not in followers]
+    given = {pair.split(":", 1)[0]: pair.split(":", 1)[1].split(",") for pair in args.given}
+    tuned = [method for method in args.methods if method not in given]
     for method in tuned:
         own = [v.partition(":")[2] for v in args.variants if v.startswith(f"{method}:")]
         for rate, variant in itertools.product(args.learning_rates, own or [""]):
             words = (f"optim.lr={rate}", *filter(None, variant.split(",")))
             arms.append(make_arm(args, method, words, TUNING_SEED, calls, "validation"))
     results = run(arms)
-    best = {}
+    best: dict[str, Sequence[str]] = dict(given)
     for method in tuned:
         tried = [result for result in results if result["method"] == method]
         best[method] = max(tried, key=lambda r: r["T=0.5"]["success_rate"])["settings"]
-    for method, leader in followers.items():
-        best[method] = [word for word in best[leader] if word.startswith("optim.lr=")]
     return {"seed": TUNING_SEED, "policy_calls": calls, "best": best, "results": results}
 
 
@@ -191,9 +189,11 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=150_000, help="policy calls of every arm")
     parser.add_argument("--tuning-calls", type=int, default=0, help="those of tuning; 0: the same")
     parser.add_argument("--learning-rates", nargs="+", default=["3e-4", "1e-3", "2e-3"])
-    parser.add_argument("--variants", nargs="*", default=[], help="METHOD:KEY=VALUE[,...] to tune over")
     parser.add_argument(
-        "--like", nargs="*", default=[], help="METHOD:OTHER: not tuned, takes OTHER's learning rate"
+        "--variants", nargs="*", default=[], help="METHOD:KEY=VALUE[,...] to tune over"
+    )
+    parser.add_argument(
+        "--given", nargs="*", default=[], help="METHOD:KEY=VALUE[,...] of a method not to be tuned"
     )
     parser.add_argument("--episodes", type=int, default=1024)
     parser.add_argument("--jobs", type=int, default=2)

@@ -182,9 +182,11 @@ def _unknown_key(config: DictConfig, layer: DictConfig) -> str:
     known = _leaves(OmegaConf.to_container(config))
     key = next(key for key in _leaves(OmegaConf.to_container(layer)) if not _is_known(key, known))
     by_last_word = {name.rsplit(".", 1)[-1]: name for name in known}
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-    last = difflib.get_close_matches(key.rsplit(".", 1)[-1], by_last_word, n=1, cutoff=0.6)
-    nearest = near[0] if near else by_last_word[last[0]] if last else ""
+    word = key.rsplit(".", 1)[-1]
+    near = [by_last_word[word]] if word in by_last_word else []  # right word, wrong group
+    near += difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+    near += [by_last_word[w] for w in difflib.get_close_matches(word, by_last_word, n=1)]
+    nearest = near[0] if near else ""
     hint = f" Did you mean {nearest}?" if nearest else " See docs/settings.md."
     return f"{key} is not a setting.{hint}"
 

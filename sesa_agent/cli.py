@@ -49,7 +49,8 @@ def train(
     resume: Annotated[Path | None, typer.Option(help="Run folder to go on with.")] = None,
 ) -> None:
     """Train a policy: sesa-agent train --env sokoban."""
-    from sesa_agent.runs import new_run, resumed_run, run_training
+    from sesa_agent.runs import new_run, resumed_run
+    from sesa_agent.train_command import run_training
 
     typed = list(overrides or [])
     named = {"model.path": model or None, "optim.steps": steps, "seed": seed}
@@ -75,7 +76,7 @@ def evaluate(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the result here.")] = None,
 ) -> None:
     """Measure the success of a trained run, or of any model, on held-out puzzles."""
-    from sesa_agent.runs import run_evaluation
+    from sesa_agent.evaluate_command import run_evaluation
 
     typed = list(overrides or [])
     typed += [f"eval.temperature={temperature}"] if temperature is not None else []
@@ -85,9 +86,20 @@ def evaluate(
 @app.command()
 def envs() -> None:
     """List the environments that come with the package."""
-    from sesa_agent.runs import show_environments
+    from rich.console import Console
+    from rich.table import Table
 
-    show_environments()
+    from sesa_agent.configs.load import env_names, load_config
+    from sesa_agent.environments import make_env
+
+    table = Table(title="sesa-agent train --env NAME")
+    for column in ("name", "Gymnasium id", "turns", "actions"):
+        table.add_column(column)
+    for name in env_names():
+        env = load_config(name).env
+        spec = make_env(env.id, **env.options).unwrapped.text_spec  # pyright: ignore[reportAttributeAccessIssue]
+        table.add_row(name, env.id, str(env.max_turns), spec.actions)
+    Console().print(table)
 
 
 @app.command()
@@ -100,6 +112,6 @@ def pretrain(
     episodes: Annotated[int, typer.Option(help="Puzzles per game for the model card.")] = 2000,
 ) -> None:
     """Make the bundled model anew: train it on scripted play, measure it, write its card."""
-    from sesa_agent.runs import run_pretraining
+    from sesa_agent.pretrain_command import run_pretraining
 
     run_pretraining(output, steps, seed, episodes)

@@ -12,10 +12,11 @@ import pytest
 from sesa_agent.agents.chat import ChatFormat
 from sesa_agent.configs.load import load_config
 from sesa_agent.environments import make_env
-from sesa_agent.runs import measure
 from sesa_agent.sampling.dialogue import Dialogue
 from sesa_agent.sampling.trajectory import Task
-from sesa_agent.training.trainer import resolve_auto, train
+from sesa_agent.train_command import measure
+from sesa_agent.training.setup import resolve_auto
+from sesa_agent.training.trainer import train
 
 from .tiny_models import CHATML, byte_tokenizer, save_llama
 from .toy_game import ENV_ID

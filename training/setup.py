@@ -1,5 +1,6 @@
 """Builds the parts of a run from its configuration. The environment comes first: it fails fast."""
 
+from dataclasses import replace
 from typing import Any
 
 import gymnasium
@@ -10,8 +11,9 @@ from ..agents.engine import Engine, SamplingParams, load_engine
 from ..agents.policy import Policy
 from ..agents.prompts import STOP
 from ..configs.schema import Config, EngineConfig, SettingError
-from ..environments import make_env
-from ..sampling.dialogue import Dialogue
+from ..environments import is_deterministic, make_env
+from ..sampling.dialogue import Dialogue, prompt_style
+from ..sampling.tree import resolve_merging
 
 
 def build_env(cfg: Config) -> gymnasium.Env[Any, Any]:
@@ -32,6 +34,42 @@ def build_env(cfg: Config) -> gymnasium.Env[Any, Any]:
         raise SettingError(
             f"env.options does not fit {cfg.env.id}: {str(error).rstrip('.')}."
         ) from error
+
+
+def resolve_auto(cfg: Config) -> Config:
+    """Replace every "auto" by what fits the environment and the machine.
+
+    Raises:
+        SettingError: for an unknown environment, or one that cannot do what is asked for.
+    """
+    device = cfg.model.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    env = build_env(cfg)
+    prompt_style(env)  # raises if the environment cannot be played in words
+    deterministic = is_deterministic(env)
+    merge = resolve_merging(cfg.sampling.merge_states, deterministic)
+    stops = cfg.sampling.stop_on_success
+    if stops == "auto":
+        stops = "on" if deterministic else "off"
+    credit = cfg.loss.credit
+    if credit == "auto":
+        credit = "best" if deterministic else "tree"
+    if credit == "best" and not deterministic:
+        raise SettingError(
+            f"loss.credit must be tree or trajectory in {cfg.env.id}, which is not deterministic, "
+            "got 'best'. The best of several outcomes is luck there."
+        )
+    return replace(
+        cfg,
+        model=replace(cfg.model, device=device),
+        sampling=replace(
+            cfg.sampling,
+            merge_states="on" if merge else "off",
+            stop_on_success=stops,
+        ),
+        loss=replace(cfg.loss, credit=credit),
+    )
 
 
 def build_policy(cfg: Config, path: str = "") -> Policy:

@@ -17,20 +17,18 @@ from torch import Tensor
 
 from ..agents.engine import Engine
 from ..agents.policy import Policy
-from ..configs.schema import Config, LossConfig, OptimConfig, SettingError
-from ..environments import is_deterministic
+from ..configs.schema import Config, LossConfig, OptimConfig
 from ..sampling import SAMPLERS
-from ..sampling.dialogue import Dialogue, prompt_style
+from ..sampling.dialogue import Dialogue
 from ..sampling.seeds import puzzle_seeds, training_seeds
 from ..sampling.trajectory import Task, TrajectoryTree
-from ..sampling.tree import resolve_merging
 from .advantages import ADVANTAGES, filter_groups
 from .batch import Batch, collate, correct_history_gap
 from .checkpoint import latest_checkpoint, load_optimizer, read_state, save_checkpoint
 from .losses import grpo_loss, mean_stats
 from .metrics import gap_metrics, rollout_metrics
 from .run_log import RunLog
-from .setup import build_dialogue, build_engine, build_env, build_policy, sampling_params
+from .setup import build_dialogue, build_engine, build_policy, resolve_auto, sampling_params
 
 Measure = Callable[[Engine, Dialogue, list[int]], dict[str, float]]
 """Measures the policy on some puzzles; what it returns is logged under `eval/`."""
@@ -124,42 +122,6 @@ def train(cfg: Config, folder: Path, measure: Measure, watch: Watcher = lambda *
             if wants_stop:
                 break
     return policy
-
-
-def resolve_auto(cfg: Config) -> Config:
-    """Replace every "auto" by what fits the environment and the machine.
-
-    Raises:
-        SettingError: for an unknown environment, or one that cannot do what is asked for.
-    """
-    device = cfg.model.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    env = build_env(cfg)
-    prompt_style(env)  # raises if the environment cannot be played in words
-    deterministic = is_deterministic(env)
-    merge = resolve_merging(cfg.sampling.merge_states, deterministic)
-    stops = cfg.sampling.stop_on_success
-    if stops == "auto":
-        stops = "on" if deterministic else "off"
-    credit = cfg.loss.credit
-    if credit == "auto":
-        credit = "best" if deterministic else "tree"
-    if credit == "best" and not deterministic:
-        raise SettingError(
-            f"loss.credit must be tree or trajectory in {cfg.env.id}, which is not deterministic, "
-            "got 'best'. The best of several outcomes is luck there."
-        )
-    return replace(
-        cfg,
-        model=replace(cfg.model, device=device),
-        sampling=replace(
-            cfg.sampling,
-            merge_states="on" if merge else "off",
-            stop_on_success=stops,
-        ),
-        loss=replace(cfg.loss, credit=credit),
-    )
 
 
 def learn(

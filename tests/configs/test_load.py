@@ -25,7 +25,7 @@ from sesa_agent.configs.schema import (
 from sesa_agent.sampling import SAMPLERS
 from sesa_agent.sampling.seeds import SPLITS
 from sesa_agent.training.advantages import ADVANTAGES
-from sesa_agent.training.trainer import resolve_auto
+from sesa_agent.training.setup import resolve_auto
 
 
 @pytest.fixture

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sesa_agent import cli, runs
-from sesa_agent.training.trainer import resolve_auto
+from sesa_agent import cli, evaluate_command, pretrain_command, train_command
+from sesa_agent.configs.load import config_to_dict, env_names, load_config
+from sesa_agent.training.setup import resolve_auto
 
 from ..tiny_models import CHATML, FORGETFUL, save_llama, save_qwen2
 
@@ -44,7 +45,8 @@ def no_model(monkeypatch):
     def refuse(*args):
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr(runs, "build_policy", refuse)
+    for command in (train_command, evaluate_command, pretrain_command):
+        monkeypatch.setattr(command, "build_policy", refuse)
 
 
 @pytest.fixture
@@ -165,9 +167,9 @@ def test_a_new_run_does_not_overwrite_an_old_one(mistake, tmp_path):
 @pytest.fixture
 def old_run(tmp_path):
     """A run folder that was stopped before its first checkpoint."""
-    cfg = resolve_auto(runs.load_config("sokoban", "sesa", SMALL))
+    cfg = resolve_auto(load_config("sokoban", "sesa", SMALL))
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(runs.config_to_dict(cfg)))
+    (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(config_to_dict(cfg)))
     return tmp_path / "run"
 
 
@@ -254,7 +256,7 @@ def test_usage_errors_exit_with_2(call, words):
 def test_envs_lists_every_environment(call):
     code, out, _ = call("envs")
     assert code == 0
-    for name in runs.env_names():
+    for name in env_names():
         assert name in out
 
 

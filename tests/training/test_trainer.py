@@ -18,11 +18,12 @@ from sesa_agent.agents.engine import Completion
 from sesa_agent.agents.policy import Policy
 from sesa_agent.configs.load import config_to_dict, env_names, load_config
 from sesa_agent.configs.schema import Config
-from sesa_agent.runs import measure, read_run
+from sesa_agent.runs import read_run
 from sesa_agent.sampling.trajectory import ROOT, Task, TrajectoryTree
+from sesa_agent.train_command import measure
 from sesa_agent.training.checkpoint import latest_checkpoint, read_state
-from sesa_agent.training.setup import build_dialogue
-from sesa_agent.training.trainer import learn, resolve_auto, train
+from sesa_agent.training.setup import build_dialogue, resolve_auto
+from sesa_agent.training.trainer import learn, train
 
 from ..tiny_models import MOVES, save_llama, save_qwen2
 from ..toy_game import ENV_ID

@@ -1,0 +1,66 @@
+"""`sesa-agent evaluate`: success of a run or a model on held-out puzzles."""
+
+import json
+from pathlib import Path
+
+from sesa_agent.agents.policy import Policy
+from sesa_agent.configs.load import load_config
+from sesa_agent.configs.schema import Config, SettingError, check
+from sesa_agent.evaluation.evaluate import Evaluation, evaluate
+from sesa_agent.runs import CONFIG_FILE, check_writable, read_run
+from sesa_agent.sampling.seeds import puzzle_seeds
+from sesa_agent.screen import console, result_table
+from sesa_agent.training.checkpoint import latest_checkpoint
+from sesa_agent.training.setup import (
+    build_dialogue,
+    build_engine,
+    build_policy,
+    resolve_auto,
+    sampling_params,
+)
+
+
+def run_evaluation(
+    target: str,
+    env: str,
+    overrides: list[str],
+    episodes: int,
+    samples: int,
+    seed: int,
+    json_file: Path | None,
+) -> None:
+    """Evaluate a run's newest checkpoint, or a model, and print the result."""
+    check(episodes >= 1, "--episodes", episodes, "at least 1")
+    check(samples >= 1, "--samples", samples, "at least 1")
+    puzzle_seeds("test", episodes)  # raises if there are not so many
+    if json_file:
+        check(not json_file.is_dir(), "--json", str(json_file), "a file, not a folder")
+        check_writable(json_file.parent, "--json")
+    if (Path(target) / CONFIG_FILE).is_file():
+        cfg = read_run(Path(target), env, "", overrides)
+        checkpoint = latest_checkpoint(Path(target))
+        if checkpoint is None:
+            raise SettingError(f"{target} has no checkpoint yet. Train it: --resume {target}.")
+        path = str(checkpoint / "model")
+    else:
+        check(bool(env), "--env", env, "given with a model", "Try --env sokoban.")
+        cfg = resolve_auto(load_config(env, "sesa", [*overrides, f"model.path={target}"]))
+        path = target
+    policy = build_policy(cfg, path)
+    with console.status(f"playing {episodes} held-out puzzles"):
+        result = evaluate_policy(cfg, policy, episodes, samples, seed)
+    console.print(result_table(cfg.env.id, {Path(target).name or target: result}))
+    if json_file:
+        values = {"target": target, "env": cfg.env.id, "seed": seed, **result.to_json()}
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        json_file.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+def evaluate_policy(
+    cfg: Config, policy: Policy, episodes: int, samples: int = 1, seed: int = 0
+) -> Evaluation:
+    """Measure a policy on the held-out puzzles of an environment."""
+    engine, dialogue = build_engine(cfg, policy), build_dialogue(cfg, policy)
+    seeds = puzzle_seeds("test", episodes)
+    params = sampling_params(cfg.engine, cfg.eval.temperature, seed)
+    return evaluate(engine, dialogue, cfg.env.id, seeds, params, samples)

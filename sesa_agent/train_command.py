@@ -1,0 +1,115 @@
+"""`sesa-agent train`: progress while it runs, a checkpoint on Ctrl-C, a table at the end."""
+
+import json
+import shlex
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sesa_agent.agents.engine import Engine
+from sesa_agent.agents.policy import Policy
+from sesa_agent.configs.load import config_to_dict
+from sesa_agent.configs.schema import Config
+from sesa_agent.evaluate_command import evaluate_policy
+from sesa_agent.evaluation.evaluate import evaluate
+from sesa_agent.runs import CONFIG_FILE
+from sesa_agent.sampling.dialogue import Dialogue
+from sesa_agent.screen import console, progress_bar, result_table, say
+from sesa_agent.training import trainer
+from sesa_agent.training.setup import build_dialogue, build_policy, sampling_params
+
+RESULT_FILE = "result.json"
+"""Base against trained policy on the held-out puzzles, in the run folder."""
+
+
+def run_training(cfg: Config, folder: Path) -> None:
+    """Train with a progress bar, save on Ctrl-C, and end with the table of base against trained."""
+    base = build_policy(cfg)  # a wrong model fails here, before the run folder is written to
+    build_dialogue(cfg, base)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG_FILE).write_text(yaml.safe_dump(config_to_dict(cfg)), encoding="utf-8")
+    say(f"{cfg.method} on {cfg.env.id}, model {cfg.model.path}, run folder {folder}")
+    with stop_on_interrupt() as interrupt, progress_bar() as bar:
+        task = bar.add_task("training", total=1.0, success="")
+
+        def watch(progress: trainer.Progress, metrics: dict[str, float]) -> bool:
+            bar.update(
+                task,
+                completed=share_done(progress, cfg),
+                description=f"step {progress.step}/{cfg.optim.steps}",
+                success=f"success {progress.success_rate:.2f}",
+            )
+            if "eval/success_rate" in metrics:
+                bar.console.print(describe(progress, metrics))
+            return bool(interrupt)
+
+        policy = trainer.train(cfg, folder, lambda *args: measure(cfg, *args), watch)
+        if not interrupt:
+            bar.update(task, completed=1.0)
+    if interrupt:
+        say(f"Stopped. Go on with: sesa-agent train --resume {shlex.quote(str(folder))}")
+        return
+    report_result(cfg, folder, base, policy)
+
+
+def measure(cfg: Config, engine: Engine, dialogue: Dialogue, seeds: list[int]) -> dict[str, float]:
+    """Measure success on validation puzzles, as the trainer logs it."""
+    params = sampling_params(cfg.engine, cfg.eval.temperature)
+    result = evaluate(engine, dialogue, cfg.env.id, seeds, params)
+    return {
+        "eval/success_rate": result.success_rate,
+        "eval/readable_rate": result.readable_rate,
+        "eval/legal_rate": result.legal_rate,
+        "eval/turns": result.mean_turns,
+    }
+
+
+def report_result(cfg: Config, folder: Path, base: Policy, trained: Policy) -> None:
+    """Compare base and trained policy on held-out puzzles; write and print the result."""
+    with console.status(f"measuring base and trained policy on {cfg.eval.final_episodes} puzzles"):
+        results = {
+            name: evaluate_policy(cfg, policy, cfg.eval.final_episodes)
+            for name, policy in (("base", base), ("trained", trained))
+        }
+    values = {name: result.to_json() for name, result in results.items()}
+    (folder / RESULT_FILE).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    console.print(result_table(cfg.env.id, results))
+    say(f"Curves: tensorboard --logdir {shlex.quote(str(folder))}")
+
+
+def share_done(progress: trainer.Progress, cfg: Config) -> float:
+    """How much of a run is done, from 0 to 1: by steps or by its budget, the nearer to its end."""
+    budget = cfg.optim.max_policy_calls
+    by_calls = progress.num_policy_calls / budget if budget else 0.0
+    return min(1.0, max(progress.step / cfg.optim.steps, by_calls))
+
+
+def describe(progress: trainer.Progress, metrics: dict[str, float]) -> str:
+    """One line about an evaluation during training."""
+    return (
+        f"step {progress.step - 1:4d}  success {metrics['eval/success_rate']:.3f}  "
+        f"groups with signal {metrics['rollout/signal_groups']:.2f}  "
+        f"entropy {metrics.get('train/entropy', float('nan')):.3f}  "
+        f"calls {progress.num_policy_calls}"
+    )
+
+
+@contextmanager
+def stop_on_interrupt() -> Iterator[list[int]]:
+    """Collect the first Ctrl-C, so that the step can end and be saved; a second stops at once."""
+    received: list[int] = []
+
+    def on_signal(signum: int, frame: Any) -> None:
+        received.append(signum)
+        signal.signal(signal.SIGINT, before)
+        say("Stopping after this step, then saving. Ctrl-C again stops at once.")
+
+    before = signal.signal(signal.SIGINT, on_signal)
+    try:
+        yield received
+    finally:
+        signal.signal(signal.SIGINT, before)
