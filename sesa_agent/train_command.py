@@ -33,6 +33,8 @@ def run_training(cfg: Config, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG_FILE).write_text(yaml.safe_dump(config_to_dict(cfg)), encoding="utf-8")
     say(f"{cfg.method} on {cfg.env.id}, model {cfg.model.path}, run folder {folder}")
+    if cfg.loss.credit == "trajectory" and cfg.loss.baseline == "max":
+        say("Warning: loss.baseline=max never gives a positive advantage. Take mean to learn.")
     with stop_on_interrupt() as interrupt, progress_bar() as bar:
         task = bar.add_task("training", total=1.0, success="")
 
