@@ -132,6 +132,6 @@ class ChatFormat:
             add_generation_prompt=True,
         )
 
-    @lru_cache(maxsize=100_000)  # noqa: B019 - the same boards come back again and again
+    @lru_cache(maxsize=10_000)  # noqa: B019 - the same boards come back again and again
     def _encode(self, text: str) -> tuple[int, ...]:
         return tuple(self.tokenizer.encode(text, add_special_tokens=False))

@@ -82,7 +82,7 @@ class _Batch:
         uniforms: Tensor,
     ):
         self.model, self.tokenizer, self.params = engine.model, engine.tokenizer, params
-        self.uniforms = uniforms
+        self.uniforms = uniforms.to(engine.model.device)
         self.prompts = prompts
         self.ids: list[list[int]] = [[] for _ in prompts]
         self.logprobs: list[list[float]] = [[] for _ in prompts]
@@ -107,7 +107,7 @@ class _Batch:
                 logits_to_keep=1,
             )
             cache = output.past_key_values
-            logits = output.logits[:, -1].float().cpu()
+            logits = output.logits[:, -1].float()
             tokens = self._draw(logits, open_rows, step, excluded)
             keep = [i for i, row in enumerate(open_rows) if not self._is_finished(row)]
             if not keep or step == self.params.max_new_tokens - 1:

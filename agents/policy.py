@@ -148,6 +148,11 @@ class Policy:
                 f"model.path {path!r} is damaged: its weight files do not hold what config.json "
                 f"says, {wrong[0]} among others. Copy or download it again."
             )
+        if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+            raise SettingError(
+                f"model.path {path!r} is damaged: its tokenizer has {len(tokenizer)} tokens, its "
+                f"model knows {model.get_input_embeddings().num_embeddings}. Copy it again."
+            )
         chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         return cls(model.to(chosen), tokenizer, temperature)
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import gymnasium
 
+from .checks import check_text_env
 from .text_env import TextEnv, TextGame, TextSpec, fork, is_deterministic, state_key
 
 ENVIRONMENTS = {
@@ -35,6 +36,7 @@ __all__ = [
     "TextEnv",
     "TextGame",
     "TextSpec",
+    "check_text_env",
     "fork",
     "is_deterministic",
     "make_env",

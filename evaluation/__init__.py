@@ -1,1 +1,1 @@
-"""TODO."""
+"""How we know: success rates, their intervals, pass@k."""

@@ -33,5 +33,8 @@ def puzzle_seeds(split: str, count: int, start: int = 0) -> list[int]:
 
 
 def training_seeds(run_seed: int, step: int, count: int) -> list[int]:
-    """The seeds of the puzzles of one training step: every step and every run has its own."""
+    """The seeds of the puzzles of one training step.
+
+    Every step has its own; those of a run meet the next run seed's after `TRAINING_SEEDS_PER_RUN`.
+    """
     return puzzle_seeds("training", count, run_seed * TRAINING_SEEDS_PER_RUN + step * count)

@@ -7,7 +7,7 @@ before anything is proposed, so no half-grown branch is thrown away.
 
 With merged states (deterministic environments) a child whose state already stands in its tree
 becomes a dead leaf: it is recorded, costs no further call and does not count. Paper: no merging.
-We: a budget spent on distinct states finds far more successes (see results/).
+We: a budget spent on distinct states finds far more successes (results/tree_shape.json).
 """
 
 import math

@@ -11,6 +11,8 @@ from sesa_agent.training.setup import resolve_auto
 
 CONFIG_FILE = "config.yaml"
 """The resolved settings of a run, in its folder."""
+FIXED_SETTINGS = ("model.path", "seed", "output")
+"""What a run that goes on cannot change; the options of its environment are fixed too."""
 
 
 def new_run(
@@ -46,6 +48,13 @@ def resumed_run(folder: Path, env: str, method: str, overrides: list[str]) -> tu
     """
     if not (folder / CONFIG_FILE).is_file():
         raise SettingError(f"--resume {folder} is not a run folder: it has no {CONFIG_FILE}.")
+    for word in overrides:
+        key = word.partition("=")[0]
+        if key in FIXED_SETTINGS or key.startswith("env.options"):
+            raise SettingError(
+                f"{key} must stay as it is in a run that goes on, got {word!r}. "
+                "Leave it out, or start a new run without --resume."
+            )
     cfg = read_run(folder, env, method, overrides)
     check_writable(folder, "--resume")
     return cfg, folder

@@ -28,8 +28,7 @@ RESULT_FILE = "result.json"
 
 def run_training(cfg: Config, folder: Path) -> None:
     """Train with a progress bar, save on Ctrl-C, and end with the table of base against trained."""
-    base = build_policy(cfg)  # a wrong model fails here, before the run folder is written to
-    build_dialogue(cfg, base)
+    build_dialogue(cfg, build_policy(cfg))  # a wrong model fails before anything is written
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG_FILE).write_text(yaml.safe_dump(config_to_dict(cfg)), encoding="utf-8")
     say(f"{cfg.method} on {cfg.env.id}, model {cfg.model.path}, run folder {folder}")
@@ -55,7 +54,7 @@ def run_training(cfg: Config, folder: Path) -> None:
     if interrupt:
         say(f"Stopped. Go on with: sesa-agent train --resume {shlex.quote(str(folder))}")
         return
-    report_result(cfg, folder, base, policy)
+    report_result(cfg, folder, build_policy(cfg), policy)
 
 
 def measure(cfg: Config, engine: Engine, dialogue: Dialogue, seeds: list[int]) -> dict[str, float]:

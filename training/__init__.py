@@ -1,1 +1,1 @@
-"""TODO."""
+"""How the policy learns: credit, loss, batches, the loop."""

@@ -21,7 +21,7 @@ def rollout_metrics(trees: Sequence[TrajectoryTree], cfg: LossConfig) -> dict[st
         "rollout/solved_groups": float(np.mean([tree.success for tree in trees])),
         "rollout/signal_groups": float(np.mean([has_signal(tree, cfg) for tree in trees])),
         "rollout/trajectories": len(leaves) / len(trees),
-        "rollout/turns": len(turns) / len(trees),
+        "rollout/tree_size": len(turns) / len(trees),
         "rollout/actions_per_decision": float(np.mean(decisions)),
         "rollout/duplicate_rate": sum(tree.num_duplicates for tree in trees) / max(calls, 1),
         "rollout/repeated_states": float(np.mean([turn.is_repeat for turn in turns])),

@@ -48,10 +48,11 @@ def resolve_auto(cfg: Config) -> Config:
     env = build_env(cfg)
     prompt_style(env)  # raises if the environment cannot be played in words
     deterministic = is_deterministic(env)
-    merge = resolve_merging(cfg.sampling.merge_states, deterministic)
+    is_tree = cfg.sampling.name == "tree"
+    merge = is_tree and resolve_merging(cfg.sampling.merge_states, deterministic)
     stops = cfg.sampling.stop_on_success
     if stops == "auto":
-        stops = "on" if deterministic else "off"
+        stops = "on" if is_tree and deterministic else "off"
     credit = cfg.loss.credit
     if credit == "auto":
         credit = "best" if deterministic else "tree"

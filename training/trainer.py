@@ -43,7 +43,7 @@ class Progress:
     num_policy_calls: int = 0
     """Responses generated in training rollouts so far."""
     num_response_tokens: int = 0
-    """Tokens of those responses."""
+    """Tokens of the responses that stand in trees."""
     success_rate: float = float("nan")
     """The last measured success on the validation puzzles."""
 

@@ -241,8 +241,8 @@ def test_a_run_folder_holds_everything(llama, tmp_path):
     events.Reload()
     lines = read_metrics(tmp_path)
     assert set(events.Tags()["scalars"]) == {k for line in lines for k in line} - {"step", "time_s"}
-    read = [event.value for event in events.Scalars("rollout/turns")]
-    assert read == pytest.approx([line["rollout/turns"] for line in lines])
+    read = [event.value for event in events.Scalars("rollout/tree_size")]
+    assert read == pytest.approx([line["rollout/tree_size"] for line in lines])
 
     files = sorted((tmp_path / "trees").iterdir())
     assert [file.name for file in files] == [f"step-{step:06d}.json" for step in range(3)]
