@@ -64,8 +64,8 @@ class ModelConfig:
     path: str = "sesa-tiny"
     """`sesa-tiny` (bundled), a folder in Hugging Face format, or the name of a model on a hub."""
     dtype: str = "float32"
-    """Number format of the weights: float32, or bfloat16, which halves memory but rounds small updates
-    away: for evaluation, or learning rates well above 1e-5."""
+    """Number format of the weights: float32, or bfloat16, which halves memory but rounds small
+    updates away: for evaluation, or learning rates well above 1e-5."""
     device: str = "auto"
     """`auto` (a GPU if there is one), `cpu` or `cuda`."""
     thinking: bool = False
