@@ -4,6 +4,7 @@ What a user got wrong is one line and exit code 2; anything else that raises is 
 traceback.
 """
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +28,8 @@ EnvName = Annotated[str, typer.Option(help="A short name, or a Gymnasium id (mod
 
 def main() -> None:
     """Run the command line."""
+    # Threads that wait by spinning bring a shared machine to a standstill; read when torch loads.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except SettingError as error:
