@@ -38,7 +38,7 @@ def draw(axes: Any, values: dict[str, Any]) -> None:
         label = f"{method}: {statistics.mean(finals):.2f} on held-out puzzles"
         axes.plot(*mean, color=colour, linewidth=2.5, label=label)
     base = values["base"]["T=0.5"]["success_rate"]
-    axes.axhline(base, color="0.5", linestyle=":", label=f"base: {base:.2f}")
+    axes.axhline(base, color="0.5", linestyle=":", label=f"base: {base:.2f} on held-out puzzles")
     axes.set_xlabel("policy calls")
     axes.set_ylabel("success on validation puzzles, T = .5")
     axes.set_title(values["env"])
