@@ -174,6 +174,10 @@ def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path):
             save_checkpoint(folder, save_model=lambda path: (path / "w").write_text("w"),
                             optimizer=optimizer, state={"step": step}, keep=1)
 
+        def names():
+            entries = (folder / "checkpoints").iterdir()
+            return [entry.name for entry in entries if entry.name.startswith("step-")]
+
         save(0)
         for attempt in range(8):
             step = read_state(latest_checkpoint(folder))["step"]
@@ -182,14 +186,16 @@ def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path):
             if child == 0:
                 for later in itertools.count(step + 1):
                     save(later)
-            time.sleep(0.1 + 0.007 * attempt)
+            while max(names(), default="") <= f"step-{step:06d}":  # until it has saved once
+                time.sleep(0.002)
+            time.sleep(0.007 * attempt)
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
             load_optimizer(latest_checkpoint(folder), optimizer)
         """
     )
     command = [sys.executable, "-c", script, str(tmp_path)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
     steps = [int(line) for line in result.stdout.split()]
     assert len(steps) == 8
