@@ -46,6 +46,12 @@ def resolve_auto(cfg: Config) -> Config:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     env = build_env(cfg)
+    try:
+        env.reset(seed=0)  # some options can only be seen not to fit when a puzzle is made
+    except ValueError as error:
+        raise SettingError(
+            f"env.options does not fit {cfg.env.id}: {str(error).rstrip('.')}."
+        ) from error
     prompt_style(env)  # raises if the environment cannot be played in words
     deterministic = is_deterministic(env)
     is_tree = cfg.sampling.name == "tree"
