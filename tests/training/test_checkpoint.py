@@ -164,6 +164,7 @@ def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path):
         from sesa_agent.training.checkpoint import (
             latest_checkpoint, load_optimizer, read_state, save_checkpoint
         )
+        torch.set_num_threads(1)  # a forked child has no pool of threads to wait for
         folder = pathlib.Path(sys.argv[1])
         parameter = torch.nn.Parameter(torch.ones(20_000))
         parameter.grad = torch.ones(20_000)
@@ -195,7 +196,7 @@ def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path):
         """
     )
     command = [sys.executable, "-c", script, str(tmp_path)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
     steps = [int(line) for line in result.stdout.split()]
     assert len(steps) == 8
