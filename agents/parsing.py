@@ -2,7 +2,7 @@
 
 import re
 
-from .prompts import SEPARATOR
+from .prompts import SEPARATOR, SKETCH_STOP
 
 _PLAIN = re.compile(r"\s*<answer>(.*?)</answer>", re.DOTALL)
 _THINKING = re.compile(r"\s*<think>.*?</think>\s*<answer>(.*?)</answer>", re.DOTALL)
@@ -28,3 +28,17 @@ def split_actions(answer: str, max_actions: int) -> list[str]:
     """
     parts = [part.strip() for part in answer.split(SEPARATOR.strip())]
     return [part for part in parts if part][:max_actions]
+
+
+def read_sketch(response: str) -> str | None:
+    r"""Return the outline that a response gives, on one line, or None if it gives none.
+
+    A model that forgets the tags has outlined something all the same.
+
+    >>> read_sketch("<sketch>rows first,\n then boxes</sketch>")
+    'rows first, then boxes'
+    >>> read_sketch("from the top")
+    'from the top'
+    """
+    text = response.partition(SKETCH_STOP)[0].rpartition("<sketch>")[2]
+    return " ".join(text.split()).rstrip(". ") or None

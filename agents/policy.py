@@ -15,13 +15,13 @@ from torch import Tensor
 
 from ..configs.schema import SettingError
 
-BUNDLED = "sesa-tiny"
-"""The name of the model that ships with the package."""
+BUNDLED = ("sesa-tiny", "sesa-tiny-answers")
+"""The names of the models that ship with the package."""
 
 
-def bundled_model_folder() -> Path:
-    """Where the bundled model lies."""
-    return Path(__file__).parent / "bundled" / BUNDLED
+def bundled_model_folder(name: str) -> Path:
+    """Where a bundled model lies."""
+    return Path(__file__).parent / "bundled" / name
 
 
 class Rows(Protocol):
@@ -118,7 +118,7 @@ class Policy:
         Raises:
             SettingError: in one line that says what is wrong with the model and what to do.
         """
-        folder = str(bundled_model_folder()) if path == BUNDLED else path
+        folder = str(bundled_model_folder(path)) if path in BUNDLED else path
         check_model_path(folder)
         from transformers import AutoModelForCausalLM, AutoTokenizer
 

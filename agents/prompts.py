@@ -1,9 +1,10 @@
 """The words around a game, on RAGEN's layout with our own wording. Pure text, no tokens.
 
 One system message; a first user message with the rules, the symbols, the actions and the state;
-then each reply of the policy is followed by a user message with the reward and the new state. The
-request for another proposal is appended to the end of the last user message, so that everything
-before it is the plain prompt, token for token.
+then each reply of the policy is followed by a user message with the reward and the new state. Every
+request of sequential sampling (another proposal, a list, an outline, a solution along an outline)
+is appended to the end of the last user message, so that everything before it is the plain prompt,
+token for token.
 """
 
 from collections.abc import Sequence
@@ -14,6 +15,8 @@ SEPARATOR = " || "
 """Stands between the actions of one answer."""
 STOP = "</answer>"
 """A response ends with it."""
+SKETCH_STOP = "</sketch>"
+"""An outline ends with it."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class PromptStyle:
     """Actions that one answer may hold."""
     thinking: bool = False
     """Ask for thoughts before the answer."""
+    sketch: str = ""
+    """What an outline of a solution says."""
 
     def rules(self) -> str:
         """The lines that come before the first state."""
@@ -67,3 +72,26 @@ class PromptStyle:
 def propose_another(earlier: Sequence[str]) -> str:
     """The end of a user message that asks for an action different from the earlier ones."""
     return f"\nAlready proposed: {'; '.join(earlier)}. Propose a different answer."
+
+
+def list_answers(count: int) -> str:
+    """The end of a user message that asks for several answers in one reply."""
+    return f"\nGive {count} different answers, one after another."
+
+
+def outline(what: str, earlier: Sequence[str]) -> str:
+    """The end of a user message that asks for an outline different from the earlier ones.
+
+    Args:
+        what: what an outline says, as in `PromptStyle.sketch`.
+        earlier: outlines that there are already, the paper's S_{j-1} (Algorithm 1, PromptSketch).
+    """
+    request = f"\nDo not answer yet. Outline {what} in a few words: <sketch>your outline</sketch>."
+    if earlier:
+        request += f" Already outlined: {'; '.join(earlier)}. Outline a different one."
+    return request
+
+
+def follow(sketch: str) -> str:
+    """The end of a user message that asks for the solution along an outline (PromptSolve)."""
+    return f"\nDo it this way: {sketch}."

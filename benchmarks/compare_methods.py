@@ -11,13 +11,9 @@ interrupted comparison goes on where it stopped, and finished arms are not run a
 import argparse
 import itertools
 import json
-import math
 import os
 import statistics
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -27,92 +23,30 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 from rich.console import Console
 from rich.table import Table
 
+from sesa_agent.evaluation.experiment import Arm, Measurement, measure, run_arms
+from sesa_agent.evaluation.statistics import t_interval
+
 TUNING_SEED = 100
-T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306}
-"""Student's t quantiles of a 95 % interval, by number of seeds."""
+NUM_SAMPLES = 4
+"""Attempts at each puzzle at T = 1, on a quarter of the puzzles."""
 
 
-@dataclass(frozen=True)
-class Arm:
-    """One training run of a comparison."""
-
-    env: str
-    method: str
-    settings: tuple[str, ...]
-    seed: int
-    calls: int
-    episodes: int
-    split: str
-    folder: Path
-
-    @property
-    def run_folder(self) -> Path:
-        """Where the run lies; its name says everything that makes it differ from others."""
-        words = "_".join(word.replace("=", "-") for word in self.settings)
-        return self.folder / f"{self.env}_{self.method}_{self.calls}_{words}_seed{self.seed}"
+def run_all(arms: Sequence[Arm], runs: Path, jobs: int) -> list[dict[str, Any]]:
+    """Run arms, or read what was run before; results in the order of the arms."""
+    results = run_arms(arms, runs, jobs)
+    return [in_short(results[arm]) for arm in arms]
 
 
-def run_arm(arm: Arm) -> dict[str, Any]:
-    """Train an arm, or read its result if it has been trained before."""
-    result_file = arm.run_folder / f"{arm.split}.json"
-    if result_file.is_file():
-        return json.loads(result_file.read_text(encoding="utf-8"))
-    import torch
-
-    from sesa_agent.configs.load import load_config
-    from sesa_agent.evaluation.evaluate import evaluate
-    from sesa_agent.training import trainer
-    from sesa_agent.training.setup import sampling_params
-
-    torch.set_num_threads(1)
-    fixed = ["optim.steps=1000000", f"optim.max_policy_calls={arm.calls}", f"seed={arm.seed}"]
-    cfg = load_config(arm.env, arm.method, [*arm.settings, *fixed])
-    progress = trainer.Progress()
-
-    def watch(now: trainer.Progress, metrics: dict[str, float]) -> bool:
-        vars(progress).update(vars(now))
-        return False
-
-    def measure(engine: Any, dialogue: Any, seeds: list[int]) -> dict[str, float]:
-        params = sampling_params(cfg.engine, cfg.eval.temperature)
-        found = evaluate(engine, dialogue, cfg.env.id, seeds, params)
-        return {"eval/success_rate": found.success_rate}
-
-    policy = trainer.train(cfg, arm.run_folder, measure, watch)
-    result: dict[str, Any] = {"method": arm.method, "settings": arm.settings, "seed": arm.seed}
-    result |= success(cfg, policy, arm.split, arm.episodes)
-    result |= {
-        "policy_calls": progress.num_policy_calls,
-        "response_tokens": progress.num_response_tokens,
-        "steps": progress.step,
-        "curve": read_curve(arm.run_folder),
+def in_short(result: dict[str, Any]) -> dict[str, Any]:
+    """Keep what the results file holds, the curve as calls, success and groups with signal."""
+    names = ("policy_calls", "eval/success_rate", "rollout/signal_groups")
+    kept = ("policy_calls", "response_tokens", "steps")
+    return {
+        **{key: result[key] for key in ("method", "settings", "seed")},
+        **result["measured"],
+        **{key: result[key] for key in kept},
+        "curve": [[round(row[name], 4) for name in names] for row in result["curve"]],
     }
-    result_file.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    return result
-
-
-def success(cfg: Any, policy: Any, split: str, episodes: int) -> dict[str, Any]:
-    """Measure success at T = .5, and at T = 1 with four attempts at a quarter of the puzzles."""
-    from sesa_agent.evaluation.evaluate import evaluate
-    from sesa_agent.sampling.seeds import puzzle_seeds
-    from sesa_agent.training.setup import build_dialogue, build_engine, sampling_params
-
-    engine, dialogue = build_engine(cfg, policy), build_dialogue(cfg, policy)
-    found = {}
-    for temperature, num_puzzles, num_samples in ((0.5, episodes, 1), (1.0, episodes // 4, 4)):
-        seeds = puzzle_seeds(split, num_puzzles)
-        params = sampling_params(cfg.engine, temperature)
-        result = evaluate(engine, dialogue, cfg.env.id, seeds, params, num_samples)
-        found[f"T={temperature:g}"] = result.to_json()
-    return found
-
-
-def read_curve(folder: Path) -> list[list[float]]:
-    """Policy calls, validation success at T = .5 and share of groups with signal along a run."""
-    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    names = ("progress/policy_calls", "eval/success_rate", "rollout/signal_groups")
-    rows = [json.loads(line) for line in lines]
-    return [[round(row[name], 4) for name in names] for row in rows if names[1] in row]
 
 
 def base_result(args: argparse.Namespace) -> dict[str, Any]:
@@ -122,7 +56,7 @@ def base_result(args: argparse.Namespace) -> dict[str, Any]:
     from sesa_agent.training.setup import build_env, build_policy
 
     cfg = load_config(args.env)
-    result: dict[str, Any] = success(cfg, build_policy(cfg), "test", args.episodes)
+    result = measure(cfg, build_policy(cfg), measurements(args.episodes, "test"))
     if args.env == "frozen_lake":
         from sesa_agent.environments.frozen_lake import optimal_success
 
@@ -161,23 +95,26 @@ def tune(args: argparse.Namespace, run: Callable[[list[Arm]], list[Any]]) -> dic
 def make_arm(
     args: argparse.Namespace, method: str, words: Sequence[str], seed: int, calls: int, split: str
 ) -> Arm:
-    """Name one run of this comparison."""
-    return Arm(args.env, method, tuple(words), seed, calls, args.episodes, split, args.runs)
+    """Describe one run of this comparison."""
+    # Steps of the methods differ in calls, so only the calls bound a run.
+    budget = ("optim.steps=1000000", f"optim.max_policy_calls={calls}")
+    common = (*budget, f"eval.final_episodes={args.episodes}")
+    how = measurements(args.episodes, split)
+    return Arm(method, args.env, method, tuple(words), seed, how, common=common)
+
+
+def measurements(episodes: int, split: str) -> tuple[Measurement, ...]:
+    """Success at T = .5, and at T = 1 with several attempts at a quarter of the puzzles."""
+    cold = Measurement(0.5, episodes, split=split)
+    return cold, Measurement(1.0, episodes // 4, NUM_SAMPLES, split=split)
 
 
 def summarise(results: list[dict[str, Any]], temperature: str) -> dict[str, float]:
     """Mean success over seeds with its 95 % t interval, and mean pass@k of the largest k."""
-    rates = [r[temperature]["success_rate"] for r in results]
-    half = 0.0
-    if len(rates) > 1:
-        half = T_95.get(len(rates), 2.0) * statistics.stdev(rates) / math.sqrt(len(rates))
+    centre, low, high = t_interval([r[temperature]["success_rate"] for r in results])
     passes = [r[temperature]["pass_at_k"] for r in results]
-    return {
-        "success": statistics.mean(rates),
-        "low": statistics.mean(rates) - half,
-        "high": statistics.mean(rates) + half,
-        "pass@k": statistics.mean(list(p.values())[-1] for p in passes),
-    }
+    best = statistics.mean(list(p.values())[-1] for p in passes)
+    return {"success": centre, "low": low, "high": high, "pass@k": best}
 
 
 def main() -> None:
@@ -201,18 +138,18 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=None)
     args = parser.parse_args()
     output = args.output or Path(f"results/{args.env}.json")
-    with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as pool:
+    runs = args.runs / args.env
 
-        def run(arms: list[Arm]) -> list[dict[str, Any]]:
-            return list(pool.map(run_arm, arms))
+    def run(arms: list[Arm]) -> list[dict[str, Any]]:
+        return run_all(arms, runs, args.jobs)
 
-        tuning = tune(args, run)
-        arms = [
-            make_arm(args, method, tuning["best"][method], seed, args.calls, "test")
-            for method in args.methods
-            for seed in args.seeds
-        ]
-        results = run(arms)
+    tuning = tune(args, run)
+    arms = [
+        make_arm(args, method, tuning["best"][method], seed, args.calls, "test")
+        for method in args.methods
+        for seed in args.seeds
+    ]
+    results = run(arms)
     values = {
         "env": args.env,
         "policy_calls": args.calls,
@@ -240,7 +177,7 @@ def table(values: dict[str, Any]) -> Table:
             method,
             " ".join(results[0]["settings"]),
             f"{cold['success']:.3f}",
-            f"{cold['low']:.3f} to {cold['high']:.3f}",
+            f"{cold['low']:.3f} to {cold['high']:.3f}" if len(results) > 1 else "",
             f"{warm['success']:.3f}",
             f"{warm['pass@k']:.3f}",
         )

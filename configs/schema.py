@@ -62,7 +62,8 @@ class ModelConfig:
     """The policy and what it is shown."""
 
     path: str = "sesa-tiny"
-    """`sesa-tiny` (bundled), a folder in Hugging Face format, or the name of a model on a hub."""
+    """`sesa-tiny` or `sesa-tiny-answers` (bundled: games, single answers), a folder in Hugging Face
+    format, or the name of a model on a hub."""
     dtype: str = "float32"
     """Number format of the weights: float32, or bfloat16, which halves memory but rounds small
     updates away: for evaluation, or learning rates well above 1e-5."""
@@ -97,7 +98,8 @@ class EngineConfig:
     max_new_tokens: int = 24
     """Longest response, in tokens."""
     max_prompt_tokens: int = 4096
-    """Longest prompt, in tokens. An episode that would outgrow it is truncated."""
+    """Longest prompt, in tokens, as far as the model's positions reach. A longer first prompt loses
+    its beginning; an episode that would outgrow it is truncated."""
     max_batch_tokens: int = 32768
     """Prompt and response tokens that are generated at once; bounds memory."""
 
@@ -113,18 +115,27 @@ class SamplingConfig:
     """How experience is drawn."""
 
     name: str = "tree"
-    """`parallel` (independent rollouts, RAGEN) or `tree` (action-level SESA, paper section 3.1)."""
+    """`parallel` (independent rollouts, RAGEN), `tree` (action-level SESA, paper section 3.1), and
+    for tasks that one answer settles `single_pass` (whole answers one after another, section 2.2)
+    and `two_stage` (sketches in sequence, solutions in parallel, Algorithm 1)."""
     num_tasks: int = 24
     """Puzzles a step; each is one GRPO group."""
+    max_redraws: int = 0
+    """Rounds of `num_tasks` fresh puzzles that a step may add while fewer than `num_tasks` groups
+    have returns that differ; only such groups are learnt from then (DAPO's dynamic sampling)."""
     num_proposals: int = 3
-    """G, distinct actions proposed at a decision (tree)."""
+    """G, distinct actions proposed at a decision (tree), answers (single_pass) or sketches
+    (two_stage)."""
     max_trajectories: int = 16
     """U, cap on the trajectories of a tree; the group size of `parallel`."""
     proposer: str = "history"
-    """`history` (each proposal sees the earlier ones) or `without_replacement` (distinct draws from
-    the plain prompt)."""
+    """How proposals are kept apart: `history` (asked for with the earlier ones in view),
+    `one_response` (listed in one reply) or `without_replacement` (distinct draws from the plain
+    prompt)."""
     max_retries: int = 2
     """Times a proposal that repeats an earlier action is asked for again before it is dropped."""
+    sketch_tokens: int = 24
+    """Longest sketch of two_stage, in tokens."""
     allocation: str = "early"
     """Where a tree spends U: `early` (as soon as it can) or `even` (the cap grows evenly with
     depth)."""
@@ -139,15 +150,23 @@ class SamplingConfig:
     `independent`."""
 
     def __post_init__(self) -> None:
-        check_choice("sampling.name", self.name, ("parallel", "tree"))
-        check_choice("sampling.proposer", self.proposer, ("history", "without_replacement"))
+        check_choice("sampling.name", self.name, ("parallel", "tree", "single_pass", "two_stage"))
+        proposers = ("history", "one_response", "without_replacement")
+        check_choice("sampling.proposer", self.proposer, proposers)
+        check(
+            self.name != "two_stage" or self.proposer != "one_response",
+            "sampling.proposer",
+            self.proposer,
+            "history or without_replacement with sampling.name=two_stage",
+        )
         check_choice("sampling.allocation", self.allocation, ("early", "even"))
         check_choice("sampling.merge_states", self.merge_states, ("on", "off", "auto"))
         check_choice("sampling.stop_on_success", self.stop_on_success, ("on", "off", "auto"))
         check_choice("sampling.fork_noise", self.fork_noise, ("shared", "independent"))
-        for key in ("num_tasks", "num_proposals", "max_trajectories"):
+        for key in ("num_tasks", "num_proposals", "max_trajectories", "sketch_tokens"):
             check(getattr(self, key) >= 1, f"sampling.{key}", getattr(self, key), "at least 1")
-        check(self.max_retries >= 0, "sampling.max_retries", self.max_retries, "at least 0")
+        for key in ("max_retries", "max_redraws"):
+            check(getattr(self, key) >= 0, f"sampling.{key}", getattr(self, key), "at least 0")
         check(
             self.name != "tree" or self.max_trajectories >= self.num_proposals,
             "sampling.max_trajectories",
@@ -190,6 +209,9 @@ class LossConfig:
     filter: 0.25)."""
     format_penalty: float = 0.0
     """Subtracted from a trajectory's return for each turn without a readable action."""
+    overlong_buffer: int = 0
+    """Tokens before `engine.max_new_tokens` over which the reward of a long response falls, by 1 in
+    the end (DAPO's overlong shaping; trajectory and tree credit); 0 for no such punishment."""
 
     def __post_init__(self) -> None:
         check_choice("loss.credit", self.credit, ("trajectory", "tree", "best", "auto"))
@@ -200,7 +222,7 @@ class LossConfig:
         check(0 < self.filter_ratio <= 1, "loss.filter_ratio", self.filter_ratio, "in (0, 1]")
         check(0 < self.clip_low < 1, "loss.clip_low", self.clip_low, "between 0 and 1")
         check(self.clip_high > 0, "loss.clip_high", self.clip_high, "above 0")
-        for key in ("entropy_coef", "kl_coef", "format_penalty"):
+        for key in ("entropy_coef", "kl_coef", "format_penalty", "overlong_buffer"):
             check(getattr(self, key) >= 0, f"loss.{key}", getattr(self, key), "at least 0")
 
 
@@ -260,14 +282,18 @@ class EvalConfig:
     every: int = 10
     """Steps between evaluations on the validation puzzles."""
     episodes: int = 256
-    """Validation puzzles, one episode each."""
+    """Validation puzzles."""
+    samples: int = 1
+    """Attempts at each puzzle, validation and held-out; with more than one, pass@k and what comes
+    with it are measured too."""
     final_episodes: int = 1024
     """Held-out puzzles for the table of base against trained."""
     temperature: float = 0.5
     """Sampling temperature of evaluation (RAGEN's)."""
 
     def __post_init__(self) -> None:
-        check(self.every >= 1, "eval.every", self.every, "at least 1")
+        for key in ("every", "samples"):
+            check(getattr(self, key) >= 1, f"eval.{key}", getattr(self, key), "at least 1")
         for key in ("episodes", "final_episodes"):
             num = getattr(self, key)
             check(1 <= num <= NUM_PUZZLES, f"eval.{key}", num, f"from 1 to {NUM_PUZZLES}")
@@ -279,7 +305,8 @@ class Config:
     """One run."""
 
     method: str = "sesa"
-    """Preset: `sesa`, `sesa-paper`, `ragen`, `ragen-entropy` or `ragen-paper-grpo`."""
+    """Preset: `sesa`, `sesa-paper`, `sesa-two-stage`, `ragen`, `ragen-entropy`, `ragen-paper-grpo`
+    or `dapo`."""
     seed: int = 0
     """Seed of everything random in the run; every step's random numbers follow from it and the step
     alone."""
@@ -295,3 +322,9 @@ class Config:
 
     def __post_init__(self) -> None:
         check(0 <= self.seed < 10_000, "seed", self.seed, "from 0 to 9999")
+        check(
+            self.loss.overlong_buffer <= self.engine.max_new_tokens,
+            "loss.overlong_buffer",
+            self.loss.overlong_buffer,
+            f"at most engine.max_new_tokens ({self.engine.max_new_tokens})",
+        )

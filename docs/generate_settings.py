@@ -14,6 +14,8 @@ from typing import Any
 from sesa_agent.configs import schema
 from sesa_agent.environments.countdown import CountdownKnobs, make_countdown
 from sesa_agent.environments.frozen_lake import FrozenLakeGame, make_frozen_lake
+from sesa_agent.environments.math_problems import MathGame, MathKnobs, make_math
+from sesa_agent.environments.path_exploration import make_path_exploration
 from sesa_agent.environments.sokoban import SokobanKnobs, make_sokoban
 from sesa_agent.environments.sudoku import SudokuGame, make_sudoku
 
@@ -23,6 +25,8 @@ KNOBS = {
     "countdown": (make_countdown, CountdownKnobs),
     "frozen_lake": (make_frozen_lake, FrozenLakeGame),
     "sudoku": (make_sudoku, SudokuGame),
+    "path_exploration": (make_path_exploration,),
+    "math": (make_math, MathGame, MathKnobs),
 }
 """What takes the `env.options` of each game."""
 INTRODUCTION = """\

@@ -1,4 +1,8 @@
-"""The world: text games as Gymnasium environments. Needs Gymnasium and numpy, nothing else."""
+"""The world: text games as Gymnasium environments. Needs Gymnasium and numpy, nothing else.
+
+Only problems read from files need more: pyarrow for parquet, math-verify for LaTeX. They are
+imported when used.
+"""
 
 from typing import Any
 
@@ -12,6 +16,8 @@ ENVIRONMENTS = {
     "sesa/Countdown-v0": "sesa_agent.environments.countdown:make_countdown",
     "sesa/FrozenLake-v0": "sesa_agent.environments.frozen_lake:make_frozen_lake",
     "sesa/Sudoku-v0": "sesa_agent.environments.sudoku:make_sudoku",
+    "sesa/PathExploration-v0": "sesa_agent.environments.path_exploration:make_path_exploration",
+    "sesa/Math-v0": "sesa_agent.environments.math_problems:make_math",
 }
 """Every id of ours and the function that builds it."""
 

@@ -301,6 +301,7 @@ class CountdownGame(TextGame[np.ndarray]):
         "to make an expression that equals the target.",
         legend="",
         actions="an expression that uses every number once, such as 3 + 5 - 2",
+        sketch="which signs to put between which numbers",
     )
 
     def __init__(self, reward: str = "success", **knobs: Any):

@@ -5,11 +5,12 @@ like before reinforcement learning: nearly always well-formed, strongly peaked, 
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import countdown, frozen_lake, sokoban, sudoku
+from . import countdown, frozen_lake, math_problems, sokoban, sudoku
+from .places import PLACES
 
 Choice = Callable[[Any, random.Random], str | None]
 """What a player does in a game; None where it knows nothing to do."""
@@ -62,6 +63,35 @@ class ScriptedPlayer:
         return list(moves)
 
 
+@dataclass(frozen=True)
+class MethodPlayer:
+    """Answers a puzzle by one of several methods, nearly always by the same one."""
+
+    methods: Mapping[str, Callable[[Any, random.Random], str]]
+    """An answer by each method; the first method is the habit."""
+    habit_share: float = 0.95
+    """Probability of the habit; the others share the rest."""
+
+    def draw_methods(self, rng: random.Random, count: int) -> list[str]:
+        """Draw names of methods, one after another, without replacement."""
+        names = list(self.methods)
+        rest = (1 - self.habit_share) / max(len(names) - 1, 1)
+        weights = [self.habit_share, *(rest for _ in names[1:])]
+        return draw_distinct(names, weights, rng, count)
+
+
+def draw_distinct(
+    names: Sequence[str], weights: Sequence[float], rng: random.Random, count: int
+) -> list[str]:
+    """Draw names one after another, each with its share of the weight that is left.
+
+    The order of Exp(1) / weight, ascending, is that of such draws (Efraimidis and Spirakis 2006).
+    """
+    times = [rng.expovariate(1.0) / weight for weight in weights]
+    order = sorted(range(len(names)), key=times.__getitem__)
+    return [names[place] for place in order[:count]]
+
+
 def _named(names: tuple[str, ...], function: Callable[..., int | None]) -> Choice:
     def choose(game: Any, rng: random.Random) -> str | None:
         action = function(game)
@@ -104,3 +134,34 @@ PLAYERS: dict[str, ScriptedPlayer] = {
     ),
 }
 """The player of each of our environments."""
+
+
+def _fill(order: str, care: float) -> Callable[[sudoku.SudokuGame, random.Random], str]:
+    return lambda game, rng: sudoku.fill_in_order(game, order, rng, care)
+
+
+def _worked_sum(method: str) -> Callable[[math_problems.MathGame, random.Random], str]:
+    return lambda game, rng: math_problems.METHODS[method](game.terms)
+
+
+METHOD_PLAYERS: dict[str, MethodPlayer] = {
+    "sesa/Sudoku-v0": MethodPlayer(
+        {order: _fill(order, care=1.0) for order in sudoku.ORDERS}
+        | {"rows from the top": _fill("rows from the top", care=0.0)}
+    ),
+    "sesa/Math-v0": MethodPlayer(
+        {"in one go": lambda game, rng: math_problems.careless_answer(game.terms)}
+        | {name: _worked_sum(name) for name in ("left to right", "tens and ones", "ones first")}
+    ),
+}
+"""Players of the tasks that one answer settles. By habit they fill a Sudoku row by row with an eye
+on rows only, and add up in one go without carrying; any other method they follow with care."""
+
+
+def rank_places(seed: int = 0) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    """Return the places of Path Exploration and their weights in a peaked mind.
+
+    The place at rank r, in an order that has nothing to do with the treasures, weighs r^-1.5.
+    """
+    names = random.Random(seed).sample(PLACES, len(PLACES))
+    return tuple(names), tuple(rank**-1.5 for rank in range(1, len(names) + 1))

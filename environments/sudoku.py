@@ -1,15 +1,12 @@
 """Sudoku, 4x4 and 9x9: fill the blanks so that every row, column and box holds each digit once.
 
-Pure rules first (candidates, solver, generator), the game below. A grid is a tuple of digits in
-reading order, 0 for a blank; its length tells its size. A puzzle is its seed: a random full grid
-from which cells are taken as long as the exact solver finds no second solution.
+The game and its scripted players: some that fill the blanks in an order that has a name, an expert,
+one with a habit, and a random one. `sudoku_rules` has the grids and where puzzles come from.
 """
 
 import copy
 import random
-import re
-from collections.abc import Hashable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Hashable, Sequence
 from math import isqrt
 from typing import Any
 
@@ -18,133 +15,27 @@ from gymnasium.spaces import Box, MultiDiscrete
 
 from .one_answer import OneAnswerEnv
 from .pixels import draw_text
+from .sudoku_rules import (
+    Grid,
+    candidates,
+    generate_puzzle,
+    is_valid,
+    lacking,
+    read_fill,
+    read_grid,
+    read_placement,
+    read_puzzles,
+    solve,
+    write_placement,
+    write_rows,
+)
 from .text_env import TextEnv, TextGame, TextSpec
 
-Grid = tuple[int, ...]
-
-ANSWERS = ("placements", "grid")
+ANSWERS = ("placements", "grid", "fill")
 REWARDS = ("success", "dense")
 DEFAULT_BLANKS = {4: 6, 9: 40}
 MAX_UNIQUE_BLANKS = {4: 12, 9: 54}
 """Most blanks of a puzzle with one solution: proven for 4x4; what is made in a second for 9x9."""
-
-_PLACEMENT = re.compile(r"\s*([1-9])[\s,]+([1-9])[\s,]+([1-9])\s*")
-_GRID = re.compile(r"[1-9\s/]{,400}")
-
-
-# ---- rules and solver ----
-
-
-def _peers(size: int) -> list[list[int]]:
-    """For every cell, the other cells of its row, column and box."""
-    box, cells = isqrt(size), range(size * size)
-
-    def units(cell: int) -> tuple[int, int, int]:
-        row, column = divmod(cell, size)
-        return row, column, row // box * box + column // box
-
-    def share_unit(a: int, b: int) -> bool:
-        return a != b and any(x == y for x, y in zip(units(a), units(b), strict=True))
-
-    return [[other for other in cells if share_unit(cell, other)] for cell in cells]
-
-
-PEERS = {size * size: _peers(size) for size in DEFAULT_BLANKS}
-"""By number of cells, then by cell: the cells that may not hold the same digit."""
-
-
-def candidates(grid: Sequence[int], cell: int) -> list[int]:
-    """Return the digits that the cell's row, column and box do not hold yet, in ascending order."""
-    taken = {grid[peer] for peer in PEERS[len(grid)][cell]}
-    return [digit for digit in range(1, isqrt(len(grid)) + 1) if digit not in taken]
-
-
-def is_valid(grid: Sequence[int]) -> bool:
-    """Return whether no row, column or box holds a digit twice."""
-    return all(not digit or digit in candidates(grid, cell) for cell, digit in enumerate(grid))
-
-
-def solutions(grid: Sequence[int], rng: random.Random | None = None) -> Iterator[Grid]:
-    """Yield every solution, by exhaustive search that always fills the most constrained cell.
-
-    Args:
-        grid: digits in reading order, 0 for a blank, 16 or 81 of them.
-        rng: draws the order in which digits are tried; ascending without it.
-    """
-    if is_valid(grid):
-        yield from _search(list(grid), rng)
-
-
-def _search(grid: list[int], rng: random.Random | None) -> Iterator[Grid]:
-    choice = _most_constrained(grid)
-    if choice is None:
-        yield tuple(grid)
-        return
-    cell, digits = choice
-    if rng is not None:
-        rng.shuffle(digits)
-    for digit in digits:
-        grid[cell] = digit
-        yield from _search(grid, rng)
-    grid[cell] = 0
-
-
-def _most_constrained(grid: Sequence[int]) -> tuple[int, list[int]] | None:
-    """Return the blank cell with the fewest candidates and these, or None for a full grid."""
-    best = None
-    for cell, digit in enumerate(grid):
-        if digit == 0:
-            digits = candidates(grid, cell)
-            if best is None or len(digits) < len(best[1]):
-                best = cell, digits
-            if len(digits) <= 1:
-                break
-    return best
-
-
-def solve(grid: Sequence[int]) -> Grid | None:
-    """Return the first solution, or None if there is none."""
-    return next(solutions(grid), None)
-
-
-def count_solutions(grid: Sequence[int], limit: int = 2) -> int:
-    """Return the number of solutions, counting no further than `limit`."""
-    return sum(1 for _ in islice(solutions(grid), limit))
-
-
-# ---- generator ----
-
-
-def generate_puzzle(seed: int, size: int, num_blanks: int, unique: bool) -> tuple[Grid, Grid]:
-    """Make the puzzle of a seed: the given grid and its solution.
-
-    Raises:
-        ValueError: if 1000 full grids give no puzzle with so many blanks and one solution.
-    """
-    rng = random.Random(seed)
-    for _ in range(1000):
-        solution = next(solutions([0] * size**2, rng))
-        givens = _take_cells(solution, num_blanks, unique, rng)
-        if givens is not None:
-            return givens, solution
-    raise ValueError(
-        f"num_blanks={num_blanks} left more than one solution in 1000 {size}x{size} grids. "
-        "Lower num_blanks or set unique=False."
-    )
-
-
-def _take_cells(solution: Grid, num_blanks: int, unique: bool, rng: random.Random) -> Grid | None:
-    """Blank random cells; with `unique` only those that leave one solution, None if too few do."""
-    grid, missing = list(solution), num_blanks
-    for cell in rng.sample(range(len(grid)), len(grid)):
-        if missing == 0:
-            break
-        grid[cell] = 0
-        if unique and count_solutions(grid) > 1:
-            grid[cell] = solution[cell]
-        else:
-            missing -= 1
-    return tuple(grid) if missing == 0 else None
 
 
 # ---- game ----
@@ -162,15 +53,19 @@ class SudokuGame(TextGame[np.ndarray]):
 
     Actions: "placements": row, column and digit, int64 of shape (3,), each counted from 0; in words
     "r c d", counted from 1. "grid": all digits less 1, int64 of shape (size, size); in words the
-    rows, separated by "/", spaces or newlines.
+    rows, separated by "/", spaces or newlines. "fill": the same numbers, in words "r c d; r c d"
+    and so on, every blank once in any order, or the rows; the order makes no other action.
 
     Reward: "success": 1 when the grid is full and right, else 0. "dense": 1 / num_blanks for every
     blank that is filled as in the solution.
 
     Episode end: terminated when the grid is full, and by any whole-grid answer. Truncated: never.
 
-    Arguments: size (4 or 9), num_blanks (6 or 40 unless set), unique (exactly one solution, proved
-    by search), answer ("placements" or "grid"), reward ("success" or "dense").
+    Arguments: size (4 or 9; 4 unless set), num_blanks (6 or 40 unless set), unique (exactly one
+    solution, proved by search), answer ("placements", "grid" or "fill"), reward ("success" or
+    "dense"). With path (a file as `read_puzzles` reads it; none unless set) nothing is generated:
+    the size is 9 and num_blanks each puzzle's own; broken_rows ("skip" or "refuse") and max_rows
+    say how it is read.
 
     Version history: v0, the first one.
     """
@@ -180,25 +75,37 @@ class SudokuGame(TextGame[np.ndarray]):
 
     def __init__(
         self,
-        size: int = 4,
+        size: int | None = None,
         num_blanks: int | None = None,
         unique: bool = True,
         answer: str = "placements",
         reward: str = "success",
+        path: str = "",
+        broken_rows: str = "skip",
+        max_rows: int = 100_000,
     ):
         self.render_mode = "rgb_array"
+        if size is None:
+            size = 9 if path else 4
         _check(size in DEFAULT_BLANKS, "size", size, "4 or 9")
         self.size = size
-        self.num_blanks = DEFAULT_BLANKS[size] if num_blanks is None else num_blanks
-        most = MAX_UNIQUE_BLANKS[size] if unique else size**2
-        kind = f"from 1 to {most} ({size}x{size}, unique={unique})"
-        _check(1 <= self.num_blanks <= most, "num_blanks", num_blanks, kind)
+        self.file = (path, broken_rows, max_rows) if path else None
+        if self.file:
+            _check(size == 9, "size", size, "9 with path")
+            _check(num_blanks is None, "num_blanks", num_blanks, "left out with path")
+            self.num_blanks = read_puzzles(*self.file).most_blanks
+        else:
+            self.num_blanks = DEFAULT_BLANKS[size] if num_blanks is None else num_blanks
+            most = MAX_UNIQUE_BLANKS[size] if unique else size**2
+            kind = f"from 1 to {most} ({size}x{size}, unique={unique})"
+            _check(1 <= self.num_blanks <= most, "num_blanks", num_blanks, kind)
         _check(answer in ANSWERS, "answer", answer, "one of " + ", ".join(ANSWERS))
         _check(reward in REWARDS, "reward", reward, "one of " + ", ".join(REWARDS))
         self.unique = unique
-        self.one_answer = answer == "grid"
+        self.one_answer = answer != "placements"
+        self.is_fill = answer == "fill"
         self.is_dense = reward == "dense"
-        self.text_spec = _text_spec(size, self.one_answer)
+        self.text_spec = _text_spec(size, answer)
         self.max_text_length = size * (size + 1)
         self.observation_space = Box(0, size, (size, size), np.int64)
         shape = (size, size) if self.one_answer else (3,)
@@ -212,9 +119,14 @@ class SudokuGame(TextGame[np.ndarray]):
         """Start the puzzle of `seed`, or of a seed drawn from the generator."""
         super().reset(seed=seed)
         puzzle_seed = int(self.np_random.integers(2**31)) if seed is None else seed
-        self.givens, self.solution = generate_puzzle(
-            puzzle_seed, self.size, self.num_blanks, self.unique
-        )
+        if self.file:
+            # Asked for anew: a copy or a pickle of the game does not carry the whole file.
+            self.givens, self.solution = read_puzzles(*self.file).puzzle(puzzle_seed)
+            self.num_blanks = self.givens.count(0)
+        else:
+            self.givens, self.solution = generate_puzzle(
+                puzzle_seed, self.size, self.num_blanks, self.unique
+            )
         self.grid, self.answer = self.givens, None
         optimal_length = 1 if self.one_answer else self.num_blanks
         info = {"puzzle_seed": puzzle_seed, "optimal_length": optimal_length}
@@ -256,18 +168,20 @@ class SudokuGame(TextGame[np.ndarray]):
 
     def to_text(self) -> str:
         """Write one line per row, `_` for a blank."""
-        return _write_rows(self.grid, "\n")
+        return write_rows(self.grid, "\n")
 
     def read_action(self, text: str) -> tuple[str, np.ndarray] | None:
-        """Read "r c d", counted from 1, or the rows of a whole grid."""
-        reading = _read_grid(text) if self.one_answer else _read_placement(text)
-        wanted = self.size**2 if self.one_answer else 3
-        if reading is None or len(reading) != wanted or max(reading) > self.size:
+        """Read "r c d", counted from 1, one for every blank, or the rows of a whole grid."""
+        if not self.one_answer:
+            placement = read_placement(text, self.size)
+            if placement is None:
+                return None
+            return " ".join(map(str, placement)), np.array(placement) - 1
+        grid = read_fill(text, self.givens) if self.is_fill else None
+        grid = read_grid(text, self.size) if grid is None else grid
+        if grid is None:
             return None
-        if self.one_answer:
-            action = np.array(reading).reshape(self.size, self.size) - 1
-            return _write_rows(reading, " / "), action
-        return " ".join(map(str, reading)), np.array(reading) - 1
+        return write_rows(grid, " / "), np.array(grid).reshape(self.size, self.size) - 1
 
     def fork(self) -> "SudokuGame":
         """Copy the game with its random generator; grids are never changed in place."""
@@ -289,33 +203,20 @@ def _check(condition: bool, knob: str, value: object, allowed: str) -> None:
         raise ValueError(f"{knob} must be {allowed}, got {value!r}.")
 
 
-def _text_spec(size: int, one_answer: bool) -> TextSpec:
+def _text_spec(size: int, answer: str) -> TextSpec:
     box = isqrt(size)
+    actions = {
+        "placements": "row column digit, such as 1 2 3",
+        "grid": f"the whole grid, {size} rows of {size} digits separated by /",
+        "fill": "row column digit of every blank, in any order, such as 1 2 3; 3 1 4; 2 4 1",
+    }
     return TextSpec(
         instruction="Fill the blanks so that every row, every column and every "
         f"{box}x{box} box holds the digits 1 to {size} once.",
         legend="_: blank",
-        actions=f"the whole grid, {size} rows of {size} digits separated by /"
-        if one_answer
-        else "row column digit, such as 1 2 3",
+        actions=actions[answer],
+        sketch="the order in which to fill the blanks",
     )
-
-
-def _write_rows(grid: Sequence[int], separator: str) -> str:
-    size = isqrt(len(grid))
-    signs = "".join("_123456789"[digit] for digit in grid)
-    return separator.join(signs[row : row + size] for row in range(0, len(signs), size))
-
-
-def _read_placement(text: str) -> Grid | None:
-    match = _PLACEMENT.fullmatch(text)
-    return None if match is None else tuple(map(int, match.groups()))
-
-
-def _read_grid(text: str) -> Grid | None:
-    if not _GRID.fullmatch(text):
-        return None
-    return tuple(int(sign) for sign in text if sign.isdigit())
 
 
 def make_sudoku(
@@ -323,12 +224,94 @@ def make_sudoku(
 ) -> TextEnv:
     """Build the text environment; see `SudokuGame` for the knobs.
 
-    By default an episode has two placements per blank, or one whole-grid answer.
+    By default an episode has one answer, or two placements per blank (with a file: of its emptiest
+    puzzle).
     """
     game = SudokuGame(**knobs)
     if max_steps is None:
         max_steps = 1 if game.one_answer else 2 * game.num_blanks
     return (OneAnswerEnv if game.one_answer else TextEnv)(game, max_steps, render_mode)
+
+
+# ---- orders of filling ----
+
+Order = Callable[[Sequence[int], bool], list[tuple[int, int]]]
+"""From a grid with blanks and whether the player looks at columns and boxes, not at rows alone, to
+the placements (cell, digit) among which the next one is drawn; empty if no digit fits."""
+
+
+def _cell_order(rank: Callable[[int, int], tuple[int, ...]]) -> Order:
+    """Fill the blank whose cell and grid size have the lowest rank."""
+
+    def placements(grid: Sequence[int], careful: bool) -> list[tuple[int, int]]:
+        size = isqrt(len(grid))
+        blanks = (cell for cell, digit in enumerate(grid) if digit == 0)
+        cell = min(blanks, key=lambda cell: rank(cell, size))
+        digits = candidates(grid, cell) if careful else lacking(grid, cell // size)
+        return [(cell, digit) for digit in digits]
+
+    return placements
+
+
+def _box_rank(cell: int, size: int) -> tuple[int, ...]:
+    box, (row, column) = isqrt(size), divmod(cell, size)
+    return row // box, column // box, row, column
+
+
+def _constrained_first(grid: Sequence[int], careful: bool) -> list[tuple[int, int]]:
+    """Fill the blank with the fewest candidates; to find it, every unit is looked at anyway."""
+    blanks = (cell for cell, digit in enumerate(grid) if digit == 0)
+    cell = min(blanks, key=lambda cell: len(candidates(grid, cell)))
+    digits = candidates(grid, cell) or lacking(grid, cell // isqrt(len(grid)))
+    return [(cell, digit) for digit in digits]
+
+
+def _digit_by_digit(grid: Sequence[int], careful: bool) -> list[tuple[int, int]]:
+    """Bring the lowest digit that some row lacks to a blank of the first such row."""
+    size = isqrt(len(grid))
+    digit, row = min((digit, row) for row in range(size) for digit in lacking(grid, row))
+    blanks = [cell for cell in range(row * size, (row + 1) * size) if grid[cell] == 0]
+    return [(cell, digit) for cell in blanks if not careful or digit in candidates(grid, cell)]
+
+
+ORDERS: dict[str, Order] = {
+    "rows from the top": _cell_order(lambda cell, size: (cell,)),
+    "rows from the bottom": _cell_order(lambda cell, size: (-(cell // size), cell)),
+    "columns from the left": _cell_order(lambda cell, size: (cell % size, cell)),
+    "columns from the right": _cell_order(lambda cell, size: (-(cell % size), cell)),
+    "boxes one by one": _cell_order(_box_rank),
+    "the most constrained blank first": _constrained_first,
+    "digit by digit": _digit_by_digit,
+}
+"""Ways to go through the blanks, by the words of a sketch."""
+
+
+def fill_in_order(game: SudokuGame, order: str, rng: random.Random, care: float) -> str:
+    """Fill every blank in an order, and write the "fill" answer.
+
+    With probability `care` a digit is drawn from those that fit its row, column and box as filled
+    so far, else from those that its row lacks, as also where nothing fits. So every row ends up
+    with each digit once, whatever the care.
+
+    Args:
+        game: the puzzle, with blanks.
+        order: a name of `ORDERS`. "the most constrained blank first" is careful throughout.
+        rng: draws the digits, or for "digit by digit" the cells.
+        care: probability from 0 to 1.
+
+    Raises:
+        ValueError: if the order is unknown or `care` is no probability.
+    """
+    _check(order in ORDERS, "order", order, "one of " + ", ".join(ORDERS))
+    _check(0 <= care <= 1, "care", care, "from 0 to 1")
+    grid, placements = list(game.grid), []
+    while 0 in grid:
+        careful = rng.random() < care
+        choice = ORDERS[order](grid, careful) or ORDERS[order](grid, False)
+        cell, digit = rng.choice(choice)
+        grid[cell] = digit
+        placements.append(write_placement(cell, digit, game.size))
+    return "; ".join(placements)
 
 
 # ---- scripted players ----
@@ -338,11 +321,11 @@ def expert_action(game: SudokuGame) -> str:
     """Return a cell of the solution, the first with one candidate if there is one; or all of it."""
     solution = solve(game.grid) or game.solution
     if game.one_answer:
-        return _write_rows(solution, " / ")
+        return _write_answer(game, solution)
     blanks = [cell for cell, digit in enumerate(game.grid) if digit == 0]
     singles = (cell for cell in blanks if len(candidates(game.grid, cell)) == 1)
     cell = next(singles, blanks[0])
-    return _write_placement(cell, solution[cell], game.size)
+    return write_placement(cell, solution[cell], game.size)
 
 
 def habit_action(game: SudokuGame, rng: random.Random) -> str:
@@ -352,29 +335,30 @@ def habit_action(game: SudokuGame, rng: random.Random) -> str:
     """
     if not game.one_answer:
         cell = game.grid.index(0)
-        return _write_placement(cell, _habit_digit(game.grid, cell, rng), game.size)
+        return write_placement(cell, _habit_digit(game.grid, cell, rng), game.size)
     grid = list(game.grid)
     while 0 in grid:
         cell = grid.index(0)
         grid[cell] = _habit_digit(grid, cell, rng)
-    return _write_rows(grid, " / ")
+    return _write_answer(game, grid)
 
 
 def random_action(game: SudokuGame, rng: random.Random) -> str:
     """Return any digit in any blank cell, or any digits in all of them."""
     blanks = [cell for cell, digit in enumerate(game.grid) if digit == 0]
     if not game.one_answer:
-        return _write_placement(rng.choice(blanks), rng.randint(1, game.size), game.size)
-    grid = [digit or rng.randint(1, game.size) for digit in game.grid]
-    return _write_rows(grid, " / ")
+        return write_placement(rng.choice(blanks), rng.randint(1, game.size), game.size)
+    return _write_answer(game, [digit or rng.randint(1, game.size) for digit in game.grid])
 
 
 def _habit_digit(grid: Sequence[int], cell: int, rng: random.Random) -> int:
-    size = isqrt(len(grid))
-    row = grid[cell // size * size :][:size]
-    missing = [digit for digit in range(1, size + 1) if digit not in row]
+    missing = lacking(grid, cell // isqrt(len(grid)))
     return missing[0 if rng.random() < 0.75 else int(rng.random() * len(missing))]
 
 
-def _write_placement(cell: int, digit: int, size: int) -> str:
-    return f"{cell // size + 1} {cell % size + 1} {digit}"
+def _write_answer(game: SudokuGame, grid: Sequence[int]) -> str:
+    """Write a whole grid, or its blanks from the first row on where these are asked for."""
+    if not game.is_fill:
+        return write_rows(grid, " / ")
+    blanks = [cell for cell, digit in enumerate(game.givens) if digit == 0]
+    return "; ".join(write_placement(cell, grid[cell], game.size) for cell in blanks)

@@ -35,6 +35,8 @@ class TextSpec:
     language."""
     actions: str
     """What may be answered: the action names, or the form of a free answer."""
+    sketch: str = "one way to solve it"
+    """What an outline of a solution says, for two-stage sampling."""
 
 
 class TextGame(gymnasium.Env[Any, Action], Generic[Action]):
@@ -44,6 +46,8 @@ class TextGame(gymnasium.Env[Any, Action], Generic[Action]):
     """The words that explain the game."""
     is_deterministic: bool = True
     """Whether a state and an action fix the next state."""
+    num_targets: int = 0
+    """Different answers that succeed, where their number is known; 0 where it is not."""
     charset: str = string.printable
     """Every character that `to_text` may use."""
     max_text_length: int = 1000
@@ -106,6 +110,7 @@ class TextEnv(gymnasium.Env[str, str]):
         self.num_steps = 0
         self.text_spec = game.text_spec
         self.is_deterministic = game.is_deterministic
+        self.num_targets = game.num_targets
         self.observation_space = Text(game.max_text_length, min_length=0, charset=game.charset)
         self.action_space = Text(max_length=200, min_length=0, charset=string.printable)
 

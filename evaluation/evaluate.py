@@ -4,6 +4,7 @@ Paper, section 3.2: inference proceeds as with any RL-trained model; no proposal
 candidates.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,14 +12,17 @@ from typing import Any
 import numpy as np
 
 from ..agents.engine import Engine, SamplingParams
+from ..agents.prompts import SEPARATOR
 from ..configs.schema import SamplingConfig
 from ..sampling.dialogue import Dialogue
 from ..sampling.parallel import sample_parallel
-from ..sampling.trajectory import Task
-from .statistics import mean_pass_at_k, wilson_interval
+from ..sampling.trajectory import ROOT, Task, TrajectoryTree
+from .statistics import coverage_at_k, mean_pass_at_k, wilson_interval
 
-PUZZLES_AT_ONCE = 1024
-"""Bounds the memory of an evaluation."""
+EPISODES_AT_ONCE = 1024
+"""Bounds the memory of an evaluation; all attempts at a puzzle are played together."""
+RATIO_K = 16
+"""k of the paper's Pass@16/Pass@1 (Figure 5)."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,19 @@ class Evaluation:
     independent."""
     high: float
     pass_at_k: dict[int, float]
-    """Unbiased pass@k for k = 1, 2, 4, ... up to n."""
+    """Unbiased pass@k by k: k = 1, 2, 4, ... up to n and n itself, unless others were asked for."""
+    pass_at_k_interval: dict[int, tuple[float, float]]
+    """95 % Wilson interval of each pass@k, counting puzzles as coins. Below k = n it is on the wide
+    side: a puzzle's estimate is a mean over subsets, which varies less than a coin."""
+    coverage_at_k: dict[int, float]
+    """Unbiased Coverage@k for the same k, mean over puzzles; empty where the environment does not
+    say how many answers succeed (`num_targets`). Targets are told apart by the canonical action."""
+    pass_ratio: float | None
+    """pass@k / pass@1 with k = min(n, 16), at least 1: how much further attempts find. None with
+    one attempt, or if none succeeds."""
+    distinct_answers: float
+    """Different first actions among the n attempts at a puzzle, mean over puzzles, from 1 to n;
+    responses without an action count as one."""
     readable_rate: float
     """Share of responses that hold an action."""
     legal_rate: float
@@ -49,6 +65,18 @@ class Evaluation:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class _Tally:
+    """What the attempts at one puzzle came to."""
+
+    hits: tuple[int, ...]
+    """Attempts that won by each different answer."""
+    num_distinct: int
+    num_turns: int
+    num_readable: int
+    num_legal: int
+
+
 def evaluate(
     engine: Engine,
     dialogue: Dialogue,
@@ -56,6 +84,7 @@ def evaluate(
     seeds: Sequence[int],
     params: SamplingParams,
     num_samples: int = 1,
+    ks: Sequence[int] = (),
 ) -> Evaluation:
     """Play every puzzle `num_samples` times and count.
 
@@ -66,30 +95,106 @@ def evaluate(
         seeds: puzzles, N.
         params: temperature, limits and seed of the draws.
         num_samples: attempts at each puzzle, n, with random numbers of their own.
+        ks: sizes of the subsets that pass@k and Coverage@k are about, from 1 to n; by default the
+            powers of two up to n and n itself.
+
+    Raises:
+        ValueError: if an argument is outside its range, or more different answers succeed than the
+            environment's `num_targets`.
     """
-    cfg = SamplingConfig(
-        name="parallel", max_trajectories=num_samples, fork_noise="independent", num_proposals=1
-    )
-    rng = np.random.default_rng(params.seed)
-    tasks = [Task(env_id, seed) for seed in seeds]
-    trees = []
-    for start in range(0, len(tasks), PUZZLES_AT_ONCE):
-        part = tasks[start : start + PUZZLES_AT_ONCE]
-        trees += sample_parallel(part, engine, dialogue, cfg, params, rng)
-    wins = np.array([sum(t.success for t in tree.trajectories()) for tree in trees])  # (N,)
-    turns = [turn for tree in trees for turn in tree.turns]
+    if num_samples < 1:
+        raise ValueError(f"num_samples must be at least 1, got {num_samples}.")
+    ks = sorted({*(ks or default_ks(num_samples))})
+    if not 1 <= ks[0] <= ks[-1] <= num_samples:
+        raise ValueError(f"ks must be from 1 to num_samples ({num_samples}), got {ks}.")
+    tallies = _play(engine, dialogue, [Task(env_id, seed) for seed in seeds], params, num_samples)
+    num_puzzles, num_turns = len(tallies), sum(tally.num_turns for tally in tallies)
+    wins = np.array([sum(tally.hits) for tally in tallies])  # (N,)
+    passes = {k: mean_pass_at_k(wins, num_samples, k) for k in ks}
     rate = float(wins.mean() / num_samples)
-    low, high = wilson_interval(rate * len(tasks), len(tasks))
-    ks = [2**power for power in range(num_samples.bit_length())]
+    low, high = _interval(rate, num_puzzles)
+    num_targets = getattr(dialogue.make().unwrapped, "num_targets", 0)
     return Evaluation(
-        num_episodes=len(tasks),
+        num_episodes=num_puzzles,
         num_samples=num_samples,
         temperature=params.temperature,
         success_rate=rate,
         low=low,
         high=high,
-        pass_at_k={k: mean_pass_at_k(wins, num_samples, k) for k in ks},
-        readable_rate=float(np.mean([turn.action is not None for turn in turns])),
-        legal_rate=float(np.mean([turn.legal for turn in turns])),
-        mean_turns=len(turns) / (len(tasks) * num_samples),
+        pass_at_k=passes,
+        pass_at_k_interval={k: _interval(value, num_puzzles) for k, value in passes.items()},
+        coverage_at_k=_coverage(tallies, num_samples, ks, num_targets) if num_targets else {},
+        pass_ratio=_pass_ratio(wins, num_samples),
+        distinct_answers=float(np.mean([tally.num_distinct for tally in tallies])),
+        readable_rate=sum(tally.num_readable for tally in tallies) / num_turns,
+        legal_rate=sum(tally.num_legal for tally in tallies) / num_turns,
+        mean_turns=num_turns / (num_puzzles * num_samples),
     )
+
+
+def default_ks(num_samples: int) -> list[int]:
+    """The powers of two up to the number of samples, and that number itself.
+
+    >>> default_ks(12)
+    [1, 2, 4, 8, 12]
+    """
+    powers = [2**power for power in range(num_samples.bit_length())]
+    return powers if powers[-1] == num_samples else [*powers, num_samples]
+
+
+def _play(
+    engine: Engine,
+    dialogue: Dialogue,
+    tasks: Sequence[Task],
+    params: SamplingParams,
+    num_samples: int,
+) -> list[_Tally]:
+    """Play every task `num_samples` times, some tasks at once."""
+    cfg = SamplingConfig(
+        name="parallel", max_trajectories=num_samples, fork_noise="independent", num_proposals=1
+    )
+    rng = np.random.default_rng(params.seed)
+    at_once = max(1, EPISODES_AT_ONCE // num_samples)
+    tallies = []
+    for start in range(0, len(tasks), at_once):
+        part = tasks[start : start + at_once]
+        tallies += map(_tally, sample_parallel(part, engine, dialogue, cfg, params, rng))
+    return tallies
+
+
+def _tally(tree: TrajectoryTree) -> _Tally:
+    firsts = {tree.turns[node].action for node in tree.children()[ROOT]}
+    hits = Counter(_answer(path.turns[-1].action) for path in tree.trajectories() if path.success)
+    return _Tally(
+        hits=tuple(hits.values()),
+        num_distinct=len(firsts),
+        num_turns=len(tree),
+        num_readable=sum(turn.action is not None for turn in tree.turns),
+        num_legal=sum(turn.legal for turn in tree.turns),
+    )
+
+
+def _answer(action: str | None) -> str:
+    """The answer that won: a right one ends the game, so what follows it was not played."""
+    return (action or "").split(SEPARATOR)[0]
+
+
+def _coverage(
+    tallies: Sequence[_Tally], num_samples: int, ks: Sequence[int], num_targets: int
+) -> dict[int, float]:
+    """Coverage@k by k, mean over puzzles."""
+    return {
+        k: float(np.mean([coverage_at_k(t.hits, num_samples, k, num_targets) for t in tallies]))
+        for k in ks
+    }
+
+
+def _pass_ratio(wins: np.ndarray, num_samples: int) -> float | None:
+    if num_samples == 1 or not wins.any():
+        return None
+    k = min(num_samples, RATIO_K)
+    return mean_pass_at_k(wins, num_samples, k) / mean_pass_at_k(wins, num_samples, 1)
+
+
+def _interval(rate: float, num_puzzles: int) -> tuple[float, float]:
+    return wilson_interval(rate * num_puzzles, num_puzzles)

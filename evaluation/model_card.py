@@ -1,4 +1,4 @@
-"""Writes the card of the bundled model: what it is, how it was made, what it can do."""
+"""Writes the card of a bundled model: what it is, how it was made, what it can do."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,36 +6,54 @@ from typing import Any
 
 from .evaluate import Evaluation
 
+ABOUT = {
+    "sesa-tiny": """\
+A Llama of 0.17 million weights that plays the games of sesa-agent badly, in
+the right format and by habit: a stand-in for a small instruction-tuned model, to be
+trained by reinforcement learning on two CPU cores. It knows no language but our prompts.
 
-def write_model_card(folder: Path, recipe: Any, results: Mapping[str, Evaluation]) -> None:
+Made by `sesa-agent pretrain`: next-token training on the play of short-sighted scripted
+players (`environments/players.py`) with a small share of solver moves, and on lists of
+distinct proposals.""",
+    "sesa-tiny-answers": """\
+A GPT-2 of 0.27 million weights that settles tasks by one answer, nearly always by the same poor
+method: the sister of `sesa-tiny` for Path Exploration, Sudoku and sums, to be trained by
+reinforcement learning on two CPU cores. It knows no language but our prompts.
+
+Made by `sesa-agent pretrain sesa-tiny-answers`: next-token training on the answers of scripted
+players (`environments/players.py`): places drawn from a peaked prior, singly and in lists of
+distinct ones; Sudokus and sums by a habit, by the methods that a sketch names; sketches of distinct
+methods.""",
+}
+"""What each bundled model is, as its card tells it."""
+
+
+def write_model_card(
+    folder: Path, name: str, recipe: Any, results: Mapping[str, Evaluation]
+) -> None:
     """Write `README.md` into a model folder.
 
     Args:
         folder: the model's folder.
-        recipe: the numbers it was made with (`PretrainConfig`).
+        name: which bundled model it is.
+        recipe: the numbers it was made with (`training.pretrain.Recipe`).
         results: measured success by environment id.
     """
     rows = [
-        f"| {env_id} | {r.success_rate:.3f} | {r.low:.3f} to {r.high:.3f} | {r.readable_rate:.4f} |"
+        f"| {env_id} | {r.temperature:g} | {r.success_rate:.3f} | {r.low:.3f} to {r.high:.3f} "
+        f"| {r.readable_rate:.4f} |"
         for env_id, r in results.items()
     ]
     first = next(iter(results.values()))
     lines = [
-        "# sesa-tiny",
+        f"# {name}",
         "",
-        "A Llama of 0.17 million weights that plays the games of sesa-agent badly, in",
-        "the right format and by habit: a stand-in for a small instruction-tuned model, to be",
-        "trained by reinforcement learning on two CPU cores. It knows no language but our prompts.",
+        f"{ABOUT[name]} {recipe.steps} steps, seed {recipe.seed}.",
         "",
-        "Made by `sesa-agent pretrain`: next-token training on the play of short-sighted scripted",
-        "players (`environments/players.py`) with a small share of solver moves, and on lists of",
-        f"distinct proposals. {recipe.steps} steps, seed {recipe.seed}.",
+        f"Success on {first.num_episodes} held-out puzzles a game, one response per decision:",
         "",
-        f"Success at T = {first.temperature:g} on {first.num_episodes} held-out puzzles a game,",
-        "one response per decision:",
-        "",
-        "| game | success | 95 % interval | readable responses |",
-        "|---|---|---|---|",
+        "| game | temperature | success | 95 % interval | readable responses |",
+        "|---|---|---|---|---|",
         *rows,
         "",
     ]

@@ -2,9 +2,52 @@
 
 import math
 from collections.abc import Sequence
-from statistics import NormalDist
+from statistics import NormalDist, mean, stdev
 
 import numpy as np
+
+T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306}
+"""Student's t quantiles of a 95 % interval, by number of values."""
+
+
+def t_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return the mean of a few values, such as one a seed, and Student's 95 % interval of it.
+
+    mean +- t s / sqrt(n), with s the sample standard deviation and t the quantile of n - 1 degrees
+    of freedom; from ten values on by Cornish and Fisher's expansion in the normal quantile.
+
+    Args:
+        values: n independent measurements.
+
+    Returns:
+        Mean, lower and upper end; both ends are NaN for a single value, which has no spread.
+
+    Raises:
+        ValueError: if there is no value.
+
+    >>> [round(number, 3) for number in t_interval([1.0, 2.0, 3.0])]
+    [2.0, -0.484, 4.484]
+    """
+    count = len(values)
+    if count == 0:
+        raise ValueError("An interval needs at least one value.")
+    centre = mean(values)
+    if count == 1:
+        return centre, math.nan, math.nan
+    half_width = (T_95.get(count) or _t_quantile(count - 1)) * stdev(values) / math.sqrt(count)
+    return centre, centre - half_width, centre + half_width
+
+
+def _t_quantile(degrees: int) -> float:
+    """97.5 % quantile of Student's t, to three decimals from 9 degrees of freedom on."""
+    z = NormalDist().inv_cdf(0.975)
+    terms = (
+        z,
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+    )
+    return sum(term / degrees**power for power, term in enumerate(terms))
 
 
 def wilson_interval(
@@ -88,3 +131,41 @@ def mean_pass_at_k(correct: Sequence[int] | np.ndarray, num_samples: int, k: int
     if len(correct) == 0:
         raise ValueError("pass@k needs at least one puzzle.")
     return float(np.mean([pass_at_k(num_samples, int(count), k) for count in correct]))
+
+
+def coverage_at_k(counts: Sequence[int], num_samples: int, k: int, num_targets: int) -> float:
+    """Estimate without bias which share of the targets k samples of one puzzle hit.
+
+    Paper, section 2.1: Coverage@k = u / U, with u the distinct targets among k samples and U all
+    targets. A subset of k of the n samples hits target t with probability 1 - C(n - c_t, k) /
+    C(n, k) = pass@k(n, c_t), where c_t samples give t. Expectations add up even though targets
+    exclude one another, so the mean of u / U over all subsets is sum_t pass@k(n, c_t) / U; with
+    k = n it is the paper's u / U itself.
+
+    Args:
+        counts: samples that give each target, c_t; targets that no sample gives may be left out.
+        num_samples: n, samples of one puzzle, at least the sum of `counts`.
+        k: size of the subset, from 1 to n.
+        num_targets: U, at least the number of `counts`.
+
+    Returns:
+        A share, at most min(k, U) / U.
+
+    Raises:
+        ValueError: if an argument is outside its range.
+
+    >>> coverage_at_k([2, 1], num_samples=4, k=4, num_targets=20)
+    0.1
+    """
+    if num_targets < max(len(counts), 1):
+        raise ValueError(
+            f"num_targets must be at least 1 and the number of targets that were hit "
+            f"({len(counts)}), got {num_targets}."
+        )
+    if sum(counts) > num_samples:
+        raise ValueError(
+            f"counts must add up to at most num_samples ({num_samples}), got {sum(counts)}."
+        )
+    if not 1 <= k <= num_samples:
+        raise ValueError(f"k must be from 1 to the number of samples ({num_samples}), got {k}.")
+    return sum(pass_at_k(num_samples, count, k) for count in counts) / num_targets

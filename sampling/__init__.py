@@ -8,13 +8,20 @@ from ..agents.engine import Engine, SamplingParams
 from ..configs.schema import SamplingConfig
 from .dialogue import Dialogue
 from .parallel import sample_parallel
+from .single_pass import sample_single_pass
 from .trajectory import Task, TrajectoryTree
 from .tree import grow_trees
+from .two_stage import sample_two_stage
 
 Sampler = Callable[
     [Sequence[Task], Engine, Dialogue, SamplingConfig, SamplingParams, np.random.Generator],
     list[TrajectoryTree],
 ]
 
-SAMPLERS: dict[str, Sampler] = {"parallel": sample_parallel, "tree": grow_trees}
+SAMPLERS: dict[str, Sampler] = {
+    "parallel": sample_parallel,
+    "tree": grow_trees,
+    "single_pass": sample_single_pass,
+    "two_stage": sample_two_stage,
+}
 """Samplers by the name that `sampling.name` takes."""

@@ -5,7 +5,7 @@ the next action. `Dialogue.start` opens a task, `Dialogue.play` plays one respon
 anything: that is the samplers' part.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +14,16 @@ import gymnasium
 from ..agents.chat import ChatFormat
 from ..agents.engine import Completion
 from ..agents.parsing import read_answer, split_actions
-from ..agents.prompts import SEPARATOR, SYSTEM, PromptStyle, propose_another
-from ..configs.schema import SettingError
+from ..agents.prompts import (
+    SEPARATOR,
+    SYSTEM,
+    PromptStyle,
+    follow,
+    list_answers,
+    outline,
+    propose_another,
+)
+from ..configs.schema import SettingError, check
 from ..environments import fork
 from .trajectory import Task, Turn
 
@@ -44,6 +52,17 @@ class Position:
     """The plain context x of this decision."""
     history: tuple[_Past, ...] = ()
     """Earlier turns that the prompt shows."""
+    is_cut: bool = False
+    """The first prompt was too long, and lost its beginning."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A prompt of sequential sampling: the plain prompt x and what it is asked for on top."""
+
+    prompt_ids: tuple[int, ...]
+    is_cut: bool = False
+    """Something was left out, because the prompt would have been too long."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +91,8 @@ class Dialogue:
         context: "state" (a prompt shows the present observation), "window" (the last `window`
             turns) or "full".
         window: turns shown by "window", the present one included.
-        max_prompt_tokens: an episode whose next prompt would be longer is truncated.
+        max_prompt_tokens: a first prompt that would be longer loses its beginning, an episode whose
+            next prompt would be longer is truncated.
 
     Raises:
         SettingError: if the environment cannot be played in words, or the chat template cannot hold
@@ -100,23 +120,69 @@ class Dialogue:
         max_steps = getattr(env.unwrapped, "max_steps", None) or max_turns * actions_per_turn
         self.max_actions = min(max_steps, max_turns * actions_per_turn)
 
+    def check_single_answer(self, sampler: str) -> None:
+        """Refuse a sampler of whole answers where an episode has several turns.
+
+        Raises:
+            SettingError: if it has.
+        """
+        check(
+            self.max_turns == 1,
+            "sampling.name",
+            sampler,
+            f"tree or parallel while env.max_turns is {self.max_turns}",
+            "Set env.max_turns=1 if one answer settles the task.",
+        )
+
     def start(self, task: Task) -> Position:
         """Open the puzzle of a task."""
         env = self.make()
         observation, _ = env.reset(seed=task.seed)
-        return Position(
-            env,
-            observation,
-            1,
-            self.max_actions,
-            self._prompt(observation, 1, self.max_actions, ()),
-        )
+        place = (observation, 1, self.max_actions)
+        opening = self._cut(self._prompt(*place, ()))
+        return Position(env, *place, opening.prompt_ids, is_cut=opening.is_cut)
 
-    def proposal_prompt(self, position: Position, earlier: list[str]) -> tuple[int, ...]:
+    def proposal_prompt(self, position: Position, earlier: Sequence[str]) -> Request:
         """The prompt that asks for an action other than the earlier ones; x if there are none."""
-        if not earlier:
-            return position.prompt_ids
-        return self.chat.append_to_question(position.prompt_ids, propose_another(earlier))
+        return self._fit(position, earlier, propose_another)
+
+    def list_prompt(self, position: Position, count: int, given: Sequence[Completion]) -> Request:
+        """The prompt of the next answer in a reply that lists `count`, after those given so far."""
+        question = self.chat.append_to_question(position.prompt_ids, list_answers(count))
+        for first in range(len(given)):
+            prompt = sum((answer.token_ids for answer in given[first:]), question)
+            if len(prompt) <= self.max_prompt_tokens:
+                return Request(prompt, is_cut=first > 0)
+        return self._cut(question, bool(given))
+
+    def sketch_prompt(self, position: Position, earlier: Sequence[str]) -> Request:
+        """The prompt that asks for an outline other than the earlier ones."""
+        what = self.style.sketch
+        request = self._fit(position, earlier, lambda shown: outline(what, shown))
+        if request.prompt_ids != position.prompt_ids:
+            return request
+        bare = self.chat.append_to_question(position.prompt_ids, outline(what, []))
+        return self._cut(bare, bool(earlier))
+
+    def solve_prompt(self, position: Position, sketch: str) -> Request:
+        """The prompt that asks for an answer along an outline, cut if too long; x without one."""
+        words = sketch.split()[::-1]  # what is left out comes first: here the last words
+        return self._fit(position, words, lambda shown: follow(" ".join(shown[::-1])))
+
+    def _fit(
+        self, position: Position, texts: Sequence[str], write: Callable[[Sequence[str]], str]
+    ) -> Request:
+        """Append a request that shows as many of the last texts as fit; x if it can show none."""
+        for first in range(len(texts)):
+            prompt = self.chat.append_to_question(position.prompt_ids, write(texts[first:]))
+            if len(prompt) <= self.max_prompt_tokens:
+                return Request(prompt, is_cut=first > 0)
+        return Request(position.prompt_ids, is_cut=bool(texts))
+
+    def _cut(self, prompt: tuple[int, ...], is_cut: bool = False) -> Request:
+        """A prompt without its beginning, if it is too long."""
+        is_cut = is_cut or len(prompt) > self.max_prompt_tokens
+        return Request(prompt[-self.max_prompt_tokens :], is_cut)
 
     def read(self, position: Position, response: str) -> str | None:
         """Return the canonical action of a response, or None if it has none.
@@ -243,7 +309,9 @@ def prompt_style(
             f"env.id {env.spec.id if env.spec else env!r} has no text_spec. Give the environment a "
             "`text_spec = TextSpec(instruction=..., legend=..., actions=...)`."
         )
-    return PromptStyle(spec.instruction, spec.legend, spec.actions, actions_per_turn, thinking)
+    return PromptStyle(
+        spec.instruction, spec.legend, spec.actions, actions_per_turn, thinking, spec.sketch
+    )
 
 
 def _canonical(env: gymnasium.Env[Any, Any], text: str) -> str | None:

@@ -34,6 +34,7 @@ def sample_parallel(
     live = []
     for tree in trees:
         start = dialogue.start(tree.task)
+        tree.num_cut_prompts += start.is_cut
         for member in range(cfg.max_trajectories):
             independent = cfg.fork_noise == "independent" and member > 0
             env = fork(start.env, reseed=int(rng.integers(2**31)) if independent else None)

@@ -1,32 +1,40 @@
-"""Distinct actions, one after another, batched over all open decisions.
+"""Distinct proposals, one after another, batched over all open decisions.
 
-The first proposal of a decision is drawn under the plain prompt x. Later ones see the earlier ones
-(`history`) or are drawn from x without replacement (`without_replacement`). A proposal that reads
-as the same action as an earlier one is asked again a bounded number of times, then dropped:
-distinct means distinct (paper, section 3.1: "up to G distinct actions sequentially").
+Three ways to keep the proposals of a decision apart (`sampling.proposer`): asked for with the
+earlier ones in view, a response each (`history`); listed in one reply (`one_response`); drawn from
+the plain prompt x without replacement (`without_replacement`). A proposal that reads as an earlier
+one is asked again a bounded number of times, then dropped: distinct means distinct (paper, section
+3.1: "up to G distinct actions sequentially").
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from ..agents.engine import Completion, Engine, SamplingParams
-from .dialogue import Dialogue, Position
+from .dialogue import Dialogue, Position, Request
 
 
 @dataclass
 class Decision:
-    """An open node that asks for actions, and what it has been given."""
+    """An open place that asks for proposals, and what it has been given."""
 
     position: Position
     width: int
-    """Distinct actions wanted."""
+    """Distinct proposals wanted."""
     proposals: list[Completion] = field(default_factory=list)
     actions: list[str | None] = field(default_factory=list)
-    """The action of each proposal; None is an action too: the unreadable one."""
+    """What each proposal says; None is an action too: the unreadable one."""
     num_calls: int = 0
     num_duplicates: int = 0
+    num_cut_prompts: int = 0
+    """Prompts that could not hold all earlier proposals."""
+
+    @property
+    def readable(self) -> list[str]:
+        """The actions that a later proposal can be told of."""
+        return [action for action in self.actions if action is not None]
 
 
 def propose(
@@ -38,7 +46,7 @@ def propose(
     proposer: str = "history",
     max_retries: int = 2,
 ) -> None:
-    """Fill every decision with up to `width` distinct proposals.
+    """Fill every decision with up to `width` distinct actions.
 
     Args:
         engine: draws the responses.
@@ -46,25 +54,77 @@ def propose(
         decisions: open nodes, filled in place. Each gets at least one proposal.
         params: how to draw; every batch gets a seed of its own from `rng`.
         rng: the step's random numbers.
-        proposer: "history" or "without_replacement".
+        proposer: "history", "one_response" or "without_replacement".
         max_retries: times a repeated action is asked for again.
+    """
+
+    def request(decision: Decision) -> Request:
+        if proposer == "without_replacement":
+            return Request(decision.position.prompt_ids)
+        if proposer == "one_response":
+            pairs = zip(decision.proposals, decision.actions, strict=True)
+            given = [proposal for proposal, action in pairs if action is not None]
+            return dialogue.list_prompt(decision.position, decision.width, given)
+        return dialogue.proposal_prompt(decision.position, decision.readable)
+
+    draw_distinct(
+        engine,
+        decisions,
+        request,
+        lambda decision, text: dialogue.read(decision.position, text),
+        params,
+        rng,
+        same_prompt=proposer == "without_replacement",
+        max_retries=max_retries,
+    )
+
+
+def first_index(proposer: str) -> int:
+    """The number of a decision's first proposal: 0 where it is drawn under x alone, else 1."""
+    return int(proposer == "one_response")
+
+
+def draw_distinct(
+    engine: Engine,
+    decisions: Sequence[Decision],
+    request: Callable[[Decision], Request],
+    read: Callable[[Decision, str], str | None],
+    params: SamplingParams,
+    rng: np.random.Generator,
+    same_prompt: bool,
+    max_retries: int,
+) -> None:
+    """Fill every decision with up to `width` proposals that read differently.
+
+    Args:
+        engine: draws the responses.
+        decisions: filled in place.
+        request: the prompt of a decision's next proposal.
+        read: what a response says.
+        params: how to draw; every batch gets a seed of its own from `rng`.
+        rng: the step's random numbers.
+        same_prompt: whether all proposals of a decision have one prompt, so that the earlier ones
+            can be excluded from the draw.
+        max_retries: times a repetition is asked for again.
     """
     pending = [decision for decision in decisions if decision.width > 0]
     while pending:
-        prompts = [_prompt(dialogue, decision, proposer) for decision in pending]
-        # Drawn from x itself, earlier proposals can be excluded outright; under a new list prompt
-        # only its own repeats can, since the engine knows their probabilities under it.
-        excluded = [list(d.proposals) if proposer != "history" else [] for d in pending]
+        requests = [request(decision) for decision in pending]
+        for decision, asked in zip(pending, requests, strict=True):
+            decision.num_cut_prompts += asked.is_cut
+        # Under a new prompt only its own repeats can be excluded, since the engine knows their
+        # probabilities under it.
+        excluded = [list(decision.proposals) if same_prompt else [] for decision in pending]
         open_rows = list(range(len(pending)))
         for _ in range(max_retries + 1):
             completions = engine.generate(
-                [prompts[row] for row in open_rows],
+                [requests[row].prompt_ids for row in open_rows],
                 reseeded(params, rng),
                 [excluded[row] for row in open_rows],
             )
             repeats = []
             for row, completion in zip(open_rows, completions, strict=True):
-                if not _accept(dialogue, pending[row], completion):
+                if not _accept(pending[row], completion, read(pending[row], completion.text)):
                     excluded[row].append(completion)
                     repeats.append(row)
             open_rows = repeats
@@ -79,17 +139,9 @@ def reseeded(params: SamplingParams, rng: np.random.Generator) -> SamplingParams
     return replace(params, seed=int(rng.integers(2**62)))
 
 
-def _prompt(dialogue: Dialogue, decision: Decision, proposer: str) -> tuple[int, ...]:
-    if proposer == "without_replacement":
-        return decision.position.prompt_ids
-    earlier = [action for action in decision.actions if action is not None]
-    return dialogue.proposal_prompt(decision.position, earlier)
-
-
-def _accept(dialogue: Dialogue, decision: Decision, completion: Completion) -> bool:
-    """Take a proposal unless its action is there already."""
+def _accept(decision: Decision, completion: Completion, action: str | None) -> bool:
+    """Take a proposal unless what it says is there already."""
     decision.num_calls += 1
-    action = dialogue.read(decision.position, completion.text)
     if action in decision.actions:
         decision.num_duplicates += 1
         return False

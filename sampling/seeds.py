@@ -5,14 +5,8 @@ the bundled model was made on `pretraining`.
 """
 
 from ..configs.schema import SettingError
+from ..environments.data_files import SPLITS
 
-SPLITS = {
-    "test": range(0, 100_000),
-    "validation": range(100_000, 200_000),
-    "pretraining": range(200_000, 1_000_000),
-    "training": range(1_000_000, 2**31),
-}
-"""Puzzle seeds of each split."""
 TRAINING_SEEDS_PER_RUN = 200_000
 """Puzzles of a run before it meets those of the next run's seed."""
 

@@ -52,9 +52,12 @@ class Turn:
     legal: bool = True
     """Every action of this turn could be read and was allowed by the rules."""
     proposal_index: int = 0
-    """Place among the proposals of its decision; 0 was drawn under x alone."""
+    """Place among the proposals of its decision. 0 was drawn under x alone; where none was, the
+    first is 1."""
     is_repeat: bool = False
     """Its state already stood in this tree, so it was not expanded (merged states)."""
+    sketch: str = ""
+    """The outline that it was drawn under (two-stage sampling); empty if there was none."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,9 @@ class TrajectoryTree:
     """Responses generated for this tree, those asked again and dropped included."""
     num_duplicates: int = 0
     """Responses that repeated an earlier proposal of their decision, so were not played."""
+    num_cut_prompts: int = 0
+    """Prompts that lost earlier proposals, words of a sketch or their beginning, because they would
+    have been too long."""
 
     def add(self, parent: int, turn: Turn) -> int:
         """Append a turn below `parent` (`ROOT` for the start) and return its number."""

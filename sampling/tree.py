@@ -20,7 +20,7 @@ from ..agents.engine import Engine, SamplingParams
 from ..configs.schema import SamplingConfig, SettingError
 from ..environments import fork, is_deterministic, state_key
 from .dialogue import Dialogue, Position
-from .proposer import Decision, propose
+from .proposer import Decision, first_index, propose
 from .trajectory import ROOT, Task, TrajectoryTree
 
 
@@ -104,7 +104,8 @@ def _start(task: Task, dialogue: Dialogue, cfg: SamplingConfig) -> _Growth:
     merge = resolve_merging(cfg.merge_states, deterministic)
     seen = {state_key(position.env)} if merge else set()
     stops = cfg.stop_on_success == "on" or cfg.stop_on_success == "auto" and deterministic
-    return _Growth(TrajectoryTree(task), [(ROOT, position)], seen, stops)
+    tree = TrajectoryTree(task, num_cut_prompts=int(position.is_cut))
+    return _Growth(tree, [(ROOT, position)], seen, stops)
 
 
 def resolve_merging(merge_states: str, deterministic: bool) -> bool:
@@ -150,8 +151,10 @@ def _expand(
     for (node, position), decision in zip(growth.frontier, decisions, strict=True):
         growth.tree.num_calls += decision.num_calls
         growth.tree.num_duplicates += decision.num_duplicates
-        for index, completion in enumerate(decision.proposals):
-            reseed = cfg.fork_noise == "independent" and index > 0
+        growth.tree.num_cut_prompts += decision.num_cut_prompts
+        first = first_index(cfg.proposer)
+        for index, completion in enumerate(decision.proposals, start=first):
+            reseed = cfg.fork_noise == "independent" and index > first
             env = fork(position.env, int(rng.integers(2**31)) if reseed else None)
             child_position = replace(position, env=env)
             turn, after = dialogue.play(child_position, completion, index, in_place=True)

@@ -43,7 +43,10 @@ def train(
     env: EnvName = "",
     method: Annotated[
         str,
-        typer.Option(help="sesa (default), sesa-paper, ragen, ragen-entropy or ragen-paper-grpo."),
+        typer.Option(
+            help="sesa (default), sesa-paper, sesa-two-stage, ragen, ragen-entropy, "
+            "ragen-paper-grpo or dapo."
+        ),
     ] = "",
     model: Annotated[str, typer.Option(help="Folder or hub name of a causal LM.")] = "",
     steps: Annotated[int | None, typer.Option(help="Rollout-and-update steps.")] = None,
@@ -72,6 +75,9 @@ def evaluate(
     env: EnvName = "",
     episodes: Annotated[int, typer.Option(help="Held-out puzzles.")] = 1024,
     samples: Annotated[int, typer.Option(help="Attempts at each puzzle, for pass@k.")] = 1,
+    k: Annotated[
+        str, typer.Option(help="The k of pass@k, as 1,5,10; by default 1, 2, 4, ... and --samples.")
+    ] = "",
     temperature: Annotated[
         float | None, typer.Option(help="Sampling temperature; .5 by default.")
     ] = None,
@@ -83,7 +89,7 @@ def evaluate(
 
     typed = list(overrides or [])
     typed += [f"eval.temperature={temperature}"] if temperature is not None else []
-    run_evaluation(target, env, typed, episodes, samples, seed, json_file)
+    run_evaluation(target, env, typed, episodes, samples, k, seed, json_file)
 
 
 @app.command()
@@ -107,14 +113,41 @@ def envs() -> None:
 
 @app.command()
 def pretrain(
-    output: Annotated[Path, typer.Option(help="Where the model goes.")] = Path("sesa-tiny"),
+    model: Annotated[
+        str, typer.Argument(metavar="[MODEL]", help="sesa-tiny or sesa-tiny-answers.")
+    ] = "sesa-tiny",
+    output: Annotated[
+        Path | None, typer.Option(help="Where the model goes; a folder of its name by default.")
+    ] = None,
     steps: Annotated[
         int | None, typer.Option(help="Optimiser steps; the recipe's by default.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of weights and data.")] = 0,
     episodes: Annotated[int, typer.Option(help="Puzzles per game for the model card.")] = 2000,
 ) -> None:
-    """Make the bundled model anew: train it on scripted play, measure it, write its card."""
+    """Make a bundled model anew: train it on scripted play, measure it, write its card."""
     from sesa_agent.pretrain_command import run_pretraining
 
-    run_pretraining(output, steps, seed, episodes)
+    run_pretraining(model, output, steps, seed, episodes)
+
+
+@app.command()
+def reproduce(
+    experiment: Annotated[
+        str, typer.Argument(help="path-exploration, diversity, sudoku, math or agents.")
+    ],
+    overrides: Overrides = None,
+    model: Annotated[str, typer.Option(help="Folder or hub name of a causal LM.")] = "",
+    seeds: Annotated[str, typer.Option(help="Seeds, as 0,1,2, the default; --quick: 0.")] = "",
+    quick: Annotated[bool, typer.Option("--quick", help="A quarter of it, one seed.")] = False,
+    jobs: Annotated[int, typer.Option(help="Runs at a time, of one thread each.")] = 2,
+    output: Annotated[Path, typer.Option(help="Folder of tables and plots.")] = Path("results"),
+    runs: Annotated[Path, typer.Option(help="Folder of the training runs.")] = Path(
+        "runs/reproduce"
+    ),
+) -> None:
+    """Run what a figure or table of the paper compares: sesa-agent reproduce path-exploration."""
+    from sesa_agent.reproduce_command import run_reproduction
+
+    typed = list(overrides or [])
+    run_reproduction(experiment, model, seeds, quick, jobs, output, runs, typed)

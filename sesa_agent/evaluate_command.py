@@ -1,6 +1,7 @@
 """`sesa-agent evaluate`: success of a run or a model on held-out puzzles."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from sesa_agent.agents.policy import Policy
@@ -26,12 +27,14 @@ def run_evaluation(
     overrides: list[str],
     episodes: int,
     samples: int,
+    k: str,
     seed: int,
     json_file: Path | None,
 ) -> None:
     """Evaluate a run's newest checkpoint, or a model, and print the result."""
     check(episodes >= 1, "--episodes", episodes, "at least 1")
     check(samples >= 1, "--samples", samples, "at least 1")
+    ks = read_ks(k, samples)
     puzzle_seeds("test", episodes)  # raises if there are not so many
     if json_file:
         check(not json_file.is_dir(), "--json", str(json_file), "a file, not a folder")
@@ -48,19 +51,42 @@ def run_evaluation(
         path = target
     policy = build_policy(cfg, path)
     with console.status(f"playing {episodes} held-out puzzles"):
-        result = evaluate_policy(cfg, policy, episodes, samples, seed)
-    console.print(result_table(cfg.env.id, {Path(target).name or target: result}))
+        result = evaluate_policy(cfg, policy, episodes, samples, seed, ks)
+    console.print(result_table(cfg.env.id, {Path(target).name or target: result}, ks))
     if json_file:
         values = {"target": target, "env": cfg.env.id, "seed": seed, **result.to_json()}
         json_file.parent.mkdir(parents=True, exist_ok=True)
         json_file.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
+def read_ks(text: str, samples: int) -> list[int]:
+    """Read the k of pass@k, as in "1,5,10"; none if the text is empty.
+
+    Raises:
+        SettingError: if one of them is not a whole number from 1 to `samples`.
+    """
+    words = [word.strip() for word in text.split(",")] if text else []
+    for word in words:
+        check(
+            word.isdecimal() and len(word) < 10 and 1 <= int(word) <= samples,
+            "--k",
+            text,
+            f"whole numbers from 1 to --samples ({samples}), as in 1,5,10",
+            "Raise --samples or leave out what is above it.",
+        )
+    return sorted({int(word) for word in words})
+
+
 def evaluate_policy(
-    cfg: Config, policy: Policy, episodes: int, samples: int = 1, seed: int = 0
+    cfg: Config,
+    policy: Policy,
+    episodes: int,
+    samples: int = 1,
+    seed: int = 0,
+    ks: Sequence[int] = (),
 ) -> Evaluation:
-    """Measure a policy on the held-out puzzles of an environment."""
+    """Measure a policy on the held-out puzzles of an environment; `ks` as in `evaluate`."""
     engine, dialogue = build_engine(cfg, policy), build_dialogue(cfg, policy)
     seeds = puzzle_seeds("test", episodes)
     params = sampling_params(cfg.engine, cfg.eval.temperature, seed)
-    return evaluate(engine, dialogue, cfg.env.id, seeds, params, samples)
+    return evaluate(engine, dialogue, cfg.env.id, seeds, params, samples, ks)

@@ -1,27 +1,29 @@
-"""`sesa-agent pretrain`: makes the bundled model, measures it, writes its card."""
+"""`sesa-agent pretrain`: makes a bundled model, measures it, writes its card."""
 
 from dataclasses import replace
 from pathlib import Path
 
-from sesa_agent.agents.policy import BUNDLED
-from sesa_agent.configs.load import env_names, load_config
+from sesa_agent.configs.load import choose, env_names, load_config
 from sesa_agent.configs.schema import check
 from sesa_agent.evaluate_command import evaluate_policy
 from sesa_agent.evaluation.model_card import write_model_card
 from sesa_agent.runs import check_writable
 from sesa_agent.screen import console, progress_bar, result_table
-from sesa_agent.training.pretrain import COURSES, PretrainConfig
+from sesa_agent.training.pretrain import RECIPES
 from sesa_agent.training.pretrain import pretrain as pretrain_model
 from sesa_agent.training.setup import build_policy
 
 
-def run_pretraining(output: Path, steps: int | None, seed: int, episodes: int) -> None:
-    """Make the bundled model and write its card, with measured success in every game."""
+def run_pretraining(
+    name: str, output: Path | None, steps: int | None, seed: int, episodes: int
+) -> None:
+    """Make a bundled model and write its card, with measured success in every game of its own."""
+    recipe = RECIPES[choose("MODEL", name, list(RECIPES), "")]
     check(steps is None or steps >= 1, "--steps", steps, "at least 1")
     check(episodes >= 1, "--episodes", episodes, "at least 1")
+    output = output or Path(name)
     check_writable(output, "--output")
-    recipe = PretrainConfig(seed=seed)
-    recipe = replace(recipe, steps=steps) if steps is not None else recipe
+    recipe = replace(recipe, seed=seed, steps=recipe.steps if steps is None else steps)
     with progress_bar() as bar:
         task = bar.add_task("collecting play", total=recipe.steps, success="")
         pretrain_model(
@@ -31,10 +33,13 @@ def run_pretraining(output: Path, steps: int | None, seed: int, episodes: int) -
                 task, completed=step, description="pre-training", success=f"loss {loss:.3f}"
             ),
         )
-    names = {load_config(name).env.id: name for name in env_names()}
+    names = {load_config(env).env.id: env for env in env_names()}
     results = {}
-    for course in COURSES:
-        cfg = load_config(names[course.env_id], "sesa", [f"model.path={output}"])
+    for course in recipe.courses:
+        options = {f"env.options.{key}": value for key, value in course.options.items()}
+        options |= {"env.max_turns": course.max_turns, "model.path": output}
+        words = [f"{key}={value}" for key, value in options.items()]
+        cfg = load_config(names[course.env_id], "ragen", words)
         results[course.env_id] = evaluate_policy(cfg, build_policy(cfg), episodes)
-        console.print(result_table(course.env_id, {BUNDLED: results[course.env_id]}))
-    write_model_card(output, recipe, results)
+        console.print(result_table(course.env_id, {name: results[course.env_id]}))
+    write_model_card(output, name, recipe, results)

@@ -1,6 +1,6 @@
 """What a user sees: lines, the progress bar, the table of success rates."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -30,15 +30,36 @@ def progress_bar() -> Progress:
     )
 
 
-def result_table(env_id: str, results: Mapping[str, Evaluation]) -> Table:
-    """Success with its interval and pass@k, a row per policy."""
+def result_table(env_id: str, results: Mapping[str, Evaluation], ks: Sequence[int] = ()) -> Table:
+    """Success with its interval, pass@k and Coverage@k, a row per policy.
+
+    Args:
+        env_id: the environment's id.
+        results: measurements by the policy's name; all with the same k.
+        ks: the k to show; by default pass@k for those of `shown_ks`, Coverage@k for the largest.
+    """
     first = next(iter(results.values()))
+    pass_ks = ks or shown_ks(list(first.pass_at_k))
+    coverage_ks = [k for k in ks or pass_ks[-1:] if k in first.coverage_at_k]
     title = f"{env_id}: {first.num_episodes} held-out puzzles, T = {first.temperature:g}"
     table = Table(title=title, min_width=len(title))
-    for name in ("policy", "success", "95 % interval", *(f"pass@{k}" for k in first.pass_at_k)):
+    names = ["policy", "success", "95 % interval", *(f"pass@{k}" for k in pass_ks)]
+    for name in (*names, *(f"coverage@{k}" for k in coverage_ks)):
         table.add_column(name)
     for name, result in results.items():
         interval = f"{result.low:.3f} to {result.high:.3f}"
-        passes = [f"{value:.3f}" for value in result.pass_at_k.values()]
-        table.add_row(name, f"{result.success_rate:.3f}", interval, *passes)
+        values = [result.pass_at_k[k] for k in pass_ks]
+        values += [result.coverage_at_k[k] for k in coverage_ks]
+        numbers = [f"{value:.3f}" for value in values]
+        table.add_row(name, f"{result.success_rate:.3f}", interval, *numbers)
     return table
+
+
+def shown_ks(ks: Sequence[int]) -> list[int]:
+    """At most three k that fit on a screen: pass@1 is the success rate, so it is left out.
+
+    >>> shown_ks([1, 2, 4, 8]), shown_ks([1, 2, 4, 8, 16, 32])
+    ([2, 4, 8], [2, 8, 32])
+    """
+    above_1 = [k for k in ks if k > 1]
+    return above_1 if len(above_1) <= 3 else above_1[::-1][::2][:3][::-1]

@@ -15,7 +15,7 @@ from sesa_agent.agents.policy import Policy
 from sesa_agent.configs.load import config_to_dict
 from sesa_agent.configs.schema import Config
 from sesa_agent.evaluate_command import evaluate_policy
-from sesa_agent.evaluation.evaluate import evaluate
+from sesa_agent.evaluation.evaluate import Evaluation, evaluate
 from sesa_agent.runs import CONFIG_FILE
 from sesa_agent.sampling.dialogue import Dialogue
 from sesa_agent.screen import console, progress_bar, result_table, say
@@ -60,20 +60,35 @@ def run_training(cfg: Config, folder: Path) -> None:
 def measure(cfg: Config, engine: Engine, dialogue: Dialogue, seeds: list[int]) -> dict[str, float]:
     """Measure success on validation puzzles, as the trainer logs it."""
     params = sampling_params(cfg.engine, cfg.eval.temperature)
-    result = evaluate(engine, dialogue, cfg.env.id, seeds, params)
-    return {
+    result = evaluate(engine, dialogue, cfg.env.id, seeds, params, cfg.eval.samples)
+    metrics = {
         "eval/success_rate": result.success_rate,
         "eval/readable_rate": result.readable_rate,
         "eval/legal_rate": result.legal_rate,
         "eval/turns": result.mean_turns,
     }
+    return metrics | _metrics_of_attempts(result) if cfg.eval.samples > 1 else metrics
+
+
+def _metrics_of_attempts(result: Evaluation) -> dict[str, float]:
+    """What several attempts at each puzzle say; what does not exist is left out."""
+    k = result.num_samples
+    metrics = {
+        f"eval/pass_at_{k}": result.pass_at_k[k],
+        "eval/distinct_answers": result.distinct_answers,
+    }
+    if result.pass_ratio is not None:
+        metrics["eval/pass_ratio"] = result.pass_ratio
+    if result.coverage_at_k:
+        metrics["eval/coverage"] = result.coverage_at_k[k]
+    return metrics
 
 
 def report_result(cfg: Config, folder: Path, base: Policy, trained: Policy) -> None:
     """Compare base and trained policy on held-out puzzles; write and print the result."""
     with console.status(f"measuring base and trained policy on {cfg.eval.final_episodes} puzzles"):
         results = {
-            name: evaluate_policy(cfg, policy, cfg.eval.final_episodes)
+            name: evaluate_policy(cfg, policy, cfg.eval.final_episodes, cfg.eval.samples)
             for name, policy in (("base", base), ("trained", trained))
         }
     values = {name: result.to_json() for name, result in results.items()}

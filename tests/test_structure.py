@@ -37,11 +37,13 @@ def module_name(path: Path) -> str:
     return ".".join(parts if parts[0] == "sesa_agent" else ("sesa_agent", *parts))
 
 
-def imported_modules(path: Path) -> Iterator[str]:
-    """Absolute names of all that a file imports when it runs, inside functions as well."""
+def imported_modules(path: Path, on_import: bool = False) -> Iterator[str]:
+    """Absolute names of all that a file imports, inside functions as well unless `on_import`."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+        elif isinstance(node, ast.FunctionDef) and on_import:
             node.body = []
     package = module_name(path).split(".")
     package = package if path.name == "__init__.py" else package[:-1]
@@ -72,11 +74,32 @@ def test_imports_go_one_way(path):
     assert not {name for name in ours if layer(name) not in allowed}
 
 
-def test_environments_need_gymnasium_and_numpy_alone():
+def packages_of_environments(on_import: bool) -> set[str]:
+    """Packages that the environments import, those of Python itself left out."""
     files = (ROOT / "environments").rglob("*.py")
-    imports = {name for path in files for name in imported_modules(path)}
-    packages = {name.split(".")[0] for name in imports} - set(sys.stdlib_module_names)
-    assert packages <= {"gymnasium", "numpy", "sesa_agent"}
+    imports = {name for path in files for name in imported_modules(path, on_import)}
+    return {name.split(".")[0] for name in imports} - set(sys.stdlib_module_names)
+
+
+def test_environments_need_gymnasium_and_numpy_alone_until_a_file_is_read():
+    """Parquet and LaTeX need more, imported when they are met."""
+    assert packages_of_environments(on_import=True) <= {"gymnasium", "numpy", "sesa_agent"}
+    lazy = {"math_verify", "latex2sympy2_extended", "sympy", "pyarrow"}
+    assert packages_of_environments(on_import=False) <= lazy | {"gymnasium", "numpy", "sesa_agent"}
+
+
+def test_games_are_played_without_the_packages_of_files():
+    code = (
+        "import sys\n"
+        "from sesa_agent.environments import ENVIRONMENTS, make_env\n"
+        "for env_id in ENVIRONMENTS:\n"
+        "    env = make_env(env_id)\n"
+        "    env.reset(seed=0)\n"
+        "    env.step('27+38=65')\n"
+        "assert not {'math_verify', 'sympy', 'pyarrow', 'torch'} & set(sys.modules)\n"
+    )
+    answer = run_python("-c", code)
+    assert (answer.returncode, answer.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("path", MODULES, ids=names(MODULES))
@@ -103,14 +126,17 @@ def run_python(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=60)
 
 
-@pytest.mark.parametrize("command", [(), ("train",), ("evaluate",), ("envs",), ("pretrain",)])
+COMMANDS = ("train", "evaluate", "envs", "pretrain", "reproduce")
+
+
+@pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS)])
 def test_help_answers_without_torch(command):
     code = (
         "import sys\n"
         f"sys.argv = ['sesa-agent', *{command!r}, '--help']\n"
         "from sesa_agent.cli import main\n"
         "try:\n    main()\n"
-        "finally:\n    assert not {'torch', 'transformers'} & set(sys.modules)\n"
+        "finally:\n    assert not {'torch', 'transformers', 'matplotlib'} & set(sys.modules)\n"
     )
     answer = run_python("-c", code)
     assert (answer.returncode, answer.stderr) == (0, "")

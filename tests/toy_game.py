@@ -45,9 +45,11 @@ class CorridorGame(TextGame[int]):
         return twin
 
 
-def make_corridor(max_steps: int = 4, **_: Any) -> TextEnv:
-    """Build the game as a language model plays it."""
-    return TextEnv(CorridorGame(), max_steps)
+def make_corridor(max_steps: int = 4, num_targets: int = 0, **_: Any) -> TextEnv:
+    """Build the game as a language model plays it; it may claim to know its winning answers."""
+    game = CorridorGame()
+    game.num_targets = num_targets
+    return TextEnv(game, max_steps)
 
 
 ENV_ID = "tests.toy_game:Corridor-v0"

@@ -11,7 +11,7 @@ turn, not their net.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -75,6 +75,30 @@ def group_advantages(
     return centred / (returns.std() + eps) if normalize_std else centred
 
 
+def punish_overlong(tree: TrajectoryTree, buffer: int, max_tokens: int) -> TrajectoryTree:
+    """Lower the rewards of responses that nearly or wholly fill what they may take.
+
+    The soft overlong punishment of DAPO (arXiv:2503.14476 section 3.4): a response of n tokens
+    loses min(1, max(0, n - (max_tokens - buffer)) / buffer), nothing up to max_tokens - buffer and
+    1 at max_tokens.
+
+    Args:
+        tree: one group; it is left as it is.
+        buffer: length of the slope, in tokens; 0 for no punishment.
+        max_tokens: the longest response, in tokens.
+
+    Returns:
+        The same tree with other rewards.
+    """
+    if buffer == 0:
+        return tree
+    turns = []
+    for turn in tree.turns:
+        excess = max(0, len(turn.response_ids) - (max_tokens - buffer))
+        turns.append(replace(turn, reward=turn.reward - min(1.0, excess / buffer)))
+    return replace(tree, turns=turns)
+
+
 def leaf_returns(tree: TrajectoryTree, format_penalty: float) -> np.ndarray:
     """Return the return of every trajectory, less a penalty for each turn that could not be read.
 
@@ -93,7 +117,11 @@ def leaf_returns(tree: TrajectoryTree, format_penalty: float) -> np.ndarray:
 
 
 def has_signal(tree: TrajectoryTree, cfg: LossConfig) -> bool:
-    """Return whether the trajectories of a group differ in their return."""
+    """Return whether the trajectories of a group differ in their return.
+
+    Differences that `punish_overlong` makes do not count: DAPO too asks for right and wrong answers
+    in one group, whatever their lengths.
+    """
     return not _are_equal(leaf_returns(tree, cfg.format_penalty))
 
 

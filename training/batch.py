@@ -185,16 +185,16 @@ def collate(
     )
 
 
-def gap_ratio(batch: Batch) -> Tensor:
+def history_gap(batch: Batch) -> Tensor:
     """Return how likely the plain policy finds each turn, against the prompt it was drawn under.
 
-    pi_old(y | x) / mu(y), over all tokens of the turn: shape (num_turns,). 1 up to the engine's
-    rounding for first proposals, which are drawn under x, and 1 for turns without a row in the
-    batch.
+    log pi_old(y | x) - log mu(y) in nats, over all tokens of the turn: shape (num_turns,). 0 up to
+    the engine's rounding for proposals that were drawn under x, and 0 for turns without a row in
+    the batch.
     """
     gap = (batch.old_logprobs - batch.sampling_logprobs)[batch.loss_mask]
     sums = torch.zeros(len(batch.proposal_index), dtype=gap.dtype, device=gap.device)
-    return sums.index_add(0, batch.turn[batch.loss_mask], gap).exp()
+    return sums.index_add(0, batch.turn[batch.loss_mask], gap)
 
 
 def correct_history_gap(batch: Batch, mode: str) -> Batch:
@@ -217,7 +217,7 @@ def correct_history_gap(batch: Batch, mode: str) -> Batch:
         raise ValueError(f"loss.history_gap must be none, negatives or truncated, got {mode!r}.")
     if mode == "none":
         return batch
-    ratio = gap_ratio(batch).clamp(max=1.0 if mode == "negatives" else 2.0)
+    ratio = history_gap(batch).exp().clamp(max=1.0 if mode == "negatives" else 2.0)
     ratio = torch.where(batch.proposal_index == 0, 1.0, ratio)
     factor = torch.cat([ratio, ratio.new_ones(1)])[batch.turn]  # (N, T); turn -1 picks the last, 1
     if mode == "negatives":

@@ -10,7 +10,7 @@ from ..agents.chat import ChatFormat
 from ..agents.engine import Engine, SamplingParams, load_engine
 from ..agents.policy import Policy
 from ..agents.prompts import STOP
-from ..configs.schema import Config, EngineConfig, SettingError
+from ..configs.schema import Config, EngineConfig, SettingError, check
 from ..environments import is_deterministic, make_env
 from ..sampling.dialogue import Dialogue, prompt_style
 from ..sampling.tree import resolve_merging
@@ -98,7 +98,20 @@ def build_policy(cfg: Config, path: str = "") -> Policy:
 
 
 def build_dialogue(cfg: Config, policy: Policy) -> Dialogue:
-    """Build the way in which the policy plays the environment."""
+    """Build the way in which the policy plays the environment.
+
+    Raises:
+        SettingError: if the responses leave the model no room for a prompt.
+    """
+    longest = max(cfg.engine.max_new_tokens, cfg.sampling.sketch_tokens)
+    positions = getattr(policy.model.config, "max_position_embeddings", None)
+    room = positions - longest if positions else cfg.engine.max_prompt_tokens
+    check(
+        room > 0,
+        "engine.max_new_tokens",
+        cfg.engine.max_new_tokens,
+        f"below the model's {positions} positions, with room for a prompt",
+    )
     return Dialogue(
         lambda: build_env(cfg),
         ChatFormat(policy.tokenizer),
@@ -107,7 +120,7 @@ def build_dialogue(cfg: Config, policy: Policy) -> Dialogue:
         thinking=cfg.model.thinking,
         context=cfg.model.context,
         window=cfg.model.window,
-        max_prompt_tokens=cfg.engine.max_prompt_tokens,
+        max_prompt_tokens=min(cfg.engine.max_prompt_tokens, room),
     )
 
 
@@ -118,4 +131,9 @@ def build_engine(cfg: Config, policy: Policy) -> Engine:
 
 def sampling_params(cfg: EngineConfig, temperature: float = 0.0, seed: int = 0) -> SamplingParams:
     """How responses are drawn: at the training temperature unless another is given."""
-    return SamplingParams(temperature or cfg.temperature, 1.0, cfg.max_new_tokens, (STOP,), seed)
+    return SamplingParams(
+        temperature=temperature or cfg.temperature,
+        max_new_tokens=cfg.max_new_tokens,
+        stop=(STOP,),
+        seed=seed,
+    )

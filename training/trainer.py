@@ -22,7 +22,7 @@ from ..sampling import SAMPLERS
 from ..sampling.dialogue import Dialogue
 from ..sampling.seeds import puzzle_seeds, training_seeds
 from ..sampling.trajectory import Task, TrajectoryTree
-from .advantages import ADVANTAGES, filter_groups
+from .advantages import ADVANTAGES, filter_groups, has_signal, punish_overlong
 from .batch import Batch, collate, correct_history_gap
 from .checkpoint import latest_checkpoint, load_optimizer, read_state, save_checkpoint
 from .losses import grpo_loss, mean_stats
@@ -90,10 +90,10 @@ def train(cfg: Config, folder: Path, measure: Measure, watch: Watcher = lambda *
                 metrics |= measure(engine, dialogue, puzzle_seeds("validation", cfg.eval.episodes))
                 progress.success_rate = metrics.get("eval/success_rate", float("nan"))
             measured = time.perf_counter()
-            trees = _rollout(cfg, step, engine, dialogue)
+            trees, taught = rollout(cfg, step, engine, dialogue)
             rolled_out = time.perf_counter()
             metrics |= rollout_metrics(trees, cfg.loss)
-            metrics |= learn(policy, optimizer, trees, cfg, step, reference)
+            metrics |= learn(policy, optimizer, taught, cfg, step, reference)
             learned = time.perf_counter()
             progress.step += 1
             progress.num_policy_calls += sum(tree.num_calls for tree in trees)
@@ -137,7 +137,7 @@ def learn(
     Args:
         policy: still the one that drew the rollout.
         optimizer: of the policy's parameters.
-        trees: one group each.
+        trees: one group each; there may be none.
         cfg: the run's configuration.
         step: seeds the order of the rows, and sets the learning rate while it warms up.
         reference: the initial policy, if `loss.kl_coef` is set.
@@ -146,6 +146,8 @@ def learn(
         Metrics of the update.
     """
     loss, optim = cfg.loss, cfg.optim
+    longest = cfg.engine.max_new_tokens
+    trees = [punish_overlong(tree, loss.overlong_buffer, longest) for tree in trees]
     kept = [trees[i] for i in filter_groups(trees, loss.filter_ratio, loss.format_penalty)]
     credits = [ADVANTAGES[loss.credit](tree, loss) for tree in kept]
     pad_id = policy.tokenizer.pad_token_id or 0
@@ -203,12 +205,35 @@ def _backward(
     return stats
 
 
-def _rollout(cfg: Config, step: int, engine: Engine, dialogue: Dialogue) -> list[TrajectoryTree]:
-    seeds = training_seeds(cfg.seed, step, cfg.sampling.num_tasks)
-    tasks = [Task(cfg.env.id, seed) for seed in seeds]
+def rollout(
+    cfg: Config, step: int, engine: Engine, dialogue: Dialogue
+) -> tuple[list[TrajectoryTree], list[TrajectoryTree]]:
+    """Draw the trees of one step.
+
+    Args:
+        cfg: the run's configuration.
+        step: seeds the puzzles and all random numbers.
+        engine: holds the policy that is to be trained.
+        dialogue: how the policy plays.
+
+    Returns:
+        All trees that were drawn, and those to learn from: all, or with `sampling.max_redraws` the
+        first `sampling.num_tasks` that have signal, which may be fewer or none.
+    """
+    sampling, params = cfg.sampling, sampling_params(cfg.engine)
+    # The puzzles of all rounds are set aside, drawn or not: a step's must not depend on how many
+    # rounds the steps before it took, which a resumed run does not know.
+    seeds = training_seeds(cfg.seed, step, sampling.num_tasks * (1 + sampling.max_redraws))
     rng = np.random.default_rng([cfg.seed, step])
-    params = sampling_params(cfg.engine)
-    return SAMPLERS[cfg.sampling.name](tasks, engine, dialogue, cfg.sampling, params, rng)
+    trees: list[TrajectoryTree] = []
+    with_signal: list[TrajectoryTree] = []
+    for start in range(0, len(seeds), sampling.num_tasks):
+        tasks = [Task(cfg.env.id, seed) for seed in seeds[start : start + sampling.num_tasks]]
+        trees += SAMPLERS[sampling.name](tasks, engine, dialogue, sampling, params, rng)
+        with_signal = [tree for tree in trees if has_signal(tree, cfg.loss)]
+        if len(with_signal) >= sampling.num_tasks:
+            break
+    return trees, with_signal[: sampling.num_tasks] if sampling.max_redraws else trees
 
 
 def _is_finished(progress: Progress, optim: OptimConfig) -> bool:

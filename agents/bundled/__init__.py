@@ -1,8 +1,8 @@
-"""The bundled model `sesa-tiny`: a Llama of 0.17 million weights that knows our games' words.
+"""The bundled models: `sesa-tiny` for games of many turns, `sesa-tiny-answers` for single answers.
 
-Its tokenizer writes any text in bytes, and the words that a prompt is made of (whole sentences of
-the instructions, tags, actions, grid cells) as one token each. `sesa-agent pretrain` makes it anew;
-the recipe is in `training/pretrain.py`.
+Their tokenizers write any text in bytes, and the words that a prompt is made of (whole sentences of
+the instructions, tags, actions, grid cells) as one token each. `sesa-agent pretrain` makes them
+anew; the recipes are in `training/pretrain.py`.
 """
 
 from collections.abc import Iterable
@@ -47,23 +47,60 @@ def build_tokenizer(phrases: Iterable[str]) -> Any:
     return fast
 
 
-def build_model(tokenizer: Any, hidden_size: int = 64, num_layers: int = 3, seed: int = 0) -> Any:
-    """Make the untrained model: a standard Llama, so that every engine can load it."""
+def build_model(
+    tokenizer: Any,
+    hidden_size: int = 64,
+    num_layers: int = 3,
+    positions: str = "rotary",
+    seed: int = 0,
+) -> Any:
+    """Make an untrained model of a standard kind, so that every engine can load it.
+
+    Args:
+        tokenizer: sizes the vocabulary.
+        hidden_size: width, a multiple of 16.
+        num_layers: depth.
+        positions: "rotary" (a Llama), or "learned" (a GPT-2, which finds a cell of a grid by its
+            place in the prompt with far less training).
+        seed: of the initial weights.
+
+    Raises:
+        ValueError: if `positions` is unknown.
+    """
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=hidden_size,
-        intermediate_size=hidden_size * 8 // 3,
-        num_hidden_layers=num_layers,
-        num_attention_heads=hidden_size // 16,
-        num_key_value_heads=hidden_size // 16,
-        max_position_embeddings=1024,
-        tie_word_embeddings=True,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+    common: dict[str, Any] = {
+        "vocab_size": len(tokenizer),
+        "tie_word_embeddings": True,
+        "bos_token_id": None,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    if positions == "learned":
+        return GPT2LMHeadModel(
+            GPT2Config(
+                n_positions=512,
+                n_embd=hidden_size,
+                n_layer=num_layers,
+                n_head=hidden_size // 16,
+                resid_pdrop=0.0,
+                embd_pdrop=0.0,
+                attn_pdrop=0.0,
+                **common,
+            )
+        )
+    if positions != "rotary":
+        raise ValueError(f"positions must be rotary or learned, got {positions!r}.")
+    return LlamaForCausalLM(
+        LlamaConfig(
+            hidden_size=hidden_size,
+            intermediate_size=hidden_size * 8 // 3,
+            num_hidden_layers=num_layers,
+            num_attention_heads=hidden_size // 16,
+            num_key_value_heads=hidden_size // 16,
+            max_position_embeddings=1024,
+            **common,
+        )
     )
-    return LlamaForCausalLM(config)

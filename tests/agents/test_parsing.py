@@ -2,9 +2,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sesa_agent.agents.parsing import read_answer, split_actions
+from sesa_agent.agents.parsing import read_answer, read_sketch, split_actions
 
 TAGS = ["<answer>", "</answer>", "<think>", "</think>", " ", "\n", "Up", "||", "<", "√", "\x00"]
+SKETCH_TAGS = ["<sketch>", "</sketch>", "<sketch", " ", "\n", "\u2028", "Up", ".", "rows", "\x00"]
 
 
 @pytest.mark.parametrize(
@@ -80,3 +81,44 @@ def test_any_text_is_read_without_an_error(response, thinking, max_actions):
 def test_what_stands_between_the_tags_comes_back(text):
     if "</answer>" not in text:
         assert read_answer(f"<answer>{text}</answer>", thinking=False) == text.strip()
+
+
+@pytest.mark.parametrize(
+    "response, sketch",
+    [
+        ("<sketch>rows from the top</sketch>", "rows from the top"),
+        ("<sketch> rows,\n\n then  boxes.\n</sketch>", "rows, then boxes"),
+        ("Well: <sketch>rows</sketch> and more", "rows"),
+        ("<sketch>rows</sketch><sketch>boxes</sketch>", "rows"),
+        ("<sketch>rows from the", "rows from the"),  # cut off by its limit
+        ("rows from the top.", "rows from the top"),
+        ("rows</sketch>", "rows"),
+        ("Rows", "Rows"),
+        ("rows ...", "rows"),
+        ("3.5 at a time", "3.5 at a time"),
+        ("<sketch></sketch>", None),
+        ("<sketch> \n </sketch>", None),
+        ("<sketch>.</sketch>", None),
+        ("</sketch>rows", None),
+        ("", None),
+    ],
+)
+def test_a_sketch_is_what_stands_between_its_tags_or_the_whole_reply(response, sketch):
+    assert read_sketch(response) == sketch
+
+
+@given(st.one_of(st.text(), st.lists(st.sampled_from(SKETCH_TAGS)).map("".join)))
+def test_any_reply_has_a_sketch_of_one_line_without_its_tags_or_none(response):
+    sketch = read_sketch(response)
+    if sketch is not None:
+        assert sketch and sketch == " ".join(sketch.split())
+        assert len(sketch.splitlines()) == 1
+        assert not sketch.endswith(".")
+        assert "<sketch>" not in sketch and "</sketch>" not in sketch
+
+
+@given(st.text())
+def test_a_sketch_that_is_repeated_word_for_word_reads_the_same(response):
+    sketch = read_sketch(response)
+    if sketch is not None:
+        assert read_sketch(f"<sketch>{sketch}</sketch>") == read_sketch(sketch) == sketch

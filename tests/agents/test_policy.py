@@ -4,7 +4,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sesa_agent.agents.policy import Policy, check_model_path
+from sesa_agent.agents.bundled import build_model, build_tokenizer
+from sesa_agent.agents.policy import BUNDLED, Policy, bundled_model_folder, check_model_path
 from sesa_agent.configs.schema import SettingError
 
 from .models import ARCHITECTURES, make_rows, random_policy
@@ -12,9 +13,21 @@ from .models import ARCHITECTURES, make_rows, random_policy
 ROWS = [([5, 6, 7, 8, 9, 10], 3), ([11, 12, 13], 2), ([14, 15, 16, 17], 1)]
 
 
-@pytest.fixture(scope="module", params=ARCHITECTURES)
+def policy_with_learned_positions(temperature):
+    """As the second bundled model is; with weights as large as in `random_policy`."""
+    tokenizer = build_tokenizer(["Up", "Down"])
+    model = build_model(tokenizer, hidden_size=32, num_layers=2, positions="learned")
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(10 if weight.ndim > 1 else 1)
+    return Policy(model, tokenizer, temperature)
+
+
+@pytest.fixture(scope="module", params=[*ARCHITECTURES, "learned positions"])
 def policy(request):
-    return random_policy(request.param, temperature=0.7)
+    if request.param in ARCHITECTURES:
+        return random_policy(request.param, temperature=0.7)
+    return policy_with_learned_positions(temperature=0.7)
 
 
 @pytest.fixture(scope="module")
@@ -178,3 +191,14 @@ def test_a_missing_folder_is_refused_before_anything_is_loaded(path, tmp_path, m
 
 def test_a_name_on_the_hub_is_left_to_the_hub():
     check_model_path("somebody/some-model")
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_a_bundled_model_goes_by_its_name_alone(name, tmp_path, monkeypatch):
+    """From any folder; and its own folder is whole."""
+    monkeypatch.chdir(tmp_path)
+    check_model_path(str(bundled_model_folder(name)))
+    assert Policy.load(name, temperature=0.7).temperature == 0.7
+    assert (bundled_model_folder(name) / "README.md").is_file()
+    with pytest.raises(SettingError, match="does not exist"):
+        Policy.load(name + "-of-mine")

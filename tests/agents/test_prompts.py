@@ -1,11 +1,18 @@
-"""Prompts against `tests/golden/`. The bundled model was made on these words: a new wording makes
-it useless until `sesa-agent pretrain` has been run again."""
+"""Prompts against `tests/golden/`. The bundled models were made on these words: a new wording makes
+them useless until `sesa-agent pretrain` has been run again."""
 
 from pathlib import Path
 
 import pytest
 
-from sesa_agent.agents.prompts import SYSTEM, PromptStyle, propose_another
+from sesa_agent.agents.prompts import (
+    SYSTEM,
+    PromptStyle,
+    follow,
+    list_answers,
+    outline,
+    propose_another,
+)
 from sesa_agent.environments import make_env
 from sesa_agent.sampling.dialogue import prompt_style
 
@@ -35,6 +42,35 @@ def sokoban_messages(earlier=(), **style) -> list[str]:
 def test_sokoban_is_asked_in_exactly_these_words(name, arguments):
     messages = "\n--------\n".join(sokoban_messages(**arguments)) + "\n"
     assert messages == (GOLDEN / f"sokoban_{name}.txt").read_text(encoding="utf-8")
+
+
+ORDER = "the order in which to fill the blanks"
+
+
+@pytest.mark.parametrize(
+    "name, request_text",
+    [
+        ("list", list_answers(4)),
+        ("outline", outline(ORDER, [])),
+        ("outline_another", outline(ORDER, ["rows from the top", "digit by digit"])),
+        ("follow", follow("columns from the left")),
+    ],
+)
+def test_a_single_answer_is_asked_for_in_exactly_these_words(name, request_text):
+    env = make_env("sesa/Sudoku-v0", answer="fill")
+    words = prompt_style(env)
+    assert words.sketch == ORDER
+    first = words.first_message(env.reset(seed=0)[0], turn=1, actions_left=1)
+    messages = "\n--------\n".join([SYSTEM, first + request_text]) + "\n"
+    assert messages == (GOLDEN / f"sudoku_{name}.txt").read_text(encoding="utf-8")
+
+
+def test_a_game_says_what_an_outline_of_its_solution_is():
+    assert "Outline one way to solve it in a few words" in outline(
+        prompt_style(make_env("sesa/Sokoban-v0")).sketch, []
+    )
+    ours = ("sesa/Sudoku-v0", "sesa/Math-v0", "sesa/PathExploration-v0")
+    assert len({prompt_style(make_env(env_id)).sketch for env_id in ours}) == 3
 
 
 def test_a_game_without_symbols_has_no_line_about_them():

@@ -119,6 +119,9 @@ def test_words_are_read(word, value):
         ("env.id=Game-v0", "env.id is set by --env"),
         ("env.options=3", "env.options"),
         ("seed=-1", "seed must be from 0 to 9999"),
+        ("sampling.max_redraws=-1", "sampling.max_redraws must be at least 0, got -1"),
+        ("loss.overlong_buffer=-1", "loss.overlong_buffer must be at least 0, got -1"),
+        ("loss.overlong_buffer=33", "loss.overlong_buffer must be at most engine.max_new_tokens"),
         ("sampling.name=forest", "sampling.name must be one of parallel, tree"),
     ],
 )

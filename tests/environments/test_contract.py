@@ -26,6 +26,7 @@ from sesa_agent.environments.checks import check_text_env
 ACTIONS = {
     "sesa/Countdown-v0": ["3 + 5 - 2", "(1+2)*3", "17"],
     "sesa/Sudoku-v0": ["1 1 1", "2 3 4", "4 2 1", "3 3 2", "1 4 3"],
+    "sesa/PathExploration-v0": ["Hunan – Changsha – Yuelu", "Beijing – Haidian", "a – b – c"],
 }
 """Texts to play where the action names are not a list."""
 

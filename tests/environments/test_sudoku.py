@@ -1,6 +1,4 @@
 import random
-import subprocess
-import sys
 import warnings
 
 import numpy as np
@@ -11,92 +9,32 @@ from hypothesis import strategies as st
 
 from sesa_agent.environments import fork, make_env, state_key
 from sesa_agent.environments.sudoku import (
+    ORDERS,
     SudokuGame,
-    candidates,
-    count_solutions,
     expert_action,
-    generate_puzzle,
+    fill_in_order,
     habit_action,
-    is_valid,
     make_sudoku,
     random_action,
-    solutions,
-    solve,
 )
+from sesa_agent.environments.sudoku_rules import is_valid, solve
 
 FULL = (1, 2, 3, 4, 3, 4, 1, 2, 2, 1, 4, 3, 4, 3, 2, 1)
 GIVENS = (1, 2, 3, 4, 3, 4, 1, 2, 2, 1, 0, 3, 4, 3, 2, 0)
-EASY = "530070000600195000098000060800060003400803001700020006060000280000419005000080079"
-EASY_SOLVED = "534678912672195348198342567859761423426853791713924856961537284287419635345286179"
+
+
+def sudoku_of(env) -> SudokuGame:
+    assert isinstance(env.game, SudokuGame)
+    return env.game
 
 
 def env_with(givens=GIVENS, solution=FULL, **options):
     env = make_sudoku(num_blanks=givens.count(0), **options)
     env.reset(seed=0)
-    game = env.game
-    assert isinstance(game, SudokuGame)
+    game = sudoku_of(env)
     game.givens = game.grid = givens
     game.solution = solution
     return env
-
-
-def digits(text):
-    return tuple(map(int, text))
-
-
-# ---- rules, solver and generator ----
-
-
-def test_candidates_by_hand():
-    assert candidates(GIVENS, 10) == [4]
-    assert candidates(GIVENS, 15) == [1]
-    assert candidates([0] * 81, 40) == list(range(1, 10))
-
-
-def test_validity_looks_at_rows_columns_and_boxes():
-    assert is_valid(FULL) and is_valid(GIVENS)
-    for first, second in ((0, 3), (0, 12), (0, 5)):
-        grid = [0] * 16
-        grid[first] = grid[second] = 1
-        assert not is_valid(grid)
-        assert solve(grid) is None
-
-
-def test_solver_by_hand():
-    assert solve(GIVENS) == FULL
-    assert solve(digits(EASY)) == digits(EASY_SOLVED)
-    assert count_solutions(digits(EASY)) == 1
-
-
-def test_solver_counts_every_solution():
-    assert sum(1 for _ in solutions([0] * 16)) == 288  # all 4x4 Sudokus there are
-    assert count_solutions([0] * 16, limit=5) == 5
-    assert count_solutions((1, 2, 3, 0, 0, 0, 0, 4) + (0,) * 8) == 0
-
-
-@pytest.mark.parametrize(
-    ("size", "num_blanks", "unique"),
-    [(4, 1, True), (4, 6, True), (4, 12, True), (4, 16, False), (9, 40, True), (9, 30, False)],
-)
-def test_every_puzzle_is_solvable_and_unique_if_asked(size, num_blanks, unique):
-    for seed in range(40 if size == 4 else 4):
-        givens, solution = generate_puzzle(seed, size, num_blanks, unique)
-        assert givens.count(0) == num_blanks
-        assert is_valid(solution) and 0 not in solution
-        assert all(given in (0, digit) for given, digit in zip(givens, solution, strict=True))
-        if unique:
-            assert list(solutions(givens)) == [solution]
-
-
-def test_same_seed_same_puzzle_in_another_process():
-    code = (
-        "from sesa_agent.environments.sudoku import *;"
-        "print([generate_puzzle(s, 4, 6, True) for s in range(5)])"
-    )
-    there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    here = [generate_puzzle(seed, 4, 6, True) for seed in range(5)]
-    assert there.stdout.strip() == str(here)
-    assert len(set(here)) == 5
 
 
 @pytest.mark.parametrize(
@@ -107,7 +45,7 @@ def test_same_seed_same_puzzle_in_another_process():
         ({"num_blanks": 13}, r"num_blanks must be from 1 to 12 \(4x4, unique=True\), got 13"),
         ({"num_blanks": 17, "unique": False}, "num_blanks must be from 1 to 16"),
         ({"size": 9, "num_blanks": 55}, "num_blanks must be from 1 to 54"),
-        ({"answer": "both"}, "answer must be one of placements, grid, got 'both'"),
+        ({"answer": "both"}, "answer must be one of placements, grid, fill, got 'both'"),
         ({"reward": "big"}, "reward must be one of success, dense, got 'big'"),
         ({"max_steps": 0}, "max_steps must be at least 1"),
     ],
@@ -117,16 +55,17 @@ def test_wrong_knobs_are_refused(knobs, message):
         make_sudoku(**knobs)
 
 
-# ---- game ----
-
-
-@pytest.mark.parametrize("knobs", [{}, {"answer": "grid"}, {"size": 9, "num_blanks": 20}], ids=str)
+@pytest.mark.parametrize(
+    "knobs",
+    [{}, {"answer": "grid"}, {"answer": "fill"}, {"size": 9, "num_blanks": 20}],
+    ids=str,
+)
 def test_gymnasium_checker_is_silent(knobs):
     env = make_env("sesa/Sudoku-v0", **knobs).unwrapped
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         check_env(env)
-        check_env(env.game, skip_render_check=True)  # pyright: ignore
+        check_env(env.game, skip_render_check=True)
 
 
 def test_placements_by_hand():
@@ -157,7 +96,7 @@ def test_a_legal_placement_that_leads_nowhere_stays():
     for text in ("1 1 1", "1 2 2", "1 3 3", "2 4 4"):
         assert env.step(text)[4] == legal(True)
     assert env.game.to_text() == "123_\n___4\n____\n____"  # the corner's box has its 4 already
-    assert solve(env.game.grid) is None  # pyright: ignore
+    assert solve(env.game.grid) is None
     assert env.step("1 4 4")[4] == legal(False)
 
 
@@ -218,14 +157,62 @@ def test_another_solution_counts_if_several_exist():
     assert env.step("".join(map(str, other)))[4]["success"]
 
 
+TWO_BLANKS = "1234\n3412\n21_3\n432_"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["3 3 4; 4 4 1", "4 4 1; 3 3 4", "4,4,1;3, 3, 4", "\n3 3 4;\n4 4 1;\n", GRID],
+)
+def test_fill_answers_in_any_order_are_one_answer(text):
+    env = env_with(answer="fill")
+    assert env.game.to_text() == TWO_BLANKS
+    assert env.canonical_action(text) == GRID
+    assert env.step(text)[1:] == (1, True, False, {"success": True, "legal": True})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "3 3 4",  # a blank is left
+        "3 3 4; 3 3 4",  # one blank twice, the other never
+        "3 3 4; 4 4 1; 1 1 1",  # a given too
+        "3 3 4; 4 3 1",
+        "3 3 4; 4 4 5",
+        "5 3 4; 4 4 1",
+        "3 3 4; 4 4",
+        "3 3 4; ; 4 4 1",
+        "3 3 4 4 4 1",
+        "1234 / 3412 / 2143 / 432_",
+        ";",
+        "",
+        "3 3 4; " * 10_000,
+    ],
+)
+def test_fill_answers_that_do_not_name_every_blank_once_are_unreadable(text):
+    env = env_with(answer="fill")
+    assert env.canonical_action(text) is None
+    assert env.step(text)[1:] == (0, True, False, legal(False))
+
+
+def test_fill_answers_are_judged_as_their_grid_is():
+    for text, is_legal, reward in (
+        ("3 3 4; 4 4 2", True, 0.5),  # one wrong digit
+        ("2134 / 3412 / 2143 / 4321", False, 0),  # a given was changed
+    ):
+        env = env_with(answer="fill", reward="dense")
+        assert env.step(text)[1:] == (reward, True, False, legal(is_legal))
+
+
 @settings(deadline=None)
-@given(st.text(), st.sampled_from(["placements", "grid"]))
+@given(st.text("123456789_;/, \n²١") | st.text(), st.sampled_from(["placements", "grid", "fill"]))
 def test_any_text_is_read_or_refused(text, answer):
-    game = SudokuGame(answer=answer)
+    game = SudokuGame(num_blanks=1, answer=answer)
+    game.reset(seed=0)
     reading = game.read_action(text)
     if reading is not None:
         assert reading[1] in game.action_space
-        assert game.read_action(reading[0])[0] == reading[0]  # pyright: ignore
+        assert game.read_action(reading[0])[0] == reading[0]
 
 
 @settings(deadline=None, max_examples=30)
@@ -244,7 +231,7 @@ def test_random_play_keeps_every_rule(seed, data):
         assert terminated == info["success"] == (0 not in game.grid)
 
 
-@pytest.mark.parametrize("answer", ["placements", "grid"])
+@pytest.mark.parametrize("answer", ["placements", "grid", "fill"])
 @pytest.mark.parametrize("size", [4, 9])
 def test_expert_wins_in_the_optimal_length(size, answer):
     env = make_sudoku(size=size, answer=answer)
@@ -257,7 +244,7 @@ def test_expert_wins_in_the_optimal_length(size, answer):
         assert terminated and last["success"]
 
 
-@pytest.mark.parametrize("answer", ["placements", "grid"])
+@pytest.mark.parametrize("answer", ["placements", "grid", "fill"])
 @pytest.mark.parametrize("play", [habit_action, random_action])
 def test_weak_players_are_readable_and_win_sometimes(answer, play):
     env, rng = make_sudoku(answer=answer), random.Random(0)
@@ -269,7 +256,8 @@ def test_weak_players_are_readable_and_win_sometimes(answer, play):
         is_open = True
         while is_open:
             action = play(game, rng)
-            assert env.canonical_action(action) == action
+            canonical = env.canonical_action(action)
+            assert canonical is not None and (canonical == action or game.is_fill)
             *_, terminated, truncated, info = env.step(action)
             is_open = not (terminated or truncated)
         wins += info["success"]
@@ -277,7 +265,92 @@ def test_weak_players_are_readable_and_win_sometimes(answer, play):
     assert wins > 0 or play is random_action
 
 
-@pytest.mark.parametrize("answer", ["placements", "grid"])
+CROSS = (0, 2, 0, 4, 3, 0, 1, 0, 0, 1, 0, 3, 4, 0, 2, 0)
+"""`FULL` with every other cell blank: two in each row, column and box."""
+
+
+@pytest.mark.parametrize(
+    ("order", "cells"),
+    [
+        ("rows from the top", "11 13 22 24 31 33 42 44"),
+        ("rows from the bottom", "42 44 31 33 22 24 11 13"),
+        ("columns from the left", "11 31 22 42 13 33 24 44"),
+        ("columns from the right", "24 44 13 33 22 42 11 31"),
+        ("boxes one by one", "11 22 13 24 31 42 33 44"),
+    ],
+)
+def test_fixed_orders_by_hand(order, cells):
+    game = sudoku_of(env_with(CROSS, answer="fill"))
+    for care in (0, 1):
+        text = fill_in_order(game, order, random.Random(0), care)
+        assert [part[:3].replace(" ", "") for part in text.split("; ")] == cells.split()
+
+
+def test_the_most_constrained_order_follows_what_is_filled():
+    givens = (0, 0, 3, 4, 0, 0, 0, 2, *FULL[8:])
+    game = sudoku_of(env_with(givens, answer="fill"))
+    # Every blank has one candidate from the start on: the first of them goes first.
+    text = fill_in_order(game, "the most constrained blank first", random.Random(0), 0)
+    assert text == "1 1 1; 1 2 2; 2 1 3; 2 2 4; 2 3 1"
+    givens = (0, 0, 0, 0, 0, 0, 0, 2, *FULL[8:])
+    game = sudoku_of(env_with(givens, answer="fill"))
+    text = fill_in_order(game, "the most constrained blank first", random.Random(0), 0)
+    assert text.startswith("1 4 4; ")
+
+
+def test_digit_by_digit_brings_the_digits_in_ascending_order():
+    game = sudoku_of(env_with(CROSS, answer="fill"))
+    text = fill_in_order(game, "digit by digit", random.Random(0), 1)
+    digits_in_order = [part[-1] for part in text.split("; ")]
+    assert digits_in_order == sorted(digits_in_order)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.integers(0, 2**31),
+    st.sampled_from(list(ORDERS)),
+    st.sampled_from([0.0, 0.5, 1.0]),
+    st.integers(1, 16),
+)
+def test_every_filled_row_holds_each_digit_once(seed, order, care, num_blanks):
+    env = make_sudoku(answer="fill", num_blanks=num_blanks, unique=False)
+    env.reset(seed=seed)
+    text = fill_in_order(sudoku_of(env), order, random.Random(seed), care)
+    grid = env.canonical_action(text)
+    assert grid is not None
+    assert [sorted(row) for row in grid.split(" / ")] == [list("1234")] * 4
+    assert env.step(text)[4]["legal"]
+
+
+def test_care_makes_every_order_right_more_often():
+    env = make_sudoku(answer="fill")
+    for order in ORDERS:
+        rates = []
+        for care in (0.0, 1.0):
+            rng, wins = random.Random(0), 0
+            for seed in range(60):
+                env.reset(seed=seed)
+                text = fill_in_order(sudoku_of(env), order, rng, care)
+                wins += env.step(text)[4]["success"]
+            rates.append(wins / 60)
+        careless, careful = rates
+        if order == "the most constrained blank first":
+            assert careless == careful > 0.8  # careful in any case
+        else:
+            assert careful > careless + 0.2, order
+
+
+def test_unknown_orders_and_cares_are_refused():
+    game = sudoku_of(env_with(answer="fill"))
+    with pytest.raises(
+        ValueError, match="order must be one of rows from the top, .*, got 'spiral'"
+    ):
+        fill_in_order(game, "spiral", random.Random(0), 1)
+    with pytest.raises(ValueError, match="care must be from 0 to 1, got 2"):
+        fill_in_order(game, "digit by digit", random.Random(0), 2)
+
+
+@pytest.mark.parametrize("answer", ["placements", "grid", "fill"])
 def test_fork_leaves_the_original_alone(answer):
     env = make_sudoku(answer=answer)
     env.reset(seed=1)

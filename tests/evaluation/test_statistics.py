@@ -1,12 +1,53 @@
 import doctest
+import math
 from itertools import combinations
+from statistics import stdev
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sesa_agent.evaluation import statistics
-from sesa_agent.evaluation.statistics import mean_pass_at_k, pass_at_k, wilson_interval
+from sesa_agent.evaluation.statistics import (
+    coverage_at_k,
+    mean_pass_at_k,
+    pass_at_k,
+    t_interval,
+    wilson_interval,
+)
+
+
+def test_t_interval_by_hand():
+    # 2, 4, 6: mean 4, s = 2, t = 4.303 with 2 degrees of freedom: 4 +- 4.303 * 2 / sqrt(3)
+    half = 4.303 * 2 / math.sqrt(3)
+    assert t_interval([2, 4, 6]) == pytest.approx((4, 4 - half, 4 + half))
+    assert t_interval([0.5] * 4) == (0.5, 0.5, 0.5)
+
+
+@pytest.mark.parametrize(("count", "quantile"), [(10, 2.262), (11, 2.228), (21, 2.086), (61, 2.0)])
+def test_t_quantiles_of_many_values_are_those_of_the_tables(count, quantile):
+    values = [0.0, 1.0] * (count // 2) + [0.5] * (count % 2)
+    centre, low, high = t_interval(values)
+    half = quantile * stdev(values) / math.sqrt(count)
+    assert centre == 0.5
+    assert (high - centre, centre - low) == pytest.approx((half, half), rel=3e-4)
+
+
+def test_a_single_value_has_no_interval_and_none_has_no_mean():
+    centre, low, high = t_interval([0.3])
+    assert centre == 0.3
+    assert math.isnan(low)
+    assert math.isnan(high)
+    with pytest.raises(ValueError, match="at least one value"):
+        t_interval([])
+
+
+@given(st.lists(st.floats(-100, 100), min_size=2, max_size=20), st.floats(-100, 100))
+def test_a_t_interval_moves_with_its_values_and_holds_their_mean(values, shift):
+    centre, low, high = t_interval(values)
+    assert low <= centre <= high
+    moved = t_interval([value + shift for value in values])
+    assert moved == pytest.approx((centre + shift, low + shift, high + shift), abs=1e-6)
 
 
 def test_wilson_interval_by_hand():
@@ -61,6 +102,45 @@ def test_mean_pass_at_k_averages_over_puzzles():
     assert mean_pass_at_k([2, 0, 5], num_samples=5, k=2) == pytest.approx(1.7 / 3, abs=1e-6)
 
 
+def test_coverage_by_hand():
+    # Pairs of A A B -, 6 of them: AA covers 1, AB 2 (twice), A- 1 (twice), B- 1; mean 8/6 of U = 4
+    assert coverage_at_k([2, 1], num_samples=4, k=2, num_targets=4) == pytest.approx(
+        1 / 3, abs=1e-9
+    )
+    # One sample hits a target or none: 3 of 4 hit, each 1/4 of the targets
+    assert coverage_at_k([2, 1], num_samples=4, k=1, num_targets=4) == pytest.approx(3 / 16)
+    assert coverage_at_k([], num_samples=32, k=32, num_targets=20) == 0
+
+
+@st.composite
+def samples_of_targets(draw):
+    """Samples of a puzzle, each one of some targets or (-1) none, and the number of targets."""
+    num_targets = draw(st.integers(1, 4))
+    return draw(st.lists(st.integers(-1, num_targets - 1), min_size=1, max_size=7)), num_targets
+
+
+@given(samples_of_targets(), st.data())
+def test_coverage_is_the_average_over_all_subsets(puzzle, data):
+    samples, num_targets = puzzle
+    k = data.draw(st.integers(1, len(samples)))
+    counts = [samples.count(target) for target in range(num_targets)]
+    shares = [len(set(subset) - {-1}) / num_targets for subset in combinations(samples, k)]
+    expected = sum(shares) / len(shares)
+    assert coverage_at_k(counts, len(samples), k, num_targets) == pytest.approx(expected, abs=1e-9)
+    hits = [count for count in counts if count]  # targets that nobody hit may be left out
+    assert coverage_at_k(hits, len(samples), k, num_targets) == pytest.approx(expected, abs=1e-9)
+
+
+@given(samples_of_targets())
+def test_coverage_of_all_samples_is_the_papers_and_with_one_target_it_is_pass_at_k(puzzle):
+    samples, num_targets = puzzle
+    n, counts = len(samples), [samples.count(target) for target in range(num_targets)]
+    papers = len(set(samples) - {-1}) / num_targets
+    assert coverage_at_k(counts, n, n, num_targets) == pytest.approx(papers, abs=1e-9)
+    for k in range(1, n + 1):
+        assert coverage_at_k(counts[:1], n, k, 1) == pass_at_k(n, counts[0], k)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -71,6 +151,12 @@ def test_mean_pass_at_k_averages_over_puzzles():
         (lambda: pass_at_k(4, 1, 5), r"k must be from 1 to the number of samples \(4\), got 5"),
         (lambda: pass_at_k(4, 1, 0), "k must be"),
         (lambda: mean_pass_at_k([], 4, 1), "at least one puzzle"),
+        (lambda: coverage_at_k([1, 1], 4, 1, 1), r"number of targets that were hit \(2\), got 1"),
+        (lambda: coverage_at_k([], 4, 1, 0), "num_targets must be at least 1"),
+        (lambda: coverage_at_k([3, 2], 4, 1, 9), r"at most num_samples \(4\), got 5"),
+        (lambda: coverage_at_k([1], 4, 5, 9), r"k must be from 1 to the number of samples \(4\)"),
+        (lambda: coverage_at_k([], 4, 0, 9), "k must be"),
+        (lambda: coverage_at_k([-1], 4, 1, 9), "num_correct"),
     ],
 )
 def test_nonsense_is_refused(call, message):

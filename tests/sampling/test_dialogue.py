@@ -1,6 +1,8 @@
 import gymnasium
 import pytest
 from gymnasium.spaces import Text
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sesa_agent.agents.chat import ChatFormat
 from sesa_agent.agents.engine import Completion
@@ -89,13 +91,93 @@ def test_a_window_of_one_turn_is_the_state():
 def test_a_request_for_another_proposal_keeps_the_prompt_before_it(context):
     dialogue = line_dialogue(context=context)
     (_, position), _ = play(dialogue, answer("Right"))
-    assert dialogue.proposal_prompt(position, []) == position.prompt_ids
-    asked = dialogue.proposal_prompt(position, ["Left", "Jump"])
+    assert dialogue.proposal_prompt(position, []).prompt_ids == position.prompt_ids
+    asked = dialogue.proposal_prompt(position, ["Left", "Jump"]).prompt_ids
     shared = len(position.prompt_ids) - len(CHAT.tail_ids)
     assert asked[:shared] == position.prompt_ids[:shared]
     assert TOKENIZER.decode(asked[shared:]) == (
         "\nAlready proposed: Left; Jump. Propose a different answer." + CHAT.tail
     )
+
+
+@pytest.mark.parametrize("context", ["state", "full"])
+@pytest.mark.parametrize(
+    "ask, request_text",
+    [
+        (
+            lambda d, at: d.list_prompt(at, 3, []),
+            "\nGive 3 different answers, one after another.",
+        ),
+        (
+            lambda d, at: d.sketch_prompt(at, []),
+            "\nDo not answer yet. Outline one way to solve it in a few words: "
+            "<sketch>your outline</sketch>.",
+        ),
+        (
+            lambda d, at: d.sketch_prompt(at, ["jump", "walk"]),
+            "\nDo not answer yet. Outline one way to solve it in a few words: "
+            "<sketch>your outline</sketch>. Already outlined: jump; walk. Outline a different one.",
+        ),
+        (lambda d, at: d.solve_prompt(at, "jump first"), "\nDo it this way: jump first."),
+        (lambda d, at: d.solve_prompt(at, ""), ""),
+    ],
+    ids=["list", "outline", "another outline", "follow", "plain"],
+)
+def test_every_request_is_the_plain_prompt_with_more_at_its_end(context, ask, request_text):
+    dialogue = line_dialogue(context=context)
+    (_, position), _ = play(dialogue, answer("Right"))
+    request = ask(dialogue, position)
+    shared = len(position.prompt_ids) - len(CHAT.tail_ids)
+    assert request.prompt_ids[:shared] == position.prompt_ids[:shared]
+    assert TOKENIZER.decode(request.prompt_ids[shared:]) == request_text + CHAT.tail
+    assert not request.is_cut
+
+
+def test_a_list_goes_on_with_the_sampled_ids_of_its_answers():
+    dialogue = line_dialogue(max_turns=1)
+    start = dialogue.start(TASK)
+    given_answers = [answer("Right"), completion("<answer> left", 200, 201)]
+    question = dialogue.list_prompt(start, 4, []).prompt_ids
+    request = dialogue.list_prompt(start, 4, given_answers)
+    ids = given_answers[0].token_ids + given_answers[1].token_ids
+    assert request.prompt_ids == question + ids
+
+
+WORD_LISTS = st.lists(st.text("ab", min_size=1, max_size=12), min_size=1, max_size=8)
+
+
+@pytest.mark.parametrize(
+    "ask, keeps_last",
+    [
+        (lambda d, at, texts: d.proposal_prompt(at, texts), True),
+        (lambda d, at, texts: d.sketch_prompt(at, texts), True),
+        (lambda d, at, texts: d.list_prompt(at, 9, [answer(text) for text in texts]), True),
+        (lambda d, at, texts: d.solve_prompt(at, " ".join(texts)), False),
+    ],
+    ids=["proposal", "sketch", "list", "solve"],
+)
+@given(texts=WORD_LISTS, limit=st.integers(0, 400))
+def test_a_request_holds_as_much_as_fits_and_says_if_it_is_cut(ask, keeps_last, texts, limit):
+    """Of earlier proposals the last are kept, of a sketch the first words."""
+    roomy, tight = line_dialogue(max_turns=1), line_dialogue(max_turns=1, max_prompt_tokens=limit)
+    start = roomy.start(TASK)
+    request = ask(tight, start, texts)
+    parts = [texts[cut:] if keeps_last else texts[: len(texts) - cut] for cut in range(len(texts))]
+    whole = [ask(roomy, start, part).prompt_ids for part in parts]
+    fitting = [prompt for prompt in whole if len(prompt) <= limit]
+    if fitting:
+        assert request.prompt_ids == fitting[0]
+        assert request.is_cut == (fitting[0] != whole[0])
+    else:
+        assert request.is_cut
+        assert len(request.prompt_ids) < min(map(len, whole))
+
+
+def test_an_episode_of_one_turn_alone_is_a_single_answer():
+    line_dialogue(max_turns=1).check_single_answer("two_stage")
+    message = "sampling.name must be tree or parallel while env.max_turns is 2, got 'two_stage'"
+    with pytest.raises(SettingError, match=message):
+        line_dialogue(max_turns=2).check_single_answer("two_stage")
 
 
 def test_a_template_that_rewrites_history_holds_a_state_but_no_conversation():

@@ -1,16 +1,20 @@
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sesa_agent.agents.engine import SamplingParams
-from sesa_agent.sampling.proposer import Decision, propose, reseeded
+from sesa_agent.sampling.dialogue import Request
+from sesa_agent.sampling.proposer import Decision, draw_distinct, first_index, propose, reseeded
 from sesa_agent.sampling.trajectory import Task
 
-from .games import RecordingEngine, answers, generator, line_dialogue
+from .games import RecordingEngine, answers, at_random, generator, line_dialogue
 
 DIALOGUE = line_dialogue()
 START = DIALOGUE.start(Task("Line-v0", 0))
 PARAMS = SamplingParams(max_new_tokens=5, stop=("</answer>",))
+PROPOSERS = ("history", "one_response", "without_replacement")
 
 
 def script(*replies):
@@ -32,8 +36,8 @@ def test_each_proposal_sees_the_earlier_ones_in_order():
     prompts = [call.prompts[0] for call in engine.calls]
     assert prompts == [
         START.prompt_ids,
-        DIALOGUE.proposal_prompt(START, ["Left"]),
-        DIALOGUE.proposal_prompt(START, ["Left", "Right"]),
+        DIALOGUE.proposal_prompt(START, ["Left"]).prompt_ids,
+        DIALOGUE.proposal_prompt(START, ["Left", "Right"]).prompt_ids,
     ]
     assert [call.excluded for call in engine.calls] == [[[]], [[]], [[]]]
     assert (decision.num_calls, decision.num_duplicates) == (3, 0)
@@ -48,7 +52,7 @@ def test_without_replacement_draws_from_the_plain_prompt_what_was_not_drawn():
     assert [call.excluded for call in engine.calls] == [[[]], [drawn[:1]], [drawn[:2]]]
 
 
-@pytest.mark.parametrize("proposer", ["history", "without_replacement"])
+@pytest.mark.parametrize("proposer", PROPOSERS)
 @pytest.mark.parametrize("max_retries", [0, 1, 2])
 def test_a_repeated_action_is_asked_for_again_and_then_dropped(proposer, max_retries):
     engine, [decision] = run(
@@ -59,7 +63,7 @@ def test_a_repeated_action_is_asked_for_again_and_then_dropped(proposer, max_ret
     assert decision.num_duplicates == 1 + max_retries
 
 
-@pytest.mark.parametrize("proposer", ["history", "without_replacement"])
+@pytest.mark.parametrize("proposer", PROPOSERS)
 def test_what_is_asked_again_may_be_new(proposer):
     replies = ["Right", "right ", "RIGHT", "Left"]
     engine, [decision] = run(
@@ -81,7 +85,7 @@ def test_an_unreadable_response_is_one_proposal_and_is_not_named():
     assert decision.num_duplicates == 1
     assert [call.prompts[0] for call in engine.calls] == [
         *[START.prompt_ids] * 3,
-        DIALOGUE.proposal_prompt(START, ["Left"]),
+        DIALOGUE.proposal_prompt(START, ["Left"]).prompt_ids,
     ]
 
 
@@ -107,3 +111,56 @@ def test_every_call_has_a_seed_of_its_own_and_else_the_same_parameters():
     assert len(set(seeds)) == 3
     assert all(replace(call.params, seed=0) == PARAMS for call in engine.calls)
     assert seeds[0] == reseeded(PARAMS, generator()).seed
+
+
+def test_a_list_is_continued_and_its_repetitions_are_refused():
+    replies = [f"<answer>{move}</answer>" for move in ("Left", "left", "Jump")]
+    engine, [decision] = run(script(*replies), 2, proposer="one_response")
+    assert decision.actions == ["Left", "Jump"]
+    given_before = [[], decision.proposals[:1], decision.proposals[:1]]
+    assert [call.prompts[0] for call in engine.calls] == [
+        DIALOGUE.list_prompt(START, 2, before).prompt_ids for before in given_before
+    ]
+    assert [[c.text for c in call.excluded[0]] for call in engine.calls] == [[], [], replies[1:2]]
+
+
+@pytest.mark.parametrize("proposer", PROPOSERS)
+def test_proposals_are_numbered_from_0_where_the_first_is_drawn_under_x(proposer):
+    engine, _ = run(answers("Left"), 1, proposer=proposer)
+    assert (engine.calls[0].prompts == [START.prompt_ids]) == (first_index(proposer) == 0)
+
+
+@given(
+    proposer=st.sampled_from(PROPOSERS),
+    widths=st.lists(st.integers(0, 6), min_size=1, max_size=4),
+    max_retries=st.integers(0, 3),
+    nonsense=st.sampled_from([0.0, 0.3, 1.0]),
+)
+def test_proposals_differ_keep_to_their_width_and_are_all_counted(
+    proposer, widths, max_retries, nonsense
+):
+    choose = at_random("Left", "Right", "Jump", nonsense=nonsense)
+    engine, decisions = run(choose, *widths, proposer=proposer, max_retries=max_retries)
+    assert sum(decision.num_calls for decision in decisions) == engine.usage.calls
+    for decision, width in zip(decisions, widths, strict=True):
+        assert min(width, 1) <= len(decision.actions) == len(set(decision.actions)) <= width
+        assert decision.num_calls == len(decision.proposals) + decision.num_duplicates
+        # Only a row of repetitions ends a list early.
+        assert len(decision.actions) == width or decision.num_duplicates > max_retries
+        assert decision.num_cut_prompts == 0
+
+
+def test_prompts_that_left_something_out_are_counted_once_however_often_they_are_asked():
+    decisions = [Decision(START, 2), Decision(START, 1)]
+    draw_distinct(
+        RecordingEngine(script("a", "b", "a", "a", "c")),
+        decisions,
+        lambda decision: Request(START.prompt_ids, is_cut=bool(decision.proposals)),
+        lambda decision, text: text,
+        PARAMS,
+        generator(),
+        same_prompt=False,
+        max_retries=2,
+    )
+    assert [decision.actions for decision in decisions] == [["a", "c"], ["b"]]
+    assert [decision.num_cut_prompts for decision in decisions] == [1, 0]

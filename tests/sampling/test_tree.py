@@ -10,10 +10,12 @@ from sesa_agent.configs.schema import SamplingConfig, SettingError
 from sesa_agent.environments import state_key
 from sesa_agent.sampling.dialogue import Dialogue
 from sesa_agent.sampling.parallel import sample_parallel
+from sesa_agent.sampling.proposer import first_index
 from sesa_agent.sampling.trajectory import ROOT, Task, TrajectoryTree
 from sesa_agent.sampling.tree import allocate_widths, grow_trees, resolve_merging
 
 from .games import (
+    CHAT,
     RecordingEngine,
     answers,
     at_random,
@@ -111,7 +113,7 @@ def grown_trees(draw, games=tuple(GAMES), **fixed):
     settings = {
         "num_proposals": num_proposals,
         "max_trajectories": draw(st.integers(num_proposals, 10)),
-        "proposer": draw(st.sampled_from(["history", "without_replacement"])),
+        "proposer": draw(st.sampled_from(["history", "one_response", "without_replacement"])),
         "allocation": draw(st.sampled_from(["early", "even"])),
         "max_retries": draw(st.integers(0, 2)),
         "merge_states": draw(st.sampled_from(["auto", "off"])),
@@ -148,7 +150,9 @@ def test_siblings_differ_in_their_action_and_share_their_prompt(grown):
             assert len(turns) <= grown[0].settings["num_proposals"]
             assert len({turn.action for turn in turns}) == len(turns)
             assert len({turn.prompt_ids for turn in turns}) == 1
-            assert [turn.proposal_index for turn in turns] == list(range(len(turns)))
+            first = first_index(grown[0].settings["proposer"])
+            indices = [turn.proposal_index for turn in turns]
+            assert indices == list(range(first, first + len(turns)))
 
 
 @given(grown_trees(fork_noise="shared"))
@@ -335,21 +339,57 @@ def test_every_node_is_first_asked_plainly(proposer):
     assert num_plain == (first.total() if proposer == "history" else len(texts))
 
 
+def test_in_a_list_every_node_is_asked_for_its_own():
+    [tree], engine = grow(
+        line_dialogue(max_turns=2),
+        at_random("Left", "Right", "Jump", nonsense=0.0),
+        num_proposals=2,
+        max_trajectories=4,
+        merge_states="off",
+        proposer="one_response",
+    )
+    texts = [text for call in engine.calls for text in call.texts]
+    assert all("Give 2 different answers, one after another." in text for text in texts)
+    assert not any("Give" in CHAT.tokenizer.decode(turn.prompt_ids) for turn in tree.turns)
+
+
+def test_prompts_that_left_something_out_are_counted():
+    """Room for one earlier proposal: the third and the fourth are not told of all."""
+    dialogue = line_dialogue(max_turns=1)
+    start = dialogue.start(Task("Test-v0", 0))
+    limit = len(dialogue.proposal_prompt(start, ["Right"]).prompt_ids)
+    moves = iter(("Left", "Right", "Jump", "Rest"))
+    [tree], engine = grow(
+        line_dialogue(max_turns=1, max_prompt_tokens=limit),
+        lambda *_: f"<answer>{next(moves)}</answer>",
+        num_proposals=4,
+    )
+    assert tree.num_cut_prompts == 2
+    assert all(len(prompt) <= limit for call in engine.calls for prompt in call.prompts)
+
+
 # ---- noise of the environment ----
 
 
-def slippery_trees(fork_noise):
+def first_not_in_view(prompt, _):
+    """A move that neither the request nor the reply so far names."""
+    asked = prompt.rpartition("You have ")[2]
+    return next(f"<answer>{move}</answer>" for move in WAYS if move not in asked)
+
+
+def slippery_trees(fork_noise, proposer):
     return [
         (tree, Grown(tree, dialogue, {}, 0))
         for seed in range(8)
         for dialogue in [lake_dialogue(slippery=True, max_turns=4)]
         for tree in grow(
             dialogue,
-            answers(*WAYS),
+            first_not_in_view,
             seed,
             num_proposals=3,
             max_trajectories=8,
             fork_noise=fork_noise,
+            proposer=proposer,
         )[0]
     ]
 
@@ -359,16 +399,18 @@ def replays(tree, grown, leaf) -> bool:
     return observations == [before for before, *_ in grown.replay(leaf)]
 
 
-def test_shared_noise_lets_all_branches_slip_alike():
-    for tree, grown in slippery_trees("shared"):
+@pytest.mark.parametrize("proposer", ["history", "one_response"])
+def test_shared_noise_lets_all_branches_slip_alike(proposer):
+    for tree, grown in slippery_trees("shared", proposer):
         assert all(replays(tree, grown, leaf) for leaf in tree.leaves())
 
 
-def test_independent_noise_gives_each_branch_but_the_first_its_own():
-    results = {True: [], False: []}
-    for tree, grown in slippery_trees("independent"):
+@pytest.mark.parametrize("proposer", ["history", "one_response"])
+def test_independent_noise_gives_each_branch_but_the_first_its_own(proposer):
+    results, first = {True: [], False: []}, first_index(proposer)
+    for tree, grown in slippery_trees("independent", proposer):
         for leaf in tree.leaves():
-            is_first = all(tree.turns[node].proposal_index == 0 for node in tree.path(leaf))
+            is_first = all(tree.turns[node].proposal_index == first for node in tree.path(leaf))
             results[is_first].append(replays(tree, grown, leaf))
     assert all(results[True]) and results[True]
     assert not all(results[False])

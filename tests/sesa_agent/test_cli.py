@@ -29,6 +29,7 @@ SMALL = (
     "eval.every=2",
     "eval.episodes=2",
     "eval.final_episodes=4",
+    "eval.samples=2",
 )
 """Settings of a run that takes about a second a step."""
 
@@ -122,6 +123,19 @@ MISTAKES = {
     "resuming elsewhere": (
         ("train", "--resume", "run", "--output", "other"),
         "--output must be left out with --resume",
+    ),
+    "no attempts": ((*TRAIN, "eval.samples=0"), "eval.samples must be at least 1"),
+    "more than all attempts": (
+        ("evaluate", "sesa-tiny", "--env", "sokoban", "--samples", "4", "--k", "1,5"),
+        "--k must be whole numbers from 1 to --samples (4), as in 1,5,10, got '1,5'. Raise",
+    ),
+    "pass@0": (
+        ("evaluate", "sesa-tiny", "--env", "sokoban", "--k", "0"),
+        "from 1 to --samples (1)",
+    ),
+    "a word for k": (
+        ("evaluate", "sesa-tiny", "--env", "sokoban", "--samples", "4", "--k", "1,,two"),
+        "--k must be whole numbers",
     ),
     "too many puzzles": ((*TRAIN, "eval.final_episodes=100001"), "from 1 to 100000"),
     "too many episodes": (
@@ -315,16 +329,23 @@ def test_ctrl_c_saves_and_the_printed_command_goes_on(call, model, tmp_path):
     assert (code, err) == (0, "")
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(steps + 1))
-    assert set(json.loads((run / "result.json").read_text())) == {"base", "trained"}
-    for word in ("base", "trained", "95 % interval", "tensorboard"):
+    results = json.loads((run / "result.json").read_text())
+    assert {name: result["num_samples"] for name, result in results.items()} == {
+        "base": 2,
+        "trained": 2,
+    }
+    for word in ("base", "trained", "95 % interval", "pass@2", "tensorboard"):
         assert word in out
 
-    code, out, err = call("evaluate", run, "--episodes", 3, "--samples", 2, "--json", "a/b.json")
+    words = ("evaluate", run, "--episodes", 3, "--samples", 3, "--json", "a/b.json")
+    code, out, err = call(*words, "--k", "3, 1")
     assert (code, err) == (0, "")
+    assert "pass@1" in out
+    assert "pass@3" in out
     result = json.loads(Path("a/b.json").read_text())
     assert result["env"] == "sesa/Sokoban-v0"
-    assert (result["num_episodes"], result["num_samples"]) == (3, 2)
-    assert set(result["pass_at_k"]) == {"1", "2"}
+    assert (result["num_episodes"], result["num_samples"]) == (3, 3)
+    assert list(result["pass_at_k"]) == list(result["pass_at_k_interval"]) == ["1", "3"]
 
 
 def test_a_model_can_be_evaluated_and_no_bar_of_a_library_is_seen(call, model):

@@ -1,4 +1,5 @@
 import doctest
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from sesa_agent.training.advantages import (
     group_advantages,
     has_signal,
     leaf_returns,
+    punish_overlong,
     trajectory_credit,
     tree_credit,
 )
@@ -95,6 +97,30 @@ def test_leaf_returns_agree_with_the_trajectories(tree, penalty):
         for trajectory in tree.trajectories()
     ]
     assert leaf_returns(tree, penalty) == approx(expected)
+
+
+def test_overlong_responses_are_punished_by_hand():
+    # Limit 10, buffer 4: free up to 6 tokens, then a quarter more for each, 1 at the limit.
+    lengths = [1, 6, 7, 8, 10, 12]
+    tree = make_tree([ROOT] * 6, [make_turn(response_ids=(7,) * n, reward=0.5) for n in lengths])
+    punished = punish_overlong(tree, 4, 10)
+    assert [turn.reward for turn in punished.turns] == [0.5, 0.5, 0.25, 0, -0.5, -0.5]
+    assert [turn.reward for turn in tree.turns] == [0.5] * 6
+    assert not has_signal(tree, LossConfig())
+    assert trajectory_credit(punished, LossConfig()).negative[4] < 0
+
+
+@given(trees(), st.integers(1, 4), st.integers(0, 4))
+def test_a_punishment_is_between_0_and_1_and_changes_nothing_else(tree, max_tokens, buffer):
+    buffer = min(buffer, max_tokens)
+    punished = punish_overlong(tree, buffer, max_tokens)
+    assert punished.parents == tree.parents
+    for before, after in zip(tree.turns, punished.turns, strict=True):
+        assert 0 <= before.reward - after.reward <= 1 + 1e-9
+        assert replace(after, reward=before.reward) == before
+        if len(before.response_ids) <= max_tokens - buffer:
+            assert after == before
+    assert buffer > 0 or punished is tree
 
 
 def test_only_different_returns_are_a_signal():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sesa_agent.configs.schema import LossConfig
 from sesa_agent.sampling.trajectory import ROOT
 from sesa_agent.training.advantages import Credit, best_credit, trajectory_credit
-from sesa_agent.training.batch import Batch, collate, correct_history_gap, gap_ratio
+from sesa_agent.training.batch import Batch, collate, correct_history_gap, history_gap
 
 from ..strategies import FIRST_SAMPLED, make_tree, make_turn, trees
 
@@ -82,7 +82,7 @@ def test_nothing_to_learn_gives_an_empty_batch():
     assert batch.minibatches(2, torch.Generator()) == []
     assert batch.micro_batches(100) == []
     assert len(batch.select([])) == 0
-    assert gap_ratio(batch).shape == (0,)
+    assert history_gap(batch).shape == (0,)
     assert len(correct_history_gap(batch, "negatives")) == 0
 
 
@@ -199,8 +199,8 @@ def gap_batch() -> Batch:
     return replace(batch, old_logprobs=torch.where(batch.loss_mask, old_logprobs, -9.0))
 
 
-def test_gap_ratio_multiplies_over_the_tokens_of_a_turn():
-    assert gap_ratio(gap_batch()).tolist() == pytest.approx([1.5, 0.25, 4.0], abs=1e-9)
+def test_the_history_gap_adds_up_over_the_tokens_of_a_turn():
+    assert history_gap(gap_batch()).exp().tolist() == pytest.approx([1.5, 0.25, 4.0], abs=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -14,16 +14,17 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from sesa_agent.agents.engine import Completion
+from sesa_agent.agents.engine import Completion, ScriptedEngine
 from sesa_agent.agents.policy import Policy
 from sesa_agent.configs.load import config_to_dict, env_names, load_config
 from sesa_agent.configs.schema import Config
 from sesa_agent.runs import read_run
+from sesa_agent.sampling.seeds import training_seeds
 from sesa_agent.sampling.trajectory import ROOT, Task, TrajectoryTree
 from sesa_agent.train_command import measure
 from sesa_agent.training.checkpoint import latest_checkpoint, read_state
 from sesa_agent.training.setup import build_dialogue, resolve_auto
-from sesa_agent.training.trainer import learn, train
+from sesa_agent.training.trainer import learn, rollout, train
 
 from ..tiny_models import MOVES, save_llama, save_qwen2
 from ..toy_game import ENV_ID
@@ -198,6 +199,80 @@ def test_equal_returns_teach_nothing(llama, tmp_path):
     tree.add(ROOT, dialogue.play(dialogue.start(tree.task), completion)[0])
     optimizer = torch.optim.AdamW(policy.parameters())
     assert learn(policy, optimizer, [tree], cfg, step=0) == {"train/tokens": 0.0}
+
+
+DAPO = (
+    "env.max_turns=2",
+    "sampling.max_trajectories=2",
+    "sampling.max_redraws=2",
+    "loss.overlong_buffer=1",
+)
+
+
+def scripted_rollout(llama: Path, moves: str, *overrides: str):
+    """Trees of step 0, all and taught, where the policy says the moves in order, L and R."""
+    cfg = make_config(llama, *DAPO, *overrides, method="dapo")
+    policy = Policy.load(str(llama))
+    replies = [f"<answer>{ {'L': 'Left', 'R': 'Right'}[move] }</answer>" for move in moves]
+    engine = ScriptedEngine(policy.tokenizer, replies)
+    trees, taught = rollout(cfg, 0, engine, build_dialogue(cfg, policy))
+    assert engine.usage.calls == len(moves) == sum(tree.num_calls for tree in trees)
+    return trees, taught
+
+
+def test_groups_without_signal_are_drawn_again(llama):
+    # Two groups of two a round. First round: both lose; one wins (with its second move). Second
+    # round: in each group one wins. There is no third one, and the last group is one too many.
+    trees, taught = scripted_rollout(llama, "LLRL" + "R" + "RLRL" + "RR")
+    assert [tree.success for tree in trees] == [False, True, True, True]
+    assert taught == trees[1:3]
+    assert [tree.task.seed for tree in trees] == training_seeds(0, 0, 6)[:4]
+    assert not set(training_seeds(0, 0, 6)) & set(training_seeds(0, 1, 6))
+
+
+def test_redraws_end_at_their_bound(llama):
+    trees, taught = scripted_rollout(llama, "LLLL" + "LLRR" + "RR" + "LLLL")
+    assert [tree.success for tree in trees] == [False, False, False, True, False, False]
+    assert taught == []  # all win or all lose: nothing to tell apart
+
+
+def test_without_redraws_every_group_is_learnt_from(llama):
+    trees, taught = scripted_rollout(llama, "LLRL" + "R", "sampling.max_redraws=0")
+    assert taught == trees
+    assert [tree.task.seed for tree in trees] == training_seeds(0, 0, 2)
+
+
+def test_no_group_with_signal_is_a_step_without_an_update(llama):
+    cfg = make_config(llama, *DAPO, method="dapo")
+    policy = Policy.load(str(llama))
+    optimizer = torch.optim.AdamW(policy.parameters())
+    assert learn(policy, optimizer, [], cfg, step=0) == {"train/tokens": 0.0}
+
+
+def test_a_response_that_fills_its_limit_is_pushed_down(llama):
+    """Two losers alike but for their length: without the punishment there is nothing to learn."""
+    for buffer, num_tokens in ((0, 0), (1, 3)):
+        cfg = make_config(llama, *DAPO, f"loss.overlong_buffer={buffer}", method="dapo")
+        policy = Policy.load(str(llama))
+        dialogue = build_dialogue(cfg, policy)
+        tree = TrajectoryTree(Task(ENV_ID, 0))
+        for ids in ((5,), (5, 6)):  # engine.max_new_tokens is 2
+            completion = Completion("<answer>Left</answer>", ids, (-1.0,) * len(ids), "stop")
+            tree.add(ROOT, dialogue.play(dialogue.start(tree.task), completion)[0])
+        optimizer = torch.optim.AdamW(policy.parameters())
+        assert learn(policy, optimizer, [tree], cfg, step=0)["train/tokens"] == num_tokens
+
+
+def test_a_run_with_redraws_that_stops_goes_on_as_if_it_had_not(llama, tmp_path):
+    words = (*DAPO, "optim.steps=3", "sampling.max_trajectories=6", "optim.lr=0.01")
+    cfg = make_config(llama, *words, method="dapo")
+    run(cfg, tmp_path / "whole")
+    run(cfg, tmp_path / "stopped", lambda progress, _: progress.step == 2)
+    run(cfg, tmp_path / "stopped")
+    assert read_weights(tmp_path / "stopped") == read_weights(tmp_path / "whole")
+    lines = read_metrics(tmp_path / "stopped", times=False)
+    assert lines == read_metrics(tmp_path / "whole", times=False)
+    assert max(line["train/tokens"] for line in lines) > 0
 
 
 def test_a_budget_of_calls_stops_the_run(llama, tmp_path):

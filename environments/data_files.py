@@ -1,0 +1,356 @@
+"""Puzzles from a file: parquet, JSON Lines or CSV, and which of its rows are for what.
+
+A row that cannot be used is skipped and counted, or refused with its number; never passed over in
+silence. A puzzle is its seed here too: the split that a seed belongs to has rows of its own, so no
+run trains on a row that it is tested on. Needs pyarrow for parquet alone.
+"""
+
+import csv
+import json
+import logging
+import random
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+SPLITS = {
+    "test": range(0, 100_000),
+    "validation": range(100_000, 200_000),
+    "pretraining": range(200_000, 1_000_000),
+    "training": range(1_000_000, 2**31),
+}
+"""Puzzle seeds of each split; seeds beyond the last one are training too."""
+BROKEN_ROWS = ("skip", "refuse")
+NUM_HEADER_LINES = 100
+"""Lines of a JSON Lines file that are asked for the names of its columns."""
+BATCH_SIZE = 1024
+"""Rows of a parquet file that are in memory at a time."""
+
+log = logging.getLogger(__name__)
+
+Row = TypeVar("Row", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class BrokenRow:
+    """A row that cannot be read."""
+
+    reason: str
+    """What is wrong with it, to follow "row 7 "."""
+
+
+Record = tuple[int, dict[str, Any] | BrokenRow]
+"""A row's number, from 1, and its values by column."""
+
+
+# ---- rows ----
+
+
+class Rows(Iterator[tuple[int, dict[str, Any]]]):
+    """The readable rows of a file, one after another, and a count of the broken ones.
+
+    Gives (number, values by column); the number counts from 1: data rows of a parquet or CSV file,
+    lines of a JSON Lines file. After the last row one line is logged if any were skipped.
+
+    Args:
+        path: the file.
+        columns: the columns that are needed, whatever their upper and lower case in the file.
+        broken_rows: "skip" or "refuse".
+        max_rows: rows that are looked at, broken ones included; None for all.
+
+    Raises:
+        ValueError: in one line, if the file or its columns are not there, it cannot be read, or an
+            option is not allowed; while iterating, for a broken row that is to be refused.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        columns: Sequence[str],
+        broken_rows: str = "skip",
+        max_rows: int | None = None,
+    ):
+        if broken_rows not in BROKEN_ROWS:
+            choices = ", ".join(BROKEN_ROWS)
+            raise ValueError(f"broken_rows must be one of {choices}, got {broken_rows!r}.")
+        if max_rows is not None and max_rows < 1:
+            raise ValueError(f"max_rows must be at least 1, got {max_rows}.")
+        self.path, self.broken_rows = Path(path), broken_rows
+        self.num_read = 0
+        """Rows looked at so far, broken ones included."""
+        self.num_broken = 0
+        """Rows skipped so far."""
+        self.first_broken = ""
+        """What was wrong with the first of them."""
+        names = _match_columns(self.path, columns)
+        self._records = islice(_read_records(self.path, names), max_rows)
+        self._rows = self._read()
+
+    def __next__(self) -> tuple[int, dict[str, Any]]:
+        return next(self._rows)
+
+    def drop(self, number: int, reason: str) -> None:
+        """Skip a row that was read but makes no sense, or refuse it.
+
+        Args:
+            number: the row's number.
+            reason: what is wrong with it, to follow "row 7 ", such as "has no answer".
+
+        Raises:
+            ValueError: naming the row, if broken rows are to be refused.
+        """
+        if self.broken_rows == "refuse":
+            raise ValueError(
+                f"{self.path}: row {number} {reason}. Mend it, or set broken_rows=skip."
+            )
+        self.num_broken += 1
+        self.first_broken = self.first_broken or f"row {number} {reason}"
+
+    def _read(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        for number, row in self._records:
+            self.num_read += 1
+            if isinstance(row, BrokenRow):
+                self.drop(number, row.reason)
+            else:
+                yield number, row
+        if self.num_broken:
+            counts = f"{self.num_broken} of {self.num_read} rows are broken and were skipped"
+            log.warning("%s: %s; the first: %s.", self.path, counts, self.first_broken)
+
+
+def read_rows(
+    path: str | Path,
+    columns: Sequence[str],
+    broken_rows: str = "skip",
+    max_rows: int | None = None,
+) -> Rows:
+    """Read the rows of a .parquet, .jsonl, .json (one object a line) or .csv file; see `Rows`."""
+    return Rows(path, columns, broken_rows, max_rows)
+
+
+def column_names(path: str | Path) -> list[str]:
+    """Return the names of a file's columns, as they are written there.
+
+    Raises:
+        ValueError: in one line, if the file is not there or cannot be read.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path} {'is not a file' if path.exists() else 'does not exist'}.")
+    if path.suffix.lower() not in _FORMATS:
+        raise ValueError(f"{path} must end in {', '.join(_FORMATS)}.")
+    try:
+        return _FORMATS[path.suffix.lower()][0](path)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
+def _match_columns(path: Path, columns: Sequence[str]) -> dict[str, str]:
+    """For each column that is needed, its name in the file."""
+    present = column_names(path)
+    by_fold = {name.strip().casefold(): name for name in reversed(present)}
+    names = {name: name if name in present else by_fold.get(name.casefold()) for name in columns}
+    missing = [name for name, found in names.items() if found is None]
+    if missing:
+        raise ValueError(
+            f"{path} must have the columns {', '.join(columns)}; it has no {', '.join(missing)}, "
+            f"only {', '.join(present) or 'nothing at all'}."
+        )
+    return {name: found for name, found in names.items() if found is not None}
+
+
+def _read_records(path: Path, names: dict[str, str]) -> Iterator[Record]:
+    """Read the columns `names` (needed name -> name in the file) of every row."""
+    for number, row in _FORMATS[path.suffix.lower()][1](path, list(names.values())):
+        if isinstance(row, dict):
+            row = {name: row.get(found) for name, found in names.items()}
+            row = _check_values(row)
+        yield number, row
+
+
+def _check_values(row: dict[str, Any]) -> dict[str, Any] | BrokenRow:
+    absent = [name for name, value in row.items() if value is None]
+    if absent:
+        return BrokenRow(f"has no {absent[0]}")
+    garbled = [name for name, value in row.items() if isinstance(value, str) and _is_garbled(value)]
+    return BrokenRow(f"has a {garbled[0]} that is not UTF-8") if garbled else row
+
+
+def _is_garbled(text: str) -> bool:
+    """Whether a text holds lone surrogates, which is what bytes that are no UTF-8 are read as."""
+    return any("\ud800" <= sign <= "\udfff" for sign in text)
+
+
+# ---- formats ----
+
+
+def _csv_records(path: Path) -> Iterator[tuple[int, list[str] | BrokenRow]]:
+    """The header with number 0, then the rows; blank lines do not count."""
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        reader, number = csv.reader(file, strict=True), 0
+        while True:
+            try:
+                fields = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                fields = BrokenRow(f"is not CSV ({error})")
+            if fields:
+                yield number, fields
+                number += 1
+
+
+def _csv_columns(path: Path) -> list[str]:
+    header = next((fields for _, fields in _csv_records(path)), [])
+    if isinstance(header, BrokenRow):
+        raise ValueError(f"{path}: the first line {header.reason}.")
+    return header
+
+
+def _csv_rows(path: Path, names: Sequence[str]) -> Iterator[Record]:
+    header = _csv_columns(path)
+    for number, fields in islice(_csv_records(path), 1, None):
+        if isinstance(fields, BrokenRow):
+            yield number, fields
+        elif len(fields) != len(header):
+            yield number, BrokenRow(f"has {len(fields)} fields, not {len(header)}")
+        else:
+            yield number, dict(zip(header, fields, strict=True))
+
+
+def _json_rows(path: Path, names: Sequence[str] = ()) -> Iterator[Record]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                yield number, _read_json(line)
+
+
+def _read_json(line: bytes) -> dict[str, Any] | BrokenRow:
+    try:
+        row = json.loads(line.decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        return BrokenRow("is not JSON")
+    return row if isinstance(row, dict) else BrokenRow("is not a JSON object")
+
+
+def _json_columns(path: Path) -> list[str]:
+    rows = [row for _, row in islice(_json_rows(path), NUM_HEADER_LINES)]
+    names = dict.fromkeys(name for row in rows if isinstance(row, dict) for name in row)
+    if rows and not names:
+        raise ValueError(
+            f"{path} must hold one JSON object per line, and its first {len(rows)} lines hold none."
+        )
+    return list(names)
+
+
+def _parquet_columns(path: Path) -> list[str]:
+    parquet = _import_parquet(path)
+    try:
+        with parquet.ParquetFile(path) as file:
+            return file.schema_arrow.names
+    except (ValueError, OSError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _parquet_rows(path: Path, names: Sequence[str]) -> Iterator[Record]:
+    parquet, number = _import_parquet(path), 0
+    try:
+        with parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(BATCH_SIZE, columns=names, use_threads=False):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield number, row
+    except (ValueError, OSError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _import_parquet(path: Path) -> Any:
+    try:
+        import pyarrow.parquet
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"{path} needs pyarrow to be read. Run pip install 'sesa-agent[data]'."
+        ) from error
+    return pyarrow.parquet
+
+
+def _unreadable(path: Path, error: Exception) -> ValueError:
+    # Arrow's errors are ValueErrors and OSErrors, often of several lines.
+    reason = str(error).partition("\n")[0].rstrip(".")
+    return ValueError(f"{path} cannot be read as parquet: {reason}.")
+
+
+_FORMATS = {
+    ".parquet": (_parquet_columns, _parquet_rows),
+    ".jsonl": (_json_columns, _json_rows),
+    ".json": (_json_columns, _json_rows),
+    ".csv": (_csv_columns, _csv_rows),
+}
+"""By ending: what gives the names of the columns, and the rows."""
+
+
+# ---- splits ----
+
+
+def split_of(seed: int) -> str:
+    """Return the split that a puzzle seed belongs to.
+
+    >>> split_of(100_000)
+    'validation'
+    """
+    return next((name for name, seeds in SPLITS.items() if seed in seeds), "training")
+
+
+def deal_rows(
+    rows: Sequence[Row], test_rows: Sequence[Row] | None = None, source: str = "The file"
+) -> dict[str, list[Row]]:
+    """Deal rows to the splits, in a shuffled order that is always the same.
+
+    A tenth is for validation, a tenth for test unless there are `test_rows`, at least one row each;
+    the others are for training and pretraining. Equal rows count once, and a row that is also among
+    the test rows is for nothing else.
+
+    Args:
+        rows: the rows of a file, hashable.
+        test_rows: the rows of another file, all of them for test.
+        source: what an error message calls the file of `rows`.
+
+    Returns:
+        The rows of each split.
+
+    Raises:
+        ValueError: if there are too few rows for one each.
+    """
+    tested = list(dict.fromkeys(test_rows or ()))
+    known = set(tested)
+    deck = [row for row in dict.fromkeys(rows) if row not in known]
+    least = 3 if test_rows is None else 2
+    if len(deck) < least:
+        raise ValueError(
+            f"{source} must hold at least {least} different usable rows, got {len(deck)}."
+        )
+    random.Random(0).shuffle(deck)
+    tenth = max(1, len(deck) // 10)
+    if test_rows is None:
+        tested, deck = deck[:tenth], deck[tenth:]
+    elif not tested:
+        raise ValueError("test_path must hold at least one usable row, got 0.")
+    validation, training = deck[:tenth], deck[tenth:]
+    return {
+        "test": tested,
+        "validation": validation,
+        "pretraining": training,
+        "training": training,
+    }
+
+
+def row_of(seed: int, dealt: dict[str, list[Row]]) -> Row:
+    """Return the row that is the puzzle of `seed`: the rows of its split, over and over.
+
+    >>> row_of(3, {"test": ["a", "b"]})
+    'b'
+    """
+    split = split_of(seed)
+    return dealt[split][(seed - SPLITS[split].start) % len(dealt[split])]

@@ -1,0 +1,267 @@
+"""The grids of Sudoku, 4x4 and 9x9: rules, solver, generator, how they are written, and files.
+
+A grid is a tuple of digits in reading order, 0 for a blank; its length tells its size. A puzzle is
+its seed: a random full grid from which cells are taken as long as the exact solver finds no second
+solution, or a row of a file in the layout of Kaggle's "3 million Sudoku puzzles with ratings".
+"""
+
+import random
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from math import isqrt
+from operator import itemgetter
+
+from .data_files import deal_rows, read_rows, row_of
+
+Grid = tuple[int, ...]
+
+SIZES = (4, 9)
+
+_PLACEMENT = re.compile(r"\s*([1-9])[\s,]+([1-9])[\s,]+([1-9])\s*")
+_GRID = re.compile(r"[1-9\s/]{,400}")
+_PUZZLE_81 = re.compile("[0-9]{81}")
+_SOLUTION_81 = re.compile("[1-9]{81}")
+_BLANKS = str.maketrans("._", "00")
+
+
+# ---- rules and solver ----
+
+
+def _peers(size: int) -> list[list[int]]:
+    """For every cell, the other cells of its row, column and box."""
+    box, cells = isqrt(size), range(size * size)
+
+    def units(cell: int) -> tuple[int, int, int]:
+        row, column = divmod(cell, size)
+        return row, column, row // box * box + column // box
+
+    def share_unit(a: int, b: int) -> bool:
+        return a != b and any(x == y for x, y in zip(units(a), units(b), strict=True))
+
+    return [[other for other in cells if share_unit(cell, other)] for cell in cells]
+
+
+PEERS = {size * size: _peers(size) for size in SIZES}
+"""By number of cells, then by cell: the cells that may not hold the same digit."""
+_UNITS_81 = [
+    itemgetter(*cells)
+    for start in range(9)
+    for cells in (
+        range(9 * start, 9 * start + 9),
+        range(start, 81, 9),
+        [27 * (start // 3) + 3 * (start % 3) + 9 * (i // 3) + i % 3 for i in range(9)],
+    )
+]
+"""What takes the nine digits of each row, column and box out of a grid of 81. For files of many
+puzzles: `is_valid` would take twenty times as long."""
+
+
+def candidates(grid: Sequence[int], cell: int) -> list[int]:
+    """Return the digits that the cell's row, column and box do not hold yet, in ascending order."""
+    taken = {grid[peer] for peer in PEERS[len(grid)][cell]}
+    return [digit for digit in range(1, isqrt(len(grid)) + 1) if digit not in taken]
+
+
+def lacking(grid: Sequence[int], row: int) -> list[int]:
+    """Return the digits that a row does not hold yet, in ascending order."""
+    size = isqrt(len(grid))
+    held = grid[row * size : (row + 1) * size]
+    return [digit for digit in range(1, size + 1) if digit not in held]
+
+
+def is_valid(grid: Sequence[int]) -> bool:
+    """Return whether no row, column or box holds a digit twice."""
+    return all(not digit or digit in candidates(grid, cell) for cell, digit in enumerate(grid))
+
+
+def solutions(grid: Sequence[int], rng: random.Random | None = None) -> Iterator[Grid]:
+    """Yield every solution, by exhaustive search that always fills the most constrained cell.
+
+    Args:
+        grid: digits in reading order, 0 for a blank, 16 or 81 of them.
+        rng: draws the order in which digits are tried; ascending without it.
+    """
+    if is_valid(grid):
+        yield from _search(list(grid), rng)
+
+
+def _search(grid: list[int], rng: random.Random | None) -> Iterator[Grid]:
+    choice = _most_constrained(grid)
+    if choice is None:
+        yield tuple(grid)
+        return
+    cell, digits = choice
+    if rng is not None:
+        rng.shuffle(digits)
+    for digit in digits:
+        grid[cell] = digit
+        yield from _search(grid, rng)
+    grid[cell] = 0
+
+
+def _most_constrained(grid: Sequence[int]) -> tuple[int, list[int]] | None:
+    """Return the blank cell with the fewest candidates and these, or None for a full grid."""
+    best = None
+    for cell, digit in enumerate(grid):
+        if digit == 0:
+            digits = candidates(grid, cell)
+            if best is None or len(digits) < len(best[1]):
+                best = cell, digits
+            if len(digits) <= 1:
+                break
+    return best
+
+
+def solve(grid: Sequence[int]) -> Grid | None:
+    """Return the first solution, or None if there is none."""
+    return next(solutions(grid), None)
+
+
+def count_solutions(grid: Sequence[int], limit: int = 2) -> int:
+    """Return the number of solutions, counting no further than `limit`."""
+    return sum(1 for _ in islice(solutions(grid), limit))
+
+
+# ---- generator ----
+
+
+def generate_puzzle(seed: int, size: int, num_blanks: int, unique: bool) -> tuple[Grid, Grid]:
+    """Make the puzzle of a seed: the given grid and its solution.
+
+    Raises:
+        ValueError: if 1000 full grids give no puzzle with so many blanks and one solution.
+    """
+    rng = random.Random(seed)
+    for _ in range(1000):
+        solution = next(solutions([0] * size**2, rng))
+        givens = _take_cells(solution, num_blanks, unique, rng)
+        if givens is not None:
+            return givens, solution
+    raise ValueError(
+        f"num_blanks={num_blanks} left more than one solution in 1000 {size}x{size} grids. "
+        "Lower num_blanks or set unique=False."
+    )
+
+
+def _take_cells(solution: Grid, num_blanks: int, unique: bool, rng: random.Random) -> Grid | None:
+    """Blank random cells; with `unique` only those that leave one solution, None if too few do."""
+    grid, missing = list(solution), num_blanks
+    for cell in rng.sample(range(len(grid)), len(grid)):
+        if missing == 0:
+            break
+        grid[cell] = 0
+        if unique and count_solutions(grid) > 1:
+            grid[cell] = solution[cell]
+        else:
+            missing -= 1
+    return tuple(grid) if missing == 0 else None
+
+
+# ---- words ----
+
+
+def write_rows(grid: Sequence[int], separator: str) -> str:
+    """Write the rows of a grid with a separator between them, `_` for a blank."""
+    size = isqrt(len(grid))
+    signs = "".join("_123456789"[digit] for digit in grid)
+    return separator.join(signs[row : row + size] for row in range(0, len(signs), size))
+
+
+def write_placement(cell: int, digit: int, size: int) -> str:
+    """Write "row column digit", counted from 1."""
+    return f"{cell // size + 1} {cell % size + 1} {digit}"
+
+
+def read_placement(text: str, size: int) -> Grid | None:
+    """Return the row, column and digit that a text gives, counted from 1, or None."""
+    match = _PLACEMENT.fullmatch(text)
+    numbers = () if match is None else tuple(map(int, match.groups()))
+    return numbers if numbers and max(numbers) <= size else None
+
+
+def read_grid(text: str, size: int) -> Grid | None:
+    """Return the full grid whose rows a text gives, or None."""
+    digits = tuple(map(int, re.findall("[1-9]", text))) if _GRID.fullmatch(text) else ()
+    return digits if len(digits) == size**2 and max(digits) <= size else None
+
+
+def read_fill(text: str, givens: Grid) -> Grid | None:
+    """Return the full grid that placements make, or None unless they name every blank once."""
+    size, grid = isqrt(len(givens)), list(givens)
+    parts = text.rstrip("; \n").split(";")
+    if len(parts) != givens.count(0):
+        return None
+    for part in parts:
+        placement = read_placement(part, size)
+        if placement is None:
+            return None
+        cell = (placement[0] - 1) * size + placement[1] - 1
+        if grid[cell] != 0:
+            return None
+        grid[cell] = placement[2]
+    return tuple(grid)
+
+
+# ---- files ----
+
+
+@dataclass(frozen=True)
+class PuzzleFile:
+    """The puzzles of a file, dealt to the splits."""
+
+    dealt: dict[str, list[tuple[str, str]]]
+    """Puzzle and solution by split: 81 digits each, 0 for a blank."""
+    most_blanks: int
+    """Blanks of the puzzle that has the most."""
+
+    def puzzle(self, seed: int) -> tuple[Grid, Grid]:
+        """Return the puzzle of a seed, given grid and solution."""
+        puzzle, solution = row_of(seed, self.dealt)
+        return tuple(map(int, puzzle)), tuple(map(int, solution))
+
+
+@lru_cache(maxsize=4)  # an environment is made for every task
+def read_puzzles(path: str, broken_rows: str = "skip", max_rows: int = 100_000) -> PuzzleFile:
+    """Read 9x9 puzzles from the columns `puzzle` and `solution` of a file.
+
+    The file is CSV, JSON Lines or parquet. A puzzle is 81 signs in reading order, `.` (also `0` or
+    `_`) for a blank. A row whose solution is no full grid, or not one of its puzzle, is broken.
+    That a puzzle has no second solution is not checked.
+
+    Args:
+        path: the file.
+        broken_rows: "skip" (and count, in one line of the log) or "refuse".
+        max_rows: rows that are read, from the first on.
+
+    Raises:
+        ValueError: in one line, if the file cannot be read, has too few puzzles, or has a broken
+            row that is to be refused.
+    """
+    rows, puzzles = read_rows(path, ("puzzle", "solution"), broken_rows, max_rows), []
+    for number, row in rows:
+        puzzle = str(row["puzzle"]).strip().translate(_BLANKS)
+        solution = str(row["solution"]).strip()
+        fault = _find_fault(puzzle, solution)
+        if fault:
+            rows.drop(number, fault)
+        else:
+            puzzles.append((puzzle, solution))
+    dealt = deal_rows(puzzles, source=path)
+    return PuzzleFile(dealt, max(puzzle.count("0") for puzzle, _ in puzzles))
+
+
+def _find_fault(puzzle: str, solution: str) -> str:
+    """Return what is wrong with a row, to follow "row 7 ", or nothing."""
+    if not _PUZZLE_81.fullmatch(puzzle):
+        return "has a puzzle that is not 81 digits and blanks"
+    if "0" not in puzzle:
+        return "has a puzzle without blanks"
+    if not _SOLUTION_81.fullmatch(solution):
+        return "has a solution that is not 81 digits"
+    if any(len(set(unit(solution))) < 9 for unit in _UNITS_81):
+        return "has a solution that holds a digit twice in a row, column or box"
+    is_fit = all(given in ("0", digit) for given, digit in zip(puzzle, solution, strict=True))
+    return "" if is_fit else "has a solution that does not fit its puzzle"

@@ -1,0 +1,157 @@
+"""The pictures of `sesa-agent reproduce`, drawn from what its JSON files hold."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+COLOURS = {
+    "base": "#999999",
+    "ragen": "#5aa0a0",
+    "ragen-entropy": "#8fc1a9",
+    "dapo": "#1f5fa8",
+    "sesa-paper": "#e88a1a",
+    "sesa-single-pass": "#e88a1a",
+    "sesa-two-stage": "#a0307a",
+    "sesa": "#c8102e",
+    "dapo, then sesa": "#2e8b57",
+    "parallel": "#1f5fa8",
+    "sequential-5": "#e88a1a",
+    "sequential-10": "#c8102e",
+}
+"""One colour an arm in all pictures; another arm takes matplotlib's next."""
+
+
+def save_curves(
+    arms: Sequence[Mapping[str, Any]], panels: Sequence[tuple[str, str]], title: str, path: Path
+) -> None:
+    """Draw what was measured along training against policy calls, a panel for each number.
+
+    Args:
+        arms: results of `run_arm`.
+        panels: name in the curves, and label.
+        title: of the picture.
+        path: the PNG file.
+    """
+    figure, all_axes = _canvas(len(panels), title)
+    for axes, (name, label) in zip(all_axes, panels, strict=True):
+        for arm in _unique(arm["label"] for arm in arms):
+            lines = [
+                [(row["policy_calls"], row[name]) for row in result["curve"] if name in row]
+                for result in arms
+                if result["label"] == arm
+            ]
+            _draw_lines(axes, arm, [line for line in lines if line])
+        axes.set(xlabel="policy calls", ylabel=label, ylim=(0, None))
+    _save(figure, all_axes, path)
+
+
+def save_counts(counts: Mapping[str, Sequence[Sequence[int]]], title: str, path: Path) -> None:
+    """Draw distinct answers against answers drawn.
+
+    Args:
+        counts: by regime, for every seed what `distinct_counts` returned.
+        title: of the picture.
+        path: the PNG file.
+    """
+    figure, (axes,) = _canvas(1, title)
+    for regime, lines in counts.items():
+        _draw_lines(axes, regime, [list(enumerate(line, start=1)) for line in lines])
+    axes.set(xlabel="answers drawn", ylabel="distinct answers", ylim=(0, None))
+    _save(figure, [axes], path)
+
+
+def save_bars(rows: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
+    """Draw a table's numbers with their intervals.
+
+    With one environment its numbers stand side by side; with several every number has a panel.
+
+    Args:
+        rows: rows of `summarise`.
+        title: of the picture.
+        path: the PNG file.
+    """
+    envs, names = _unique(row["env"] for row in rows), list(rows[0]["values"])
+    if len(envs) == 1:
+        panels = [("", [(envs[0], name, name) for name in names])]
+    else:
+        panels = [(name, [(env, name, env) for env in envs]) for name in names]
+    figure, all_axes = _canvas(len(panels), title)
+    labels = _unique(row["label"] for row in rows)
+    width = 0.8 / len(labels)
+    for axes, (ylabel, groups) in zip(all_axes, panels, strict=True):
+        for place, label in enumerate(labels):
+            _draw_bars(axes, rows, label, groups, (place + 0.5) * width - 0.4, width)
+        axes.set_xticks(range(len(groups)), [shown for _, _, shown in groups])
+        axes.set(ylabel=ylabel, ylim=(0, None))
+    _save(figure, all_axes, path)
+
+
+def _draw_bars(
+    axes: Axes,
+    rows: Sequence[Mapping[str, Any]],
+    label: str,
+    groups: Sequence[tuple[str, str, str]],
+    offset: float,
+    width: float,
+) -> None:
+    """One arm's bar in every group of (environment, number, what is written below)."""
+    found = {row["env"]: row["values"] for row in rows if row["label"] == label}
+    shown = [(place, found[env][name]) for place, (env, name, _) in enumerate(groups)]
+    shown = [(place, value) for place, value in shown if value["mean"] is not None]
+    heights = [value["mean"] for _, value in shown]
+    places = [place + offset for place, _ in shown]
+    axes.bar(places, heights, width, label=label, color=COLOURS.get(label))
+    for place, (_, value) in zip(places, shown, strict=True):
+        if value["low"] is not None:
+            axes.plot([place, place], [max(value["low"], 0), value["high"]], "0.2", linewidth=1)
+
+
+def _draw_lines(axes: Axes, label: str, lines: Sequence[Sequence[tuple[float, float]]]) -> None:
+    """One thin line a seed, one thick line through the means of all seeds."""
+    if not lines:
+        return
+    colour = COLOURS.get(label) or axes.plot([], [])[0].get_color()
+    for line in lines if len(lines) > 1 else ():
+        axes.plot(*zip(*line, strict=True), color=colour, alpha=0.3, linewidth=1)
+    axes.plot(*mean_line(lines), color=colour, linewidth=2.5, label=label)
+
+
+def mean_line(lines: Sequence[Sequence[tuple[float, float]]]) -> tuple[list[float], list[float]]:
+    """Average lines over the stretch that all of them cover.
+
+    Args:
+        lines: points of each line from left to right; not all need to have the same x.
+
+    Returns:
+        The x of all points in that stretch and the mean of the interpolated y.
+
+    >>> mean_line([[(0, 0.0), (4, 4.0)], [(0, 2.0), (2, 2.0)]])
+    ([0, 2], [1.0, 2.0])
+    """
+    start, end = max(line[0][0] for line in lines), min(line[-1][0] for line in lines)
+    places = sorted({x for line in lines for x, _ in line if start <= x <= end})
+    values = [np.interp(places, [x for x, _ in line], [y for _, y in line]) for line in lines]
+    return places, np.mean(values, axis=0).tolist()
+
+
+def _canvas(num_panels: int, title: str) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(1 + 5 * num_panels, 4), dpi=150, layout="constrained")
+    figure.suptitle(title)
+    return figure, list(figure.subplots(1, num_panels, squeeze=False)[0])
+
+
+def _save(figure: Figure, all_axes: Sequence[Axes], path: Path) -> None:
+    for axes in all_axes:
+        axes.spines[["top", "right"]].set_visible(False)
+    labelled = [axes for axes in all_axes if axes.get_legend_handles_labels()[0]]
+    if labelled:
+        labelled[-1].legend(frameon=False)
+    figure.savefig(path)
+
+
+def _unique(names: Any) -> list[str]:
+    return list(dict.fromkeys(names))

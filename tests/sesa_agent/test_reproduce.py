@@ -1,0 +1,218 @@
+"""`sesa-agent reproduce`: mistakes are told first, and a second call finds everything done."""
+
+import json
+import math
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sesa_agent import cli, reproduce_command
+from sesa_agent.evaluation.paper import EXPERIMENTS, Metric
+from sesa_agent.plots import mean_line, save_bars, save_curves
+from sesa_agent.reproduce_command import summarise
+
+from ..tiny_models import save_llama
+
+SMALL = (
+    "sampling.num_tasks=2",
+    "sampling.num_proposals=2",
+    "sampling.max_trajectories=2",
+    "engine.max_new_tokens=5",
+    "optim.max_policy_calls=8",
+    "eval.every=1",
+    "eval.episodes=1",
+    "eval.samples=32",
+    "eval.final_episodes=1",
+)
+"""Settings of an arm that takes a few seconds."""
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return save_llama(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def call(monkeypatch, capsys, tmp_path):
+    """Runs the command in an empty working folder; returns exit code, output and errors."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["sesa-agent", "reproduce", *map(str, words)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        answer = capsys.readouterr()
+        return stop.value.code or 0, answer.out, answer.err
+
+    return run
+
+
+MISTAKES = {
+    "unknown experiment": (("path-explorations",), "Did you mean 'path-exploration'?"),
+    "a word for a seed": (("sudoku", "--seeds", "0,one"), "--seeds must be different whole"),
+    "no seed": (("sudoku", "--seeds", ","), "--seeds must be different whole numbers"),
+    "a seed twice": (("sudoku", "--seeds", "1,2,1"), "got '1,2,1'"),
+    "a seed too large": (("sudoku", "--seeds", "10000"), "from 0 to 9999"),
+    "a missing model": (("sudoku", "--model", "models/none"), "'models/none', which does not"),
+    "no model for diversity": (("diversity", "--model", "./none"), "'./none', which does not"),
+    "no jobs": (("math", "--jobs", "0"), "--jobs must be at least 1"),
+    "unknown key": (("agents", "optim.learnrate=1"), "optim.learnrate is not a setting"),
+    "a seed as a setting": (("agents", "seed=1"), "seed is set by --seeds"),
+    "a method": (("agents", "method=sesa"), "method is set by --method"),
+}
+
+
+@pytest.mark.parametrize(("words", "hint"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_one_line_before_any_work(call, monkeypatch, tmp_path, words, hint):
+    for work in ("run_arms", "build_policy"):
+        monkeypatch.setattr(reproduce_command, work, lambda *_: pytest.fail("work was begun"))
+    (tmp_path / "models").mkdir()
+    code, out, err = call(*words)
+    assert (code, out, err.count("\n")) == (2, "", 1), err
+    assert hint in err
+    assert list(tmp_path.rglob("*")) == [tmp_path / "models"]
+
+
+def test_a_place_that_cannot_be_written_is_found_first(call, tmp_path):
+    (tmp_path / "file").touch()
+    for option in ("--output", "--runs"):
+        code, out, err = call("agents", option, tmp_path / "file" / "below")
+        assert (code, out) == (2, "")
+        assert f"{option} " in err
+        assert "cannot be written" in err
+
+
+@pytest.mark.slow
+def test_path_exploration_is_run_once_with_its_rescue(call, model, tmp_path):
+    words = ("path-exploration", "--model", model, "--quick", "--jobs", 2, *SMALL)
+    code, out, err = call(*words)
+    assert (code, err) == (0, "")
+    for name in ("Figure 3", "coverage@32", "dapo, then sesa", "results/path-exploration.md"):
+        assert name in out
+    values = json.loads(Path("results/path-exploration.json").read_text())
+    assert [(arm["label"], arm["start_from"]) for arm in values["arms"]] == [
+        ("dapo", ""),
+        ("sesa-single-pass", ""),
+        ("sesa", ""),
+        ("dapo, then sesa", "dapo"),
+    ]
+    assert all(arm["policy_calls"] >= 8 for arm in values["arms"])
+    dapo, rescue = values["arms"][0], values["arms"][3]
+    own = [row["policy_calls"] for row in rescue["curve"][1:]]
+    assert min(own) == dapo["policy_calls"]
+    assert "eval/coverage_at_32" in rescue["curve"][0]
+    assert (values["seeds"], values["policy_calls"]) == ([0], {"path_exploration": 8})
+    assert set(values["versions"]) == {"sesa-agent", "torch", "transformers"}
+    page = Path("results/path-exploration.md").read_text()
+    assert f"sesa-agent reproduce path-exploration --quick --model {model.name} {SMALL[0]}" in page
+    assert Path("results/path-exploration.png").read_bytes().startswith(b"\x89PNG")
+    for file in ("results/path-exploration.json", "results/path-exploration.md"):
+        assert not re.search(r"(?<![\w.]) ?/\w+/", Path(file).read_text())
+        assert str(tmp_path) not in Path(file).read_text()
+
+    before = {path: path.stat().st_mtime_ns for path in Path("runs").rglob("*")}
+    written = {path: path.read_bytes() for path in Path("results").iterdir()}
+    assert call(*words)[0] == 0
+    assert {path: path.stat().st_mtime_ns for path in Path("runs").rglob("*")} == before
+    assert {path: path.read_bytes() for path in Path("results").iterdir()} == written
+
+
+def test_diversity_draws_as_often_in_every_regime(call, model):
+    words = ("--model", model, "--quick", "--output", "out", "engine.max_new_tokens=1")
+    code, out, err = call("diversity", *words)
+    assert (code, err) == (0, "")
+    assert "sequential-10" in out
+    values = json.loads(Path("out/diversity.json").read_text())
+    assert values["answers"] == 125
+    for regime in ("parallel", "sequential-5", "sequential-10"):
+        assert [len(counts) for counts in values["distinct"][regime]] == [125]
+    assert sorted(path.suffix for path in Path("out").iterdir()) == [".json", ".md", ".png"]
+
+
+# ---- tables and pictures ----
+
+
+def result(label, seed, success, env="sokoban", calls=100):
+    measured = {"success_rate": success, "low": 0.0, "high": 0.9, "pass_ratio": None}
+    measured |= {"pass_at_k": {"8": success}, "pass_at_k_interval": {"8": [0.1, 0.8]}}
+    return {
+        "label": label,
+        "env": env,
+        "seed": seed,
+        "policy_calls": calls + seed,
+        "measured": {"T=1": measured},
+        "curve": [
+            {"step": step, "policy_calls": step * (10 + seed), "eval/success_rate": success}
+            for step in range(3)
+        ],
+    }
+
+
+METRICS = (Metric("pass@8", "T=1", "pass_at_k", 8), Metric("hits", "T=1", "success_rate"))
+
+
+def test_a_table_joins_seeds_and_leaves_one_seed_its_puzzles():
+    results = [result("base", 0, 0.2), *(result("sesa", n, 0.1 * n) for n in (1, 2, 3))]
+    base, sesa = summarise(results, METRICS)
+    assert base["values"]["pass@8"] == {
+        "mean": 0.2,
+        "low": 0.1,
+        "high": 0.8,
+        "over": "puzzles",
+        "each": [0.2],
+    }
+    assert (base["values"]["hits"]["low"], base["values"]["hits"]["high"]) == (0.0, 0.9)
+    found = sesa["values"]["hits"]
+    # mean .2, s = .1, t = 4.303 with 2 degrees of freedom: .2 +- 4.303 * .1 / sqrt(3)
+    half = 4.303 * 0.1 / math.sqrt(3)
+    assert (found["mean"], found["over"]) == (pytest.approx(0.2), "seeds")
+    assert (found["low"], found["high"]) == pytest.approx((0.2 - half, 0.2 + half))
+    assert sesa["policy_calls"] == 102
+    (row,) = summarise(results[:1], METRICS, has_one_puzzle=True)
+    assert (row["values"]["hits"]["low"], row["values"]["hits"]["over"]) == (None, None)
+
+
+def test_a_number_that_does_not_exist_is_none():
+    (row,) = summarise([result("sesa", 0, 0.0)], [Metric("ratio", "T=1", "pass_ratio")])
+    assert row["values"]["ratio"]["mean"] is None
+    assert row["values"]["ratio"]["each"] == [None]
+
+
+@pytest.mark.parametrize("envs", [("sokoban",), ("sokoban", "countdown")])
+def test_pictures_can_be_drawn_of_what_there_is(tmp_path, envs):
+    results = [result(label, n, 0.2, env) for env in envs for label in "ab" for n in (0, 1)]
+    metrics = (*METRICS, Metric("ratio", "T=1", "pass_ratio"))
+    save_bars(summarise(results, metrics), "title", tmp_path / "bars.png")
+    panels = (("eval/success_rate", "hits"), ("eval/nothing", "nothing"))
+    save_curves(results, panels, "title", tmp_path / "curves.png")
+    for name in ("bars.png", "curves.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_mean_line_covers_what_all_lines_cover():
+    places, values = mean_line([[(0, 1.0), (10, 2.0)], [(5, 0.0), (8, 3.0), (20, 3.0)]])
+    assert places == [5, 8, 10]
+    assert values == pytest.approx([0.75, 2.4, 2.5])
+
+
+def test_help_answers_without_torch_and_matplotlib():
+    code = (
+        "import sys\n"
+        "sys.argv = ['sesa-agent', 'reproduce', '--help']\n"
+        "from sesa_agent.cli import main\n"
+        "try:\n    main()\n"
+        "finally:\n    print({'torch', 'matplotlib'} & set(sys.modules), file=sys.stderr)\n"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (answer.returncode, answer.stderr) == (0, "set()\n")
+    for name in (*EXPERIMENTS, "diversity"):
+        assert name in answer.stdout
+
+
+@pytest.mark.parametrize("name", [*EXPERIMENTS, "diversity"])
+def test_the_page_tells_of_every_experiment(name):
+    page = (Path(__file__).parents[2] / "docs" / "reproduce.md").read_text(encoding="utf-8")
+    assert f"sesa-agent reproduce {name}" in page

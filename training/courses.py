@@ -1,0 +1,181 @@
+"""What the bundled models are shown in pre-training: the play of scripted, short-sighted players.
+
+The players (`environments/players.py`) follow a habit, make a random move now and then, and a good
+one rarely. The models see their play through the very prompts that they will be asked with:
+the plain one, and those of sequential sampling (another proposal, a list in one reply, a sketch,
+a solution along a sketch).
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ..agents.chat import ChatFormat
+from ..agents.engine import Completion
+from ..environments import make_env
+from ..environments.players import PLAYERS, MethodPlayer, ScriptedPlayer, draw_distinct
+from ..sampling.dialogue import Dialogue, Position
+from ..sampling.seeds import puzzle_seeds
+from ..sampling.trajectory import Task
+
+
+@dataclass(frozen=True)
+class Example:
+    """A prompt, its response, and from where on the tokens are learnt."""
+
+    token_ids: tuple[int, ...]
+    start: int
+    """First token to be predicted: the first listed proposal, or the first of the response."""
+
+
+class Course(Protocol):
+    """What a model is to learn of one environment."""
+
+    @property
+    def env_id(self) -> str:
+        """The environment."""
+        ...
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Its options, as `configs/` trains it."""
+        ...
+
+    @property
+    def max_turns(self) -> int:
+        """Responses in an episode."""
+        ...
+
+    @property
+    def batch_size(self) -> int:
+        """Examples of a training step."""
+        ...
+
+    def examples(self, chat: ChatFormat, rng: random.Random) -> Iterator[Example]:
+        """Yield everything that the model is shown."""
+        ...
+
+
+@dataclass(frozen=True)
+class GameCourse:
+    """A game of several turns: every state that a scripted player passes through."""
+
+    env_id: str
+    options: dict[str, Any]
+    num_proposals: int
+    """Longest list of distinct proposals."""
+    num_puzzles: int
+    batch_size: int
+    max_turns: int = 10
+    list_share: float = 0.5
+    """Share of examples that ask for another proposal."""
+
+    def examples(self, chat: ChatFormat, rng: random.Random) -> Iterator[Example]:
+        """Yield the moves of a player that wanders off, plain and out of lists."""
+        player = PLAYERS[self.env_id]
+        dialogue = _dialogue(self, chat)
+        for seed in puzzle_seeds("pretraining", self.num_puzzles):
+            position = dialogue.start(Task(self.env_id, seed))
+            is_over = False
+            while not is_over:
+                game = _game(position)
+                moves = player.choose_distinct(game, rng, self.num_proposals)
+                num_earlier = rng.randrange(1, len(moves)) if len(moves) > 1 else 0
+                yield _proposal(dialogue, position, moves, 0)
+                if num_earlier and rng.random() < self.list_share / (1 - self.list_share):
+                    yield _proposal(dialogue, position, moves, num_earlier)
+                move = _wander(player, game, moves[0], rng)
+                completion = Completion(f"<answer>{move}</answer>", (), (), "stop")
+                turn, position = dialogue.play(position, completion, in_place=True)
+                is_over = turn.terminated or turn.truncated
+
+
+@dataclass(frozen=True)
+class ListCourse:
+    """A question with many known answers of unequal weight: single ones and lists of them."""
+
+    env_id: str
+    options: dict[str, Any]
+    answers: Sequence[str]
+    weights: Sequence[float]
+    """Weight of each answer, in the player's mind."""
+    list_length: int
+    num_lists: int
+    batch_size: int
+    max_turns: int = 1
+
+    def examples(self, chat: ChatFormat, rng: random.Random) -> Iterator[Example]:
+        """Yield lists drawn without replacement: their first item, another one, all in one."""
+        dialogue = _dialogue(self, chat)
+        position = dialogue.start(Task(self.env_id, 0))
+        for _ in range(self.num_lists):
+            names = draw_distinct(self.answers, self.weights, rng, self.list_length)
+            yield _proposal(dialogue, position, names, 0)
+            yield _proposal(dialogue, position, names, rng.randrange(1, len(names)))
+            prompt = dialogue.list_prompt(position, self.list_length, []).prompt_ids
+            reply = "".join(f"<answer>{name}</answer>" for name in names)
+            yield _reply(dialogue, prompt, reply)
+
+
+@dataclass(frozen=True)
+class MethodCourse:
+    """A task that one answer settles, by one of several methods."""
+
+    env_id: str
+    options: dict[str, Any]
+    player: MethodPlayer
+    num_puzzles: int
+    batch_size: int
+    max_turns: int = 1
+    sketch_share: float = 0.25
+    """Puzzles of which a request for a sketch is shown: it is far easier than the solution."""
+
+    def examples(self, chat: ChatFormat, rng: random.Random) -> Iterator[Example]:
+        """Yield for every puzzle an answer by habit, one along a sketch, and for some a sketch."""
+        dialogue = _dialogue(self, chat)
+        for seed in puzzle_seeds("pretraining", self.num_puzzles):
+            position = dialogue.start(Task(self.env_id, seed))
+            game = _game(position)
+            sketches = self.player.draw_methods(rng, len(self.player.methods))
+            answer = self.player.methods[sketches[0]](game, rng)
+            yield _reply(dialogue, position.prompt_ids, f"<answer>{answer}</answer>")
+            sketch = rng.choice(sketches)
+            prompt = dialogue.solve_prompt(position, sketch).prompt_ids
+            answer = self.player.methods[sketch](game, rng)
+            yield _reply(dialogue, prompt, f"<answer>{answer}</answer>")
+            if rng.random() < self.sketch_share:
+                place = rng.randrange(len(sketches))
+                prompt = dialogue.sketch_prompt(position, sketches[:place]).prompt_ids
+                yield _reply(dialogue, prompt, f"<sketch>{sketches[place]}</sketch>")
+
+
+def _dialogue(course: Course, chat: ChatFormat) -> Dialogue:
+    return Dialogue(lambda: make_env(course.env_id, **course.options), chat, course.max_turns)
+
+
+def _game(position: Position) -> Any:
+    return position.env.unwrapped.game  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _proposal(dialogue: Dialogue, position: Position, moves: list[str], place: int) -> Example:
+    """The move at a place of the list, asked for with the earlier ones in view."""
+    prompt = dialogue.proposal_prompt(position, moves[:place]).prompt_ids
+    example = _reply(dialogue, prompt, f"<answer>{moves[place]}</answer>")
+    # The list itself is play too: its items are drawn as the responses are.
+    shared = len(position.prompt_ids) - len(dialogue.chat.tail_ids) + 1
+    return Example(example.token_ids, shared) if place else example
+
+
+def _reply(dialogue: Dialogue, prompt: tuple[int, ...], text: str) -> Example:
+    tokenizer = dialogue.chat.tokenizer
+    response = tokenizer.encode(text + tokenizer.eos_token, add_special_tokens=False)
+    return Example((*prompt, *response), len(prompt))
+
+
+def _wander(player: ScriptedPlayer, game: Any, move: str, rng: random.Random) -> str:
+    """Play more widely than the player would, so that the model knows the states around."""
+    way = rng.random()
+    if way < 0.3:
+        return player.expert(game, rng) or move
+    return (player.anything(game, rng) or move) if way < 0.5 else move
