@@ -1,9 +1,10 @@
 """How many different answers a number of draws finds, without any training (paper, Figure 1).
 
-The same number of answers is drawn one a reply (`parallel`) or several a reply, each told apart
-from those before it in the reply; then distinct answers are counted along the draws. Paper: nothing
-keeps the answers of a reply apart but the question. We: a repetition within a reply is refused and
-drawn again a bounded number of times, as in training.
+The same number of answers is drawn independently (`parallel`) or in sets of several, one after
+another, each told apart from those before it in the set; then distinct answers are counted along
+the draws. Paper: a set is one reply (here `one_response`), and nothing keeps its answers apart but
+the question. We: it may also be asked for in a call each (`history`), and a repetition within a set
+is refused and drawn again a bounded number of times, as in training.
 """
 
 from collections.abc import Sequence
@@ -21,8 +22,8 @@ from ..sampling.trajectory import Task
 NUM_ANSWERS = 500
 """Answers drawn in each regime (paper, section 2.2)."""
 REGIMES = {"parallel": 1, "sequential-5": 5, "sequential-10": 10}
-"""Answers in one reply, by the paper's name."""
-REPLIES_AT_ONCE = 50
+"""Answers in one set, by the paper's name."""
+SETS_AT_ONCE = 50
 """Bounds the memory."""
 
 
@@ -45,48 +46,50 @@ def distinct_counts(answers: Sequence[str | None]) -> list[int]:
     return counts
 
 
-def draw_replies(
+def draw_sets(
     engine: Engine,
     dialogue: Dialogue,
     env_id: str,
-    per_reply: int,
+    per_set: int,
     params: SamplingParams,
     num_answers: int = NUM_ANSWERS,
+    proposer: str = "history",
 ) -> list[list[str | None]]:
-    """Draw replies to one puzzle until they hold a number of answers.
+    """Draw sets of answers to one puzzle until they hold a number of answers.
 
     Args:
-        engine: draws the replies.
+        engine: draws the responses.
         dialogue: reads them.
         env_id: the environment's id.
-        per_reply: answers in one reply; 1 for independent replies.
+        per_set: answers in one set; 1 for independent answers.
         params: how to draw; the seed fixes all draws.
         num_answers: N, answers in all.
+        proposer: how the answers of a set are kept apart, as in `sampling.proposer`.
 
     Returns:
-        The canonical answers of each reply in the order they were drawn, None for an unreadable
-        one; N in all, so the last reply may be cut. A reply comes short where a repetition was
-        given up, so there may be more than ceil(N / per_reply) of them.
+        The canonical answers of each set in the order they were drawn, None for an unreadable one;
+        N in all, so the last set may be cut. A set comes short where a repetition was given up, so
+        there may be more than ceil(N / per_set) of them.
 
     Raises:
         SettingError: if an episode has several turns.
     """
     dialogue.check_single_answer("single_pass")
     cfg = SamplingConfig(
-        name="parallel" if per_reply == 1 else "single_pass",
-        proposer="one_response",
-        num_proposals=per_reply,
+        name="parallel" if per_set == 1 else "single_pass",
+        proposer=proposer,
+        num_proposals=per_set,
         max_trajectories=1,
     )
-    sample = sample_parallel if per_reply == 1 else sample_single_pass
+    sample = sample_parallel if per_set == 1 else sample_single_pass
     rng = np.random.default_rng(params.seed)
     task = Task(env_id, puzzle_seeds("test", 1)[0])
-    replies: list[list[str | None]] = []
+    sets: list[list[str | None]] = []
     num_missing = num_answers
     while num_missing > 0:
-        tasks = [task] * min(REPLIES_AT_ONCE, -(-num_missing // per_reply))
+        tasks = [task] * min(SETS_AT_ONCE, -(-num_missing // per_set))
         for tree in sample(tasks, engine, dialogue, cfg, params, rng):
-            reply = [turn.action for turn in tree.turns][:num_missing]
-            replies.append(reply)
-            num_missing -= len(reply)
-    return replies
+            answers = [turn.action for turn in tree.turns][:num_missing]
+            sets.append(answers)
+            num_missing -= len(answers)
+    return sets

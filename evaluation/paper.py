@@ -12,8 +12,8 @@ from .experiment import BASE, Arm, Measurement
 
 CALLS = {
     "path_exploration": 16_000,
-    "sudoku": 12_000,
-    "math": 12_000,
+    "sudoku": 10_000,
+    "math": 10_000,
     "sokoban": 80_000,
     "countdown": 20_000,
     "frozen_lake": 30_000,

@@ -15,7 +15,7 @@ from sesa_agent import __version__
 from sesa_agent.agents.policy import BUNDLED, check_model_path
 from sesa_agent.configs.load import choose, load_config
 from sesa_agent.configs.schema import Config, SettingError, check
-from sesa_agent.evaluation.diversity import NUM_ANSWERS, REGIMES, distinct_counts, draw_replies
+from sesa_agent.evaluation.diversity import NUM_ANSWERS, REGIMES, distinct_counts, draw_sets
 from sesa_agent.evaluation.experiment import (
     Arm,
     Report,
@@ -277,21 +277,29 @@ def run_diversity(
     head: dict[str, Any], seeds: Sequence[int], quick: bool, output: Path, overrides: list[str]
 ) -> None:
     """Draw answers in every regime and count the distinct ones (Figure 1)."""
-    cfg = resolve_auto(load_config("path_exploration", "sesa", overrides))
+    cfg = resolve_auto(load_config("path_exploration", "sesa-paper", overrides))
     check_model(cfg)
     policy = build_policy(cfg)
     engine, dialogue = build_engine(cfg, policy), build_dialogue(cfg, policy)
     num_answers = NUM_ANSWERS // QUICK_SHARE if quick else NUM_ANSWERS
     counts: dict[str, list[list[int]]] = {regime: [] for regime in REGIMES}
-    num_replies: dict[str, list[int]] = {regime: [] for regime in REGIMES}
+    num_sets: dict[str, list[int]] = {regime: [] for regime in REGIMES}
     with progress_bar() as bar:
         task = bar.add_task(DIVERSITY, total=len(REGIMES) * len(seeds), success="")
         for seed in seeds:
             params = sampling_params(cfg.engine, cfg.eval.temperature, seed)
-            for regime, per_reply in REGIMES.items():
-                replies = draw_replies(engine, dialogue, cfg.env.id, per_reply, params, num_answers)
-                counts[regime].append(distinct_counts([a for reply in replies for a in reply]))
-                num_replies[regime].append(len(replies))
+            for regime, per_set in REGIMES.items():
+                sets = draw_sets(
+                    engine,
+                    dialogue,
+                    cfg.env.id,
+                    per_set,
+                    params,
+                    num_answers,
+                    cfg.sampling.proposer,
+                )
+                counts[regime].append(distinct_counts([a for answers in sets for a in answers]))
+                num_sets[regime].append(len(sets))
                 last = counts[regime][-1][-1]
                 bar.update(task, advance=1, success=f"{regime}, seed {seed}: {last} distinct")
     title = f"Path Exploration: distinct places among {num_answers}, without training"
@@ -299,19 +307,20 @@ def run_diversity(
     for regime, lines in counts.items():
         centre, low, high = t_interval([line[-1] for line in lines])
         interval = "" if math.isnan(low) else f"{low:.1f} to {high:.1f}"
-        replies = ", ".join(map(str, num_replies[regime]))
+        sets = ", ".join(map(str, num_sets[regime]))
         each = ", ".join(str(line[-1]) for line in lines)
-        rows.append((regime, f"{centre:.1f}", interval, each, replies))
+        rows.append((regime, f"{centre:.1f}", interval, each, sets))
     values = {
         **head,
         "source": "Figure 1",
         "model": Path(cfg.model.path).name,
         "temperature": cfg.eval.temperature,
         "answers": num_answers,
-        "replies": num_replies,
+        "proposer": cfg.sampling.proposer,
+        "sets": num_sets,
         "distinct": counts,
     }
-    columns = ("regime", "distinct places", "95 % over seeds", "each seed", "replies")
+    columns = ("regime", "distinct places", "95 % over seeds", "each seed", "sets")
     notes = "An answer that cannot be read counts as drawn, not as a place."
     picture = write_results(values, f"{title} (Figure 1)", columns, rows, notes, output)
     save_counts(counts, title, picture)

@@ -17,7 +17,7 @@ from sesa_agent.agents.engine import SamplingParams, ScriptedEngine
 from sesa_agent.configs.schema import SettingError
 from sesa_agent.environments import make_env
 from sesa_agent.environments.places import PLACES
-from sesa_agent.evaluation.diversity import distinct_counts, draw_replies
+from sesa_agent.evaluation.diversity import distinct_counts, draw_sets
 from sesa_agent.evaluation.experiment import (
     BASE,
     Arm,
@@ -317,33 +317,33 @@ def explorer(choose):
     return engine, dialogue, env_id
 
 
-def draw(choose, per_reply, num_answers):
+def draw(choose, per_set, num_answers):
     engine, dialogue, env_id = explorer(choose)
     params = SamplingParams()
-    return draw_replies(engine, dialogue, env_id, per_reply, params, num_answers), engine.usage
+    return draw_sets(engine, dialogue, env_id, per_set, params, num_answers), engine.usage
 
 
-def test_a_reply_repeats_nothing_though_replies_do():
+def test_a_set_repeats_nothing_though_sets_do():
     rng = np.random.default_rng(0)
-    replies, usage = draw(lambda: rng.integers(6), per_reply=3, num_answers=12)
+    sets, usage = draw(lambda: rng.integers(6), per_set=3, num_answers=12)
     assert usage.calls > 12  # repetitions were refused
-    assert [len({*reply}) for reply in replies] == [len(reply) for reply in replies]
-    assert sum(map(len, replies)) == 12
-    assert len({answer for reply in replies for answer in reply}) <= 6
+    assert [len({*answers}) for answers in sets] == [len(answers) for answers in sets]
+    assert sum(map(len, sets)) == 12
+    assert len({answer for answers in sets for answer in answers}) <= 6
 
 
-def test_independent_replies_are_one_call_each():
-    replies, usage = draw(lambda: 0, per_reply=1, num_answers=7)
-    assert replies == [[PLACES[0]]] * 7
+def test_independent_answers_are_one_call_each():
+    sets, usage = draw(lambda: 0, per_set=1, num_answers=7)
+    assert sets == [[PLACES[0]]] * 7
     assert usage.calls == 7
 
 
-def test_replies_that_come_short_are_made_up_by_more_of_them():
-    replies, _ = draw(lambda: 0, per_reply=5, num_answers=10)
-    assert replies == [[PLACES[0]]] * 10
+def test_sets_that_come_short_are_made_up_by_more_of_them():
+    sets, _ = draw(lambda: 0, per_set=5, num_answers=10)
+    assert sets == [[PLACES[0]]] * 10
 
 
-def test_the_last_reply_is_cut_to_the_number_asked_for():
+def test_the_last_set_is_cut_to_the_number_asked_for():
     numbers = iter(range(200))
-    replies, _ = draw(lambda: next(numbers), per_reply=4, num_answers=6)
-    assert [len(reply) for reply in replies] == [4, 2]
+    sets, _ = draw(lambda: next(numbers), per_set=4, num_answers=6)
+    assert [len(answers) for answers in sets] == [4, 2]
