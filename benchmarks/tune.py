@@ -1,10 +1,10 @@
 """Finds the learning rate of every arm of an experiment, on validation puzzles.
 
-    python benchmarks/tune.py sudoku --calls 8000
+    python benchmarks/tune.py sudoku
 
 The arms are those of `sesa-agent reproduce` (`evaluation/paper.py`), each at every learning rate,
-with a seed that no reported run has. What is best stands in the arms' settings there. Interrupted,
-it goes on where it stopped; what is finished is not run again.
+with a seed that no reported run has. What is best (by the first number of the table) stands in
+`configs/`. Interrupted, it goes on where it stopped; what is finished is not run again.
 """
 
 import argparse
@@ -39,12 +39,16 @@ def tuning_arms(name: str, rates: list[str], calls: int) -> dict[Arm, str]:
     return arms
 
 
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3f}"
+
+
 def main() -> None:
     """Run the arms; write the JSON file and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("experiment", choices=list(EXPERIMENTS))
-    parser.add_argument("--calls", type=int, default=8000, help="policy calls of every run")
-    parser.add_argument("--learning-rates", nargs="+", default=["1e-4", "3e-4", "1e-3"])
+    parser.add_argument("--calls", type=int, default=5000, help="policy calls of every run")
+    parser.add_argument("--learning-rates", nargs="+", default=["3e-5", "1e-4", "3e-4", "1e-3"])
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--runs", type=Path, default=Path("runs/tune"))
     parser.add_argument("--output", type=Path, default=None)
@@ -59,7 +63,7 @@ def main() -> None:
     for arm, rate in arms.items():
         values = {metric.name: metric.value(results[arm]) for metric in metrics}
         rows.append({"env": arm.env, "arm": arm.label, "learning_rate": rate, **values})
-        shown.add_row(arm.env, arm.label, rate, *(f"{value:.3f}" for value in values.values()))
+        shown.add_row(arm.env, arm.label, rate, *map(_number, values.values()))
     output = args.output or Path(f"results/{args.experiment}-tuning.json")
     found = {"policy_calls": args.calls, "seed": TUNING_SEED, "split": "validation", "rows": rows}
     output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

@@ -11,6 +11,7 @@ import logging
 import random
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -174,12 +175,12 @@ def _check_values(row: dict[str, Any]) -> dict[str, Any] | BrokenRow:
     absent = [name for name, value in row.items() if value is None]
     if absent:
         return BrokenRow(f"has no {absent[0]}")
-    garbled = [name for name, value in row.items() if isinstance(value, str) and _is_garbled(value)]
+    garbled = [name for name, value in row.items() if isinstance(value, str) and is_garbled(value)]
     return BrokenRow(f"has a {garbled[0]} that is not UTF-8") if garbled else row
 
 
-def _is_garbled(text: str) -> bool:
-    """Whether a text holds lone surrogates, which is what bytes that are no UTF-8 are read as."""
+def is_garbled(text: str) -> bool:
+    """Return whether a text holds lone surrogates, as bytes that are no UTF-8 are read."""
     return any("\ud800" <= sign <= "\udfff" for sign in text)
 
 
@@ -349,8 +350,19 @@ def deal_rows(
 def row_of(seed: int, dealt: dict[str, list[Row]]) -> Row:
     """Return the row that is the puzzle of `seed`: the rows of its split, over and over.
 
+    Those of training come in another order each time: runs and steps that skip seeds still meet
+    every row.
+
     >>> row_of(3, {"test": ["a", "b"]})
     'b'
     """
     split = split_of(seed)
-    return dealt[split][(seed - SPLITS[split].start) % len(dealt[split])]
+    num_rows = len(dealt[split])
+    lap, place = divmod(seed - SPLITS[split].start, num_rows)
+    return dealt[split][_order(num_rows, lap)[place] if split == "training" else place]
+
+
+@lru_cache(maxsize=16)
+def _order(num_rows: int, lap: int) -> list[int]:
+    """The order of training rows in one of their laps."""
+    return random.Random(lap).sample(range(num_rows), num_rows)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from gymnasium.spaces import Text
 
-from .data_files import Rows, column_names, deal_rows, read_rows, row_of
+from .data_files import Rows, column_names, deal_rows, is_garbled, read_rows, row_of
 from .math_answers import (
     MAX_ANSWER_LENGTH,
     extract_answer,
@@ -46,7 +46,7 @@ class MathKnobs:
 
     num_terms: int = 3
     """Numbers of a sum."""
-    max_number: int = 40
+    max_number: int = 20
     """Largest number; the smallest is 1."""
 
     def __post_init__(self) -> None:
@@ -236,6 +236,9 @@ def _read_problem(rows: Rows, number: int, row: dict[str, Any]) -> Problem | Non
     if not isinstance(text, str) or not text.strip():
         rows.drop(number, f"has no {next(iter(row))}")
         return None
+    if is_garbled(text):
+        rows.drop(number, f"has a {next(iter(row))} that is not UTF-8")
+        return None
     if "reward_model" in row:
         answer = answer.get("ground_truth") if isinstance(answer, dict) else None
     if answer is None or isinstance(answer, bool) or not str(answer).strip():
@@ -296,6 +299,8 @@ class MathGame(TextGame[str]):
     def __init__(
         self, path: str = "", test_path: str = "", broken_rows: str = "skip", **knobs: Any
     ):
+        for name, value in {"path": path, "test_path": test_path}.items():
+            _check(isinstance(value, str), name, value, "the name of a file")
         if test_path and not path:
             raise ValueError(f"test_path needs a path to train on, got {test_path!r} alone.")
         if path and knobs:
@@ -310,6 +315,7 @@ class MathGame(TextGame[str]):
         self.problems = read_problem_set(path, test_path, broken_rows) if path else None
         if self.problems:
             self.charset, self.max_text_length = self.problems.charset, self.problems.max_length
+            self.num_puzzles = {name: len(rows) for name, rows in self.problems.splits.items()}
         self.text_spec = _text_spec(is_generated=not path)
         self.problem = self._make_problem(0)
         self.observation_space = Text(self.max_text_length, min_length=0, charset=self.charset)

@@ -33,7 +33,7 @@ from .text_env import TextEnv, TextGame, TextSpec
 
 ANSWERS = ("placements", "grid", "fill")
 REWARDS = ("success", "dense")
-DEFAULT_BLANKS = {4: 6, 9: 40}
+DEFAULT_BLANKS = {4: 8, 9: 40}
 MAX_UNIQUE_BLANKS = {4: 12, 9: 54}
 """Most blanks of a puzzle with one solution: proven for 4x4; what is made in a second for 9x9."""
 
@@ -61,7 +61,7 @@ class SudokuGame(TextGame[np.ndarray]):
 
     Episode end: terminated when the grid is full, and by any whole-grid answer. Truncated: never.
 
-    Arguments: size (4 or 9; 4 unless set), num_blanks (6 or 40 unless set), unique (exactly one
+    Arguments: size (4 or 9; 4 unless set), num_blanks (8 or 40 unless set), unique (exactly one
     solution, proved by search), answer ("placements", "grid" or "fill"), reward ("success" or
     "dense"). With path (a file as `read_puzzles` reads it; none unless set) nothing is generated:
     the size is 9 and num_blanks each puzzle's own; broken_rows ("skip" or "refuse") and max_rows
@@ -89,11 +89,14 @@ class SudokuGame(TextGame[np.ndarray]):
             size = 9 if path else 4
         _check(size in DEFAULT_BLANKS, "size", size, "4 or 9")
         self.size = size
+        _check(isinstance(path, str), "path", path, "the name of a file")
         self.file = (path, broken_rows, max_rows) if path else None
         if self.file:
             _check(size == 9, "size", size, "9 with path")
             _check(num_blanks is None, "num_blanks", num_blanks, "left out with path")
-            self.num_blanks = read_puzzles(*self.file).most_blanks
+            puzzles = read_puzzles(*self.file)
+            self.num_blanks = puzzles.most_blanks
+            self.num_puzzles = {name: len(rows) for name, rows in puzzles.dealt.items()}
         else:
             self.num_blanks = DEFAULT_BLANKS[size] if num_blanks is None else num_blanks
             most = MAX_UNIQUE_BLANKS[size] if unique else size**2

@@ -240,7 +240,7 @@ def read_puzzles(path: str, broken_rows: str = "skip", max_rows: int = 100_000) 
         ValueError: in one line, if the file cannot be read, has too few puzzles, or has a broken
             row that is to be refused.
     """
-    rows, puzzles = read_rows(path, ("puzzle", "solution"), broken_rows, max_rows), []
+    rows, puzzles = read_rows(path, ("puzzle", "solution"), broken_rows, max_rows), {}
     for number, row in rows:
         puzzle = str(row["puzzle"]).strip().translate(_BLANKS)
         solution = str(row["solution"]).strip()
@@ -248,9 +248,9 @@ def read_puzzles(path: str, broken_rows: str = "skip", max_rows: int = 100_000) 
         if fault:
             rows.drop(number, fault)
         else:
-            puzzles.append((puzzle, solution))
-    dealt = deal_rows(puzzles, source=path)
-    return PuzzleFile(dealt, max(puzzle.count("0") for puzzle, _ in puzzles))
+            puzzles.setdefault(puzzle, solution)
+    dealt = deal_rows(list(puzzles.items()), source=path)
+    return PuzzleFile(dealt, max(puzzle.count("0") for puzzle in puzzles))
 
 
 def _find_fault(puzzle: str, solution: str) -> str:

@@ -13,7 +13,7 @@ are told apart by `info["legal"] = False`.
 import copy
 import string
 from abc import abstractmethod
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, SupportsFloat, TypeVar
 
@@ -48,6 +48,8 @@ class TextGame(gymnasium.Env[Any, Action], Generic[Action]):
     """Whether a state and an action fix the next state."""
     num_targets: int = 0
     """Different answers that succeed, where their number is known; 0 where it is not."""
+    num_puzzles: Mapping[str, int] = {}
+    """Different puzzles of a split (of `SPLITS` in `data_files.py`), where it has only so many."""
     charset: str = string.printable
     """Every character that `to_text` may use."""
     max_text_length: int = 1000
@@ -111,6 +113,7 @@ class TextEnv(gymnasium.Env[str, str]):
         self.text_spec = game.text_spec
         self.is_deterministic = game.is_deterministic
         self.num_targets = game.num_targets
+        self.num_puzzles = game.num_puzzles
         self.observation_space = Text(game.max_text_length, min_length=0, charset=game.charset)
         self.action_space = Text(max_length=200, min_length=0, charset=string.printable)
 

@@ -8,12 +8,13 @@ is refused and drawn again a bounded number of times, as in training.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from ..agents.engine import Engine, SamplingParams
 from ..configs.schema import SamplingConfig
-from ..sampling.dialogue import Dialogue
+from ..sampling.dialogue import Dialogue, check_single_answer
 from ..sampling.parallel import sample_parallel
 from ..sampling.seeds import puzzle_seeds
 from ..sampling.single_pass import sample_single_pass
@@ -23,6 +24,7 @@ NUM_ANSWERS = 500
 """Answers drawn in each regime (paper, section 2.2)."""
 REGIMES = {"parallel": 1, "sequential-5": 5, "sequential-10": 10}
 """Answers in one set, by the paper's name."""
+DEFAULTS = SamplingConfig()
 SETS_AT_ONCE = 50
 """Bounds the memory."""
 
@@ -53,7 +55,7 @@ def draw_sets(
     per_set: int,
     params: SamplingParams,
     num_answers: int = NUM_ANSWERS,
-    proposer: str = "history",
+    sampling: SamplingConfig = DEFAULTS,
 ) -> list[list[str | None]]:
     """Draw sets of answers to one puzzle until they hold a number of answers.
 
@@ -64,7 +66,7 @@ def draw_sets(
         per_set: answers in one set; 1 for independent answers.
         params: how to draw; the seed fixes all draws.
         num_answers: N, answers in all.
-        proposer: how the answers of a set are kept apart, as in `sampling.proposer`.
+        sampling: how the answers of a set are kept apart (`proposer`, `max_retries`).
 
     Returns:
         The canonical answers of each set in the order they were drawn, None for an unreadable one;
@@ -74,10 +76,10 @@ def draw_sets(
     Raises:
         SettingError: if an episode has several turns.
     """
-    dialogue.check_single_answer("single_pass")
-    cfg = SamplingConfig(
+    check_single_answer("single_pass", dialogue.max_turns)
+    cfg = replace(
+        sampling,
         name="parallel" if per_set == 1 else "single_pass",
-        proposer=proposer,
         num_proposals=per_set,
         max_trajectories=1,
     )

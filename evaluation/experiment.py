@@ -31,7 +31,7 @@ from ..agents.policy import BUNDLED, Policy, bundled_model_folder
 from ..configs.load import config_to_dict, load_config
 from ..configs.schema import Config, SettingError
 from ..sampling.dialogue import Dialogue
-from ..sampling.seeds import puzzle_seeds
+from ..sampling.seeds import evaluation_seeds
 from ..training import trainer
 from ..training.checkpoint import latest_checkpoint, read_state
 from ..training.setup import (
@@ -199,7 +199,7 @@ def measure(
     engine, dialogue = build_engine(cfg, policy), build_dialogue(cfg, policy)
     found = {}
     for how in measurements:
-        seeds = puzzle_seeds(how.split, how.num_puzzles)
+        seeds = evaluation_seeds(dialogue.make(), how.split, how.num_puzzles)
         params = sampling_params(cfg.engine, how.temperature, seed)
         result = evaluate(engine, dialogue, cfg.env.id, seeds, params, how.num_samples, how.ks)
         found[how.name] = result.to_json()

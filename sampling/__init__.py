@@ -25,3 +25,11 @@ SAMPLERS: dict[str, Sampler] = {
     "two_stage": sample_two_stage,
 }
 """Samplers by the name that `sampling.name` takes."""
+SINGLE_ANSWER_SAMPLERS = ("single_pass", "two_stage")
+"""Those for tasks that one answer settles."""
+
+
+def has_other_prompts(cfg: SamplingConfig) -> bool:
+    """Return whether proposals are drawn under other prompts than the plain one."""
+    is_sequential = cfg.name in ("tree", "single_pass")
+    return cfg.name == "two_stage" or is_sequential and cfg.proposer != "without_replacement"

@@ -120,20 +120,6 @@ class Dialogue:
         max_steps = getattr(env.unwrapped, "max_steps", None) or max_turns * actions_per_turn
         self.max_actions = min(max_steps, max_turns * actions_per_turn)
 
-    def check_single_answer(self, sampler: str) -> None:
-        """Refuse a sampler of whole answers where an episode has several turns.
-
-        Raises:
-            SettingError: if it has.
-        """
-        check(
-            self.max_turns == 1,
-            "sampling.name",
-            sampler,
-            f"tree or parallel while env.max_turns is {self.max_turns}",
-            "Set env.max_turns=1 if one answer settles the task.",
-        )
-
     def start(self, task: Task) -> Position:
         """Open the puzzle of a task."""
         env = self.make()
@@ -274,6 +260,21 @@ class Dialogue:
             message = self.style.next_message(past.reward, *place)
             ids = (*ids, *past.response_ids, *self.chat.reply(past.response_ids, message))
         return ids
+
+
+def check_single_answer(sampler: str, max_turns: int) -> None:
+    """Refuse a sampler of whole answers where an episode has several turns.
+
+    Raises:
+        SettingError: if it has.
+    """
+    check(
+        max_turns == 1,
+        "sampling.name",
+        sampler,
+        f"tree or parallel while env.max_turns is {max_turns}",
+        "Set env.max_turns=1 if one answer settles the task.",
+    )
 
 
 def _step(env: gymnasium.Env[Any, Any], actions: list[str], observation: str) -> _Outcome:

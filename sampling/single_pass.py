@@ -14,7 +14,7 @@ import numpy as np
 
 from ..agents.engine import Engine, SamplingParams
 from ..configs.schema import SamplingConfig
-from .dialogue import Dialogue
+from .dialogue import Dialogue, check_single_answer
 from .trajectory import Task, TrajectoryTree
 from .tree import grow_trees
 
@@ -34,6 +34,6 @@ def sample_single_pass(
     Raises:
         SettingError: if an episode has several turns.
     """
-    dialogue.check_single_answer("single_pass")
+    check_single_answer("single_pass", dialogue.max_turns)
     whole = replace(cfg, max_trajectories=cfg.num_proposals, merge_states="off")
     return grow_trees(tasks, engine, dialogue, whole, params, rng)

@@ -19,7 +19,7 @@ from ..agents.engine import Engine, SamplingParams
 from ..agents.parsing import read_sketch
 from ..agents.prompts import SKETCH_STOP
 from ..configs.schema import SamplingConfig
-from .dialogue import Dialogue
+from .dialogue import Dialogue, check_single_answer
 from .proposer import Decision, draw_distinct, reseeded
 from .trajectory import ROOT, Task, TrajectoryTree
 
@@ -40,7 +40,7 @@ def sample_two_stage(
     Raises:
         SettingError: if an episode has several turns.
     """
-    dialogue.check_single_answer("two_stage")
+    check_single_answer("two_stage", dialogue.max_turns)
     drafts = [Decision(dialogue.start(task), cfg.num_proposals) for task in tasks]
     draft_sketches(engine, dialogue, drafts, cfg, params, rng)
     trees = []

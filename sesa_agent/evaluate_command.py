@@ -9,7 +9,7 @@ from sesa_agent.configs.load import load_config
 from sesa_agent.configs.schema import Config, SettingError, check
 from sesa_agent.evaluation.evaluate import Evaluation, evaluate
 from sesa_agent.runs import CONFIG_FILE, check_writable, read_run
-from sesa_agent.sampling.seeds import puzzle_seeds
+from sesa_agent.sampling.seeds import evaluation_seeds, puzzle_seeds
 from sesa_agent.screen import console, result_table
 from sesa_agent.training.checkpoint import latest_checkpoint
 from sesa_agent.training.setup import (
@@ -87,6 +87,6 @@ def evaluate_policy(
 ) -> Evaluation:
     """Measure a policy on the held-out puzzles of an environment; `ks` as in `evaluate`."""
     engine, dialogue = build_engine(cfg, policy), build_dialogue(cfg, policy)
-    seeds = puzzle_seeds("test", episodes)
+    seeds = evaluation_seeds(dialogue.make(), "test", episodes)
     params = sampling_params(cfg.engine, cfg.eval.temperature, seed)
     return evaluate(engine, dialogue, cfg.env.id, seeds, params, samples, ks)

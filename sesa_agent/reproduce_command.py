@@ -296,7 +296,7 @@ def run_diversity(
                     per_set,
                     params,
                     num_answers,
-                    cfg.sampling.proposer,
+                    cfg.sampling,
                 )
                 counts[regime].append(distinct_counts([a for answers in sets for a in answers]))
                 num_sets[regime].append(len(sets))

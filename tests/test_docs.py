@@ -24,6 +24,7 @@ from .toy_game import ENV_ID
 DOCS = Path(__file__).parents[1] / "docs"
 SMALL = ("sampling.num_tasks=6", "optim.steps=2", "eval.every=2", "eval.episodes=8")
 SMALL = (*SMALL, "engine.max_new_tokens=2", "loss.kl_coef=0.01", "eval.samples=2")
+SMALL = (*SMALL, "sampling.proposer=history")
 
 
 @pytest.fixture(scope="module")

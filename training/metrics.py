@@ -37,16 +37,21 @@ def rollout_metrics(trees: Sequence[TrajectoryTree], cfg: LossConfig) -> dict[st
     }
 
 
-def gap_metrics(batch: Batch) -> dict[str, float]:
+def gap_metrics(batch: Batch, has_other_prompts: bool = True) -> dict[str, float]:
     """Describe log pi_old(y|x) - log mu(y) of the trained turns.
 
     Its mean by place among their proposals, and among those not drawn under x alone the share whose
     sketch or list had no influence on them.
+
+    Args:
+        batch: with scored `old_logprobs`.
+        has_other_prompts: whether proposals after the first have prompts of their own; without,
+            nothing could be ignored.
     """
     gaps = history_gap(batch)
     metrics = {}
     later = gaps[batch.proposal_index > 0]
-    if len(later):
+    if has_other_prompts and len(later):
         metrics["gap/ignored"] = float((later.abs() < IGNORED_GAP).float().mean())
     for index in batch.proposal_index.unique().tolist():
         mean = gaps[batch.proposal_index == index].mean()

@@ -12,7 +12,8 @@ from ..agents.policy import Policy
 from ..agents.prompts import STOP
 from ..configs.schema import Config, EngineConfig, SettingError, check
 from ..environments import is_deterministic, make_env
-from ..sampling.dialogue import Dialogue, prompt_style
+from ..sampling import SINGLE_ANSWER_SAMPLERS
+from ..sampling.dialogue import Dialogue, check_single_answer, prompt_style
 from ..sampling.tree import resolve_merging
 
 
@@ -53,6 +54,8 @@ def resolve_auto(cfg: Config) -> Config:
             f"env.options does not fit {cfg.env.id}: {str(error).rstrip('.')}."
         ) from error
     prompt_style(env)  # raises if the environment cannot be played in words
+    if cfg.sampling.name in SINGLE_ANSWER_SAMPLERS:
+        check_single_answer(cfg.sampling.name, cfg.env.max_turns)
     deterministic = is_deterministic(env)
     is_tree = cfg.sampling.name == "tree"
     merge = is_tree and resolve_merging(cfg.sampling.merge_states, deterministic)

@@ -18,9 +18,9 @@ from torch import Tensor
 from ..agents.engine import Engine
 from ..agents.policy import Policy
 from ..configs.schema import Config, LossConfig, OptimConfig
-from ..sampling import SAMPLERS
+from ..sampling import SAMPLERS, has_other_prompts
 from ..sampling.dialogue import Dialogue
-from ..sampling.seeds import puzzle_seeds, training_seeds
+from ..sampling.seeds import evaluation_seeds, training_seeds
 from ..sampling.trajectory import Task, TrajectoryTree
 from .advantages import ADVANTAGES, filter_groups, has_signal, punish_overlong
 from .batch import Batch, collate, correct_history_gap
@@ -87,7 +87,8 @@ def train(cfg: Config, folder: Path, measure: Measure, watch: Watcher = lambda *
             metrics: dict[str, float] = {}
             engine.load_weights(policy)  # the engine now is pi_old
             if step % cfg.eval.every == 0:
-                metrics |= measure(engine, dialogue, puzzle_seeds("validation", cfg.eval.episodes))
+                seeds = evaluation_seeds(dialogue.make(), "validation", cfg.eval.episodes)
+                metrics |= measure(engine, dialogue, seeds)
                 progress.success_rate = metrics.get("eval/success_rate", float("nan"))
             measured = time.perf_counter()
             trees, taught = rollout(cfg, step, engine, dialogue)
@@ -155,7 +156,7 @@ def learn(
     if not len(batch):
         return {"train/tokens": 0.0}
     batch = replace(batch, old_logprobs=score(policy, batch, optim.max_batch_tokens))
-    metrics = gap_metrics(batch)
+    metrics = gap_metrics(batch, has_other_prompts(cfg.sampling))
     batch = correct_history_gap(batch, loss.history_gap)
     generator = torch.Generator().manual_seed(
         int(np.random.SeedSequence([cfg.seed, step]).generate_state(1)[0])

@@ -57,7 +57,7 @@ ORDER = "the order in which to fill the blanks"
     ],
 )
 def test_a_single_answer_is_asked_for_in_exactly_these_words(name, request_text):
-    env = make_env("sesa/Sudoku-v0", answer="fill")
+    env = make_env("sesa/Sudoku-v0", answer="fill", num_blanks=6)
     words = prompt_style(env)
     assert words.sketch == ORDER
     first = words.first_message(env.reset(seed=0)[0], turn=1, actions_left=1)

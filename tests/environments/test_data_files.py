@@ -219,11 +219,24 @@ def test_a_seed_is_a_row_of_its_split(num_rows, seed):
     dealt = deal_rows(range(num_rows))
     rows = dealt[split_of(seed)]
     assert row_of(seed, dealt) in rows
-    if split_of(seed + len(rows)) == split_of(seed):
+    assert row_of(seed, dealt) == row_of(seed, dealt)
+    if split_of(seed + len(rows)) == split_of(seed) != "training":
         assert row_of(seed + len(rows), dealt) == row_of(seed, dealt)
 
 
 def test_consecutive_seeds_go_through_all_rows():
     dealt = deal_rows(range(100))
+    for split in ("test", "validation", "training"):
+        start, num_rows = SPLITS[split].start, len(dealt[split])
+        rows = [row_of(start + step, dealt) for step in range(2 * num_rows)]
+        first, second = rows[:num_rows], rows[num_rows:]
+        assert sorted(first) == sorted(second) == sorted(dealt[split])
+        assert (first == second) == (split != "training")
+
+
+def test_a_run_that_skips_seeds_meets_every_training_row():
+    """DAPO sets seeds aside for redraws: with one order it would see a fifth of these rows."""
+    dealt = deal_rows(range(100))
     start = SPLITS["training"].start
-    assert [row_of(start + step, dealt) for step in range(80)] == dealt["training"]
+    seeds = [start + 40 * step + task for step in range(100) for task in range(8)]
+    assert {row_of(seed, dealt) for seed in seeds} == set(dealt["training"])

@@ -159,8 +159,8 @@ def test_an_episode_of_a_file_is_a_row_of_its_split(tmp_path):
     path = write_lines(tmp_path / "x.jsonl", [dapo_row(*item) for item in PROBLEMS.items()])
     env = make_env("sesa/Math-v0", path=path)
     check_text_env(env, actions=["993", r"\boxed{\sqrt{2}}", "the 1000"])
-    shown = {seed: env.reset(seed=seed)[0] for seed in (0, 2, 100_000, 1_000_000, 1_000_016)}
-    assert shown[0] == shown[2] and shown[1_000_000] == shown[1_000_016]
+    shown = {seed: env.reset(seed=seed)[0] for seed in (0, 2, 100_000, 1_000_016)}
+    assert shown[0] == shown[2]
     assert len(set(shown.values())) == 3
     assert env.step(f"It is {PROBLEMS[shown[1_000_016]]}")[1:3] == (1, True)
 

@@ -9,7 +9,7 @@ from sesa_agent.agents.engine import Completion
 from sesa_agent.agents.prompts import SYSTEM
 from sesa_agent.configs.schema import SettingError
 from sesa_agent.environments.text_env import TextSpec
-from sesa_agent.sampling.dialogue import Dialogue
+from sesa_agent.sampling.dialogue import Dialogue, check_single_answer
 from sesa_agent.sampling.trajectory import Task
 
 from ..tiny_models import CHATML, FORGETFUL, byte_tokenizer
@@ -174,10 +174,10 @@ def test_a_request_holds_as_much_as_fits_and_says_if_it_is_cut(ask, keeps_last, 
 
 
 def test_an_episode_of_one_turn_alone_is_a_single_answer():
-    line_dialogue(max_turns=1).check_single_answer("two_stage")
+    check_single_answer("two_stage", max_turns=1)
     message = "sampling.name must be tree or parallel while env.max_turns is 2, got 'two_stage'"
     with pytest.raises(SettingError, match=message):
-        line_dialogue(max_turns=2).check_single_answer("two_stage")
+        check_single_answer("two_stage", max_turns=2)
 
 
 def test_a_template_that_rewrites_history_holds_a_state_but_no_conversation():

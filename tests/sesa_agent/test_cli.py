@@ -92,6 +92,22 @@ def snapshot(folder):
 
 TRAIN = ("train", "--env", "sokoban")
 MISTAKES = {
+    "a sampler of whole answers in a game of many turns": (
+        ("train", "--env", "sokoban", "--method", "sesa-two-stage"),
+        "sampling.name must be tree or parallel while env.max_turns is 10, got 'two_stage'",
+    ),
+    "a file of problems that is not there": (
+        ("train", "--env", "math", "env.options.path=none.jsonl"),
+        "none.jsonl does not exist",
+    ),
+    "a file of Sudokus that is not there": (
+        ("train", "--env", "sudoku", "env.options.path=none.csv"),
+        "none.csv does not exist",
+    ),
+    "a file name that is no text": (
+        ("train", "--env", "math", "env.options.path=5"),
+        "path must be the name of a file, got 5",
+    ),
     "unknown environment": (("train", "--env", "sokobann"), "Did you mean 'sokoban'?"),
     "no environment": (("train",), "--env must be given"),
     "unknown id": (("train", "--env", "sesa/Sokobn-v0"), "is not an environment"),
@@ -354,3 +370,22 @@ def test_a_model_can_be_evaluated_and_no_bar_of_a_library_is_seen(call, model):
     assert (code, err) == (0, "")
     assert "T = 0.7" in out
     assert "Loading weights" not in out
+
+
+def test_problems_of_a_file_are_trained_on_and_counted_once(call, model, tmp_path, caplog):
+    rows = [{"problem": f"What is {number} + 1?", "answer": number + 1} for number in range(30)]
+    path = tmp_path / "problems.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, "broken"]))
+    words = ("train", "--env", "math", "--model", model, "--steps", "1", "--output", "run")
+    code, _, _ = call(*words, f"env.options.path={path}", *SMALL)
+    assert code == 0
+    assert "1 of 31 rows are broken" in caplog.text
+    result = json.loads(Path("run/result.json").read_text())
+    assert result["trained"]["num_episodes"] == 3  # a tenth is held out, though 4 were asked for
+    code, _, _ = call("train", "--resume", "run", "--method", "ragen", "--steps", "2")
+    assert code == 0
+    code, _, err = call(
+        *words[:-1], "other", f"env.options.path={path}", "env.options.broken_rows=refuse"
+    )
+    assert (code, err.count("\n")) == (2, 1)
+    assert "row 31" in err
