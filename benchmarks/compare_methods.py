@@ -23,7 +23,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 from rich.console import Console
 from rich.table import Table
 
-from sesa_agent.evaluation.experiment import Arm, Measurement, measure, run_arms
+from sesa_agent.evaluation.experiment import Arm, Measurement, measure
+from sesa_agent.evaluation.run_arms import run_arms
 from sesa_agent.evaluation.statistics import t_interval
 
 TUNING_SEED = 100

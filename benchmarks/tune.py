@@ -20,8 +20,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 from rich.console import Console
 from rich.table import Table
 
-from sesa_agent.evaluation.experiment import Arm, run_arms
+from sesa_agent.evaluation.experiment import Arm
 from sesa_agent.evaluation.paper import EXPERIMENTS, experiment_arms
+from sesa_agent.evaluation.run_arms import run_arms
+from sesa_agent.screen import show_number
 
 TUNING_SEED = 100
 
@@ -37,10 +39,6 @@ def tuning_arms(name: str, rates: list[str], calls: int) -> dict[Arm, str]:
             words = (*arm.common, f"optim.max_policy_calls={calls}", f"optim.lr={rate}")
             arms[replace(arm, common=words, measurements=how)] = rate
     return arms
-
-
-def _number(value: float | None) -> str:
-    return "none" if value is None else f"{value:.3f}"
 
 
 def main() -> None:
@@ -63,7 +61,7 @@ def main() -> None:
     for arm, rate in arms.items():
         values = {metric.name: metric.value(results[arm]) for metric in metrics}
         rows.append({"env": arm.env, "arm": arm.label, "learning_rate": rate, **values})
-        shown.add_row(arm.env, arm.label, rate, *map(_number, values.values()))
+        shown.add_row(arm.env, arm.label, rate, *map(show_number, values.values()))
     output = args.output or Path(f"results/{args.experiment}-tuning.json")
     found = {"policy_calls": args.calls, "seed": TUNING_SEED, "split": "validation", "rows": rows}
     output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

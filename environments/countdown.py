@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from gymnasium.spaces import Box, MultiDiscrete
 
+from ..configs.schema import check
 from .one_answer import OneAnswerEnv
 from .pixels import draw_text
 from .text_env import TextEnv, TextGame, TextSpec
@@ -220,21 +221,16 @@ class CountdownKnobs:
     """Operators of the expression that every puzzle is made from. An answer may use all four."""
 
     def __post_init__(self) -> None:
-        _check(2 <= self.min_count <= 5, "min_count", self.min_count, "from 2 to 5")
+        check(2 <= self.min_count <= 5, "min_count", self.min_count, "from 2 to 5")
         counts = f"from min_count ({self.min_count}) to 5"
-        _check(self.min_count <= self.max_count <= 5, "max_count", self.max_count, counts)
+        check(self.min_count <= self.max_count <= 5, "max_count", self.max_count, counts)
         top = 10**MAX_DIGITS - 1
-        _check(1 <= self.min_number <= top, "min_number", self.min_number, f"from 1 to {top}")
+        check(1 <= self.min_number <= top, "min_number", self.min_number, f"from 1 to {top}")
         numbers = f"from min_number ({self.min_number}) to {top}"
-        _check(self.min_number <= self.max_number <= top, "max_number", self.max_number, numbers)
-        _check(1 <= self.max_target <= top, "max_target", self.max_target, f"from 1 to {top}")
+        check(self.min_number <= self.max_number <= top, "max_number", self.max_number, numbers)
+        check(1 <= self.max_target <= top, "max_target", self.max_target, f"from 1 to {top}")
         is_known = bool(self.operators) and set(self.operators) <= set(OPERATORS)
-        _check(is_known, "operators", self.operators, f"one or more of {OPERATORS}")
-
-
-def _check(condition: bool, knob: str, value: object, allowed: str) -> None:
-    if not condition:
-        raise ValueError(f"{knob} must be {allowed}, got {value!r}.")
+        check(is_known, "operators", self.operators, f"one or more of {OPERATORS}")
 
 
 def generate_puzzle(seed: int, knobs: CountdownKnobs) -> tuple[tuple[int, ...], int]:
@@ -305,7 +301,7 @@ class CountdownGame(TextGame[np.ndarray]):
     )
 
     def __init__(self, reward: str = "success", **knobs: Any):
-        _check(reward in REWARDS, "reward", reward, "one of " + ", ".join(REWARDS))
+        check(reward in REWARDS, "reward", reward, "one of " + ", ".join(REWARDS))
         self.render_mode = "rgb_array"
         self.knobs = CountdownKnobs(**knobs)
         self.reward = reward

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from gymnasium.spaces import Text
 
+from ..configs.schema import check
 from .data_files import Rows, column_names, deal_rows, is_garbled, read_rows, row_of
 from .math_answers import (
     MAX_ANSWER_LENGTH,
@@ -50,14 +51,9 @@ class MathKnobs:
     """Largest number; the smallest is 1."""
 
     def __post_init__(self) -> None:
-        _check(2 <= self.num_terms <= 8, "num_terms", self.num_terms, "from 2 to 8")
+        check(2 <= self.num_terms <= 8, "num_terms", self.num_terms, "from 2 to 8")
         top = f"from 1 to {MAX_TOTAL}"
-        _check(1 <= self.max_number <= MAX_TOTAL, "max_number", self.max_number, top)
-
-
-def _check(condition: bool, knob: str, value: object, allowed: str) -> None:
-    if not condition:
-        raise ValueError(f"{knob} must be {allowed}, got {value!r}.")
+        check(1 <= self.max_number <= MAX_TOTAL, "max_number", self.max_number, top)
 
 
 def generate_terms(seed: int, knobs: MathKnobs) -> tuple[int, ...]:
@@ -300,7 +296,7 @@ class MathGame(TextGame[str]):
         self, path: str = "", test_path: str = "", broken_rows: str = "skip", **knobs: Any
     ):
         for name, value in {"path": path, "test_path": test_path}.items():
-            _check(isinstance(value, str), name, value, "the name of a file")
+            check(isinstance(value, str), name, value, "the name of a file")
         if test_path and not path:
             raise ValueError(f"test_path needs a path to train on, got {test_path!r} alone.")
         if path and knobs:

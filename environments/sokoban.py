@@ -20,6 +20,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete, Space
 from numpy.typing import NDArray
 
+from ..configs.schema import check
 from .text_env import TextEnv, TextGame, TextSpec
 
 SYMBOLS = "#_O√XPS\n"
@@ -67,17 +68,12 @@ def read_board(text: str) -> bytes:
     players = board.count(PLAYER) + board.count(PLAYER_ON_TARGET)
     targets = board.count(TARGET) + board.count(PLAYER_ON_TARGET)
     edge = "".join([lines[0], lines[-1], *(line[:1] + line[-1:] for line in lines)])
-    _check(set("".join(lines)) <= set(SYMBOLS), "level", text, "made of the symbols # _ O √ X P S")
-    _check(len(set(map(len, lines))) == 1, "level", text, "lines of equal length")
-    _check(set(edge) == {"#"}, "level", text, "closed by walls")
-    _check(players == 1, "level", text, "a board with one player")
-    _check(board.count(BOX) == targets, "level", text, "a board with as many boxes as targets")
+    check(set("".join(lines)) <= set(SYMBOLS), "level", text, "made of the symbols # _ O √ X P S")
+    check(len(set(map(len, lines))) == 1, "level", text, "lines of equal length")
+    check(set(edge) == {"#"}, "level", text, "closed by walls")
+    check(players == 1, "level", text, "a board with one player")
+    check(board.count(BOX) == targets, "level", text, "a board with as many boxes as targets")
     return board
-
-
-def _check(condition: bool, knob: str, value: object, allowed: str) -> None:
-    if not condition:
-        raise ValueError(f"{knob} must be {allowed}, got {value!r}.")
 
 
 def directions(board: Board) -> tuple[int, int, int, int]:
@@ -230,17 +226,17 @@ class SokobanKnobs:
     """Chance that an inner cell is a wall."""
 
     def __post_init__(self) -> None:
-        _check(3 <= self.num_rows <= 50, "num_rows", self.num_rows, "from 3 to 50")
-        _check(3 <= self.num_columns <= 50, "num_columns", self.num_columns, "from 3 to 50")
+        check(3 <= self.num_rows <= 50, "num_rows", self.num_rows, "from 3 to 50")
+        check(3 <= self.num_columns <= 50, "num_columns", self.num_columns, "from 3 to 50")
         room = ((self.num_rows - 2) * (self.num_columns - 2) - 1) // 2
         boxes = f"from 1 to {room} (for {self.num_rows}x{self.num_columns} cells)"
-        _check(1 <= self.num_boxes <= room, "num_boxes", self.num_boxes, boxes)
-        _check(self.min_solution >= 1, "min_solution", self.min_solution, "at least 1")
+        check(1 <= self.num_boxes <= room, "num_boxes", self.num_boxes, boxes)
+        check(self.min_solution >= 1, "min_solution", self.min_solution, "at least 1")
         longest = f"from min_solution ({self.min_solution}) to 200"
         is_ordered = self.min_solution <= self.max_solution <= 200
-        _check(is_ordered, "max_solution", self.max_solution, longest)
+        check(is_ordered, "max_solution", self.max_solution, longest)
         is_share = 0 <= self.wall_probability < 1
-        _check(is_share, "wall_probability", self.wall_probability, "from 0 to below 1")
+        check(is_share, "wall_probability", self.wall_probability, "from 0 to below 1")
 
 
 @dataclass(frozen=True)
@@ -338,7 +334,7 @@ class SokobanEnv(TextGame[int]):
     )
 
     def __init__(self, reward: str = "success", **knobs: Any):
-        _check(reward in REWARDS, "reward", reward, "one of " + ", ".join(REWARDS))
+        check(reward in REWARDS, "reward", reward, "one of " + ", ".join(REWARDS))
         self.render_mode = "rgb_array"
         self.knobs = SokobanKnobs(**knobs)
         self.reward = reward
@@ -395,7 +391,7 @@ class SokobanEnv(TextGame[int]):
         num_columns = board.index(NEWLINE)
         num_rows = len(board) // (num_columns + 1)
         size = "a board of {}x{} cells, the size of this environment".format(*self._shape)
-        _check((num_rows, num_columns) == self._shape, "level", text, size)
+        check((num_rows, num_columns) == self._shape, "level", text, size)
         solution = solve(board, max_length=200)
         return Level(board, None if solution is None else len(solution))
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from gymnasium.spaces import Box, MultiDiscrete
 
+from ..configs.schema import check
 from .one_answer import OneAnswerEnv
 from .pixels import draw_text
 from .sudoku_rules import (
@@ -87,13 +88,13 @@ class SudokuGame(TextGame[np.ndarray]):
         self.render_mode = "rgb_array"
         if size is None:
             size = 9 if path else 4
-        _check(size in DEFAULT_BLANKS, "size", size, "4 or 9")
+        check(size in DEFAULT_BLANKS, "size", size, "4 or 9")
         self.size = size
-        _check(isinstance(path, str), "path", path, "the name of a file")
+        check(isinstance(path, str), "path", path, "the name of a file")
         self.file = (path, broken_rows, max_rows) if path else None
         if self.file:
-            _check(size == 9, "size", size, "9 with path")
-            _check(num_blanks is None, "num_blanks", num_blanks, "left out with path")
+            check(size == 9, "size", size, "9 with path")
+            check(num_blanks is None, "num_blanks", num_blanks, "left out with path")
             puzzles = read_puzzles(*self.file)
             self.num_blanks = puzzles.most_blanks
             self.num_puzzles = {name: len(rows) for name, rows in puzzles.dealt.items()}
@@ -101,9 +102,9 @@ class SudokuGame(TextGame[np.ndarray]):
             self.num_blanks = DEFAULT_BLANKS[size] if num_blanks is None else num_blanks
             most = MAX_UNIQUE_BLANKS[size] if unique else size**2
             kind = f"from 1 to {most} ({size}x{size}, unique={unique})"
-            _check(1 <= self.num_blanks <= most, "num_blanks", num_blanks, kind)
-        _check(answer in ANSWERS, "answer", answer, "one of " + ", ".join(ANSWERS))
-        _check(reward in REWARDS, "reward", reward, "one of " + ", ".join(REWARDS))
+            check(1 <= self.num_blanks <= most, "num_blanks", num_blanks, kind)
+        check(answer in ANSWERS, "answer", answer, "one of " + ", ".join(ANSWERS))
+        check(reward in REWARDS, "reward", reward, "one of " + ", ".join(REWARDS))
         self.unique = unique
         self.one_answer = answer != "placements"
         self.is_fill = answer == "fill"
@@ -199,11 +200,6 @@ class SudokuGame(TextGame[np.ndarray]):
     def render(self) -> np.ndarray:
         """Draw the digits, uint8 of shape (height, width, 3)."""
         return draw_text(self.to_text())
-
-
-def _check(condition: bool, knob: str, value: object, allowed: str) -> None:
-    if not condition:
-        raise ValueError(f"{knob} must be {allowed}, got {value!r}.")
 
 
 def _text_spec(size: int, answer: str) -> TextSpec:
@@ -305,8 +301,8 @@ def fill_in_order(game: SudokuGame, order: str, rng: random.Random, care: float)
     Raises:
         ValueError: if the order is unknown or `care` is no probability.
     """
-    _check(order in ORDERS, "order", order, "one of " + ", ".join(ORDERS))
-    _check(0 <= care <= 1, "care", care, "from 0 to 1")
+    check(order in ORDERS, "order", order, "one of " + ", ".join(ORDERS))
+    check(0 <= care <= 1, "care", care, "from 0 to 1")
     grid, placements = list(game.grid), []
     while 0 in grid:
         careful = rng.random() < care

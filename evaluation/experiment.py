@@ -1,4 +1,4 @@
-"""Runs the arms of an experiment: trains each, measures it on held-out puzzles, writes it down.
+"""Runs an arm of an experiment: trains it, measures it on held-out puzzles, writes it down.
 
     <runs>/<experiment>/<arm>-seed0-1f3a9c/   a run folder as any other, and
                                    arm.json   what was measured
@@ -11,26 +11,19 @@ one experiment have one budget of policy calls, `optim.max_policy_calls`.
 
 import hashlib
 import json
-import multiprocessing
 import os
-import queue
 import shutil
-import signal
-import threading
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
-from ..agents.engine import Engine
 from ..agents.policy import BUNDLED, Policy, bundled_model_folder
 from ..configs.load import config_to_dict, load_config
 from ..configs.schema import Config, SettingError
-from ..sampling.dialogue import Dialogue
 from ..sampling.seeds import evaluation_seeds
 from ..training import trainer
 from ..training.checkpoint import latest_checkpoint, read_state
@@ -42,6 +35,7 @@ from ..training.setup import (
     sampling_params,
 )
 from .evaluate import evaluate
+from .validation import validate
 
 RESULT_FILE = "arm.json"
 """What was measured, in an arm's run folder."""
@@ -96,9 +90,6 @@ Result = dict[str, Any]
 """What an arm came to, ready for JSON; `run_arm` says what is in it."""
 Watch = Callable[[int, dict[str, float]], bool]
 """Told of the arm's own policy calls so far and the newest metrics; returns True to stop it."""
-
-
-# ---- one arm ----
 
 
 def resolve_arm(arm: Arm) -> Config:
@@ -260,27 +251,9 @@ def _train(
 
     ks = sorted({k for how in _measurements(arm, cfg) for k in how.ks})
 
-    def validate(engine: Engine, dialogue: Dialogue, seeds: list[int]) -> dict[str, float]:
-        return _validate(cfg, ks, engine, dialogue, seeds)
-
-    policy = trainer.train(cfg, folder, validate, watch_step)
+    # At the k of the experiment, so that its curve shows what its table shows.
+    policy = trainer.train(cfg, folder, partial(validate, cfg, ks=ks), watch_step)
     return None if stopped else policy
-
-
-def _validate(
-    cfg: Config, ks: Sequence[int], engine: Engine, dialogue: Dialogue, seeds: list[int]
-) -> dict[str, float]:
-    """Measure at the k of the experiment, so that its curve shows what its table shows."""
-    possible = [k for k in ks if k <= cfg.eval.samples]
-    params = sampling_params(cfg.engine, cfg.eval.temperature)
-    found = evaluate(engine, dialogue, cfg.env.id, seeds, params, cfg.eval.samples, possible)
-    return {
-        "eval/success_rate": found.success_rate,
-        "eval/readable_rate": found.readable_rate,
-        "eval/distinct_answers": found.distinct_answers,
-        **{f"eval/pass_at_{k}": value for k, value in found.pass_at_k.items()},
-        **{f"eval/coverage_at_{k}": value for k, value in found.coverage_at_k.items()},
-    }
 
 
 def _measurements(arm: Arm, cfg: Config) -> list[Measurement]:
@@ -346,131 +319,3 @@ def _seconds(lines: Sequence[dict[str, Any]], start_step: int) -> float:
     """Seconds of the steps from `start_step` on."""
     before = [line["time_s"] for line in lines if line["step"] < start_step]
     return round(lines[-1]["time_s"] - (before[-1] if before else 0.0), 1) if lines else 0.0
-
-
-# ---- many arms ----
-
-
-@dataclass(frozen=True)
-class Report:
-    """News of an arm that is running."""
-
-    arm: Arm
-    policy_calls: int
-    """Its own so far."""
-    metrics: dict[str, float]
-    """Of its newest step."""
-
-
-def run_arms(
-    arms: Sequence[Arm],
-    runs: Path,
-    jobs: int,
-    on_report: Callable[[Report], None] = lambda _: None,
-    on_result: Callable[[Arm, Result], None] = lambda *_: None,
-    wants_stop: Callable[[], bool] = lambda: False,
-) -> dict[Arm, Result]:
-    """Run arms in processes of one thread each, every arm after the one that it starts from.
-
-    Args:
-        arms: arms; those that others start from are among them.
-        runs: the folder of the experiment's runs.
-        jobs: arms at once.
-        on_report: told of the progress of running arms.
-        on_result: told of every finished arm.
-        wants_stop: asked a few times a second; once True, running arms end their step and are
-            saved, and no other is begun.
-
-    Returns:
-        The results by arm; after a stop only of those that were finished.
-
-    Raises:
-        SettingError: of the first arm whose settings or model do not fit; the others are stopped.
-    """
-    results: dict[Arm, Result] = {}
-    arms = list(dict.fromkeys(arms))
-    for arm in arms:  # finished ones cost no process
-        result = read_result(arm, runs)
-        if result is not None:
-            results[arm] = result
-            on_result(arm, result)
-    waiting = [arm for arm in arms if arm not in results]
-    if not waiting:
-        return results
-    context = multiprocessing.get_context("spawn")
-    reports, stop = context.Queue(), context.Event()
-    jobs = min(jobs, len(waiting))
-    with ProcessPoolExecutor(jobs, context, _begin_worker, (reports, stop)) as pool:
-        running: dict[Future[Result | None], Arm] = {}
-        try:
-            while running or (waiting and not stop.is_set()):
-                if wants_stop():
-                    stop.set()
-                for arm in _startable(waiting, results, jobs - len(running), stop.is_set()):
-                    waiting.remove(arm)
-                    running[pool.submit(_run_in_worker, arm, runs)] = arm
-                finished, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
-                for report in _drain(reports):
-                    on_report(report)
-                for future in finished:
-                    arm, result = running.pop(future), future.result()
-                    if result is not None:
-                        results[arm] = result
-                        on_result(arm, result)
-        except SettingError:
-            stop.set()
-            raise
-        except BaseException:  # a second Ctrl-C: the pool would wait for its workers otherwise
-            for process in multiprocessing.active_children():
-                process.terminate()
-            raise
-    return results
-
-
-def _startable(
-    waiting: Sequence[Arm], results: dict[Arm, Result], num_free: int, is_stopping: bool
-) -> list[Arm]:
-    """The arms that can be begun now, as many as there is room for."""
-    ready = [arm for arm in waiting if arm.start_from is None or arm.start_from in results]
-    return [] if is_stopping else ready[:num_free]
-
-
-def _drain(reports: Any) -> list[Report]:
-    found = []
-    while True:
-        try:
-            found.append(reports.get_nowait())
-        except queue.Empty:
-            return found
-
-
-_channel: tuple[Any, Any] | None = None
-"""In a worker: where its reports go, and the event that asks it to stop."""
-
-
-def _begin_worker(reports: Any, stop: Any) -> None:
-    global _channel
-    _channel = reports, stop
-    torch.set_num_threads(1)
-    # Ctrl-C reaches every process of a shell's job; the parent passes it on as the event.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """End a worker whose parent was killed; it would work on unseen and then wait for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _run_in_worker(arm: Arm, runs: Path) -> Result | None:
-    assert _channel is not None, "runs in a worker alone"
-    reports, stop = _channel
-
-    def watch(policy_calls: int, metrics: dict[str, float]) -> bool:
-        reports.put(Report(arm, policy_calls, metrics))
-        return stop.is_set()
-
-    return run_arm(arm, runs, watch)

@@ -79,6 +79,14 @@ class Experiment:
     """Every seed is the same puzzle, so there is no interval over puzzles."""
 
 
+SINGLE_ANSWER_PLANS = (
+    Plan(BASE),
+    Plan("ragen", "ragen"),
+    Plan("dapo", "dapo"),
+    Plan("sesa-two-stage", "sesa-two-stage"),
+    Plan("sesa"),
+)
+"""The arms of Figure 4, and `sesa` without sketches."""
 EXPERIMENTS = {
     "path-exploration": Experiment(
         source="Figure 3",
@@ -112,13 +120,7 @@ EXPERIMENTS = {
         source="Figure 4, left",
         title="Sudoku: pass@k on held-out puzzles, T = 1",
         envs=("sudoku",),
-        plans=(
-            Plan(BASE),
-            Plan("ragen", "ragen"),
-            Plan("dapo", "dapo"),
-            Plan("sesa-two-stage", "sesa-two-stage"),
-            Plan("sesa"),
-        ),
+        plans=SINGLE_ANSWER_PLANS,
         measurements=(Measurement(1.0, num_puzzles=256, num_samples=32, ks=(1, 8, 32)),),
         metrics=tuple(Metric(f"pass@{k}", "T=1", "pass_at_k", k) for k in (1, 8, 32)),
     ),
@@ -126,13 +128,7 @@ EXPERIMENTS = {
         source="Figure 4, right",
         title="Math: pass@k on held-out problems, T = 1",
         envs=("math",),
-        plans=(
-            Plan(BASE),
-            Plan("ragen", "ragen"),
-            Plan("dapo", "dapo"),
-            Plan("sesa-two-stage", "sesa-two-stage"),
-            Plan("sesa"),
-        ),
+        plans=SINGLE_ANSWER_PLANS,
         measurements=(Measurement(1.0, num_puzzles=256, num_samples=16, ks=(1, 4, 16)),),
         metrics=tuple(Metric(f"pass@{k}", "T=1", "pass_at_k", k) for k in (1, 4, 16)),
     ),

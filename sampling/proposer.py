@@ -59,7 +59,7 @@ def propose(
     """
 
     def request(decision: Decision) -> Request:
-        if proposer == "without_replacement":
+        if proposer == "without_replacement" or decision.width == 1:
             return Request(decision.position.prompt_ids)
         if proposer == "one_response":
             pairs = zip(decision.proposals, decision.actions, strict=True)
@@ -79,9 +79,9 @@ def propose(
     )
 
 
-def first_index(proposer: str) -> int:
+def first_index(proposer: str, width: int) -> int:
     """The number of a decision's first proposal: 0 where it is drawn under x alone, else 1."""
-    return int(proposer == "one_response")
+    return int(proposer == "one_response" and width > 1)
 
 
 def draw_distinct(

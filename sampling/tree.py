@@ -152,7 +152,7 @@ def _expand(
         growth.tree.num_calls += decision.num_calls
         growth.tree.num_duplicates += decision.num_duplicates
         growth.tree.num_cut_prompts += decision.num_cut_prompts
-        first = first_index(cfg.proposer)
+        first = first_index(cfg.proposer, decision.width)
         for index, completion in enumerate(decision.proposals, start=first):
             reseed = cfg.fork_noise == "independent" and index > first
             env = fork(position.env, int(rng.integers(2**31)) if reseed else None)

@@ -16,19 +16,13 @@ from sesa_agent.agents.policy import BUNDLED, check_model_path
 from sesa_agent.configs.load import choose, load_config
 from sesa_agent.configs.schema import Config, SettingError, check
 from sesa_agent.evaluation.diversity import NUM_ANSWERS, REGIMES, distinct_counts, draw_sets
-from sesa_agent.evaluation.experiment import (
-    Arm,
-    Report,
-    Result,
-    resolve_arm,
-    run_arms,
-    without_folder,
-)
+from sesa_agent.evaluation.experiment import Arm, Result, resolve_arm, without_folder
 from sesa_agent.evaluation.paper import EXPERIMENTS, QUICK_SHARE, Metric, experiment_arms
+from sesa_agent.evaluation.run_arms import Report, run_arms
 from sesa_agent.evaluation.statistics import t_interval
 from sesa_agent.plots import save_bars, save_counts, save_curves
 from sesa_agent.runs import check_writable
-from sesa_agent.screen import console, progress_bar, say
+from sesa_agent.screen import console, progress_bar, say, show_number
 from sesa_agent.train_command import stop_on_interrupt
 from sesa_agent.training.setup import (
     build_dialogue,
@@ -168,7 +162,7 @@ def _describe(arm: Arm) -> str:
 
 def _headline(name: str, result: Result) -> str:
     values = [(metric.name, metric.value(result)) for metric in EXPERIMENTS[name].metrics]
-    return ", ".join(f"{name} {_number(value)}" for name, value in values)
+    return ", ".join(f"{name} {show_number(value)}" for name, value in values)
 
 
 def write_experiment(
@@ -258,16 +252,12 @@ def _join(group: Sequence[Result], metric: Metric, has_one_puzzle: bool) -> dict
 
 
 def _cell(value: Mapping[str, Any]) -> str:
-    text = _number(value["mean"])
+    text = show_number(value["mean"])
     if value["low"] is not None:
-        text += f" ({_number(value['low'])} to {_number(value['high'])})"
+        text += f" ({show_number(value['low'])} to {show_number(value['high'])})"
     if len(value["each"]) > 1:
-        text += f"; {', '.join(map(_number, value['each']))}"
+        text += f"; {', '.join(map(show_number, value['each']))}"
     return text
-
-
-def _number(value: float | None) -> str:
-    return "none" if value is None else f"{value:.3f}"
 
 
 # ---- draws without training ----

@@ -16,6 +16,11 @@ def say(line: str) -> None:
     console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
+def show_number(value: float | None) -> str:
+    """A number of a table, to three places."""
+    return "none" if value is None else f"{value:.3f}"
+
+
 def progress_bar() -> Progress:
     """The bar: step, share done, time, time left, last measured success."""
     return Progress(

@@ -5,22 +5,21 @@ import shlex
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from sesa_agent.agents.engine import Engine
 from sesa_agent.agents.policy import Policy
 from sesa_agent.configs.load import config_to_dict
 from sesa_agent.configs.schema import Config
 from sesa_agent.evaluate_command import evaluate_policy
-from sesa_agent.evaluation.evaluate import Evaluation, evaluate
+from sesa_agent.evaluation.validation import validate
 from sesa_agent.runs import CONFIG_FILE
-from sesa_agent.sampling.dialogue import Dialogue
 from sesa_agent.screen import console, progress_bar, result_table, say
 from sesa_agent.training import trainer
-from sesa_agent.training.setup import build_dialogue, build_policy, sampling_params
+from sesa_agent.training.setup import build_dialogue, build_policy
 
 RESULT_FILE = "result.json"
 """Base against trained policy on the held-out puzzles, in the run folder."""
@@ -48,40 +47,13 @@ def run_training(cfg: Config, folder: Path) -> None:
                 bar.console.print(describe(progress, metrics))
             return bool(interrupt)
 
-        policy = trainer.train(cfg, folder, lambda *args: measure(cfg, *args), watch)
+        policy = trainer.train(cfg, folder, partial(validate, cfg), watch)
         if not interrupt:
             bar.update(task, completed=1.0)
     if interrupt:
         say(f"Stopped. Go on with: sesa-agent train --resume {shlex.quote(str(folder))}")
         return
     report_result(cfg, folder, build_policy(cfg), policy)
-
-
-def measure(cfg: Config, engine: Engine, dialogue: Dialogue, seeds: list[int]) -> dict[str, float]:
-    """Measure success on validation puzzles, as the trainer logs it."""
-    params = sampling_params(cfg.engine, cfg.eval.temperature)
-    result = evaluate(engine, dialogue, cfg.env.id, seeds, params, cfg.eval.samples)
-    metrics = {
-        "eval/success_rate": result.success_rate,
-        "eval/readable_rate": result.readable_rate,
-        "eval/legal_rate": result.legal_rate,
-        "eval/turns": result.mean_turns,
-    }
-    return metrics | _metrics_of_attempts(result) if cfg.eval.samples > 1 else metrics
-
-
-def _metrics_of_attempts(result: Evaluation) -> dict[str, float]:
-    """What several attempts at each puzzle say; what does not exist is left out."""
-    k = result.num_samples
-    metrics = {
-        f"eval/pass_at_{k}": result.pass_at_k[k],
-        "eval/distinct_answers": result.distinct_answers,
-    }
-    if result.pass_ratio is not None:
-        metrics["eval/pass_ratio"] = result.pass_ratio
-    if result.coverage_at_k:
-        metrics["eval/coverage"] = result.coverage_at_k[k]
-    return metrics
 
 
 def report_result(cfg: Config, folder: Path, base: Policy, trained: Policy) -> None:

@@ -12,13 +12,13 @@ import pytest
 from sesa_agent.agents.chat import ChatFormat
 from sesa_agent.configs.load import load_config
 from sesa_agent.environments import make_env
+from sesa_agent.evaluation.validation import validate
 from sesa_agent.sampling.dialogue import Dialogue
 from sesa_agent.sampling.trajectory import Task
-from sesa_agent.train_command import measure
 from sesa_agent.training.setup import resolve_auto
 from sesa_agent.training.trainer import train
 
-from .tiny_models import CHATML, byte_tokenizer, save_llama
+from .tiny_models import CHATML, byte_tokenizer
 from .toy_game import ENV_ID
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -27,18 +27,13 @@ SMALL = (*SMALL, "engine.max_new_tokens=2", "loss.kl_coef=0.01", "eval.samples=2
 SMALL = (*SMALL, "sampling.proposer=history")
 
 
-@pytest.fixture(scope="module")
-def llama(tmp_path_factory):
-    return save_llama(tmp_path_factory.mktemp("llama"))
-
-
 def read(page: str) -> str:
     return (DOCS / page).read_text(encoding="utf-8")
 
 
 def run(env: str, model: Path, folder: Path, *settings: str) -> list[dict[str, float]]:
     cfg = resolve_auto(load_config(env, "sesa", [f"model.path={model}", *SMALL, *settings]))
-    train(cfg, folder, partial(measure, cfg))
+    train(cfg, folder, partial(validate, cfg))
     return [json.loads(text) for text in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
@@ -49,7 +44,7 @@ def test_settings_are_up_to_date():
 
 def test_every_metric_is_explained_and_every_explained_metric_is_written(llama, tmp_path):
     lines = run(ENV_ID, llama, tmp_path, "env.options.num_targets=1")
-    names = {name.replace("eval/pass_at_2", "eval/pass_at_K") for line in lines for name in line}
+    names = {name.replace("_at_2", "_at_K") for line in lines for name in line}
     written = {re.sub(r"^(gap/proposal_)\d+", r"\1N", name) for name in names}
     explained = set(re.findall(r"^\| `([\w/]+)` \|", read("metrics.md"), flags=re.MULTILINE))
     assert explained == written

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
@@ -27,14 +26,16 @@ from sesa_agent.evaluation.experiment import (
     read_result,
     resolve_arm,
     run_arm,
-    run_arms,
 )
 from sesa_agent.evaluation.paper import CALLS, EXPERIMENTS, QUICK_SHARE, experiment_arms
+from sesa_agent.evaluation.run_arms import run_arms
 from sesa_agent.sampling.dialogue import Dialogue
 from sesa_agent.training.checkpoint import latest_checkpoint, read_state
 
-from ..tiny_models import CHATML, byte_tokenizer, save_llama
+from ..tiny_models import CHATML, byte_tokenizer
 from ..toy_game import ENV_ID
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 SMALL = (
     "sampling.num_tasks=2",
@@ -51,20 +52,6 @@ SMALL = (
     "eval.final_episodes=3",
 )
 MEASUREMENTS = (Measurement(0.5, 4), Measurement(1.0, 2, num_samples=2, ks=(2,)))
-
-
-@pytest.fixture(scope="module")
-def llama(tmp_path_factory):
-    return save_llama(tmp_path_factory.mktemp("llama"))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Sums of several threads could differ in the last bit."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def make_arm(model: Path, *settings: str, label="sesa", method="sesa", env=ENV_ID, **options):

@@ -7,7 +7,7 @@ import gymnasium
 
 from sesa_agent.configs.load import load_config
 from sesa_agent.environments import TextEnv
-from sesa_agent.train_command import measure
+from sesa_agent.evaluation.validation import validate
 from sesa_agent.training.setup import resolve_auto
 from sesa_agent.training.trainer import train
 
@@ -46,5 +46,5 @@ def train_two_steps(model: Path, folder: Path, *settings: str) -> list[dict[str,
         lines.append(metrics)
         return False
 
-    train(cfg, folder, partial(measure, cfg), watch)
+    train(cfg, folder, partial(validate, cfg), watch)
     return lines

@@ -124,10 +124,13 @@ def test_a_list_is_continued_and_its_repetitions_are_refused():
     assert [[c.text for c in call.excluded[0]] for call in engine.calls] == [[], [], replies[1:2]]
 
 
+@pytest.mark.parametrize("width", [1, 2])
 @pytest.mark.parametrize("proposer", PROPOSERS)
-def test_proposals_are_numbered_from_0_where_the_first_is_drawn_under_x(proposer):
-    engine, _ = run(answers("Left"), 1, proposer=proposer)
-    assert (engine.calls[0].prompts == [START.prompt_ids]) == (first_index(proposer) == 0)
+def test_proposals_are_numbered_from_0_where_the_first_is_drawn_under_x(proposer, width):
+    engine, _ = run(answers("Left"), width, proposer=proposer)
+    is_plain = engine.calls[0].prompts == [START.prompt_ids]
+    assert is_plain == (proposer != "one_response" or width == 1)
+    assert is_plain == (first_index(proposer, width) == 0)
 
 
 @given(

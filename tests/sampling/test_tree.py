@@ -10,7 +10,6 @@ from sesa_agent.configs.schema import SamplingConfig, SettingError
 from sesa_agent.environments import state_key
 from sesa_agent.sampling.dialogue import Dialogue
 from sesa_agent.sampling.parallel import sample_parallel
-from sesa_agent.sampling.proposer import first_index
 from sesa_agent.sampling.trajectory import ROOT, Task, TrajectoryTree
 from sesa_agent.sampling.tree import allocate_widths, grow_trees, resolve_merging
 
@@ -150,8 +149,10 @@ def test_siblings_differ_in_their_action_and_share_their_prompt(grown):
             assert len(turns) <= grown[0].settings["num_proposals"]
             assert len({turn.action for turn in turns}) == len(turns)
             assert len({turn.prompt_ids for turn in turns}) == 1
-            first = first_index(grown[0].settings["proposer"])
             indices = [turn.proposal_index for turn in turns]
+            first = indices[0]  # 1 if they were asked for as a list of several
+            assert first == 0 or grown[0].settings["proposer"] == "one_response"
+            assert first <= 1
             assert indices == list(range(first, first + len(turns)))
 
 
@@ -407,10 +408,11 @@ def test_shared_noise_lets_all_branches_slip_alike(proposer):
 
 @pytest.mark.parametrize("proposer", ["history", "one_response"])
 def test_independent_noise_gives_each_branch_but_the_first_its_own(proposer):
-    results, first = {True: [], False: []}, first_index(proposer)
+    results = {True: [], False: []}
     for tree, grown in slippery_trees("independent", proposer):
         for leaf in tree.leaves():
-            is_first = all(tree.turns[node].proposal_index == first for node in tree.path(leaf))
+            children = tree.children()
+            is_first = all(children[tree.parents[node]][0] == node for node in tree.path(leaf))
             results[is_first].append(replays(tree, grown, leaf))
     assert all(results[True]) and results[True]
     assert not all(results[False])

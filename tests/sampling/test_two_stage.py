@@ -12,7 +12,6 @@ from sesa_agent.configs.schema import SamplingConfig, SettingError
 from sesa_agent.sampling.trajectory import ROOT, Task
 from sesa_agent.sampling.two_stage import sample_two_stage
 
-from ..tiny_models import save_llama
 from .games import RecordingEngine, generator, line_dialogue
 from .one_step import train_two_steps
 
@@ -251,11 +250,6 @@ def test_no_prompt_is_longer_than_the_limit_if_the_bare_request_fits(spare, sket
 
 
 # ---- training ----
-
-
-@pytest.fixture(scope="module")
-def llama(tmp_path_factory):
-    return save_llama(tmp_path_factory.mktemp("llama"))
 
 
 @pytest.mark.parametrize("proposer", ["history", "without_replacement"])

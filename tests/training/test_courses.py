@@ -73,13 +73,17 @@ def test_examples_follow_from_their_random_numbers(course):
     assert examples[0] == examples[1] != examples[2]
 
 
-def test_the_games_are_shown_as_the_shipped_model_saw_them():
+@pytest.mark.parametrize(
+    ("courses", "expected"), [(GAMES, "cdcb4fec60f98b43"), (ANSWERS, "7ec0f4ca46b071be")]
+)
+def test_courses_are_shown_as_the_shipped_model_saw_them(courses, expected):
     """Else `sesa-agent pretrain` would make another model: change the digest with the model."""
     digest, rng = hashlib.sha256(), random.Random(0)
-    for course in GAMES:
-        for example in replace(course, num_puzzles=20).examples(chat_of(course), rng):
+    for course in courses:
+        few = {"num_lists": 20} if isinstance(course, ListCourse) else {"num_puzzles": 20}
+        for example in replace(course, **few).examples(chat_of(course), rng):
             digest.update(repr((example.token_ids, example.start)).encode())
-    assert digest.hexdigest().startswith("cdcb4fec60f98b43")
+    assert digest.hexdigest().startswith(expected)
 
 
 # ---- games ----

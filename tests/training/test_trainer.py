@@ -18,16 +18,18 @@ from sesa_agent.agents.engine import Completion, ScriptedEngine
 from sesa_agent.agents.policy import Policy
 from sesa_agent.configs.load import config_to_dict, env_names, load_config
 from sesa_agent.configs.schema import Config
+from sesa_agent.evaluation.validation import validate
 from sesa_agent.runs import read_run
 from sesa_agent.sampling.seeds import training_seeds
 from sesa_agent.sampling.trajectory import ROOT, Task, TrajectoryTree
-from sesa_agent.train_command import measure
 from sesa_agent.training.checkpoint import latest_checkpoint, read_state
 from sesa_agent.training.setup import build_dialogue, resolve_auto
 from sesa_agent.training.trainer import learn, rollout, train
 
 from ..tiny_models import MOVES, save_llama, save_qwen2
 from ..toy_game import ENV_ID
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 SMALL = (
     "sampling.num_tasks=2",
@@ -42,26 +44,12 @@ SMALL = (
 ONE_UPDATE = ("optim.num_epochs=1", "optim.num_minibatches=1", "optim.warmup_steps=0")
 
 
-@pytest.fixture(scope="module")
-def llama(tmp_path_factory):
-    return save_llama(tmp_path_factory.mktemp("llama"))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Sums of several threads could differ in the last bit."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def make_config(model: Path, *overrides: str, env: str = ENV_ID, method: str = "sesa") -> Config:
     return resolve_auto(load_config(env, method, [f"model.path={model}", *SMALL, *overrides]))
 
 
 def run(cfg: Config, folder: Path, watch=lambda *_: False) -> Policy:
-    return train(cfg, folder, partial(measure, cfg), watch)
+    return train(cfg, folder, partial(validate, cfg), watch)
 
 
 def read_metrics(folder: Path, times: bool = True) -> list[dict[str, float]]:

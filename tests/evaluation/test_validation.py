@@ -6,8 +6,8 @@ from sesa_agent.agents.chat import ChatFormat
 from sesa_agent.agents.engine import ScriptedEngine
 from sesa_agent.configs.load import load_config
 from sesa_agent.environments import make_env
+from sesa_agent.evaluation.validation import validate
 from sesa_agent.sampling.dialogue import Dialogue
-from sesa_agent.train_command import measure
 
 from ..tiny_models import CHATML, byte_tokenizer
 from ..toy_game import ENV_ID
@@ -22,7 +22,7 @@ def measured(script, *settings, num_targets=0):
         lambda: make_env(ENV_ID, num_targets=num_targets), ChatFormat(tokenizer), max_turns=4
     )
     cfg = load_config(ENV_ID, "sesa", list(settings))
-    return measure(cfg, ScriptedEngine(tokenizer, script), dialogue, [0])
+    return validate(cfg, ScriptedEngine(tokenizer, script), dialogue, [0])
 
 
 def test_one_attempt_says_nothing_of_several():
@@ -37,7 +37,7 @@ def test_several_attempts_say_what_further_ones_find():
         "eval/pass_at_4": 1,
         "eval/pass_ratio": 4,
         "eval/distinct_answers": 2,
-        "eval/coverage": pytest.approx(0.5),
+        "eval/coverage_at_4": pytest.approx(0.5),
     }
     assert metrics["eval/success_rate"] == 0.25
 
