@@ -5,7 +5,7 @@ ARGS ?=
 BIN := .venv/bin
 PACKAGES := agents configs environments evaluation sampling training sesa_agent/__init__.py
 
-.PHONY: train test check
+.PHONY: train test check browser
 
 train: .venv/.installed
 	$(BIN)/sesa-agent train --env sokoban $(ARGS)
@@ -17,6 +17,11 @@ check: .venv/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+# What the tests of the HTML report need: they are skipped without it.
+browser: .venv/.installed
+	$(BIN)/python -m pip install -c constraints.txt -e ".[browser]"
+	command -v chromium || $(BIN)/playwright install --with-deps chromium
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

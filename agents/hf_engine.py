@@ -1,8 +1,8 @@
 """Generates with any causal language model of transformers, on any device.
 
-One prefill and a KV cache per batch, batches bounded by tokens, one uniform number per token and
-row. The draw of a row depends on the call's seed and the row's place, not on how rows were batched
-(up to rounding).
+One prefill and a KV cache per batch, equal prompts prefilled once, batches bounded by tokens, one
+uniform number per token and row. The draw of a row depends on the call's seed and the row's place,
+not on how rows were batched (up to rounding).
 """
 
 import math
@@ -93,7 +93,8 @@ class _Batch:
     def run(self, excluded: Sequence[Sequence[Completion]]) -> list[Completion]:
         """Prefill, then one token at a time; finished rows leave the batch."""
         device = self.model.device
-        inputs, mask = _left_pad(self.prompts, self.tokenizer.pad_token_id or 0)
+        different = list(dict.fromkeys(map(tuple, self.prompts)))
+        inputs, mask = _left_pad(different, self.tokenizer.pad_token_id or 0)
         inputs, mask = inputs.to(device), mask.to(device)
         positions = (mask.cumsum(1) - 1).clamp(min=0)
         open_rows, cache = list(range(len(self.prompts))), None
@@ -108,6 +109,11 @@ class _Batch:
             )
             cache = output.past_key_values
             logits = output.logits[:, -1].float()
+            if step == 0 and len(different) < len(self.prompts):
+                place = {prompt: row for row, prompt in enumerate(different)}
+                index = torch.tensor([place[tuple(p)] for p in self.prompts], device=device)
+                cache.batch_select_indices(index)
+                logits, mask, positions = logits[index], mask[index], positions[index]
             tokens = self._draw(logits, open_rows, step, excluded)
             keep = [i for i, row in enumerate(open_rows) if not self._is_finished(row)]
             if not keep or step == self.params.max_new_tokens - 1:

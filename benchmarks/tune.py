@@ -1,13 +1,16 @@
 """Finds the learning rate of every arm of an experiment, on validation puzzles.
 
     python benchmarks/tune.py sudoku
+    python benchmarks/tune.py agents --env countdown --arms ragen --variants loss.filter_ratio=1.0
 
-The arms are those of `sesa-agent reproduce` (`evaluation/paper.py`), each at every learning rate,
-with a seed that no reported run has. What is best (by the first number of the table) stands in
-`configs/`. Interrupted, it goes on where it stopped; what is finished is not run again.
+The arms are those of `sesa-agent reproduce` (`evaluation/paper.py`), each at every learning rate
+and with every variant of its settings, with a seed that no reported run has. What is best (by the
+first number of the table) stands in `configs/`. Rows are added to those that the file holds.
+Interrupted, it goes on where it stopped; what is finished is not run again.
 """
 
 import argparse
+import itertools
 import json
 import os
 from dataclasses import replace
@@ -28,16 +31,20 @@ from sesa_agent.screen import show_number
 TUNING_SEED = 100
 
 
-def tuning_arms(name: str, rates: list[str], calls: int) -> dict[Arm, str]:
-    """Every trained arm of an experiment at every learning rate."""
+def tuning_arms(args: argparse.Namespace) -> dict[Arm, dict[str, Any]]:
+    """Every trained arm at every learning rate and variant, and how its row begins."""
     arms = {}
-    for arm in experiment_arms(name, [TUNING_SEED]):
-        if not arm.is_trained or arm.start_from:
+    for arm in experiment_arms(args.experiment, [TUNING_SEED]):
+        is_wanted = arm.env == (args.env or arm.env) and arm.label in (args.arms or [arm.label])
+        if not arm.is_trained or arm.start_from or not is_wanted:
             continue
         how = tuple(replace(m, split="validation") for m in arm.measurements)
-        for rate in rates:
-            words = (*arm.common, f"optim.max_policy_calls={calls}", f"optim.lr={rate}")
-            arms[replace(arm, common=words, measurements=how)] = rate
+        for rate, variant in itertools.product(args.learning_rates, args.variants or [""]):
+            words = (*arm.common, f"optim.max_policy_calls={args.calls}", f"optim.lr={rate}")
+            words = (*words, *filter(None, variant.split(",")))
+            head = {"env": arm.env, "arm": arm.label, "learning_rate": rate, "settings": variant}
+            head["policy_calls"] = args.calls
+            arms[replace(arm, common=words, measurements=how)] = head
     return arms
 
 
@@ -45,25 +52,29 @@ def main() -> None:
     """Run the arms; write the JSON file and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("experiment", choices=list(EXPERIMENTS))
+    parser.add_argument("--env", default="", help="only this environment")
+    parser.add_argument("--arms", nargs="+", default=[], help="only these arms")
+    parser.add_argument("--variants", nargs="+", default=[], help="KEY=VALUE[,...], each apart")
     parser.add_argument("--calls", type=int, default=5000, help="policy calls of every run")
     parser.add_argument("--learning-rates", nargs="+", default=["3e-5", "1e-4", "3e-4", "1e-3"])
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--runs", type=Path, default=Path("runs/tune"))
     parser.add_argument("--output", type=Path, default=None)
     args = parser.parse_args()
-    arms = tuning_arms(args.experiment, args.learning_rates, args.calls)
+    arms = tuning_arms(args)
     results = run_arms(list(arms), args.runs / args.experiment, args.jobs)
     metrics = EXPERIMENTS[args.experiment].metrics
-    shown = Table(title=f"{args.experiment}: {args.calls} policy calls, validation puzzles")
-    for column in ("env", "arm", "learning rate", *(metric.name for metric in metrics)):
+    columns = ("env", "arm", "learning_rate", "settings", "policy_calls")
+    shown = Table(title=f"{args.experiment}: validation puzzles")
+    for column in (*columns, *(metric.name for metric in metrics)):
         shown.add_column(column)
-    rows: list[dict[str, Any]] = []
-    for arm, rate in arms.items():
-        values = {metric.name: metric.value(results[arm]) for metric in metrics}
-        rows.append({"env": arm.env, "arm": arm.label, "learning_rate": rate, **values})
-        shown.add_row(arm.env, arm.label, rate, *map(show_number, values.values()))
     output = args.output or Path(f"results/{args.experiment}-tuning.json")
-    found = {"policy_calls": args.calls, "seed": TUNING_SEED, "split": "validation", "rows": rows}
+    kept = json.loads(output.read_text(encoding="utf-8"))["rows"] if output.exists() else []
+    for arm, head in arms.items():
+        values = {metric.name: metric.value(results[arm]) for metric in metrics}
+        kept = [row for row in kept if {**row, **head} != row] + [{**head, **values}]
+        shown.add_row(*map(str, head.values()), *map(show_number, values.values()))
+    found = {"seed": TUNING_SEED, "split": "validation", "rows": kept}
     output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     Console().print(shown)
 

@@ -130,8 +130,8 @@ class SamplingConfig:
     """U, cap on the trajectories of a tree; the group size of `parallel`."""
     proposer: str = "history"
     """How proposals are kept apart: `history` (asked for with the earlier ones in view),
-    `one_response` (listed in one reply) or `without_replacement` (distinct draws from the plain
-    prompt)."""
+    `one_response` (listed in one reply), `without_replacement` (distinct draws from the plain
+    prompt); `independent` does not (a repeated draw is paid for and dropped): for ablations."""
     max_retries: int = 2
     """Times a proposal that repeats an earlier action is asked for again before it is dropped."""
     sketch_tokens: int = 24
@@ -140,8 +140,11 @@ class SamplingConfig:
     """Where a tree spends U: `early` (as soon as it can) or `even` (the cap grows evenly with
     depth)."""
     merge_states: str = "auto"
-    """Expand a state only once in a tree: `on` (deterministic environments), `off`, `auto` (on
-    where deterministic)."""
+    """Expand a state only once in a tree: `on`, `off`, `auto` (on where the environment has a
+    `state_key`)."""
+    noise_draws: int = 8
+    """Times each proposal is played, with noise of its own, where states are merged and the
+    environment is not deterministic: costs environment steps, no calls of the policy."""
     stop_on_success: str = "auto"
     """Stop growing a tree at the turn in which a trajectory wins: `on`, `off`, `auto` (on where the
     environment is deterministic; elsewhere it would count luck and hide failures)."""
@@ -151,10 +154,10 @@ class SamplingConfig:
 
     def __post_init__(self) -> None:
         check_choice("sampling.name", self.name, ("parallel", "tree", "single_pass", "two_stage"))
-        proposers = ("history", "one_response", "without_replacement")
+        proposers = ("history", "one_response", "without_replacement", "independent")
         check_choice("sampling.proposer", self.proposer, proposers)
         check(
-            self.name != "two_stage" or self.proposer != "one_response",
+            self.name != "two_stage" or self.proposer in ("history", "without_replacement"),
             "sampling.proposer",
             self.proposer,
             "history or without_replacement with sampling.name=two_stage",
@@ -163,7 +166,8 @@ class SamplingConfig:
         check_choice("sampling.merge_states", self.merge_states, ("on", "off", "auto"))
         check_choice("sampling.stop_on_success", self.stop_on_success, ("on", "off", "auto"))
         check_choice("sampling.fork_noise", self.fork_noise, ("shared", "independent"))
-        for key in ("num_tasks", "num_proposals", "max_trajectories", "sketch_tokens"):
+        counts = "num_tasks", "num_proposals", "max_trajectories", "sketch_tokens", "noise_draws"
+        for key in counts:
             check(getattr(self, key) >= 1, f"sampling.{key}", getattr(self, key), "at least 1")
         for key in ("max_retries", "max_redraws"):
             check(getattr(self, key) >= 0, f"sampling.{key}", getattr(self, key), "at least 0")
@@ -182,14 +186,19 @@ class LossConfig:
 
     credit: str = "auto"
     """`trajectory` (GRPO over the leaves), `tree` (mean backup), `best` (discounted best return;
-    deterministic worlds), `auto` (best where the environment is deterministic, else tree)."""
+    deterministic worlds), `expected` (best expected return over the merged states of a noisy
+    world), `auto` (best where the environment is deterministic, elsewhere expected, or tree without
+    merged states), `pass_at_k` (GRPO over subsets of `pass_k` leaves)."""
+    pass_k: int = 4
+    """Trajectories of a subset in `pass_at_k` credit, below `sampling.max_trajectories`. Only the
+    best of each counts: the larger, the less do groups teach in which success is common."""
     baseline: str = "mean"
     """Group baseline of trajectory credit: `mean` (GRPO), or `max` (Eq. 1 as printed; it teaches
     nothing)."""
     normalize_std: bool = True
     """Divide advantages by the group's standard deviation (trajectory and tree credit)."""
     discount: float = 0.9
-    """Value lost per turn on the way to a success (best credit)."""
+    """Value lost per turn on the way to a success (best and expected credit)."""
     clip_low: float = 0.2
     """A likelihood ratio counts down to 1 - clip_low."""
     clip_high: float = 0.28
@@ -199,6 +208,17 @@ class LossConfig:
     does, DAPO)."""
     entropy_coef: float = 0.0
     """Weight of the entropy bonus, per token in nats."""
+    exploration: str = "none"
+    """What else keeps the policy exploring, from the literature: `none`, `adaptive_entropy` (the
+    bonus starts at `entropy_coef` and moves by .005 a step to hold `entropy_target`),
+    `entropy_advantage` (advantages rise with the entropy), `kl_cov`, `clip_cov` (tokens that
+    sharpen the policy most are held back, or not taught) or `top_entropy` (only the fifth of the
+    tokens with the highest entropy is taught)."""
+    entropy_target: float = 0.2
+    """Mean entropy per token, in nats, below which `adaptive_entropy` gives its bonus."""
+    exploration_share: float = 0.02
+    """Share of the trained tokens that `kl_cov` and `clip_cov` act on. The paper's .0002 is of
+    millions of tokens; a batch here has some thousands, of which it would choose one or two."""
     kl_coef: float = 0.0
     """Weight of the KL penalty towards the initial policy, per token in nats."""
     history_gap: str = "negatives"
@@ -214,10 +234,17 @@ class LossConfig:
     the end (DAPO's overlong shaping; trajectory and tree credit); 0 for no such punishment."""
 
     def __post_init__(self) -> None:
-        check_choice("loss.credit", self.credit, ("trajectory", "tree", "best", "auto"))
+        credits = "trajectory", "tree", "best", "expected", "auto", "pass_at_k"
+        check_choice("loss.credit", self.credit, credits)
         check_choice("loss.baseline", self.baseline, ("mean", "max"))
         check_choice("loss.aggregate", self.aggregate, ("trajectory", "token"))
         check_choice("loss.history_gap", self.history_gap, ("none", "negatives", "truncated"))
+        ways = ("none", "adaptive_entropy", "entropy_advantage", "kl_cov", "clip_cov")
+        check_choice("loss.exploration", self.exploration, (*ways, "top_entropy"))
+        check(self.entropy_target > 0, "loss.entropy_target", self.entropy_target, "above 0")
+        share = self.exploration_share
+        check(0 <= share <= 1, "loss.exploration_share", share, "from 0 to 1")
+        check(self.pass_k >= 1, "loss.pass_k", self.pass_k, "at least 1")
         check(0 < self.discount <= 1, "loss.discount", self.discount, "above 0 and at most 1")
         check(0 < self.filter_ratio <= 1, "loss.filter_ratio", self.filter_ratio, "in (0, 1]")
         check(0 < self.clip_low < 1, "loss.clip_low", self.clip_low, "between 0 and 1")
@@ -233,7 +260,15 @@ class OptimConfig:
     steps: int = 60
     """Rollout-and-update steps."""
     max_policy_calls: int = 0
-    """Stop after this many generated responses in training rollouts; 0 for no such limit."""
+    """Stop after this many generated responses in training rollouts; 0 for no such limit, here and
+    below. The step in which a budget is reached is the last."""
+    max_response_tokens: int = 0
+    """Stop after this many tokens of responses in training rollouts."""
+    max_env_steps: int = 0
+    """Stop after this many actions played in training rollouts."""
+    max_seconds: float = 0.0
+    """Stop after this many seconds of rollouts and updates, evaluation not counted; where a run
+    ends then depends on the machine."""
     lr: float = 1e-3
     """Learning rate of AdamW."""
     warmup_steps: int = 10
@@ -261,7 +296,8 @@ class OptimConfig:
             "above 0 and finite",
             "Try 1e-3 for sesa-tiny, 1e-6 for a 0.5B model.",
         )
-        for key in ("weight_decay", "max_policy_calls", "warmup_steps"):
+        budgets = ("max_policy_calls", "max_response_tokens", "max_env_steps", "max_seconds")
+        for key in ("weight_decay", *budgets, "warmup_steps"):
             check(getattr(self, key) >= 0, f"optim.{key}", getattr(self, key), "at least 0")
         check(self.max_grad_norm > 0, "optim.max_grad_norm", self.max_grad_norm, "above 0")
         for key in (
@@ -301,12 +337,26 @@ class EvalConfig:
 
 
 @dataclass
+class MonitorConfig:
+    """How a run is watched for signs that its rollouts grow alike and leave nothing to learn."""
+
+    window: int = 20
+    """Steps whose means are compared: the newest against the run's first."""
+    rescue: str = "off"
+    """What is done about a dying policy: `off` (a warning), `auto` (independent rollouts give way
+    to those of `sesa`, with its credit and loss; the learning rate stays)."""
+
+    def __post_init__(self) -> None:
+        check(self.window >= 1, "monitor.window", self.window, "at least 1")
+        check_choice("monitor.rescue", self.rescue, ("off", "auto"))
+
+
+@dataclass
 class Config:
     """One run."""
 
     method: str = "sesa"
-    """Preset: `sesa`, `sesa-paper`, `sesa-two-stage`, `ragen`, `ragen-entropy`, `ragen-paper-grpo`
-    or `dapo`."""
+    """Preset: the name of a file in `configs/methods` (see Methods below)."""
     seed: int = 0
     """Seed of everything random in the run; every step's random numbers follow from it and the step
     alone."""
@@ -319,12 +369,27 @@ class Config:
     loss: LossConfig = field(default_factory=LossConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
+    monitor: MonitorConfig = field(default_factory=MonitorConfig)
 
     def __post_init__(self) -> None:
+        check(
+            self.monitor.rescue == "off" or self.sampling.name == "parallel",
+            "monitor.rescue",
+            self.monitor.rescue,
+            f"off with sampling.name={self.sampling.name}",
+            "It replaces independent rollouts, as of --method ragen.",
+        )
         check(0 <= self.seed < 10_000, "seed", self.seed, "from 0 to 9999")
         check(
             self.loss.overlong_buffer <= self.engine.max_new_tokens,
             "loss.overlong_buffer",
             self.loss.overlong_buffer,
             f"at most engine.max_new_tokens ({self.engine.max_new_tokens})",
+        )
+        check(
+            self.loss.credit != "pass_at_k" or self.loss.pass_k < self.sampling.max_trajectories,
+            "loss.pass_k",
+            self.loss.pass_k,
+            f"below sampling.max_trajectories ({self.sampling.max_trajectories})",
+            "A group has one subset else, and nothing to compare it with.",
         )

@@ -36,6 +36,9 @@ class Evaluation:
     temperature: float
     success_rate: float
     """Mean over puzzles and attempts."""
+    wins: tuple[int, ...]
+    """Attempts that succeed at each puzzle, (N,), in the order of the seeds: policies that played
+    the same puzzles can be compared puzzle by puzzle."""
     low: float
     """95 % Wilson interval of the success rate, counting puzzles and not attempts, which are not
     independent."""
@@ -61,8 +64,8 @@ class Evaluation:
     mean_turns: float
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, ready for `json.dump`."""
-        return asdict(self)
+        """Plain values, ready for `json.dump`; `wins` as one line of text, "1 0 1"."""
+        return asdict(self) | {"wins": " ".join(map(str, self.wins))}
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,7 @@ def evaluate(
         num_samples=num_samples,
         temperature=params.temperature,
         success_rate=rate,
+        wins=tuple(wins.tolist()),
         low=low,
         high=high,
         pass_at_k=passes,

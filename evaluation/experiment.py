@@ -6,60 +6,41 @@
 An arm's folder is named after all that decides its weights: its resolved settings, the arm that it
 starts from, the model's files. So an arm that is finished is read and not run again, one that was
 stopped goes on from its newest checkpoint, and one whose settings changed is another arm. Arms of
-one experiment have one budget of policy calls, `optim.max_policy_calls`.
+one experiment have one budget, `optim.max_policy_calls` or another of `trainer.BUDGETS`.
 """
 
 import hashlib
 import json
-import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import yaml
 
-from ..agents.policy import BUNDLED, Policy, bundled_model_folder
+from ..agents.policy import Policy
 from ..configs.load import config_to_dict, load_config
 from ..configs.schema import Config, SettingError
-from ..sampling.seeds import evaluation_seeds
 from ..training import trainer
 from ..training.checkpoint import latest_checkpoint, read_state
-from ..training.setup import (
-    build_dialogue,
-    build_engine,
-    build_policy,
-    resolve_auto,
-    sampling_params,
+from ..training.setup import build_dialogue, build_policy, resolve_auto
+from .run_results import (
+    Measurement,
+    Result,
+    curve,
+    measure,
+    read_log,
+    spent,
+    weights_digest,
+    write_json,
 )
-from .evaluate import evaluate
 from .validation import validate
 
 RESULT_FILE = "arm.json"
 """What was measured, in an arm's run folder."""
 BASE = "base"
 """The label of the arm that is not trained."""
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """How a policy is measured."""
-
-    temperature: float
-    num_puzzles: int
-    """At most; `eval.final_episodes` is a cap too."""
-    num_samples: int = 1
-    """Attempts at each puzzle."""
-    ks: tuple[int, ...] = ()
-    """The k of pass@k and Coverage@k; empty for the powers of two."""
-    split: str = "test"
-
-    @property
-    def name(self) -> str:
-        """The name that its result goes by; an arm has one measurement a temperature."""
-        return f"T={self.temperature:g}"
 
 
 @dataclass(frozen=True)
@@ -86,10 +67,9 @@ class Arm:
         return self.label != BASE
 
 
-Result = dict[str, Any]
-"""What an arm came to, ready for JSON; `run_arm` says what is in it."""
-Watch = Callable[[int, dict[str, float]], bool]
-"""Told of the arm's own policy calls so far and the newest metrics; returns True to stop it."""
+Watch = Callable[[float, dict[str, float]], bool]
+"""Told how much of the arm's training is done, from 0 to 1, and the newest metrics; returns True to
+stop it."""
 
 
 def resolve_arm(arm: Arm) -> Config:
@@ -135,9 +115,9 @@ def run_arm(arm: Arm, runs: Path, watch: Watch = lambda *_: False) -> Result | N
 
     Returns:
         None if it was stopped. Else the arm's label, env, method, settings, seed and start;
-        `policy_calls`, `response_tokens`, `steps` and `seconds` of its training, without those of
-        the arm it starts from; `measured`, an `Evaluation` by the name of its measurement; and
-        `curve`, a row for every evaluation on the validation puzzles.
+        `steps` and `SPENT` of its training, without those of the arm it starts from; `measured`, an
+        `Evaluation` by the name of its measurement; and `curve`, a row for every evaluation on the
+        validation puzzles.
 
     Raises:
         SettingError: in one line, for settings that do not fit, or a checkpoint that is not there.
@@ -150,17 +130,15 @@ def run_arm(arm: Arm, runs: Path, watch: Watch = lambda *_: False) -> Result | N
     build_dialogue(cfg, policy)  # a wrong model fails before anything is written
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(config_to_dict(cfg)), encoding="utf-8")
-    start: dict[str, Any] = {"step": 0, "num_policy_calls": 0, "num_response_tokens": 0}
-    if arm.start_from:
-        start = _copy_start(arm, runs, folder)
-    end, lines = dict(start), []
+    start = _copy_start(arm, runs, folder) if arm.start_from else trainer.Progress()
+    end, lines = start, []
     if arm.is_trained:
         trained = _train(arm, cfg, folder, start, watch)
         if trained is None:
             return None
         policy, checkpoint = trained, latest_checkpoint(folder)
         assert checkpoint is not None, "a run that is finished has been saved"
-        end, lines = read_state(checkpoint), _read_lines(folder)
+        end, lines = trainer.Progress(**read_state(checkpoint)), read_log(folder)
     result = {
         "label": arm.label,
         "env": arm.env,
@@ -168,58 +146,13 @@ def run_arm(arm: Arm, runs: Path, watch: Watch = lambda *_: False) -> Result | N
         "settings": [without_folder(word) for word in arm.settings],
         "seed": arm.seed,
         "start_from": arm.start_from.label if arm.start_from else "",
-        "policy_calls": end["num_policy_calls"] - start["num_policy_calls"],
-        "response_tokens": end["num_response_tokens"] - start["num_response_tokens"],
-        "steps": end["step"] - start["step"],
-        "seconds": _seconds(lines, start["step"]),
+        **spent(end, start),
         "measurements": [asdict(measurement) for measurement in _measurements(arm, cfg)],
         "measured": measure(cfg, policy, _measurements(arm, cfg), arm.seed),
-        "curve": curve(lines, start["step"]),
+        "curve": curve(lines, start.step),
     }
-    text = json.dumps(result, indent=1)
-    draft = folder / f"{RESULT_FILE}.tmp"
-    draft.write_text(text + "\n", encoding="utf-8")
-    os.replace(draft, folder / RESULT_FILE)
-    return json.loads(text)
-
-
-def measure(
-    cfg: Config, policy: Policy, measurements: Iterable[Measurement], seed: int = 0
-) -> dict[str, Any]:
-    """Measure a policy; `Evaluation.to_json` by the name of each measurement."""
-    engine, dialogue = build_engine(cfg, policy), build_dialogue(cfg, policy)
-    found = {}
-    for how in measurements:
-        seeds = evaluation_seeds(dialogue.make(), how.split, how.num_puzzles)
-        params = sampling_params(cfg.engine, how.temperature, seed)
-        result = evaluate(engine, dialogue, cfg.env.id, seeds, params, how.num_samples, how.ks)
-        found[how.name] = result.to_json()
-    return found
-
-
-def curve(lines: Sequence[dict[str, Any]], start_step: int = 0) -> list[dict[str, Any]]:
-    """Pick the evaluations out of a run's log.
-
-    Args:
-        lines: what `metrics.jsonl` holds, a line a step.
-        start_step: first step of the arm itself. Its curve begins with the last evaluation before
-            that, which is the one of the policy it starts from.
-
-    Returns:
-        A row for each evaluation: `step`, `policy_calls` made before it, `eval/...`, and the
-        `rollout/signal_groups` of the step that follows it.
-    """
-    rows = []
-    for before, line in zip([None, *lines], lines, strict=False):
-        if "eval/success_rate" not in line:
-            continue
-        if line["step"] < start_step:
-            rows.clear()
-        calls = before["progress/policy_calls"] if before else 0
-        kept = {name: value for name, value in line.items() if name.startswith("eval/")}
-        signal_groups = {"rollout/signal_groups": line["rollout/signal_groups"]}
-        rows.append({"step": line["step"], "policy_calls": calls, **kept, **signal_groups})
-    return rows
+    write_json(folder / RESULT_FILE, result)
+    return json.loads(json.dumps(result))
 
 
 def without_folder(word: str) -> str:
@@ -233,20 +166,23 @@ def without_folder(word: str) -> str:
 
 
 def _train(
-    arm: Arm, cfg: Config, folder: Path, start: dict[str, Any], watch: Watch
+    arm: Arm, cfg: Config, folder: Path, start: trainer.Progress, watch: Watch
 ) -> Policy | None:
-    """Train to the arm's own budget on top of the calls of its start; None if it was stopped."""
-    budget = cfg.optim.max_policy_calls
-    if budget:
-        total = start["num_policy_calls"] + budget
-        cfg = replace(cfg, optim=replace(cfg.optim, max_policy_calls=total))
+    """Train to the arm's own budget on top of that of its start; None if it was stopped."""
+    totals = {
+        key: getattr(cfg.optim, key) + getattr(start, count)
+        for key, count in trainer.BUDGETS.items()
+        if getattr(cfg.optim, key)
+    }
+    cfg = replace(cfg, optim=replace(cfg.optim, **totals))
+    start_share = start.share_done(cfg.optim)
     stopped = False
 
     def watch_step(progress: trainer.Progress, metrics: dict[str, float]) -> bool:
         nonlocal stopped
-        own_calls = progress.num_policy_calls - start["num_policy_calls"]
-        is_last = progress.step >= cfg.optim.steps or 0 < budget <= own_calls
-        stopped = watch(own_calls, metrics) and not is_last
+        share = progress.share_done(cfg.optim)
+        own_share = min(1.0, (share - start_share) / (1.0 - start_share))
+        stopped = watch(own_share, metrics) and share < 1
         return stopped
 
     ks = sorted({k for how in _measurements(arm, cfg) for k in how.ks})
@@ -261,11 +197,11 @@ def _measurements(arm: Arm, cfg: Config) -> list[Measurement]:
     return [replace(how, num_puzzles=min(how.num_puzzles, cap)) for how in arm.measurements]
 
 
-def _copy_start(arm: Arm, runs: Path, folder: Path) -> dict[str, Any]:
+def _copy_start(arm: Arm, runs: Path, folder: Path) -> trainer.Progress:
     """Copy the checkpoint and the log that the arm goes on from into its folder.
 
     Returns:
-        The checkpoint's state.
+        Where that checkpoint stands.
 
     Raises:
         SettingError: if there is no such checkpoint.
@@ -287,7 +223,7 @@ def _copy_start(arm: Arm, runs: Path, folder: Path) -> dict[str, Any]:
         shutil.rmtree(draft, ignore_errors=True)
         shutil.copytree(checkpoint, draft)
         draft.rename(target)
-    return read_state(checkpoint)
+    return trainer.Progress(**read_state(checkpoint))
 
 
 def _digest(arm: Arm) -> str:
@@ -295,27 +231,6 @@ def _digest(arm: Arm) -> str:
     values = config_to_dict(resolve_arm(arm))
     values["eval"].pop("final_episodes")
     start = [_digest(arm.start_from), arm.start_step] if arm.start_from else []
-    weights = _model_digest(values["model"]["path"])
+    weights = weights_digest(values["model"]["path"])
     text = json.dumps([arm.is_trained, values, start, weights], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _model_digest(path: str) -> str:
-    """A name for the weights in a model's folder: by the sizes and beginnings of their files."""
-    folder = bundled_model_folder(path) if path in BUNDLED else Path(path)
-    digest = hashlib.sha256()
-    for file in sorted(folder.glob("*.safetensors")):
-        with file.open("rb") as opened:
-            digest.update(f"{file.name} {file.stat().st_size} ".encode() + opened.read(2**20))
-    return digest.hexdigest()
-
-
-def _read_lines(folder: Path) -> list[dict[str, Any]]:
-    texts = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(text) for text in texts]
-
-
-def _seconds(lines: Sequence[dict[str, Any]], start_step: int) -> float:
-    """Seconds of the steps from `start_step` on."""
-    before = [line["time_s"] for line in lines if line["step"] < start_step]
-    return round(lines[-1]["time_s"] - (before[-1] if before else 0.0), 1) if lines else 0.0

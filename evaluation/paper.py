@@ -5,20 +5,23 @@ model and one trainer; they differ in their preset and in the settings that stan
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from .experiment import BASE, Arm, Measurement
+from .experiment import BASE, Arm
+from .run_results import Measurement
 
 CALLS = {
     "path_exploration": 16_000,
     "sudoku": 10_000,
     "math": 10_000,
     "sokoban": 80_000,
-    "countdown": 20_000,
+    "countdown": 60_000,
     "frozen_lake": 30_000,
 }
 """Policy calls of every trained arm, by environment."""
+NUM_SEEDS = {"sokoban": 5}
+"""Training seeds of every arm; 3 in the other environments."""
 QUICK_SHARE = 4
 """`--quick` divides the calls and the held-out puzzles by this, and takes one seed."""
 
@@ -32,6 +35,8 @@ class Plan:
     settings: tuple[str, ...] = ()
     start_from: str = ""
     """Label of the arm whose last checkpoint it goes on from, with a whole budget of its own."""
+    calls: int = 0
+    """Its policy calls; 0 for those of all arms."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,26 @@ class Experiment:
     without any the plot shows `metrics` as bars."""
     has_one_puzzle: bool = False
     """Every seed is the same puzzle, so there is no interval over puzzles."""
+    note: str = ""
+    """A sentence below the table."""
+    is_comparison: bool = False
+    """Arms are tested against each other, run by run on the same puzzles, the model before any
+    training too: it is measured once for every seed."""
+
+
+SUCCESS = Metric("success, T = .5", "T=0.5", "success_rate")
+"""What arms are compared by, at RAGEN's temperature of evaluation."""
+PASS_RATIO = Metric("pass@16 / pass@1, T = 1", "T=1", "pass_ratio")
+"""How much further attempts find (Figure 5)."""
+
+
+def comparison_measurements(num_episodes: int) -> tuple[Measurement, ...]:
+    """What `SUCCESS` and `PASS_RATIO` are taken from.
+
+    At T = 1 an eighth of the puzzles is tried 16 times each: more would cost as much as training.
+    """
+    warm = Measurement(1.0, max(1, num_episodes // 8), num_samples=16, ks=(1, 16))
+    return Measurement(0.5, num_episodes), warm
 
 
 SINGLE_ANSWER_PLANS = (
@@ -87,6 +112,48 @@ SINGLE_ANSWER_PLANS = (
     Plan("sesa"),
 )
 """The arms of Figure 4, and `sesa` without sketches."""
+
+
+def rescue_experiment(
+    env: str,
+    title: str,
+    stall_calls: int,
+    rescue_calls: int,
+    parallel_words: tuple[str, ...],
+    sequential_words: tuple[str, ...],
+) -> Experiment:
+    """Figures 5 and 6 in one environment: a policy dies, goes on as it was, and goes on as `sesa`.
+
+    All ends have taken the same number of calls; `sesa` from the start takes them at a stretch.
+
+    Args:
+        env: the environment.
+        title: of table and picture.
+        stall_calls: policy calls after which independent rollouts have stalled.
+        rescue_calls: policy calls of both arms that go on from there.
+        parallel_words: settings of the arms with independent rollouts.
+        sequential_words: settings of the arms with `sesa`.
+    """
+    curve = ("eval.samples=16", "eval.temperature=1.0", "eval.episodes=64")
+    parallel, sequential = (*curve, *parallel_words), (*curve, *sequential_words)
+    start = "ragen-entropy"
+    return Experiment(
+        source="Figures 5 and 6",
+        title=title,
+        envs=(env,),
+        plans=(
+            Plan(start, "ragen-entropy", parallel, calls=stall_calls),
+            Plan(f"{start}, on", "ragen-entropy", parallel, start, rescue_calls),
+            Plan(f"{start}, then sesa", "sesa", sequential, start, rescue_calls),
+            Plan("sesa", "sesa", sequential, calls=stall_calls + rescue_calls),
+        ),
+        measurements=(Measurement(1.0, num_puzzles=256, num_samples=16, ks=(1, 16)),),
+        metrics=(PASS_RATIO, Metric("success, T = 1", "T=1", "success_rate")),
+        curves=(("eval/pass_ratio", "pass@16 / pass@1"), ("eval/success_rate", "success, T = 1")),
+        note=f"Arms named after {start} go on from its last checkpoint; their calls come on top.",
+    )
+
+
 EXPERIMENTS = {
     "path-exploration": Experiment(
         source="Figure 3",
@@ -143,27 +210,32 @@ EXPERIMENTS = {
             Plan("sesa-paper", "sesa-paper"),
             Plan("sesa"),
         ),
-        measurements=(
-            Measurement(0.5, num_puzzles=1024),
-            Measurement(1.0, num_puzzles=256, num_samples=16, ks=(1, 16)),
-        ),
-        metrics=(
-            Metric("success, T = .5", "T=0.5", "success_rate"),
-            Metric("pass@16 / pass@1, T = 1", "T=1", "pass_ratio"),
-        ),
+        measurements=comparison_measurements(1024),
+        metrics=(SUCCESS, PASS_RATIO),
+        is_comparison=True,
+    ),
+    # A step of `sesa` takes three times the calls of one of `ragen-entropy`: points at equal calls.
+    "rescue": rescue_experiment(
+        "countdown",
+        "Countdown: a dead policy, and sequential sampling",
+        stall_calls=40_000,
+        rescue_calls=20_000,
+        parallel_words=("optim.lr=3e-4", "eval.every=24"),
+        sequential_words=("optim.lr=3e-4", "eval.every=8"),
     ),
 }
 """Everything that `sesa-agent reproduce` trains, by name."""
 
 
 def experiment_arms(
-    name: str, seeds: Sequence[int], is_quick: bool = False, overrides: Sequence[str] = ()
+    name: str, seeds: Sequence[int] = (), is_quick: bool = False, overrides: Sequence[str] = ()
 ) -> list[Arm]:
     """Return the arms of an experiment, those that others start from before them.
 
     Args:
         name: one of `EXPERIMENTS`.
-        seeds: of the training runs; the model before training is measured once, with the first.
+        seeds: of the training runs; by default each environment's own number of them
+            (`NUM_SEEDS`), and with `is_quick` one.
         is_quick: with a part of the calls and puzzles.
         overrides: `group.key=value` words for all arms; they have the last word.
     """
@@ -178,20 +250,49 @@ def experiment_arms(
         )
         for how in experiment.measurements
     )
-    arms: dict[tuple[str, str, int], Arm] = {}
+    # Steps of the methods differ in calls, so only the calls bound a run.
+    common = ("optim.steps=1000000", *overrides)
+    arms: list[Arm] = []
     for env in experiment.envs:
-        # Steps of the methods differ in calls, so only the calls bound a run.
-        budget = ("optim.steps=1000000", f"optim.max_policy_calls={CALLS[env] // share}")
-        for plan in experiment.plans:
-            for seed in seeds[:1] if plan.label == BASE else seeds:
-                arms[env, plan.label, seed] = Arm(
-                    plan.label,
-                    env,
-                    plan.method,
-                    plan.settings,
-                    seed,
-                    measurements,
-                    common=(*budget, *overrides),
-                    start_from=arms[env, plan.start_from, seed] if plan.start_from else None,
-                )
+        own_seeds = seeds or range(1 if is_quick else NUM_SEEDS.get(env, 3))
+        plans = [
+            replace(plan, calls=(plan.calls or CALLS[env]) // share) for plan in experiment.plans
+        ]
+        arms += plan_arms(plans, env, own_seeds, measurements, common, experiment.is_comparison)
+    return arms
+
+
+def plan_arms(
+    plans: Sequence[Plan],
+    env: str,
+    seeds: Sequence[int],
+    measurements: tuple[Measurement, ...],
+    common: tuple[str, ...],
+    is_comparison: bool = True,
+) -> list[Arm]:
+    """Return the arms of one environment, a run for each plan and seed.
+
+    Args:
+        plans: those that others start from before them.
+        env: the environment.
+        seeds: of the training runs; the model before training is measured with each of them in a
+            comparison, else with the first.
+        measurements: how all arms are measured.
+        common: `group.key=value` words for all arms, the budget among them unless plans have one.
+        is_comparison: arms are tested against each other.
+    """
+    arms: dict[tuple[str, int], Arm] = {}
+    for plan in plans:
+        budget = (f"optim.max_policy_calls={plan.calls}",) if plan.calls else ()
+        for seed in seeds[:1] if plan.label == BASE and not is_comparison else seeds:
+            arms[plan.label, seed] = Arm(
+                plan.label,
+                env,
+                plan.method,
+                plan.settings,
+                seed,
+                measurements,
+                common=(*budget, *common),
+                start_from=arms[plan.start_from, seed] if plan.start_from else None,
+            )
     return list(arms.values())

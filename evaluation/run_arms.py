@@ -22,8 +22,8 @@ class Report:
     """News of an arm that is running."""
 
     arm: Arm
-    policy_calls: int
-    """Its own so far."""
+    share_done: float
+    """Of its training, from 0 to 1."""
     metrics: dict[str, float]
     """Of its newest step."""
 
@@ -135,8 +135,8 @@ def _run_in_worker(arm: Arm, runs: Path) -> Result | None:
     assert _channel is not None, "runs in a worker alone"
     reports, stop = _channel
 
-    def watch(policy_calls: int, metrics: dict[str, float]) -> bool:
-        reports.put(Report(arm, policy_calls, metrics))
+    def watch(share_done: float, metrics: dict[str, float]) -> bool:
+        reports.put(Report(arm, share_done, metrics))
         return stop.is_set()
 
     return run_arm(arm, runs, watch)

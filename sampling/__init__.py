@@ -32,4 +32,5 @@ SINGLE_ANSWER_SAMPLERS = ("single_pass", "two_stage")
 def has_other_prompts(cfg: SamplingConfig) -> bool:
     """Return whether proposals are drawn under other prompts than the plain one."""
     is_sequential = cfg.name in ("tree", "single_pass")
-    return cfg.name == "two_stage" or is_sequential and cfg.proposer != "without_replacement"
+    has_requests = cfg.proposer in ("history", "one_response")
+    return cfg.name == "two_stage" or is_sequential and has_requests

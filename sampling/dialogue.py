@@ -230,6 +230,7 @@ class Dialogue:
             truncated=not outcome.terminated and (outcome.truncated or is_last),
             success=outcome.success,
             legal=all_readable and outcome.legal,
+            num_env_steps=outcome.num_played,
             proposal_index=proposal_index,
         )
         return turn, after

@@ -4,7 +4,8 @@ Three ways to keep the proposals of a decision apart (`sampling.proposer`): aske
 earlier ones in view, a response each (`history`); listed in one reply (`one_response`); drawn from
 the plain prompt x without replacement (`without_replacement`). A proposal that reads as an earlier
 one is asked again a bounded number of times, then dropped: distinct means distinct (paper, section
-3.1: "up to G distinct actions sequentially").
+3.1: "up to G distinct actions sequentially"). `independent` draws do nothing of the kind: the
+control that shows what distinctness is worth.
 """
 
 from collections.abc import Callable, Sequence
@@ -54,9 +55,12 @@ def propose(
         decisions: open nodes, filled in place. Each gets at least one proposal.
         params: how to draw; every batch gets a seed of its own from `rng`.
         rng: the step's random numbers.
-        proposer: "history", "one_response" or "without_replacement".
+        proposer: "history", "one_response", "without_replacement" or "independent".
         max_retries: times a repeated action is asked for again.
     """
+    if proposer == "independent":
+        _draw_independent(engine, dialogue, decisions, params, rng)
+        return
 
     def request(decision: Decision) -> Request:
         if proposer == "without_replacement" or decision.width == 1:
@@ -77,6 +81,22 @@ def propose(
         same_prompt=proposer == "without_replacement",
         max_retries=max_retries,
     )
+
+
+def _draw_independent(
+    engine: Engine,
+    dialogue: Dialogue,
+    decisions: Sequence[Decision],
+    params: SamplingParams,
+    rng: np.random.Generator,
+) -> None:
+    """Draw `width` times under x; a repetition is paid for, not played and not asked again."""
+    for place in range(max((decision.width for decision in decisions), default=0)):
+        pending = [decision for decision in decisions if place < decision.width]
+        prompts = [decision.position.prompt_ids for decision in pending]
+        completions = engine.generate(prompts, reseeded(params, rng))
+        for decision, completion in zip(pending, completions, strict=True):
+            _accept(decision, completion, dialogue.read(decision.position, completion.text))
 
 
 def first_index(proposer: str, width: int) -> int:

@@ -51,13 +51,26 @@ class Turn:
     """The game was won by this turn."""
     legal: bool = True
     """Every action of this turn could be read and was allowed by the rules."""
+    num_env_steps: int = 0
+    """Actions that were played in the environment for this turn."""
     proposal_index: int = 0
     """Place among the proposals of its decision. 0 was drawn under x alone; where none was, the
     first is 1."""
-    is_repeat: bool = False
-    """Its state already stood in this tree, so it was not expanded (merged states)."""
+    merged_into: int | None = None
+    """The turn of its tree that reached the same state before (`ROOT`: the start), in whose place
+    it was not expanded; None for a new state, and where states are not merged."""
+    outcome: int = 0
+    """Place among what its response led to, where it was played several times with noise of its
+    own: each outcome is a turn."""
+    num_draws: int = 1
+    """How often the response led here then."""
     sketch: str = ""
     """The outline that it was drawn under (two-stage sampling); empty if there was none."""
+
+    @property
+    def is_repeat(self) -> bool:
+        """Whether its state already stood in its tree."""
+        return self.merged_into is not None
 
 
 @dataclass(frozen=True)
@@ -134,6 +147,16 @@ class TrajectoryTree:
     def trajectories(self) -> Iterator[Trajectory]:
         """One trajectory per leaf."""
         return (self.trajectory(leaf) for leaf in self.leaves())
+
+    @property
+    def num_response_tokens(self) -> int:
+        """Sampled tokens, those of a response with several outcomes once."""
+        return sum(len(turn.response_ids) for turn in self.turns if turn.outcome == 0)
+
+    @property
+    def num_env_steps(self) -> int:
+        """Actions that were played in the environment."""
+        return sum(turn.num_env_steps for turn in self.turns)
 
     @property
     def success(self) -> bool:

@@ -5,23 +5,31 @@ environment, and the children that the game has not ended are the next frontier.
 trajectories that are open or were ended by the game; `allocate_widths` splits what is left of it
 before anything is proposed, so no half-grown branch is thrown away.
 
-With merged states (deterministic environments) a child whose state already stands in its tree
-becomes a dead leaf: it is recorded, costs no further call and does not count. Paper: no merging.
-We: a budget spent on distinct states finds far more successes (results/tree_shape.json).
+With merged states a child whose state already stands in its tree becomes a dead leaf: it is
+recorded, costs no further call and does not count. Paper: no merging. We: a budget spent on
+distinct states finds far more successes (results/tree_shape.json).
+
+In a noisy environment with merged states every proposal is played several times, each with noise of
+its own, and every outcome is a child: the tree becomes a sample of the environment's transitions,
+from which `loss.credit=expected` computes what an action is worth whatever luck it had. That costs
+environment steps and no calls of the policy. Chance multiplies endings there, so the cap bounds the
+proposals of a layer and its open nodes; those beyond it, drawn by lot, stay unexpanded.
 """
 
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
+import gymnasium
 import numpy as np
 
-from ..agents.engine import Engine, SamplingParams
+from ..agents.engine import Completion, Engine, SamplingParams
 from ..configs.schema import SamplingConfig, SettingError
 from ..environments import fork, is_deterministic, state_key
 from .dialogue import Dialogue, Position
 from .proposer import Decision, first_index, propose
-from .trajectory import ROOT, Task, TrajectoryTree
+from .trajectory import ROOT, Task, TrajectoryTree, Turn
 
 
 def allocate_widths(
@@ -55,10 +63,13 @@ class _Growth:
 
     tree: TrajectoryTree
     frontier: list[tuple[int, Position]]
-    seen: set[Hashable]
-    """Keys of the states that stand in the tree; empty if states are not merged."""
+    seen: dict[Hashable, int]
+    """The turn that reached each state of the tree first; empty if states are not merged."""
     stops_on_success: bool
+    num_draws: int
+    """Times each proposal is played."""
     num_finished: int = 0
+    """Trajectories that the game has ended; not counted where chance multiplies them."""
 
 
 def grow_trees(
@@ -84,7 +95,7 @@ def grow_trees(
         G = 1 and U = 1 a tree is one plain rollout.
 
     Raises:
-        SettingError: if states are to be merged in an environment that is not deterministic.
+        SettingError: if states are to be merged in an environment that has no `state_key`.
     """
     growths = [_start(task, dialogue, cfg) for task in tasks]
     for depth in range(dialogue.max_turns):
@@ -101,25 +112,30 @@ def grow_trees(
 def _start(task: Task, dialogue: Dialogue, cfg: SamplingConfig) -> _Growth:
     position = dialogue.start(task)
     deterministic = is_deterministic(position.env)
-    merge = resolve_merging(cfg.merge_states, deterministic)
-    seen = {state_key(position.env)} if merge else set()
-    stops = cfg.stop_on_success == "on" or cfg.stop_on_success == "auto" and deterministic
-    tree = TrajectoryTree(task, num_cut_prompts=int(position.is_cut))
-    return _Growth(tree, [(ROOT, position)], seen, stops)
+    merges = resolve_merging(cfg.merge_states, position.env)
+    return _Growth(
+        TrajectoryTree(task, num_cut_prompts=int(position.is_cut)),
+        frontier=[(ROOT, position)],
+        seen={state_key(position.env): ROOT} if merges else {},
+        stops_on_success=cfg.stop_on_success == "on"
+        or (cfg.stop_on_success == "auto" and deterministic),
+        num_draws=cfg.noise_draws if merges and not deterministic else 1,
+    )
 
 
-def resolve_merging(merge_states: str, deterministic: bool) -> bool:
-    """Decide whether equal states are merged.
+def resolve_merging(merge_states: str, env: gymnasium.Env[Any, Any]) -> bool:
+    """Decide whether equal states are merged: "auto" does it wherever states can be told apart.
 
     Raises:
-        SettingError: if asked for where a state and an action do not fix the next state.
+        SettingError: if asked for where they cannot.
     """
-    if merge_states == "on" and not deterministic:
+    has_key = hasattr(env.unwrapped, "state_key")
+    if merge_states == "on" and not has_key:
         raise SettingError(
-            "sampling.merge_states must be off or auto in an environment that is not "
-            "deterministic, got 'on'. Equal states have no equal futures there."
+            f"sampling.merge_states must be off or auto in {env}, which has no state_key(), got "
+            "'on'. Give it one, or leave the setting out."
         )
-    return merge_states != "off" and deterministic
+    return merge_states != "off" and has_key
 
 
 def _decide(
@@ -154,17 +170,62 @@ def _expand(
         growth.tree.num_cut_prompts += decision.num_cut_prompts
         first = first_index(cfg.proposer, decision.width)
         for index, completion in enumerate(decision.proposals, start=first):
-            reseed = cfg.fork_noise == "independent" and index > first
-            env = fork(position.env, int(rng.integers(2**31)) if reseed else None)
-            child_position = replace(position, env=env)
-            turn, after = dialogue.play(child_position, completion, index, in_place=True)
-            is_over = turn.terminated or turn.truncated
-            growth.num_finished += is_over
-            if growth.seen and not is_over:
-                key = state_key(after.env)
-                turn = replace(turn, is_repeat=key in growth.seen)
-                growth.seen.add(key)
-            child = growth.tree.add(node, turn)
-            if not is_over and not turn.is_repeat:
-                frontier.append((child, after))
+            if growth.num_draws > 1:
+                outcomes = _draw_outcomes(
+                    dialogue, position, completion, index, growth.num_draws, rng
+                )
+            else:
+                has_own_noise = cfg.fork_noise == "independent" and index > first
+                noise = int(rng.integers(2**31)) if has_own_noise else None
+                outcomes = [_play(dialogue, position, completion, index, noise)]
+            for turn, after in outcomes:
+                child = _add(growth, node, turn, after)
+                if child is not None:
+                    frontier.append((child, after))
+    if len(frontier) > cfg.max_trajectories:  # chance has multiplied what was proposed
+        kept = rng.choice(len(frontier), cfg.max_trajectories, replace=False)
+        frontier = [frontier[place] for place in sorted(kept)]
     growth.frontier = [] if growth.stops_on_success and growth.tree.success else frontier
+
+
+def _play(
+    dialogue: Dialogue, position: Position, completion: Completion, index: int, noise: int | None
+) -> tuple[Turn, Position]:
+    """Play a proposal on a fork of its own."""
+    own = replace(position, env=fork(position.env, noise))
+    return dialogue.play(own, completion, index, in_place=True)
+
+
+def _draw_outcomes(
+    dialogue: Dialogue,
+    position: Position,
+    completion: Completion,
+    index: int,
+    num_draws: int,
+    rng: np.random.Generator,
+) -> list[tuple[Turn, Position]]:
+    """Play a proposal several times, each with noise of its own; return what it led to."""
+    outcomes: dict[Hashable, tuple[Turn, Position]] = {}
+    for noise in rng.integers(2**31, size=num_draws).tolist():
+        turn, after = _play(dialogue, position, completion, index, noise)
+        kind = turn.reward, turn.terminated, turn.truncated, turn.success, state_key(after.env)
+        unknown = replace(turn, outcome=len(outcomes), num_draws=0, num_env_steps=0)
+        known, after = outcomes.get(kind, (unknown, after))
+        num_steps = known.num_env_steps + turn.num_env_steps
+        known = replace(known, num_draws=known.num_draws + 1, num_env_steps=num_steps)
+        outcomes[kind] = known, after
+    return list(outcomes.values())
+
+
+def _add(growth: _Growth, parent: int, turn: Turn, after: Position) -> int | None:
+    """Put a turn into its tree; return its number if it is to be expanded."""
+    is_over, is_noisy = turn.terminated or turn.truncated, growth.num_draws > 1
+    growth.num_finished += is_over and not is_noisy
+    # Where values are passed on, an outcome that a limit cut off has that of the state it reached.
+    if growth.seen and not (turn.terminated if is_noisy else is_over):
+        key = state_key(after.env)
+        turn = replace(turn, merged_into=growth.seen.get(key))
+        if not is_over:
+            growth.seen.setdefault(key, len(growth.tree))
+    child = growth.tree.add(parent, turn)
+    return None if is_over or turn.is_repeat else child

@@ -44,8 +44,8 @@ def train(
     method: Annotated[
         str,
         typer.Option(
-            help="sesa (default), sesa-paper, sesa-two-stage, ragen, ragen-entropy, "
-            "ragen-paper-grpo or dapo."
+            help="Preset: sesa (default), sesa-paper, ragen, ragen-entropy, dapo or another "
+            "of docs/settings.md."
         ),
     ] = "",
     model: Annotated[str, typer.Option(help="Folder or hub name of a causal LM.")] = "",
@@ -93,6 +93,64 @@ def evaluate(
 
 
 @app.command()
+def compare(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RUN]... | [KEY=VALUE]...",
+            help="Finished run folders, or with --env settings of all arms.",
+        ),
+    ] = None,
+    env: EnvName = "",
+    methods: Annotated[
+        str,
+        typer.Option(help="Arms, as base,ragen,sesa; by default those of the paper's Table 1."),
+    ] = "",
+    ablate: Annotated[
+        bool, typer.Option("--ablate", help="Instead: sesa with one ingredient changed at a time.")
+    ] = False,
+    seeds: Annotated[
+        int | None, typer.Option(help="N for the seeds 0 to N-1; 5 for sokoban, else 3.")
+    ] = None,
+    budget: Annotated[
+        str,
+        typer.Option(help="Of every arm: calls=N, tokens=N, env_steps=N or seconds=N."),
+    ] = "",
+    episodes: Annotated[int, typer.Option(help="Held-out puzzles.")] = 1024,
+    reference: Annotated[
+        str, typer.Option(help="The arm that the others are tested against; sesa by default.")
+    ] = "",
+    jobs: Annotated[int, typer.Option(help="Runs at a time, of one thread each.")] = 2,
+    output: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("results"),
+    runs: Annotated[Path, typer.Option(help="Folder of the training runs.")] = Path("runs/compare"),
+) -> None:
+    """Compare methods at one budget, or finished runs: sesa-agent compare --env sokoban."""
+    from sesa_agent.compare_command import comparison_arms, run_comparison
+    from sesa_agent.compare_runs import compare_runs
+    from sesa_agent.experiment_files import file_name
+
+    folders = [Path(word) for word in words or [] if "=" not in word or Path(word).is_dir()]
+    if folders:
+        options = {
+            "--env": env,
+            "--methods": methods,
+            "--ablate": ablate,
+            "--budget": budget,
+            "--seeds": seeds,
+        }
+        settings = [word for word in words or [] if Path(word) not in folders]
+        for option, value in {**options, "KEY=VALUE": settings}.items():
+            check(not value, option, value, "left out with run folders")
+        compare_runs(folders, episodes, reference, output)
+        return
+    check(bool(env), "--env", env, "given, or two run folders or more", "Try --env sokoban.")
+    arms = comparison_arms(env, methods, ablate, seeds, budget, episodes, words or [])
+    name = file_name(env)
+    results_name = f"{name}-ablation" if ablate else name
+    run_comparison(arms, results_name, reference, jobs, output, runs / name)
+
+
+@app.command()
 def envs() -> None:
     """List the environments that come with the package."""
     from rich.console import Console
@@ -109,6 +167,25 @@ def envs() -> None:
         spec = make_env(env.id, **env.options).unwrapped.text_spec  # pyright: ignore[reportAttributeAccessIssue]
         table.add_row(name, env.id, str(env.max_turns), spec.actions)
     Console().print(table)
+
+
+@app.command()
+def report(
+    source: Annotated[
+        Path, typer.Argument(metavar="RUN|COMPARISON", help="Run folder, or results/NAME.json.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option(help="The page; beside what it is about by default.")
+    ] = None,
+    png: Annotated[Path | None, typer.Option(help="Folder for its pictures as PNG.")] = None,
+    runs: Annotated[
+        Path, typer.Option(help="Where the run folders of a comparison lie; they show more.")
+    ] = Path("runs"),
+) -> None:
+    """Write a run or a comparison as one HTML page: sesa-agent report runs/sokoban-sesa-0."""
+    from sesa_agent.report.command import run_report
+
+    run_report(source, output, png, runs)
 
 
 @app.command()
@@ -134,11 +211,11 @@ def pretrain(
 @app.command()
 def reproduce(
     experiment: Annotated[
-        str, typer.Argument(help="path-exploration, diversity, sudoku, math or agents.")
+        str, typer.Argument(help="path-exploration, diversity, sudoku, math, agents or rescue.")
     ],
     overrides: Overrides = None,
     model: Annotated[str, typer.Option(help="Folder or hub name of a causal LM.")] = "",
-    seeds: Annotated[str, typer.Option(help="Seeds, as 0,1,2, the default; --quick: 0.")] = "",
+    seeds: Annotated[str, typer.Option(help="Seeds, as 0,1,2; 3 by default, 5 in Sokoban.")] = "",
     quick: Annotated[bool, typer.Option("--quick", help="A quarter of it, one seed.")] = False,
     jobs: Annotated[int, typer.Option(help="Runs at a time, of one thread each.")] = 2,
     output: Annotated[Path, typer.Option(help="Folder of tables and plots.")] = Path("results"),

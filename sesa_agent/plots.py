@@ -1,6 +1,7 @@
 """The pictures of `sesa-agent reproduce`, drawn from what its JSON files hold."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -8,21 +9,38 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from sesa_agent.evaluation.statistics import t_interval
+
 COLOURS = {
-    "base": "#999999",
-    "ragen": "#5aa0a0",
-    "ragen-entropy": "#8fc1a9",
+    "base": "#8a8a8a",
+    "ragen": "#2f8f8f",
+    "ragen-entropy": "#6f9a2d",
     "dapo": "#1f5fa8",
-    "sesa-paper": "#e88a1a",
-    "sesa-single-pass": "#e88a1a",
+    "sesa-paper": "#d9730d",
+    "sesa-single-pass": "#d9730d",
     "sesa-two-stage": "#a0307a",
     "sesa": "#c8102e",
     "dapo, then sesa": "#2e8b57",
+    "ragen-entropy, on": "#a07414",
+    "ragen-entropy, then sesa": "#a0307a",
     "parallel": "#1f5fa8",
-    "sequential-5": "#e88a1a",
+    "sequential-5": "#d9730d",
     "sequential-10": "#c8102e",
+    "trained": "#c8102e",
 }
-"""One colour an arm in all pictures; another arm takes matplotlib's next."""
+"""One colour an arm in all pictures, to be told from white; another arm takes matplotlib's next."""
+OTHER_COLOURS = ("#7a5ea8", "#8c564b", "#b8478f", "#4f7d3a", "#3b7ea6", "#a07414", "#5f6b7a")
+"""For arms without a colour of their own, one after another."""
+
+
+def colours(labels: Sequence[str]) -> dict[str, str]:
+    """Give every arm of a page its colour.
+
+    >>> colours(["sesa", "- merging", "best"])
+    {'sesa': '#c8102e', '- merging': '#7a5ea8', 'best': '#8c564b'}
+    """
+    others = cycle(OTHER_COLOURS)
+    return {label: COLOURS.get(label) or next(others) for label in labels}
 
 
 def save_curves(
@@ -90,6 +108,32 @@ def save_bars(rows: Sequence[Mapping[str, Any]], title: str, path: Path) -> None
     _save(figure, all_axes, path)
 
 
+def save_success(rows: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
+    """Draw success with its interval, a bar for each arm and a dot for each seed.
+
+    Args:
+        rows: rows of a comparison; every environment has a panel.
+        title: of the picture.
+        path: the PNG file.
+    """
+    envs = _unique(row["env"] for row in rows)
+    colour_of = colours(_unique(row["label"] for row in rows))
+    figure, all_axes = _canvas(len(envs), title)
+    for axes, env in zip(all_axes, envs, strict=True):
+        own = [row for row in rows if row["env"] == env]
+        for place, row in enumerate(own):
+            found, colour = row["success"], colour_of[row["label"]]
+            axes.bar(place, found["mean"], 0.7, color=colour, alpha=0.6)
+            if found["low"] is not None:
+                axes.plot([place] * 2, [max(found["low"], 0), min(found["high"], 1)], "0.2")
+            dots = [place + 0.15] * len(found["each"]), found["each"]
+            axes.plot(*dots, "o", color=colour, markeredgecolor="white", markersize=6)
+        names = [row["label"] for row in own]
+        axes.set_xticks(range(len(own)), names, rotation=30, ha="right", rotation_mode="anchor")
+        axes.set(title=env, ylabel="success", ylim=(0, None))
+    _save(figure, all_axes, path)
+
+
 def _draw_bars(
     axes: Axes,
     rows: Sequence[Mapping[str, Any]],
@@ -111,13 +155,32 @@ def _draw_bars(
 
 
 def _draw_lines(axes: Axes, label: str, lines: Sequence[Sequence[tuple[float, float]]]) -> None:
-    """One thin line a seed, one thick line through the means of all seeds."""
+    """One thin line a seed, one thick line through their means, a band of 95 % intervals."""
     if not lines:
         return
     colour = COLOURS.get(label) or axes.plot([], [])[0].get_color()
     for line in lines if len(lines) > 1 else ():
         axes.plot(*zip(*line, strict=True), color=colour, alpha=0.3, linewidth=1)
+    if len(lines) > 1:
+        axes.fill_between(*interval_band(lines), color=colour, alpha=0.1, linewidth=0)
     axes.plot(*mean_line(lines), color=colour, linewidth=2.5, label=label)
+
+
+def interval_band(
+    lines: Sequence[Sequence[tuple[float, float]]],
+) -> tuple[list[float], list[float], list[float]]:
+    """Return the 95 % t interval of lines over the stretch that all of them cover.
+
+    Args:
+        lines: at least two, as for `mean_line`.
+
+    Returns:
+        The x of all points in that stretch, and the lower and upper ends there; no lower than 0,
+        since nothing that is drawn is.
+    """
+    places, values = _common_points(lines)
+    ends = [t_interval(column.tolist()) for column in values.T]
+    return places, [max(low, 0.0) for _, low, _ in ends], [high for _, _, high in ends]
 
 
 def mean_line(lines: Sequence[Sequence[tuple[float, float]]]) -> tuple[list[float], list[float]]:
@@ -132,10 +195,18 @@ def mean_line(lines: Sequence[Sequence[tuple[float, float]]]) -> tuple[list[floa
     >>> mean_line([[(0, 0.0), (4, 4.0)], [(0, 2.0), (2, 2.0)]])
     ([0, 2], [1.0, 2.0])
     """
+    places, values = _common_points(lines)
+    return places, values.mean(axis=0).tolist()
+
+
+def _common_points(
+    lines: Sequence[Sequence[tuple[float, float]]],
+) -> tuple[list[float], np.ndarray]:
+    """The x within all lines and their interpolated y, shape (num_lines, num_places)."""
     start, end = max(line[0][0] for line in lines), min(line[-1][0] for line in lines)
     places = sorted({x for line in lines for x, _ in line if start <= x <= end})
     values = [np.interp(places, [x for x, _ in line], [y for _, y in line]) for line in lines]
-    return places, np.mean(values, axis=0).tolist()
+    return places, np.array(values)
 
 
 def _canvas(num_panels: int, title: str) -> tuple[Figure, list[Axes]]:

@@ -1,29 +1,28 @@
 """`sesa-agent reproduce`: the paper's figures and tables, from training to table and picture."""
 
-import json
 import math
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-import transformers
-from rich.table import Table
-
-from sesa_agent import __version__
-from sesa_agent.agents.policy import BUNDLED, check_model_path
 from sesa_agent.configs.load import choose, load_config
-from sesa_agent.configs.schema import Config, SettingError, check
+from sesa_agent.configs.schema import Config, check
 from sesa_agent.evaluation.diversity import NUM_ANSWERS, REGIMES, distinct_counts, draw_sets
-from sesa_agent.evaluation.experiment import Arm, Result, resolve_arm, without_folder
-from sesa_agent.evaluation.paper import EXPERIMENTS, QUICK_SHARE, Metric, experiment_arms
-from sesa_agent.evaluation.run_arms import Report, run_arms
+from sesa_agent.evaluation.experiment import Arm, Result, resolve_arm
+from sesa_agent.evaluation.paper import EXPERIMENTS, QUICK_SHARE, experiment_arms
 from sesa_agent.evaluation.statistics import t_interval
+from sesa_agent.experiment_files import (
+    say_written,
+    show_estimate,
+    summarise,
+    write_comparison,
+    write_results,
+)
+from sesa_agent.experiment_run import check_model, refuse_fixed, result_head, run_with_bar
 from sesa_agent.plots import save_bars, save_counts, save_curves
 from sesa_agent.runs import check_writable
-from sesa_agent.screen import console, progress_bar, say, show_number
-from sesa_agent.train_command import stop_on_interrupt
+from sesa_agent.screen import progress_bar, say
 from sesa_agent.training.setup import (
     build_dialogue,
     build_engine,
@@ -49,12 +48,9 @@ def run_reproduction(
 ) -> None:
     """Run an experiment of the paper, or what is left of it, and write its results."""
     choose("EXPERIMENT", name, [*EXPERIMENTS, DIVERSITY], "")
-    numbers = read_seeds(seeds or ("0" if quick else "0,1,2"))
+    numbers = read_seeds(seeds) if seeds else []
     check(jobs >= 1, "--jobs", jobs, "at least 1")
-    for word in overrides:
-        key = word.partition("=")[0]
-        if key in FIXED:
-            raise SettingError(f"{key} is set by {FIXED[key]}, got {word!r}.")
+    refuse_fixed(overrides, FIXED)
     words = [*overrides, f"model.path={model}"] if model else overrides
     options = {"--model": model, "--seeds": seeds, "--output": output, "--runs": runs}
     defaults = {"--output": Path("results"), "--runs": Path("runs/reproduce")}
@@ -63,29 +59,21 @@ def run_reproduction(
         if value and value != defaults.get(option):
             command += [option, str(value)]
     command += overrides
-    head = {
-        "experiment": name,
-        "command": shlex.join(without_folder(word) for word in command),
-        "versions": {
-            "sesa-agent": __version__,
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-        },
-        "seeds": numbers,
-    }
     check_writable(output, "--output")
     if name == DIVERSITY:
-        run_diversity(head, numbers, quick, output, words)
+        numbers = numbers or ([0] if quick else [0, 1, 2])
+        run_diversity(result_head(name, command, numbers), numbers, quick, output, words)
         return
     arms = experiment_arms(name, numbers, quick, words)
     configs = {arm: resolve_arm(arm) for arm in arms}
     for cfg in configs.values():
         check_model(cfg)
     check_writable(runs, "--runs")
-    results = run_with_bar(name, configs, runs / name, jobs)
+    results = run_with_bar(configs, EXPERIMENTS[name].metrics, runs / name, jobs)
     if len(results) < len(arms):
         say(f"Stopped. Go on with: {shlex.join([*command, '--jobs', str(jobs)])}")
         return
+    head = result_head(name, command, sorted({arm.seed for arm in arms}))
     write_experiment(head, configs, [results[arm] for arm in arms], output)
 
 
@@ -102,67 +90,7 @@ def read_seeds(text: str) -> list[int]:
     return [int(word) for word in words]
 
 
-def check_model(cfg: Config) -> None:
-    """Refuse a model that is not there.
-
-    Raises:
-        SettingError: naming it.
-    """
-    if cfg.model.path not in BUNDLED:
-        check_model_path(cfg.model.path)
-
-
 # ---- training experiments ----
-
-
-def run_with_bar(
-    name: str, configs: Mapping[Arm, Config], runs: Path, jobs: int
-) -> dict[Arm, Result]:
-    """Run all arms under one bar, which counts policy calls and the draws of measuring."""
-    sizes = {arm: _num_draws(arm, cfg) for arm, cfg in configs.items()}
-    shares = dict.fromkeys(configs, 0.0)
-    with stop_on_interrupt() as interrupt, progress_bar() as bar:
-        task = bar.add_task(name, total=float(sum(sizes.values())), success="")
-        num_finished = 0
-
-        def show(arm: Arm, draws: float, news: str) -> None:
-            shares[arm] = draws
-            bar.update(
-                task,
-                completed=sum(shares.values()),
-                description=f"{num_finished}/{len(configs)} arms",
-                success=f"{arm.label}, seed {arm.seed}{news}",
-            )
-
-        def on_report(report: Report) -> None:
-            metrics = report.metrics
-            rate = metrics.get("eval/success_rate", metrics["rollout/success_rate"])
-            show(report.arm, report.policy_calls, f": success {rate:.2f}")
-
-        def on_result(arm: Arm, result: Result) -> None:
-            nonlocal num_finished
-            num_finished += 1
-            show(arm, sizes[arm], "")
-            bar.console.print(f"{_describe(arm)}: {_headline(name, result)}", highlight=False)
-
-        return run_arms(
-            list(configs), runs, jobs, on_report, on_result, wants_stop=lambda: bool(interrupt)
-        )
-
-
-def _num_draws(arm: Arm, cfg: Config) -> int:
-    cap = cfg.eval.final_episodes
-    draws = sum(min(how.num_puzzles, cap) * how.num_samples for how in arm.measurements)
-    return draws + (cfg.optim.max_policy_calls if arm.is_trained else 0)
-
-
-def _describe(arm: Arm) -> str:
-    return f"{arm.env}: {arm.label}, seed {arm.seed}"
-
-
-def _headline(name: str, result: Result) -> str:
-    values = [(metric.name, metric.value(result)) for metric in EXPERIMENTS[name].metrics]
-    return ", ".join(f"{name} {show_number(value)}" for name, value in values)
 
 
 def write_experiment(
@@ -174,23 +102,23 @@ def write_experiment(
     """Write the JSON file, the table and the picture of an experiment; print the table."""
     name = head["experiment"]
     experiment = EXPERIMENTS[name]
-    budgets = {arm.env: cfg.optim.max_policy_calls for arm, cfg in configs.items()}
+    budgets: dict[str, int] = {}  # the largest, where arms go on from others
+    for arm, cfg in configs.items():
+        budgets[arm.env] = max(budgets.get(arm.env, 0), cfg.optim.max_policy_calls)
     models = {arm.env: Path(cfg.model.path).name for arm, cfg in configs.items()}
+    title = f"{experiment.title} ({experiment.source})"
+    head |= {"source": experiment.source, "models": models, "policy_calls": budgets}
+    if experiment.is_comparison:
+        write_comparison(head, title, results, "sesa", output)
+        return
     rows = summarise(results, experiment.metrics, experiment.has_one_puzzle)
-    values = {
-        **head,
-        "source": experiment.source,
-        "models": models,
-        "policy_calls": budgets,
-        "table": rows,
-        "arms": results,
-    }
+    values = {**head, "table": rows, "arms": results}
     columns = ("arm", *(metric.name for metric in experiment.metrics), "policy calls")
     has_games = len(experiment.envs) > 1
     lines = [
         (
             f"{row['env']}: {row['label']}" if has_games else row["label"],
-            *(_cell(value) for value in row["values"].values()),
+            *(show_estimate(value) for value in row["values"].values()),
             f"{row['policy_calls']:.0f}",
         )
         for row in rows
@@ -200,64 +128,13 @@ def write_experiment(
         notes = "One seed, so nothing is known of the spread between seeds."
     if not experiment.has_one_puzzle:
         notes += " A single run has the 95 % Wilson interval over puzzles."
-    title = f"{experiment.title} ({experiment.source})"
+    notes += f" {experiment.note}" if experiment.note else ""
     picture = write_results(values, title, columns, lines, notes, output)
     if experiment.curves:
         save_curves(results, experiment.curves, experiment.title, picture)
     else:
         save_bars(rows, experiment.title, picture)
-    say(f"Written: {', '.join(str(picture.with_suffix(end)) for end in ('.json', '.md', '.png'))}")
-
-
-def summarise(
-    results: Sequence[Result], metrics: Sequence[Metric], has_one_puzzle: bool = False
-) -> list[dict[str, Any]]:
-    """Join the seeds of every arm.
-
-    Args:
-        results: results of `run_arm`.
-        metrics: numbers to look up.
-        has_one_puzzle: there is no interval over puzzles.
-
-    Returns:
-        A row for each arm and environment: `env`, `label`, mean `policy_calls`, and `values` by the
-        metric's name: `mean`, `low`, `high`, `over` (the 95 % interval is over "seeds" or
-        "puzzles") and `each`. What does not exist is None.
-    """
-    groups: dict[tuple[str, str], list[Result]] = {}
-    for result in results:
-        groups.setdefault((result["env"], result["label"]), []).append(result)
-    return [
-        {
-            "env": env,
-            "label": label,
-            "policy_calls": sum(r["policy_calls"] for r in group) / len(group),
-            "values": {metric.name: _join(group, metric, has_one_puzzle) for metric in metrics},
-        }
-        for (env, label), group in groups.items()
-    ]
-
-
-def _join(group: Sequence[Result], metric: Metric, has_one_puzzle: bool) -> dict[str, Any]:
-    each = [metric.value(result) for result in group]
-    found = [value for value in each if value is not None]
-    if not found:
-        return {"mean": None, "low": None, "high": None, "over": None, "each": each}
-    centre, low, high = t_interval(found)
-    ends, over = (low, high), "seeds"
-    if math.isnan(low):
-        interval = None if has_one_puzzle or len(group) > 1 else metric.puzzle_interval(group[0])
-        ends, over = interval or (None, None), "puzzles" if interval else None
-    return {"mean": centre, "low": ends[0], "high": ends[1], "over": over, "each": each}
-
-
-def _cell(value: Mapping[str, Any]) -> str:
-    text = show_number(value["mean"])
-    if value["low"] is not None:
-        text += f" ({show_number(value['low'])} to {show_number(value['high'])})"
-    if len(value["each"]) > 1:
-        text += f"; {', '.join(map(show_number, value['each']))}"
-    return text
+    say_written(picture)
 
 
 # ---- draws without training ----
@@ -314,37 +191,4 @@ def run_diversity(
     notes = "An answer that cannot be read counts as drawn, not as a place."
     picture = write_results(values, f"{title} (Figure 1)", columns, rows, notes, output)
     save_counts(counts, title, picture)
-    say(f"Written: {', '.join(str(picture.with_suffix(end)) for end in ('.json', '.md', '.png'))}")
-
-
-# ---- files ----
-
-
-def write_results(
-    values: dict[str, Any],
-    title: str,
-    columns: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    notes: str,
-    output: Path,
-) -> Path:
-    """Write values as JSON and rows as a Markdown table, print the table.
-
-    Returns:
-        Where the picture goes.
-    """
-    output.mkdir(parents=True, exist_ok=True)
-    path = output / values["experiment"]
-    text = json.dumps(values, indent=1) + "\n"
-    path.with_suffix(".json").write_text(text, encoding="utf-8")
-    lines = [columns, ["---"] * len(columns), *rows]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    page = f"# {title}\n\n{table}\n\n{notes} Made by\n\n```\n{values['command']}\n```\n"
-    path.with_suffix(".md").write_text(page, encoding="utf-8")
-    shown = Table(title=title)
-    for column in columns:
-        shown.add_column(column)
-    for row in rows:
-        shown.add_row(*row)
-    console.print(shown)
-    return path.with_suffix(".png")
+    say_written(picture)

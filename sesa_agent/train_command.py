@@ -19,6 +19,7 @@ from sesa_agent.evaluation.validation import validate
 from sesa_agent.runs import CONFIG_FILE
 from sesa_agent.screen import console, progress_bar, result_table, say
 from sesa_agent.training import trainer
+from sesa_agent.training.monitor import rescued_config
 from sesa_agent.training.setup import build_dialogue, build_policy
 
 RESULT_FILE = "result.json"
@@ -27,6 +28,8 @@ RESULT_FILE = "result.json"
 
 def run_training(cfg: Config, folder: Path) -> None:
     """Train with a progress bar, save on Ctrl-C, and end with the table of base against trained."""
+    if cfg.monitor.rescue == "auto":
+        rescued_config(cfg)  # settings that it would not fit fail now
     build_dialogue(cfg, build_policy(cfg))  # a wrong model fails before anything is written
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG_FILE).write_text(yaml.safe_dump(config_to_dict(cfg)), encoding="utf-8")
@@ -39,7 +42,7 @@ def run_training(cfg: Config, folder: Path) -> None:
         def watch(progress: trainer.Progress, metrics: dict[str, float]) -> bool:
             bar.update(
                 task,
-                completed=share_done(progress, cfg),
+                completed=min(1.0, progress.share_done(cfg.optim)),
                 description=f"step {progress.step}/{cfg.optim.steps}",
                 success=f"success {progress.success_rate:.2f}",
             )
@@ -47,7 +50,10 @@ def run_training(cfg: Config, folder: Path) -> None:
                 bar.console.print(describe(progress, metrics))
             return bool(interrupt)
 
-        policy = trainer.train(cfg, folder, partial(validate, cfg), watch)
+        def tell(text: str) -> None:
+            bar.console.print(text, style="bold", markup=False, highlight=False)
+
+        policy = trainer.train(cfg, folder, partial(validate, cfg), watch, tell)
         if not interrupt:
             bar.update(task, completed=1.0)
     if interrupt:
@@ -67,13 +73,6 @@ def report_result(cfg: Config, folder: Path, base: Policy, trained: Policy) -> N
     (folder / RESULT_FILE).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     console.print(result_table(cfg.env.id, results))
     say(f"Curves: tensorboard --logdir {shlex.quote(str(folder))}")
-
-
-def share_done(progress: trainer.Progress, cfg: Config) -> float:
-    """How much of a run is done, from 0 to 1: by steps or by its budget, the nearer to its end."""
-    budget = cfg.optim.max_policy_calls
-    by_calls = progress.num_policy_calls / budget if budget else 0.0
-    return min(1.0, max(progress.step / cfg.optim.steps, by_calls))
 
 
 def describe(progress: trainer.Progress, metrics: dict[str, float]) -> str:

@@ -59,7 +59,8 @@ def trees(draw, max_turns: int = 10, contexts: tuple[str, ...] = ("state", "full
             action=draw(st.sampled_from(["up", None])),
             reward=draw(st.sampled_from([0.0, 0.0, 1.0, -0.1])),
             success=draw(st.booleans()),
-            is_repeat=draw(st.sampled_from([False, False, False, True])),
+            merged_into=draw(st.sampled_from([None, None, None, ROOT])),
+            num_draws=draw(st.integers(1, 3)),
             proposal_index=draw(st.integers(0, 2)),
         )
         tree.add(parent, turn)

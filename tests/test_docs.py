@@ -43,7 +43,10 @@ def test_settings_are_up_to_date():
 
 
 def test_every_metric_is_explained_and_every_explained_metric_is_written(llama, tmp_path):
-    lines = run(ENV_ID, llama, tmp_path, "env.options.num_targets=1")
+    settings = ("env.options.num_targets=1", "loss.exploration=adaptive_entropy")
+    lines = run(ENV_ID, llama, tmp_path / "adaptive", *settings)
+    lines += run(ENV_ID, llama, tmp_path / "kl_cov", "loss.exploration=kl_cov")
+    lines += run(ENV_ID, llama, tmp_path / "parallel", "sampling.name=parallel")
     names = {name.replace("_at_2", "_at_K") for line in lines for name in line}
     written = {re.sub(r"^(gap/proposal_)\d+", r"\1N", name) for name in names}
     explained = set(re.findall(r"^\| `([\w/]+)` \|", read("metrics.md"), flags=re.MULTILINE))
@@ -81,7 +84,7 @@ def test_links_and_named_files_exist(page):
 
 def test_every_setting_that_a_page_names_exists():
     known = set(re.findall(r"^\| `([\w.]+)` \|", read("settings.md"), flags=re.MULTILINE))
-    groups = "env|model|engine|sampling|loss|optim|eval"
-    for page in ("quickstart.md", "method.md", "metrics.md"):
+    groups = "env|model|engine|sampling|loss|optim|eval|monitor"
+    for page in ("quickstart.md", "method.md", "metrics.md", "collapse.md"):
         for name in re.findall(rf"\b((?:{groups})\.[a-z_]+)(?![\w.]|\.py)", read(page)):
             assert name in known or name == "env.options", (page, name)

@@ -126,7 +126,10 @@ def run_python(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=60)
 
 
-COMMANDS = ("train", "evaluate", "envs", "pretrain", "reproduce")
+COMMANDS = ("train", "evaluate", "compare", "envs", "pretrain", "report", "reproduce")
+
+
+SLOW_IMPORTS = {"torch", "transformers", "matplotlib", "scipy", "statsmodels"}
 
 
 @pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS)])
@@ -136,7 +139,7 @@ def test_help_answers_without_torch(command):
         f"sys.argv = ['sesa-agent', *{command!r}, '--help']\n"
         "from sesa_agent.cli import main\n"
         "try:\n    main()\n"
-        "finally:\n    assert not {'torch', 'transformers', 'matplotlib'} & set(sys.modules)\n"
+        f"finally:\n    assert not {SLOW_IMPORTS!r} & set(sys.modules)\n"
     )
     answer = run_python("-c", code)
     assert (answer.returncode, answer.stderr) == (0, "")

@@ -17,6 +17,8 @@ import numpy as np
 
 from ..configs.schema import LossConfig
 from ..sampling.trajectory import ROOT, TrajectoryTree
+from .action_values import action_advantages
+from .pass_at_k import pass_at_k_advantages
 
 EQUAL_RETURNS = 1e-9
 """Returns that are closer than this are equal; sums of the same rewards in another order differ by
@@ -151,19 +153,18 @@ def trajectory_credit(tree: TrajectoryTree, cfg: LossConfig) -> Credit:
     "token" each weighs 1 and the denominator counts the tokens of all trajectories, shared ones
     once per trajectory (DAPO, arXiv:2503.14476).
     """
-    leaves = tree.leaves()
-    advantages = group_advantages(
-        leaf_returns(tree, cfg.format_penalty), cfg.baseline, cfg.normalize_std
-    )
-    lengths = np.maximum([tree.trajectory(leaf).num_response_tokens for leaf in leaves], 1)
-    per_trajectory = cfg.aggregate == "trajectory"
-    weights = 1.0 / lengths if per_trajectory else np.ones(len(leaves))
-    return Credit(
-        positive=_sum_below(tree, weights * advantages.clip(min=0.0)),
-        negative=_sum_below(tree, weights * advantages.clip(max=0.0)),
-        weight=_sum_below(tree, weights),
-        denominator=float(len(leaves) if per_trajectory else lengths.sum()),
-    )
+    returns = leaf_returns(tree, cfg.format_penalty)
+    return _leaf_credit(tree, group_advantages(returns, cfg.baseline, cfg.normalize_std), cfg)
+
+
+def pass_at_k_credit(tree: TrajectoryTree, cfg: LossConfig) -> Credit:
+    """Credit each leaf by what it adds to the best of `pass_k`, else as `trajectory_credit`.
+
+    Pass@k training (arXiv:2508.10751): where successes are common in a group they teach little,
+    a lone one much. A group of `pass_k` leaves or fewer teaches nothing.
+    """
+    returns = leaf_returns(tree, cfg.format_penalty)
+    return _leaf_credit(tree, pass_at_k_advantages(returns, cfg.pass_k, cfg.normalize_std), cfg)
 
 
 def tree_credit(tree: TrajectoryTree, cfg: LossConfig) -> Credit:
@@ -206,10 +207,23 @@ def best_credit(tree: TrajectoryTree, cfg: LossConfig) -> Credit:
     return _turn_credit(tree, advantages, is_taught, cfg)
 
 
+def expected_credit(tree: TrajectoryTree, cfg: LossConfig) -> Credit:
+    """Credit each action once, by what it is worth on average: for noisy worlds.
+
+    Needs merged states. A = `action_advantages`; a decision whose proposals are all worth the same
+    teaches nothing. The unit is a taught action.
+    """
+    advantages = action_advantages(tree, cfg.discount, cfg.format_penalty)
+    is_taught = np.abs(advantages) > EQUAL_RETURNS  # False for NaN
+    return _turn_credit(tree, np.where(is_taught, advantages, 0.0), is_taught, cfg)
+
+
 ADVANTAGES: dict[str, Callable[[TrajectoryTree, LossConfig], Credit]] = {
     "trajectory": trajectory_credit,
     "tree": tree_credit,
     "best": best_credit,
+    "expected": expected_credit,
+    "pass_at_k": pass_at_k_credit,
 }
 """Credit rules by the name that `loss.credit` gives them."""
 
@@ -240,6 +254,20 @@ def _best_values(tree: TrajectoryTree, discount: float) -> np.ndarray:
         if parent != ROOT:
             values[parent] = max(values[parent], values[node])
     return values
+
+
+def _leaf_credit(tree: TrajectoryTree, advantages: np.ndarray, cfg: LossConfig) -> Credit:
+    """Credit with the trajectory as the unit, from the advantages of the leaves, (num_leaves,)."""
+    leaves = tree.leaves()
+    lengths = np.maximum([tree.trajectory(leaf).num_response_tokens for leaf in leaves], 1)
+    per_trajectory = cfg.aggregate == "trajectory"
+    weights = 1.0 / lengths if per_trajectory else np.ones(len(leaves))
+    return Credit(
+        positive=_sum_below(tree, weights * advantages.clip(min=0.0)),
+        negative=_sum_below(tree, weights * advantages.clip(max=0.0)),
+        weight=_sum_below(tree, weights),
+        denominator=float(len(leaves) if per_trajectory else lengths.sum()),
+    )
 
 
 def _turn_credit(

@@ -44,6 +44,11 @@ class Batch:
     """(N, T) log mu(token), under the prompt that it was drawn from; 0 outside `loss_mask`."""
     old_logprobs: Tensor
     """(N, T) log pi_old(token), under the plain prompt; zeros until scored."""
+    is_held: Tensor
+    """(N, T) bool, True on tokens that KL-Cov keeps near pi_old; all False until chosen."""
+    count: Tensor
+    """(N, T) how many sampled tokens a token stands for: 1, more where equal rows were merged; 0
+    outside `loss_mask`."""
     proposal_index: Tensor
     """(num_turns,) int64, place of each trained turn among the proposals of its decision."""
 
@@ -52,8 +57,8 @@ class Batch:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens that are trained."""
-        return int(self.loss_mask.sum())
+        """Sampled tokens that are trained."""
+        return int(self.count.sum())
 
     def to(self, target: torch.device | torch.dtype | str) -> "Batch":
         """Move all tensors to a device, or change the number format of the floating-point ones."""
@@ -181,7 +186,55 @@ def collate(
         turn=torch.as_tensor(turn_numbers),
         sampling_logprobs=torch.as_tensor(sampling_logprobs, dtype=dtype),
         old_logprobs=torch.zeros(shape, dtype=dtype),
+        is_held=torch.zeros(shape, dtype=torch.bool),
+        count=torch.as_tensor(turn_numbers >= 0).to(dtype),
         proposal_index=torch.tensor(proposal_index, dtype=torch.int64),
+    )
+
+
+def equal_rows(batch: Batch) -> tuple[list[int], list[int]]:
+    """Find rows that hold the same tokens, trained and held at the same places.
+
+    Returns:
+        The first row of each kind, in their order, shape (M,), and each row's place among them,
+        shape (N,).
+    """
+    parts = (batch.token_ids, batch.attention_mask, batch.loss_mask, batch.is_held)
+    firsts: dict[bytes, int] = {}
+    places, rows = [], []
+    for row in range(len(batch)):
+        key = b"".join(part[row].numpy().tobytes() for part in parts)
+        if key not in firsts:
+            firsts[key] = len(rows)
+            rows.append(row)
+        places.append(firsts[key])
+    return rows, places
+
+
+def merge_equal_rows(batch: Batch) -> Batch:
+    """Compute equal rows once: loss and gradients are those of all.
+
+    Independent rollouts of a sharp policy are mostly repetitions. The clipped surrogate is linear
+    in S+ and S-, entropy and KL are in their weight, so each is summed. Only after
+    `correct_history_gap`, since turns lose their own log mu.
+
+    Args:
+        batch: on the CPU, with scored `old_logprobs`.
+    """
+    rows, places = equal_rows(batch)
+    if len(rows) == len(batch):
+        return batch
+    index, merged = torch.tensor(places), batch.select(rows)
+
+    def total(values: Tensor) -> Tensor:
+        return torch.zeros_like(values[: len(rows)]).index_add(0, index, values)
+
+    return replace(
+        merged,
+        positive=total(batch.positive),
+        negative=total(batch.negative),
+        weight=total(batch.weight),
+        count=total(batch.count),
     )
 
 

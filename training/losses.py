@@ -12,6 +12,8 @@ from torch import Tensor
 from ..configs.schema import LossConfig
 from .batch import Batch
 
+KL_COV_BETA = 1.0
+"""Weight of |log r| at the tokens that KL-Cov holds (arXiv:2505.22617)."""
 MAX_LOG_RATIO = 20.0
 """Log-ratios beyond this are cut, so that no exponential overflows: inf * 0 in the backward pass
 would be NaN."""
@@ -31,7 +33,8 @@ def grpo_loss(
 
     over the tokens of `loss_mask`, with r = pi / pi_old, S+ and S- `positive` and `negative` of the
     batch, w its `weight`, H the entropy of the policy and k3 = pi_ref / pi - log(pi_ref / pi) - 1
-    (arXiv:2402.03300 Eq. 4).
+    (arXiv:2402.03300 Eq. 4). At the tokens of `is_held` the square bracket is
+    (S+ + S-) r - beta w |log r|, without a clip (KL-Cov, `training/exploration.py`).
 
     Args:
         logprobs: log pi of the tokens, shape (N, T); anything outside `loss_mask`.
@@ -59,23 +62,26 @@ def grpo_loss(
     ratio = log_ratio.exp()
     high, low = 1 + cfg.clip_high, 1 - cfg.clip_low
     gain = batch.positive * ratio.clamp(max=high) + batch.negative * ratio.clamp(min=low)
-    loss = -gain.sum()
+    penalty = KL_COV_BETA * batch.weight * log_ratio.abs()
+    held = (batch.positive + batch.negative) * ratio - penalty
+    loss = -torch.where(batch.is_held, held, gain).sum()
     is_clipped = (ratio > high) & (batch.positive > 0) | (ratio < low) & (batch.negative < 0)
+    is_clipped &= ~batch.is_held
     sums = {
-        "tokens": mask.sum(),
-        "clipped": is_clipped.sum(),
-        "ratio": ratio[mask].sum(),
-        "approx_kl": (ratio - 1 - log_ratio).sum(),
+        "tokens": batch.count.sum(),
+        "clipped": (batch.count * is_clipped).sum(),
+        "ratio": (batch.count * ratio).sum(),
+        "approx_kl": (batch.count * (ratio - 1 - log_ratio)).sum(),
     }
     if entropy is not None:
         entropy = torch.where(mask, entropy, 0.0)
         loss = loss - cfg.entropy_coef * (batch.weight * entropy).sum()
-        sums["entropy"] = entropy.sum()
+        sums["entropy"] = (batch.count * entropy).sum()
     if reference_logprobs is not None:
         gap = _log_ratio(reference_logprobs, logprobs, mask)
         k3 = gap.exp() - gap - 1
         loss = loss + cfg.kl_coef * (batch.weight * k3).sum()
-        sums["kl"] = k3.sum()
+        sums["kl"] = (batch.count * k3).sum()
     return loss, {name: float(value.detach()) for name, value in sums.items()}
 
 

@@ -1,6 +1,8 @@
 """What a rollout says about the policy. Pure functions; docs/metrics.md explains each name."""
 
+from collections import Counter
 from collections.abc import Sequence
+from math import comb
 
 import numpy as np
 
@@ -11,6 +13,8 @@ from .batch import Batch, history_gap
 
 IGNORED_GAP = 0.01
 """A turn whose likelihood moved by less, in nats, took no notice of what was in view."""
+RATIO_K = 16
+"""k of the paper's Pass@16/Pass@1 (Figure 5)."""
 
 
 def rollout_metrics(trees: Sequence[TrajectoryTree], cfg: LossConfig) -> dict[str, float]:
@@ -18,7 +22,11 @@ def rollout_metrics(trees: Sequence[TrajectoryTree], cfg: LossConfig) -> dict[st
     turns = [turn for tree in trees for turn in tree.turns]
     leaves = [tree.turns[leaf] for tree in trees for leaf in tree.leaves()]
     firsts = [{tree.turns[node].action for node in tree.children()[ROOT]} for tree in trees]
-    decisions = [len(children) for tree in trees for children in tree.children().values()]
+    decisions = [
+        sum(tree.turns[child].outcome == 0 for child in children)
+        for tree in trees
+        for children in tree.children().values()
+    ]
     calls = sum(tree.num_calls for tree in trees)
     return {
         "rollout/success_rate": float(np.mean([leaf.success for leaf in leaves])),
@@ -35,6 +43,30 @@ def rollout_metrics(trees: Sequence[TrajectoryTree], cfg: LossConfig) -> dict[st
         "rollout/legal_rate": float(np.mean([turn.legal for turn in turns])),
         "rollout/response_tokens": float(np.mean([len(turn.response_ids) for turn in turns])),
     }
+
+
+def variety_metrics(trees: Sequence[TrajectoryTree]) -> dict[str, float]:
+    """Describe how much the members of a group vary.
+
+    Args:
+        trees: groups of independent rollouts; the branches of a grown tree are forced apart, so
+            they say nothing of the policy.
+
+    Returns:
+        `rollout/pass_ratio`, unbiased pass@k over pass@1 with k = min(16, members), where there is
+        more than one member and any success; `rollout/actions_per_state`, the different actions to
+        be expected of two responses to one prompt, from 1 to 2: its mean over the prompts that a
+        group met at least twice, however often that was.
+    """
+    metrics = {}
+    wins = [[tree.turns[leaf].success for leaf in tree.leaves()] for tree in trees]
+    if any(map(any, wins)) and all(len(group) > 1 for group in wins):
+        passes = [_pass_at_k(len(group), sum(group), min(RATIO_K, len(group))) for group in wins]
+        metrics["rollout/pass_ratio"] = float(np.mean(passes) / np.mean([*map(np.mean, wins)]))
+    numbers = [_actions_of_two(actions) for tree in trees for actions in _by_prompt(tree)]
+    if numbers:
+        metrics["rollout/actions_per_state"] = float(np.mean(numbers))
+    return metrics
 
 
 def gap_metrics(batch: Batch, has_other_prompts: bool = True) -> dict[str, float]:
@@ -57,3 +89,26 @@ def gap_metrics(batch: Batch, has_other_prompts: bool = True) -> dict[str, float
         mean = gaps[batch.proposal_index == index].mean()
         metrics[f"gap/proposal_{index + 1}"] = float(mean)
     return metrics
+
+
+def _pass_at_k(num_samples: int, num_correct: int, k: int) -> float:
+    """1 - C(n - c, k) / C(n, k), the share of the subsets of k that hold a success."""
+    return 1 - comb(num_samples - num_correct, k) / comb(num_samples, k)
+
+
+def _by_prompt(tree: TrajectoryTree) -> list[list[str | None]]:
+    """Actions by the prompt that they answer, of prompts that were met at least twice."""
+    actions: dict[tuple[int, ...], list[str | None]] = {}
+    for turn in tree.turns:
+        actions.setdefault(turn.prompt_ids, []).append(turn.action)
+    return [found for found in actions.values() if len(found) > 1]
+
+
+def _actions_of_two(actions: Sequence[str | None]) -> float:
+    """Mean number of different actions over all pairs; unreadable ones count as one action.
+
+    >>> _actions_of_two(["up", "up", "down", None])  # of 6 pairs one is alike
+    1.8333333333333333
+    """
+    num_pairs = comb(len(actions), 2)
+    return 2 - sum(comb(count, 2) for count in Counter(actions).values()) / num_pairs

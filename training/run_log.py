@@ -3,6 +3,7 @@
     <run>/metrics.jsonl         {"step": 3, "time_s": 12.5, "success": 0.25, ...} per line
     <run>/tensorboard/          the same numbers as events; `tensorboard --logdir <run>` shows them
     <run>/trees/step-000003.json
+    <run>/events.jsonl          {"step": 40, "kind": "entropy", "text": "The policy's ..."}, if any
 
 After a resume the lines are those of a run that was never interrupted, except for `time_s`.
 """
@@ -33,8 +34,9 @@ class RunLog:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "metrics.jsonl"
-        kept = [] if resume_step is None else _lines_before(path, resume_step)
-        _replace(path, "".join(json.dumps(line) + "\n" for line in kept))
+        kept = _keep_before(path, resume_step)
+        if (folder / "events.jsonl").exists():
+            _keep_before(folder / "events.jsonl", resume_step)
         self._start = time.monotonic() - (kept[-1]["time_s"] if kept else 0.0)
         self._file = path.open("a", encoding="utf-8")
         self._events = SummaryWriter(
@@ -71,6 +73,20 @@ class RunLog:
                 self._events.add_scalar(name, value, step)
         self._events.flush()
 
+    def write_event(self, step: int, kind: str, text: str) -> None:
+        """Append something that is told in words.
+
+        Args:
+            step: the step that showed it.
+            kind: the name that it goes by.
+            text: a sentence or two.
+        """
+        line = {"step": step, "kind": kind, "text": text}
+        with (self.folder / "events.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        self._events.add_text(f"event/{kind}", text, step)
+        self._events.flush()
+
     def write_trees(self, step: int, trees: Iterable[TrajectoryTree]) -> None:
         """Write sample trees as one JSON list, `TrajectoryTree.to_json` each."""
         path = self.folder / "trees" / f"step-{step:06d}.json"
@@ -84,6 +100,13 @@ def _json_number(value: Any) -> int | float | None:
         return value
     number = float(value)
     return number if math.isfinite(number) else None
+
+
+def _keep_before(path: Path, step: int | None) -> list[dict[str, Any]]:
+    """Leave only the lines of earlier steps in a file, none with None, and return them."""
+    kept = [] if step is None else _lines_before(path, step)
+    _replace(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
+    return kept
 
 
 def _lines_before(path: Path, step: int) -> list[dict[str, Any]]:

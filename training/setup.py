@@ -58,28 +58,42 @@ def resolve_auto(cfg: Config) -> Config:
         check_single_answer(cfg.sampling.name, cfg.env.max_turns)
     deterministic = is_deterministic(env)
     is_tree = cfg.sampling.name == "tree"
-    merge = is_tree and resolve_merging(cfg.sampling.merge_states, deterministic)
+    merges = is_tree and resolve_merging(cfg.sampling.merge_states, env)
     stops = cfg.sampling.stop_on_success
     if stops == "auto":
         stops = "on" if is_tree and deterministic else "off"
-    credit = cfg.loss.credit
-    if credit == "auto":
-        credit = "best" if deterministic else "tree"
-    if credit == "best" and not deterministic:
-        raise SettingError(
-            f"loss.credit must be tree or trajectory in {cfg.env.id}, which is not deterministic, "
-            "got 'best'. The best of several outcomes is luck there."
-        )
     return replace(
         cfg,
         model=replace(cfg.model, device=device),
         sampling=replace(
             cfg.sampling,
-            merge_states="on" if merge else "off",
+            merge_states="on" if merges else "off",
             stop_on_success=stops,
         ),
-        loss=replace(cfg.loss, credit=credit),
+        loss=replace(cfg.loss, credit=_resolve_credit(cfg, deterministic, merges)),
     )
+
+
+def _resolve_credit(cfg: Config, deterministic: bool, merges: bool) -> str:
+    """Choose the credit rule, or refuse one that would credit luck."""
+    credit = cfg.loss.credit
+    if credit == "auto":
+        return "best" if deterministic else "expected" if merges else "tree"
+    check(
+        credit != "best" or deterministic,
+        "loss.credit",
+        credit,
+        f"auto, expected, tree or trajectory in {cfg.env.id}, which is not deterministic",
+        "The best of several outcomes is luck there.",
+    )
+    check(
+        credit != "expected" or merges,
+        "loss.credit",
+        credit,
+        "auto, tree or trajectory without merged states",
+        "Values are passed on through states that are reached more than once.",
+    )
+    return credit
 
 
 def build_policy(cfg: Config, path: str = "") -> Policy:

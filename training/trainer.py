@@ -8,7 +8,7 @@ drawn under.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,15 +23,24 @@ from ..sampling.dialogue import Dialogue
 from ..sampling.seeds import evaluation_seeds, training_seeds
 from ..sampling.trajectory import Task, TrajectoryTree
 from .advantages import ADVANTAGES, filter_groups, has_signal, punish_overlong
-from .batch import Batch, collate, correct_history_gap
+from .batch import Batch, collate, correct_history_gap, equal_rows, merge_equal_rows
 from .checkpoint import latest_checkpoint, load_optimizer, read_state, save_checkpoint
+from .exploration import active_entropy_coef, changed_share, explore, next_entropy_coef
 from .losses import grpo_loss, mean_stats
-from .metrics import gap_metrics, rollout_metrics
+from .metrics import gap_metrics, rollout_metrics, variety_metrics
+from .monitor import RESCUE, Symptom, advise, diagnose, is_dying, remember, rescued_config
 from .run_log import RunLog
 from .setup import build_dialogue, build_engine, build_policy, resolve_auto, sampling_params
 
 Measure = Callable[[Engine, Dialogue, list[int]], dict[str, float]]
 """Measures the policy on some puzzles; what it returns is logged under `eval/`."""
+BUDGETS = {
+    "max_policy_calls": "num_policy_calls",
+    "max_response_tokens": "num_response_tokens",
+    "max_env_steps": "num_env_steps",
+    "max_seconds": "num_seconds",
+}
+"""What counts against each limit of `optim`, as a field of `Progress`."""
 
 
 @dataclass
@@ -44,15 +53,43 @@ class Progress:
     """Responses generated in training rollouts so far."""
     num_response_tokens: int = 0
     """Tokens of the responses that stand in trees."""
+    num_env_steps: int = 0
+    """Actions played in training rollouts."""
+    num_seconds: float = 0.0
+    """Time of rollouts and updates; evaluation is not counted."""
     success_rate: float = float("nan")
     """The last measured success on the validation puzzles."""
+    entropy_coef: float = 0.0
+    """The entropy bonus as `loss.exploration=adaptive_entropy` has moved it."""
+    sampler: str = ""
+    """The sampler that `history` is about; with another one a history begins anew."""
+    history: list[dict[str, float]] = field(default_factory=list)
+    """What the monitor remembers of the first and of the newest steps."""
+    symptoms: list[str] = field(default_factory=list)
+    """Kinds of what is wrong at present; each was told of when it began."""
+    is_rescued: bool = False
+    """Whether `monitor.rescue=auto` has replaced the sampler."""
+
+    def share_done(self, optim: OptimConfig) -> float:
+        """How much of a run is done, at least 1 at its end: by the budget that is nearest to it."""
+        pairs = [(self.step, optim.steps)]
+        pairs += [(getattr(self, count), getattr(optim, key)) for key, count in BUDGETS.items()]
+        return max(count / limit for count, limit in pairs if limit)
 
 
 Watcher = Callable[[Progress, dict[str, float]], bool]
 """Told of every step and its metrics; returns True to have the run stopped and saved."""
+Tell = Callable[[str], None]
+"""Told in words what the monitor found."""
 
 
-def train(cfg: Config, folder: Path, measure: Measure, watch: Watcher = lambda *_: False) -> Policy:
+def train(
+    cfg: Config,
+    folder: Path,
+    measure: Measure,
+    watch: Watcher = lambda *_: False,
+    tell: Tell = lambda _: None,
+) -> Policy:
     """Train the policy of a run, from its newest checkpoint if it has one.
 
     Args:
@@ -60,6 +97,7 @@ def train(cfg: Config, folder: Path, measure: Measure, watch: Watcher = lambda *
         folder: the run folder; metrics, sample trees and checkpoints go there.
         measure: how success on the validation puzzles is measured.
         watch: progress display; may stop the run.
+        tell: shows warnings, and that a rescue began; `events.jsonl` keeps them.
 
     Returns:
         The trained policy.
@@ -68,6 +106,7 @@ def train(cfg: Config, folder: Path, measure: Measure, watch: Watcher = lambda *
         SettingError: in one line, for settings that do not fit the environment or the model.
     """
     cfg = resolve_auto(cfg)
+    rescued = rescued_config(cfg) if cfg.monitor.rescue == "auto" else cfg
     checkpoint = latest_checkpoint(folder)
     policy = build_policy(cfg, str(checkpoint / "model") if checkpoint else "")
     reference = build_policy(cfg) if cfg.loss.kl_coef else None
@@ -75,14 +114,14 @@ def train(cfg: Config, folder: Path, measure: Measure, watch: Watcher = lambda *
     optimizer = torch.optim.AdamW(
         policy.parameters(), lr=cfg.optim.lr, weight_decay=cfg.optim.weight_decay, betas=(0.9, 0.95)
     )
-    progress = Progress()
+    progress = Progress(entropy_coef=cfg.loss.entropy_coef)
     if checkpoint:
         load_optimizer(checkpoint, optimizer)
         for group in optimizer.param_groups:  # the settings have the last word, not the checkpoint
             group.update(lr=cfg.optim.lr, weight_decay=cfg.optim.weight_decay)
         progress = Progress(**read_state(checkpoint))
     with RunLog(folder, resume_step=progress.step) as log:
-        while not _is_finished(progress, cfg.optim):
+        while progress.share_done(cfg.optim) < 1:
             step, started = progress.step, time.perf_counter()
             metrics: dict[str, float] = {}
             engine.load_weights(policy)  # the engine now is pi_old
@@ -91,26 +130,38 @@ def train(cfg: Config, folder: Path, measure: Measure, watch: Watcher = lambda *
                 metrics |= measure(engine, dialogue, seeds)
                 progress.success_rate = metrics.get("eval/success_rate", float("nan"))
             measured = time.perf_counter()
-            trees, taught = rollout(cfg, step, engine, dialogue)
+            now = rescued if progress.is_rescued else cfg
+            trees, taught = rollout(now, step, engine, dialogue)
             rolled_out = time.perf_counter()
-            metrics |= rollout_metrics(trees, cfg.loss)
-            metrics |= learn(policy, optimizer, taught, cfg, step, reference)
+            metrics |= rollout_metrics(trees, now.loss)
+            if now.sampling.name == "parallel":
+                metrics |= variety_metrics(trees)
+            metrics |= learn(policy, optimizer, taught, now, step, reference, progress.entropy_coef)
+            if "train/old_entropy" in metrics:
+                progress.entropy_coef = next_entropy_coef(
+                    progress.entropy_coef, metrics["train/old_entropy"], cfg.loss.entropy_target
+                )
             learned = time.perf_counter()
             progress.step += 1
             progress.num_policy_calls += sum(tree.num_calls for tree in trees)
-            progress.num_response_tokens += sum(
-                len(turn.response_ids) for tree in trees for turn in tree.turns
-            )
+            progress.num_response_tokens += sum(tree.num_response_tokens for tree in trees)
+            progress.num_env_steps += sum(tree.num_env_steps for tree in trees)
+            progress.num_seconds += learned - measured
             metrics |= {
                 "progress/policy_calls": progress.num_policy_calls,
                 "progress/response_tokens": progress.num_response_tokens,
+                "progress/env_steps": progress.num_env_steps,
+                "progress/seconds": progress.num_seconds,
                 "time/evaluate_s": measured - started,
                 "time/rollout_s": rolled_out - measured,
                 "time/learn_s": learned - rolled_out,
             }
             log.write(step, metrics)
+            for news in _look_after(progress, metrics, now):
+                log.write_event(step, news.kind, news.text)
+                tell(news.text)
             wants_stop = watch(progress, metrics)
-            is_last = _is_finished(progress, cfg.optim)
+            is_last = progress.share_done(cfg.optim) >= 1
             if wants_stop or is_last or progress.step % cfg.optim.checkpoint_every == 0:
                 log.write_trees(step, trees[:2])
                 save_checkpoint(
@@ -125,6 +176,28 @@ def train(cfg: Config, folder: Path, measure: Measure, watch: Watcher = lambda *
     return policy
 
 
+def _look_after(progress: Progress, metrics: dict[str, float], cfg: Config) -> list[Symptom]:
+    """Hold a step against the run's first ones, and begin a rescue if one is due.
+
+    Returns:
+        What is new: symptoms that did not stand before, with advice, and the rescue.
+    """
+    if progress.sampler != cfg.sampling.name:
+        progress.sampler, progress.history, progress.symptoms = cfg.sampling.name, [], []
+    progress.history = remember(progress.history, metrics, cfg.monitor.window)
+    found = diagnose(progress.history, cfg.monitor.window, progress.symptoms)
+    news = [
+        replace(symptom, text=f"{symptom.text} {advise(symptom, cfg)}".rstrip())
+        for symptom in found
+        if symptom.kind not in progress.symptoms
+    ]
+    progress.symptoms = [symptom.kind for symptom in found]
+    if cfg.monitor.rescue == "auto" and is_dying(found):
+        progress.is_rescued = True
+        news.append(RESCUE)
+    return news
+
+
 def learn(
     policy: Policy,
     optimizer: torch.optim.Optimizer,
@@ -132,6 +205,7 @@ def learn(
     cfg: Config,
     step: int,
     reference: Policy | None = None,
+    entropy_coef: float = 0.0,
 ) -> dict[str, float]:
     """Update the policy on one rollout.
 
@@ -142,6 +216,7 @@ def learn(
         cfg: the run's configuration.
         step: seeds the order of the rows, and sets the learning rate while it warms up.
         reference: the initial policy, if `loss.kl_coef` is set.
+        entropy_coef: where the coefficient of `loss.exploration=adaptive_entropy` stands.
 
     Returns:
         Metrics of the update.
@@ -152,15 +227,26 @@ def learn(
     kept = [trees[i] for i in filter_groups(trees, loss.filter_ratio, loss.format_penalty)]
     credits = [ADVANTAGES[loss.credit](tree, loss) for tree in kept]
     pad_id = policy.tokenizer.pad_token_id or 0
-    batch = collate(kept, credits, pad_id, keep_untaught=bool(loss.entropy_coef or loss.kl_coef))
+    is_adaptive = loss.exploration == "adaptive_entropy"
+    keep_untaught = bool(loss.entropy_coef or loss.kl_coef or is_adaptive)
+    batch = collate(kept, credits, pad_id, keep_untaught)
     if not len(batch):
         return {"train/tokens": 0.0}
-    batch = replace(batch, old_logprobs=score(policy, batch, optim.max_batch_tokens))
+    old_logprobs, old_entropy = score(policy, batch, optim.max_batch_tokens)
+    batch = replace(batch, old_logprobs=old_logprobs)
     metrics = gap_metrics(batch, has_other_prompts(cfg.sampling))
-    batch = correct_history_gap(batch, loss.history_gap)
     generator = torch.Generator().manual_seed(
         int(np.random.SeedSequence([cfg.seed, step]).generate_state(1)[0])
     )
+    if is_adaptive:
+        mean_entropy = float(old_entropy[batch.loss_mask].mean())
+        coef = active_entropy_coef(entropy_coef, mean_entropy, loss.entropy_target)
+        loss = replace(loss, entropy_coef=coef)
+        metrics |= {"train/old_entropy": mean_entropy, "train/entropy_coef": coef}
+    explored = explore(batch, old_entropy, loss, policy.tokenizer, generator)
+    if explored is not batch:
+        metrics["train/changed_tokens"] = changed_share(batch, explored)
+    batch = merge_equal_rows(correct_history_gap(explored, loss.history_gap))
     warm_up = min(1.0, (step + 1) / max(1, optim.warmup_steps))
     for group in optimizer.param_groups:
         group["lr"] = optim.lr * warm_up
@@ -183,15 +269,20 @@ def learn(
 
 
 @torch.no_grad()
-def score(policy: Policy, batch: Batch, max_tokens: int) -> Tensor:
-    """Log-probabilities of the batch's tokens under the plain prompt, (N, T), 0 if not trained."""
-    scores = torch.zeros_like(batch.old_logprobs)
-    for rows in batch.micro_batch_rows(max_tokens):
-        part = batch.select(rows)
-        logprobs, _ = policy.logprobs(part)
-        logprobs = torch.where(part.loss_mask, logprobs, 0.0).to(scores.dtype)
-        scores[torch.tensor(rows), : logprobs.shape[1]] = logprobs
-    return scores
+def score(policy: Policy, batch: Batch, max_tokens: int) -> tuple[Tensor, Tensor]:
+    """Log-probabilities and entropies of the batch's tokens under the plain prompt.
+
+    Two (N, T) tensors in nats, 0 at tokens that are not trained.
+    """
+    firsts, places = equal_rows(batch)
+    different = batch.select(firsts)
+    scores = torch.zeros(2, *different.old_logprobs.shape, dtype=batch.old_logprobs.dtype)
+    for rows in different.micro_batch_rows(max_tokens):
+        part = different.select(rows)
+        values = torch.stack(policy.logprobs(part))  # (2, n, t)
+        values = torch.where(part.loss_mask, values, 0.0).to(scores.dtype)
+        scores[:, torch.tensor(rows), : values.shape[2]] = values
+    return scores[0, places], scores[1, places]
 
 
 def _backward(
@@ -235,8 +326,3 @@ def rollout(
         if len(with_signal) >= sampling.num_tasks:
             break
     return trees, with_signal[: sampling.num_tasks] if sampling.max_redraws else trees
-
-
-def _is_finished(progress: Progress, optim: OptimConfig) -> bool:
-    is_spent = 0 < optim.max_policy_calls <= progress.num_policy_calls
-    return progress.step >= optim.steps or is_spent

@@ -70,6 +70,20 @@ def test_equal_prompts_of_one_call_are_drawn_apart(policy):
     assert len(set(token_ids(completions))) == 8
 
 
+def test_equal_prompts_are_prefilled_once_and_drawn_as_if_they_were_not(policy):
+    params, seen = SamplingParams(max_new_tokens=6, seed=4), []
+    hook = policy.model.register_forward_pre_hook(
+        lambda *call: seen.append(call[2]["input_ids"].shape), with_kwargs=True
+    )
+    together = HFEngine(policy).generate([PROMPTS[0], PROMPTS[4], PROMPTS[0]], params)
+    hook.remove()
+    assert seen[0] == (2, 3) and seen[1][0] <= 3
+    # The third row, with its own random numbers, beside a prompt of another wording.
+    apart = HFEngine(policy).generate([PROMPTS[1], PROMPTS[4], PROMPTS[0]], params)
+    assert token_ids(together)[1:] == token_ids(apart)[1:]
+    assert together[2].logprobs == pytest.approx(apart[2].logprobs, abs=1e-5)
+
+
 @pytest.mark.parametrize("max_batch_tokens", [1, 40, 70])
 def test_a_row_does_not_depend_on_the_rows_beside_it(policy, max_batch_tokens):
     params = SamplingParams(max_new_tokens=12, seed=5)

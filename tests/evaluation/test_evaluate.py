@@ -104,6 +104,8 @@ def test_pass_at_k_counts_attempts_and_the_interval_counts_puzzles(tokenizer, di
     script = [right, *[left] * 7, right]
     result = play(tokenizer, dialogue, script, num_samples=4)
     assert result.success_rate == 1 / 8
+    assert result.wins == (1, 0)
+    assert result.to_json()["wins"] == "1 0"
     assert result.pass_at_k == {1: 1 / 8, 2: 1 / 4, 4: 1 / 2}
     assert result.pass_at_k_interval == {
         1: wilson_interval(2 / 8, 2),

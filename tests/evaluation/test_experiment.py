@@ -84,7 +84,9 @@ def test_an_arm_is_trained_to_its_budget_and_measured(llama, tmp_path):
     assert calls[-2] < 12 <= calls[-1] == result["policy_calls"]
     assert result["steps"] == len(lines)
     assert result["response_tokens"] == lines[-1]["progress/response_tokens"]
-    assert result["seconds"] == pytest.approx(lines[-1]["time_s"], abs=0.06)
+    assert result["env_steps"] == lines[-1]["progress/env_steps"]
+    times = [line["time/rollout_s"] + line["time/learn_s"] for line in lines]
+    assert result["seconds"] == pytest.approx(sum(times), abs=0.06)
     assert (result["label"], result["method"], result["seed"]) == ("sesa", "sesa", 0)
     assert result["settings"] == ["optim.lr=1e-3"]
     cold, warm = result["measured"]["T=0.5"], result["measured"]["T=1"]
@@ -123,14 +125,15 @@ def test_an_arm_that_was_stopped_ends_as_one_that_was_not(llama, tmp_path):
 def test_the_watcher_is_told_of_every_step(llama, tmp_path):
     seen = []
 
-    def watch(policy_calls, metrics):
-        seen.append((policy_calls, metrics["progress/policy_calls"]))
+    def watch(share_done, metrics):
+        seen.append((share_done, metrics["progress/policy_calls"]))
         return False
 
     arm = make_arm(llama)
     run_arm(arm, tmp_path, watch)
     lines = read_lines(arm_folder(arm, tmp_path))
-    assert seen == [(line["progress/policy_calls"],) * 2 for line in lines]
+    calls = [line["progress/policy_calls"] for line in lines]
+    assert seen == [(min(1, count / 12), count) for count in calls]
 
 
 def test_the_base_is_measured_and_not_trained(llama, tmp_path):
@@ -259,12 +262,17 @@ def test_a_mistake_found_in_a_process_of_an_arm_is_told(llama, tmp_path):
 # ---- the paper's experiments ----
 
 
+def planned_calls(name: str, arm: Arm) -> int:
+    (calls,) = (plan.calls for plan in EXPERIMENTS[name].plans if plan.label == arm.label)
+    return calls or CALLS[arm.env]
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_the_arms_of_an_experiment_fit_and_have_one_budget(name):
+def test_the_arms_of_an_experiment_fit_and_have_their_budget(name):
     arms = experiment_arms(name, (0, 1))
     for arm in arms:
         cfg = resolve_arm(arm)
-        assert cfg.optim.max_policy_calls == CALLS[arm.env]
+        assert cfg.optim.max_policy_calls == planned_calls(name, arm)
         assert cfg.seed == arm.seed
         assert arm.start_from is None or arms.index(arm.start_from) < arms.index(arm)
         assert arm.start_from is None or arm.start_from.seed == arm.seed
@@ -277,7 +285,7 @@ def test_the_arms_of_an_experiment_fit_and_have_one_budget(name):
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_quick_takes_a_part_of_the_calls_and_overrides_have_the_last_word(name):
     for arm in experiment_arms(name, (0,), is_quick=True):
-        assert resolve_arm(arm).optim.max_policy_calls == CALLS[arm.env] // QUICK_SHARE
+        assert resolve_arm(arm).optim.max_policy_calls == planned_calls(name, arm) // QUICK_SHARE
     for arm in experiment_arms(name, (0,), True, ("optim.max_policy_calls=7", "eval.every=3")):
         cfg = resolve_arm(arm)
         assert (cfg.optim.max_policy_calls, cfg.eval.every) == (7, 3)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sesa_agent.evaluation import statistics
 from sesa_agent.evaluation.statistics import (
     coverage_at_k,
+    iqm_interval,
     mean_pass_at_k,
     pass_at_k,
     t_interval,
@@ -18,8 +19,8 @@ from sesa_agent.evaluation.statistics import (
 
 
 def test_t_interval_by_hand():
-    # 2, 4, 6: mean 4, s = 2, t = 4.303 with 2 degrees of freedom: 4 +- 4.303 * 2 / sqrt(3)
-    half = 4.303 * 2 / math.sqrt(3)
+    # 2, 4, 6: mean 4, s = 2, t = 4.302653 with 2 degrees of freedom: 4 +- 4.302653 * 2 / sqrt(3)
+    half = 4.302653 * 2 / math.sqrt(3)
     assert t_interval([2, 4, 6]) == pytest.approx((4, 4 - half, 4 + half))
     assert t_interval([0.5] * 4) == (0.5, 0.5, 0.5)
 
@@ -61,6 +62,20 @@ def test_wilson_interval_by_hand():
     assert wilson_interval(0, 0) == (0.0, 1.0)
 
 
+@pytest.mark.parametrize(
+    ("counts", "ends"),
+    [
+        ((81, 263), (0.2553, 0.3662)),
+        ((15, 148), (0.0624, 0.1605)),
+        ((0, 20), (0.0, 0.1611)),
+        ((1, 29), (0.0061, 0.1718)),
+    ],
+)
+def test_wilson_intervals_are_the_published_ones(counts, ends):
+    """Newcombe 1998 (Statistics in Medicine 17:857), Table I, method 3."""
+    assert wilson_interval(*counts) == pytest.approx(ends, abs=5e-5)
+
+
 @given(st.integers(1, 2000).flatmap(lambda n: st.tuples(st.floats(0, n), st.just(n))))
 def test_wilson_interval_holds_the_rate_and_mirrors(counts):
     num_successes, num_trials = counts
@@ -76,6 +91,23 @@ def test_wilson_interval_narrows_with_more_trials(num_trials):
     low, high = wilson_interval(num_trials / 2, num_trials)
     lower, higher = wilson_interval(num_trials, 2 * num_trials)
     assert higher - lower < high - low
+
+
+def test_interquartile_mean_by_hand():
+    # 8 values lose two at each end: (3 + 4 + 5 + 6) / 4; 5 lose one; 3 none: their plain mean
+    assert iqm_interval([8, 7, 6, 5, 4, 3, 2, -99])[0] == 4.5
+    assert iqm_interval([0.0, 0.1, 0.2, 0.3, 9.0])[0] == pytest.approx(0.2)
+    assert iqm_interval([0.0, 0.0, 0.9])[0] == pytest.approx(0.3)
+    assert iqm_interval([0.2, 0.2])[1:] == (0.2, 0.2)
+    assert all(map(math.isnan, iqm_interval([0.2])[1:]))
+
+
+@given(st.lists(st.floats(-100, 100), min_size=2, max_size=12))
+def test_a_bootstrap_interval_stays_within_the_values_and_is_always_the_same(values):
+    centre, low, high = iqm_interval(values)
+    assert min(values) - 1e-9 <= low <= high <= max(values) + 1e-9
+    assert min(values) - 1e-9 <= centre <= max(values) + 1e-9
+    assert iqm_interval(values) == (centre, low, high)
 
 
 def test_pass_at_k_by_hand():
@@ -144,6 +176,7 @@ def test_coverage_of_all_samples_is_the_papers_and_with_one_target_it_is_pass_at
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        (lambda: iqm_interval([]), "at least one value"),
         (lambda: wilson_interval(3, 2), r"num_successes must be in \[0, 2\], got 3"),
         (lambda: wilson_interval(-1, 2), "num_successes"),
         (lambda: wilson_interval(1, 2, confidence=95), "confidence must be between 0 and 1"),

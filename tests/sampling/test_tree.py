@@ -1,13 +1,14 @@
 from collections import Counter
 from dataclasses import dataclass
 
+import gymnasium
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sesa_agent.agents.engine import SamplingParams
 from sesa_agent.configs.schema import SamplingConfig, SettingError
-from sesa_agent.environments import state_key
+from sesa_agent.environments import make_env, state_key
 from sesa_agent.sampling.dialogue import Dialogue
 from sesa_agent.sampling.parallel import sample_parallel
 from sesa_agent.sampling.trajectory import ROOT, Task, TrajectoryTree
@@ -109,16 +110,20 @@ class Grown:
 @st.composite
 def grown_trees(draw, games=tuple(GAMES), **fixed):
     num_proposals = draw(st.integers(1, 4))
+    game = draw(st.sampled_from(games))
     settings = {
         "num_proposals": num_proposals,
         "max_trajectories": draw(st.integers(num_proposals, 10)),
-        "proposer": draw(st.sampled_from(["history", "one_response", "without_replacement"])),
+        "proposer": draw(
+            st.sampled_from(["history", "one_response", "without_replacement", "independent"])
+        ),
         "allocation": draw(st.sampled_from(["early", "even"])),
         "max_retries": draw(st.integers(0, 2)),
-        "merge_states": draw(st.sampled_from(["auto", "off"])),
+        "merge_states": "off"
+        if game == "slippery lake"
+        else draw(st.sampled_from(["auto", "off"])),
         "stop_on_success": draw(st.sampled_from(["on", "off"])),
     } | fixed
-    game = draw(st.sampled_from(games))
     context = draw(st.sampled_from(["state", "window", "full"]))
     max_turns = draw(st.integers(1, 6))
     dialogue = GAMES[game](max_turns=max_turns, context=context, window=2)
@@ -200,9 +205,52 @@ def test_with_merged_states_no_state_is_expanded_twice(grown):
                 states.append(state)
 
 
-@given(grown_trees(games=("slippery lake",), merge_states="auto"))
-def test_where_the_same_action_leads_elsewhere_states_are_not_merged(grown):
-    assert not any(turn.is_repeat for g in grown for turn in g.tree.turns)
+@given(grown_trees(games=("slippery lake",), merge_states="on", noise_draws=5))
+def test_in_a_noisy_world_every_state_is_expanded_once(grown):
+    for tree in (g.tree for g in grown):
+        places = Counter(
+            tree.turns[children[0]].observation for children in tree.children().values()
+        )
+        assert set(places.values()) == {1}
+
+
+@given(grown_trees(games=("slippery lake",), merge_states="on", noise_draws=5))
+def test_in_a_noisy_world_a_repeat_points_to_the_turn_that_came_first(grown):
+    for tree in (g.tree for g in grown):
+        children, start = tree.children(), tree.turns[0].observation
+        for node, turn in enumerate(tree.turns):
+            if turn.merged_into not in (None, ROOT):
+                assert turn.merged_into < node and node not in children
+                # A state's text is what its own decision was shown.
+                first = children.get(turn.merged_into)
+                assert first is None or tree.turns[first[0]].observation != start
+
+
+@given(grown_trees(games=("slippery lake",), merge_states="on", noise_draws=5))
+def test_in_a_noisy_world_every_proposal_is_played_as_often_as_asked(grown):
+    for tree in (g.tree for g in grown):
+        draws, steps, firsts = Counter(), Counter(), []
+        for parent, turn in zip(tree.parents, tree.turns, strict=True):
+            draws[parent, turn.proposal_index] += turn.num_draws
+            steps[parent, turn.proposal_index] += turn.num_env_steps
+            is_readable = turn.action is not None
+            firsts += [len(turn.response_ids)] if turn.outcome == 0 else []
+            assert turn.num_env_steps == turn.num_draws * is_readable
+        assert set(draws.values()) == {5}
+        assert (len(firsts), sum(firsts)) == (len(draws), tree.num_response_tokens)
+        assert len(draws) <= tree.num_calls  # playing more often asks the policy no more often
+
+
+@given(grown_trees(games=("slippery lake",), merge_states="on", noise_draws=5))
+def test_in_a_noisy_world_the_cap_bounds_open_nodes_and_proposals_of_a_layer(grown):
+    for g in grown:
+        nodes, proposals = Counter(), Counter()
+        for parent, children in g.tree.children().items():
+            layer = 0 if parent == ROOT else len(g.tree.path(parent))
+            nodes[layer] += 1
+            proposals[layer] += len({g.tree.turns[child].proposal_index for child in children})
+        cap = g.settings["max_trajectories"]
+        assert max(nodes.values()) <= cap and max(proposals.values()) <= cap
 
 
 @given(
@@ -391,6 +439,7 @@ def slippery_trees(fork_noise, proposer):
             max_trajectories=8,
             fork_noise=fork_noise,
             proposer=proposer,
+            merge_states="off",
         )[0]
     ]
 
@@ -418,14 +467,20 @@ def test_independent_noise_gives_each_branch_but_the_first_its_own(proposer):
     assert not all(results[False])
 
 
-def test_merging_where_the_same_action_leads_elsewhere_is_refused():
+def test_merging_where_states_cannot_be_told_apart_is_refused():
     with pytest.raises(SettingError, match="sampling.merge_states must be off or auto .*'on'"):
-        grow(lake_dialogue(slippery=True), answers(*WAYS), merge_states="on")
+        resolve_merging("on", gymnasium.make("CartPole-v1"))
 
 
 @pytest.mark.parametrize(
-    "merge_states, deterministic, merges",
-    [("on", True, True), ("auto", True, True), ("auto", False, False), ("off", True, False)],
+    "merge_states, env_id, merges",
+    [
+        ("on", "sesa/FrozenLake-v0", True),
+        ("auto", "sesa/FrozenLake-v0", True),
+        ("off", "sesa/FrozenLake-v0", False),
+        ("auto", "CartPole-v1", False),
+        ("off", "CartPole-v1", False),
+    ],
 )
-def test_auto_merges_where_it_is_sound(merge_states, deterministic, merges):
-    assert resolve_merging(merge_states, deterministic) == merges
+def test_auto_merges_where_states_can_be_told_apart(merge_states, env_id, merges):
+    assert resolve_merging(merge_states, make_env(env_id)) == merges

@@ -128,17 +128,25 @@ MISTAKES = {
     "unknown engine": ((*TRAIN, "engine.name=vlm"), "engine.name must be one of"),
     "unknown knob": ((*TRAIN, "env.options.boxes=2"), "boxes"),
     "bad knob": ((*TRAIN, "env.options.max_steps=0"), "max_steps must be at least 1"),
-    "merging in a slippery world": (
-        ("train", "--env", "frozen_lake", "sampling.merge_states=on"),
-        "sampling.merge_states must be off or auto",
-    ),
     "best credit in a slippery world": (
         ("train", "--env", "frozen_lake", "loss.credit=best"),
-        "loss.credit must be tree or trajectory",
+        "loss.credit must be auto, expected, tree or trajectory",
+    ),
+    "expected credit without merged states": (
+        ("train", "--env", "frozen_lake", "loss.credit=expected", "sampling.merge_states=off"),
+        "loss.credit must be auto, tree or trajectory without merged states",
     ),
     "resuming elsewhere": (
         ("train", "--resume", "run", "--output", "other"),
         "--output must be left out with --resume",
+    ),
+    "a rescue of what is sequential": (
+        (*TRAIN, "monitor.rescue=auto"),
+        "monitor.rescue must be off with sampling.name=tree, got 'auto'.",
+    ),
+    "a rescue that does not fit": (
+        (*TRAIN, "--method", "ragen", "monitor.rescue=auto", "sampling.max_trajectories=2"),
+        "sampling.max_trajectories must be at least sampling.num_proposals (3), got 2.",
     ),
     "no attempts": ((*TRAIN, "eval.samples=0"), "eval.samples must be at least 1"),
     "more than all attempts": (

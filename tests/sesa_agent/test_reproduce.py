@@ -10,9 +10,13 @@ from pathlib import Path
 import pytest
 
 from sesa_agent import cli, reproduce_command
-from sesa_agent.evaluation.paper import EXPERIMENTS, Metric
+from sesa_agent.evaluation.experiment import resolve_arm
+from sesa_agent.evaluation.paper import EXPERIMENTS, Metric, experiment_arms
+from sesa_agent.evaluation.run_results import SPENT
+from sesa_agent.experiment_files import summarise
+from sesa_agent.experiment_run import result_head
 from sesa_agent.plots import mean_line, save_bars, save_curves
-from sesa_agent.reproduce_command import summarise
+from sesa_agent.reproduce_command import write_experiment
 
 from ..tiny_models import save_llama
 
@@ -67,7 +71,7 @@ MISTAKES = {
 
 @pytest.mark.parametrize(("words", "hint"), MISTAKES.values(), ids=MISTAKES)
 def test_a_mistake_is_one_line_before_any_work(call, monkeypatch, tmp_path, words, hint):
-    for work in ("run_arms", "build_policy"):
+    for work in ("run_with_bar", "build_policy"):
         monkeypatch.setattr(reproduce_command, work, lambda *_: pytest.fail("work was begun"))
     (tmp_path / "models").mkdir()
     code, out, err = call(*words)
@@ -166,10 +170,10 @@ def test_a_table_joins_seeds_and_leaves_one_seed_its_puzzles():
     }
     assert (base["values"]["hits"]["low"], base["values"]["hits"]["high"]) == (0.0, 0.9)
     found = sesa["values"]["hits"]
-    # mean .2, s = .1, t = 4.303 with 2 degrees of freedom: .2 +- 4.303 * .1 / sqrt(3)
-    half = 4.303 * 0.1 / math.sqrt(3)
+    # mean .2, s = .1, t = 4.302653 with 2 degrees of freedom: .2 +- 4.302653 * .1 / sqrt(3)
+    half = 4.302653 * 0.1 / math.sqrt(3)
     assert (found["mean"], found["over"]) == (pytest.approx(0.2), "seeds")
-    assert (found["low"], found["high"]) == pytest.approx((0.2 - half, 0.2 + half))
+    assert (found["low"], found["high"]) == pytest.approx((0.2 - half, 0.2 + half), abs=1e-6)
     assert sesa["policy_calls"] == 102
     (row,) = summarise(results[:1], METRICS, has_one_puzzle=True)
     assert (row["values"]["hits"]["low"], row["values"]["hits"]["over"]) == (None, None)
@@ -179,6 +183,43 @@ def test_a_number_that_does_not_exist_is_none():
     (row,) = summarise([result("sesa", 0, 0.0)], [Metric("ratio", "T=1", "pass_ratio")])
     assert row["values"]["ratio"]["mean"] is None
     assert row["values"]["ratio"]["each"] == [None]
+
+
+def test_agents_are_compared_game_by_game(tmp_path, monkeypatch, capsys):
+    """With results that were made up: what is tested is what is written of them."""
+    monkeypatch.chdir(tmp_path)
+    arms = experiment_arms("agents", is_quick=True)
+    success = {"base": 0.25, "ragen": 0.25, "ragen-entropy": 0.25, "sesa-paper": 0.5, "sesa": 0.75}
+    results = [made_up(arm, success[arm.label]) for arm in arms]
+    head = result_head("agents", ["sesa-agent", "reproduce", "agents", "--quick"], [0])
+    write_experiment(head, {arm: resolve_arm(arm) for arm in arms}, results, Path("out"))
+    assert "countdown: sesa 0.750, ragen 0.250" in capsys.readouterr().out
+    values = json.loads(Path("out/agents.json").read_text())
+    assert (values["source"], values["comparison"]["reference"]) == ("Table 1", "sesa")
+    games = ["sokoban", "countdown", "frozen_lake"]
+    assert [pair["env"] for pair in values["comparison"]["pairs"]] == [
+        g for g in games for _ in "1234"
+    ]
+    assert Path("out/agents.png").read_bytes().startswith(b"\x89PNG")
+
+
+def made_up(arm, success):
+    cold = {"success_rate": success, "low": 0, "high": 1}
+    cold["wins"] = " ".join("1" if place / 8 < success else "0" for place in range(8))
+    spent = dict.fromkeys(SPENT, 10 if arm.is_trained else 0)
+    measured = {"T=0.5": cold, "T=1": {"pass_ratio": 2.0}}
+    return {"label": arm.label, "env": arm.env, "seed": arm.seed, **spent, "measured": measured}
+
+
+def test_table_1_has_five_seeds_of_sokoban_and_three_of_the_others():
+    found = {(arm.env, arm.label, arm.seed) for arm in experiment_arms("agents")}
+    for env, num_seeds in (("sokoban", 5), ("countdown", 3), ("frozen_lake", 3)):
+        for label in ("base", "sesa"):
+            assert {seed for e, name, seed in found if (e, name) == (env, label)} == {
+                *range(num_seeds)
+            }
+    assert {arm.seed for arm in experiment_arms("agents", (7,))} == {7}
+    assert {arm.seed for arm in experiment_arms("agents", is_quick=True)} == {0}
 
 
 @pytest.mark.parametrize("envs", [("sokoban",), ("sokoban", "countdown")])

@@ -13,6 +13,7 @@ RESULT = Evaluation(
     num_samples=1,
     temperature=0.5,
     success_rate=0.25,
+    wins=(1, 0, 0, 0) * 25,
     low=0.175,
     high=0.343,
     pass_at_k={1: 0.25},

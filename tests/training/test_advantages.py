@@ -206,11 +206,11 @@ def test_best_credit_prefers_the_shorter_way():
 
 
 def test_best_credit_teaches_nothing_without_a_success_and_gives_repeats_no_value():
-    turns = [make_turn(success=True), make_turn(), make_turn(), make_turn(is_repeat=True)]
+    turns = [make_turn(success=True), make_turn(), make_turn(), make_turn(merged_into=ROOT)]
     credit = best_credit(make_tree([ROOT, ROOT, 1, 1], turns), LossConfig())
     assert credit.weight == approx([1, 1, 0, 0])
     assert credit.denominator == 2
-    turns = [make_turn(success=True, is_repeat=True), make_turn(success=True)]
+    turns = [make_turn(success=True, merged_into=ROOT), make_turn(success=True)]
     credit = best_credit(make_tree([ROOT, ROOT], turns), LossConfig())
     assert credit.positive + credit.negative == approx([-0.9, 0.9])
     credit = best_credit(make_tree([ROOT]), LossConfig())

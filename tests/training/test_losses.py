@@ -9,7 +9,7 @@ from torch import Tensor
 from sesa_agent.configs.schema import LossConfig
 from sesa_agent.sampling.trajectory import ROOT, TrajectoryTree
 from sesa_agent.training.advantages import group_advantages, leaf_returns, trajectory_credit
-from sesa_agent.training.batch import Batch, collate
+from sesa_agent.training.batch import Batch, collate, merge_equal_rows
 from sesa_agent.training.losses import grpo_loss, mean_stats
 
 from ..strategies import FIRST_SAMPLED, make_tree, make_turn, trees
@@ -198,6 +198,7 @@ def test_more_padding_changes_nothing(tree, seed, extra):
         return torch.nn.functional.pad(tensor, (0, extra), value=value)
 
     columns = ("attention_mask", "loss_mask", "positive", "negative", "weight", "sampling_logprobs")
+    columns += ("is_held", "count")
     padded = replace(
         batch,
         token_ids=pad(batch.token_ids),
@@ -209,6 +210,40 @@ def test_more_padding_changes_nothing(tree, seed, extra):
     padded_loss, padded_stats = grpo_loss(lookup(new, padded), None, padded, cfg)
     assert padded_loss.item() == pytest.approx(loss.item(), abs=1e-12)
     assert padded_stats == pytest.approx(stats, abs=1e-12)
+
+
+@given(trees(), seeds, st.integers(2, 4), st.booleans())
+def test_equal_rows_count_as_often_as_they_were_drawn(tree, seed, copies, is_held):
+    """Loss, gradient and statistics of a group drawn several times, whose credit differs."""
+    cfg = LossConfig(entropy_coef=0.1, kl_coef=0.1)
+    new, old = random_logprobs(seed)
+    reference, entropy = old.flip(0), -old
+    batch = collate_double([tree] * copies, cfg, old)
+    scale = torch.linspace(0.5, 2.0, len(batch), dtype=torch.float64)[:, None]
+    batch = replace(batch, positive=batch.positive * scale, negative=batch.negative * scale)
+    batch = replace(batch, is_held=batch.loss_mask & is_held)
+    merged = merge_equal_rows(batch)
+    assert len(merged) == len({tuple(row) for row in batch.token_ids.tolist()})
+    assert merged.num_tokens == batch.num_tokens == copies * merged.loss_mask.sum()
+    results = []
+    for part in (batch, merged):
+        tensors = (lookup(table, part) for table in (new, entropy, reference))
+        logprobs, entropies, references = tensors
+        loss, stats = grpo_loss(logprobs, entropies, part, cfg, references)
+        results.append((loss.item(), torch.autograd.grad(loss, new)[0], stats))
+    assert results[0][0] == pytest.approx(results[1][0], abs=1e-9)
+    torch.testing.assert_close(results[0][1], results[1][1], rtol=0, atol=1e-9)
+    assert results[0][2] == pytest.approx(results[1][2], abs=1e-9)
+
+
+def test_rows_that_differ_are_left_as_they_are():
+    tree = make_tree([ROOT, ROOT], [make_turn(response_ids=(7,)), make_turn(response_ids=(8,))])
+    batch = collate([tree], [make_credit([1.0, 1.0])], 0)
+    assert merge_equal_rows(batch) is batch
+    twins = make_tree([ROOT, ROOT], [make_turn(), make_turn()])
+    held = collate([twins], [make_credit([1.0, 1.0])], 0)
+    held = replace(held, is_held=held.loss_mask & torch.tensor([[True], [False]]))
+    assert len(merge_equal_rows(held)) == 2
 
 
 def test_mean_stats_are_per_token():

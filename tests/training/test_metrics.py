@@ -1,4 +1,5 @@
 from dataclasses import replace
+from itertools import combinations
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from sesa_agent.configs.schema import LossConfig
 from sesa_agent.sampling.trajectory import ROOT
 from sesa_agent.training.advantages import ADVANTAGES
 from sesa_agent.training.batch import Batch, collate
-from sesa_agent.training.metrics import gap_metrics, rollout_metrics
+from sesa_agent.training.metrics import gap_metrics, rollout_metrics, variety_metrics
 
 from ..strategies import make_tree, make_turn
 
@@ -91,3 +92,64 @@ def test_the_ignored_share_counts_turns_after_the_first_alone(turns):
     assert metrics["gap/ignored"] == pytest.approx(sum(later) / len(later))
     numbers = {f"gap/proposal_{index + 1}" for index, _ in turns}
     assert set(metrics) == numbers | {"gap/ignored"}
+
+
+def attempts(*wins, prompt=(1, 2)):
+    """A group of independent one-turn rollouts; losers say the same, winners too."""
+    turns = [
+        make_turn(success=bool(won), action="right" if won else "wrong", prompt_ids=prompt)
+        for won in wins
+    ]
+    return make_tree([ROOT] * len(turns), turns)
+
+
+def test_the_ratio_tells_what_further_attempts_find():
+    """pass@1 = (1/4 + 0 + 4/4) / 3 = 5/12; of 4 attempts 2 of the 3 groups have one that wins."""
+    trees = [attempts(0, 1, 0, 0), attempts(0, 0, 0, 0), attempts(1, 1, 1, 1)]
+    assert variety_metrics(trees)["rollout/pass_ratio"] == pytest.approx((2 / 3) / (5 / 12))
+
+
+def test_the_ratio_is_unbiased_beyond_16_attempts():
+    """A group of 18 with one success: 16 of 18 hold it with chance 16 / 18, one with 1 / 18."""
+    assert variety_metrics([attempts(1, *[0] * 17)])["rollout/pass_ratio"] == pytest.approx(16)
+
+
+@given(st.lists(st.lists(st.booleans(), min_size=4, max_size=4), min_size=1, max_size=5))
+def test_the_ratio_lies_between_1_and_its_bounds(groups):
+    metrics = variety_metrics([attempts(*group) for group in groups])
+    rate = sum(map(sum, groups)) / (4 * len(groups))
+    assert ("rollout/pass_ratio" in metrics) == (rate > 0)
+    if rate:
+        assert 1 - 1e-9 <= metrics["rollout/pass_ratio"] <= min(4, 1 / rate) + 1e-9
+
+
+def test_groups_of_one_attempt_have_no_ratio():
+    assert variety_metrics([attempts(1)]) == {}
+
+
+def test_actions_are_compared_within_a_group_and_a_prompt():
+    """First group: at the start a, a, b (pairs 1, 2, 2), then twice None (1); the rest met once.
+
+    Second group: the same first prompt, with one action only: a mean of 1.
+    """
+    start, below, other = (1,), (1, 5), (1, 6)
+    turns = [
+        make_turn(action=action, prompt_ids=prompt)
+        for action, prompt in (
+            *(("a", start), ("a", start), ("b", start)),
+            *((None, below), (None, below), ("c", other)),
+        )
+    ]
+    first = make_tree([ROOT, ROOT, ROOT, 0, 1, 2], turns)
+    second = make_tree([ROOT, ROOT], [make_turn(action="b", prompt_ids=start)] * 2)
+    metrics = variety_metrics([first, second])
+    assert metrics == {"rollout/actions_per_state": pytest.approx((5 / 3 + 1 + 1) / 3)}
+
+
+@given(st.lists(st.sampled_from("ab"), min_size=2, max_size=9))
+def test_actions_of_two_do_not_depend_on_how_often_a_prompt_is_met(actions):
+    """As the mean over all pairs, which any number of visits estimates without bias."""
+    tree = make_tree([ROOT] * len(actions), [make_turn(action=action) for action in actions])
+    pairs = [len({one, other}) for one, other in combinations(actions, 2)]
+    found = variety_metrics([tree])["rollout/actions_per_state"]
+    assert found == pytest.approx(sum(pairs) / len(pairs))

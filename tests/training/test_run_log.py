@@ -84,3 +84,29 @@ def test_sample_trees_can_be_read_back(tmp_path):
         log.write_trees(10, [tree])
     content = json.loads((tmp_path / "trees" / "step-000010.json").read_text(encoding="utf-8"))
     assert [TrajectoryTree.from_json(item) for item in content] == [tree]
+
+
+def read_events(folder):
+    return [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+
+
+def test_events_of_steps_that_run_again_are_dropped(tmp_path):
+    with RunLog(tmp_path) as log:
+        for step in (2, 4):
+            log.write(step, {})
+            log.write_event(step, "entropy", f"Entropie fällt in {step}.")
+    with RunLog(tmp_path, resume_step=4) as log:
+        assert read_events(tmp_path) == [
+            {"step": 2, "kind": "entropy", "text": "Entropie fällt in 2."}
+        ]
+        log.write_event(5, "rescue", "Rescue.")
+    assert [event["step"] for event in read_events(tmp_path)] == [2, 5]
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert events.Tags()["tensors"] == ["event/entropy/text_summary", "event/rescue/text_summary"]
+
+
+def test_without_events_there_is_no_file_of_them(tmp_path):
+    with RunLog(tmp_path) as log:
+        log.write(0, {"success": 0.5})
+    assert not (tmp_path / "events.jsonl").exists()

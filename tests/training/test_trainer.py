@@ -17,14 +17,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from sesa_agent.agents.engine import Completion, ScriptedEngine
 from sesa_agent.agents.policy import Policy
 from sesa_agent.configs.load import config_to_dict, env_names, load_config
-from sesa_agent.configs.schema import Config
+from sesa_agent.configs.schema import Config, OptimConfig
 from sesa_agent.evaluation.validation import validate
 from sesa_agent.runs import read_run
 from sesa_agent.sampling.seeds import training_seeds
 from sesa_agent.sampling.trajectory import ROOT, Task, TrajectoryTree
 from sesa_agent.training.checkpoint import latest_checkpoint, read_state
 from sesa_agent.training.setup import build_dialogue, resolve_auto
-from sesa_agent.training.trainer import learn, rollout, train
+from sesa_agent.training.trainer import BUDGETS, Progress, learn, rollout, train
 
 from ..tiny_models import MOVES, save_llama, save_qwen2
 from ..toy_game import ENV_ID
@@ -56,7 +56,11 @@ def read_metrics(folder: Path, times: bool = True) -> list[dict[str, float]]:
     lines = [json.loads(text) for text in (folder / "metrics.jsonl").read_text().splitlines()]
     if times:
         return lines
-    return [{key: v for key, v in line.items() if not key.startswith("time")} for line in lines]
+    return [{key: v for key, v in line.items() if not is_time(key)} for line in lines]
+
+
+def is_time(name: str) -> bool:
+    return name.startswith("time") or name == "progress/seconds"
 
 
 def newest(folder: Path) -> Path:
@@ -263,12 +267,34 @@ def test_a_run_with_redraws_that_stops_goes_on_as_if_it_had_not(llama, tmp_path)
     assert max(line["train/tokens"] for line in lines) > 0
 
 
-def test_a_budget_of_calls_stops_the_run(llama, tmp_path):
-    run(make_config(llama, "optim.steps=50", "optim.max_policy_calls=20"), tmp_path)
-    calls = [line["progress/policy_calls"] for line in read_metrics(tmp_path)]
-    assert calls[-1] >= 20
-    assert all(count < 20 for count in calls[:-1])
-    assert read_state(newest(tmp_path))["num_policy_calls"] == calls[-1]
+@pytest.mark.parametrize("name", ["policy_calls", "response_tokens", "env_steps"])
+def test_a_budget_stops_the_run_after_the_step_that_reaches_it(llama, tmp_path, name):
+    run(make_config(llama, "optim.steps=50", f"optim.max_{name}=20"), tmp_path)
+    counts = [line[f"progress/{name}"] for line in read_metrics(tmp_path)]
+    assert counts[-1] >= 20
+    assert len(counts) < 50
+    assert all(count < 20 for count in counts[:-1])
+    assert read_state(newest(tmp_path))[f"num_{name}"] == counts[-1]
+
+
+def test_a_budget_of_seconds_counts_rollouts_and_updates_across_a_stop(llama, tmp_path):
+    cfg = make_config(llama, "optim.steps=5000", "optim.max_seconds=0.5", "eval.every=1")
+    run(cfg, tmp_path, lambda progress, _: progress.step == 1)
+    run(cfg, tmp_path)
+    lines = read_metrics(tmp_path)
+    times = [line["time/rollout_s"] + line["time/learn_s"] for line in lines]
+    assert lines[-1]["progress/seconds"] == pytest.approx(sum(times))
+    assert sum(times) >= 0.5 > sum(times[:-1])
+
+
+@pytest.mark.parametrize("shares", [(0.5, 0.0), (0.5, 0.75), (0.5, 1.0), (0.5, 2.0)])
+def test_a_run_is_as_far_as_the_budget_that_is_nearest_to_its_end(shares):
+    # Steps, half done, and one other budget; those of 0 do not count. All limits are alike.
+    for limit, count in BUDGETS.items():
+        optim = OptimConfig(steps=100, **{limit: 100})
+        progress = Progress(step=50, **{count: shares[1] * 100})
+        assert progress.share_done(optim) == max(shares)
+        assert progress.share_done(OptimConfig(steps=100)) == 0.5
 
 
 def test_the_penalty_is_towards_the_initial_policy(llama, tmp_path):
@@ -340,8 +366,10 @@ def test_a_run_goes_on_with_another_method(llama, tmp_path):
 def test_auto_is_decided_by_the_environment(llama):
     still, slippery = make_config(llama), make_config(llama, env="frozen_lake")
     assert (still.sampling.merge_states, still.loss.credit) == ("on", "best")
-    assert (slippery.sampling.merge_states, slippery.loss.credit) == ("off", "tree")
-    for cfg in (still, slippery):
+    apart = make_config(llama, "sampling.merge_states=off", env="frozen_lake")
+    assert (slippery.sampling.merge_states, slippery.loss.credit) == ("on", "expected")
+    assert (apart.sampling.merge_states, apart.loss.credit) == ("off", "tree")
+    for cfg in (still, slippery, apart):
         assert "auto" not in yaml.safe_dump(config_to_dict(cfg))
         assert resolve_auto(cfg) == cfg
 

@@ -1,0 +1,239 @@
+"""Which arm is better: the paper's Table 1 with intervals and tests. Pure, on results of `run_arm`.
+
+Success is at T = .5, pass@16 / pass@1 at T = 1, on held-out puzzles that are the same for all arms.
+One arm is the reference, which every other arm is tested against. Every pair has two tests, of two
+claims: that these runs differ (McNemar's, over puzzles) and that the methods do (Welch's, over
+training seeds); p values are those of a pair by itself, not corrected for the number of pairs.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .experiment import BASE
+from .paper import PASS_RATIO, SUCCESS
+from .run_results import SPENT, Result
+from .significance import (
+    ALPHA,
+    episodes_needed,
+    mcnemar_test,
+    paired_difference,
+    seeds_needed,
+    welch_test,
+)
+from .statistics import iqm_interval, t_interval
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number over the seeds of an arm. What does not exist is None."""
+
+    mean: float | None
+    low: float | None
+    """Ends of the 95 % interval."""
+    high: float | None
+    over: str | None
+    """What the interval is over: "seeds" (t or bootstrap) or, with one seed, "puzzles" (Wilson)."""
+    each: list[float | None]
+    """One a seed."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """An arm in one environment."""
+
+    env: str
+    label: str
+    seeds: list[int]
+    success: Estimate
+    """Mean success rate with its t interval."""
+    iqm: Estimate
+    """Interquartile mean of the success rates with its bootstrap interval."""
+    pass_ratio: Estimate
+    gain: float | None
+    """Success above the base; None for the base itself or without one."""
+    relative_gain: float | None
+    """`gain` as a share of the base's success, the paper's percentage; None if that is 0."""
+    spent: dict[str, float]
+    """Mean over seeds of what training took, by the names in `SPENT`."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The reference arm against another arm in one environment."""
+
+    env: str
+    reference: str
+    other: str
+    rates: tuple[float, float]
+    """Mean success of both over their seeds."""
+    num_seeds: tuple[int, int]
+    methods_interval: tuple[float, float] | None
+    """95 % of the difference of the means over training seeds (Welch); None with one seed."""
+    methods_p: float | None
+    """Of the claim that the methods differ."""
+    num_pairs: int
+    """Runs of the same seed on the same puzzle; 0 without a common seed, then nothing is known of
+    these runs."""
+    only_reference: int
+    """Such pairs that the reference alone won."""
+    only_other: int
+    runs_interval: tuple[float, float] | None
+    """95 % of the difference over the puzzles of these runs (paired bootstrap)."""
+    runs_p: float | None
+    """Of the claim that these runs differ."""
+    gain_ratio: float | None
+    """How many times the other arm's gain over base the reference gains (`gain_ratio`)."""
+    episodes_needed: int | None
+    """Episodes of each arm that would show the difference; None where these runs show it."""
+    seeds_needed: int | None
+    """Seeds of each arm that would show it; None where the methods' difference is seen, or with one
+    seed, whose spread is not known."""
+
+    @property
+    def difference(self) -> float:
+        """Mean success of the reference minus that of the other arm."""
+        return self.rates[0] - self.rates[1]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All arms, and the reference against each other one."""
+
+    rows: list[Row]
+    pairs: list[Pair]
+
+
+def compare(results: Sequence[Result], reference: str) -> Comparison:
+    """Compare arms, environment by environment.
+
+    Args:
+        results: what `run_arm` returned, several seeds of each arm.
+        reference: label of the arm that the others are tested against.
+
+    Raises:
+        ValueError: if arms of one environment played different puzzles.
+    """
+    envs: dict[str, dict[str, list[Result]]] = {}
+    for result in results:
+        envs.setdefault(result["env"], {}).setdefault(result["label"], []).append(result)
+    rows, pairs = [], []
+    for env, arms in envs.items():
+        base = _mean_success(arms[BASE]) if BASE in arms else None
+        rows += [_row(env, label, arm, base) for label, arm in arms.items()]
+        for label, arm in arms.items():
+            if label != reference and reference in arms:
+                pairs.append(_pair(env, (reference, label), (arms[reference], arm), base))
+    return Comparison(rows, pairs)
+
+
+def gain_ratio(rate: float, other: float, base: float) -> float | None:
+    """How many times another method's gain over the base a method gains.
+
+    (rate - base) / (other - base); None if the other gains nothing. The paper's "211 % larger
+    improvement" on Sokoban (section 4.1, Table 1) is 4.2 times: its 211 % are what is between the
+    relative gains of +277.8 % and +66.7 %, so (rate - other) / base.
+
+    >>> sesa, ragen_entropy, base = 0.34, 0.15, 0.09
+    >>> round(gain_ratio(sesa, ragen_entropy, base), 2)
+    4.17
+    >>> round(relative_gain(sesa, base) - relative_gain(ragen_entropy, base), 2)
+    2.11
+    """
+    return (rate - base) / (other - base) if other > base else None
+
+
+def relative_gain(rate: float, base: float) -> float | None:
+    """Success above the base as a share of the base's; None if the base never succeeds.
+
+    >>> round(relative_gain(0.34, 0.09), 3)
+    2.778
+    """
+    return (rate - base) / base if base else None
+
+
+def estimate(
+    each: Sequence[float | None],
+    interval: Callable[[Sequence[float]], tuple[float, float, float]] = t_interval,
+    puzzle_interval: tuple[float, float] | None = None,
+) -> Estimate:
+    """Join one number a seed.
+
+    Args:
+        each: the numbers; None where a seed has none, which the mean leaves out.
+        interval: mean and ends of several.
+        puzzle_interval: ends for a single seed, which has no spread.
+    """
+    found = [value for value in each if value is not None]
+    if not found:
+        return Estimate(None, None, None, None, list(each))
+    centre, low, high = interval(found)
+    if not math.isnan(low):
+        return Estimate(centre, low, high, "seeds", list(each))
+    if puzzle_interval is None or len(each) > 1:
+        return Estimate(centre, None, None, None, list(each))
+    return Estimate(centre, *puzzle_interval, "puzzles", list(each))
+
+
+def _row(env: str, label: str, arm: Sequence[Result], base: float | None) -> Row:
+    rates = [SUCCESS.value(result) for result in arm]
+    rate = _mean_success(arm)
+    base = None if label == BASE else base
+    return Row(
+        env=env,
+        label=label,
+        seeds=[result["seed"] for result in arm],
+        success=estimate(rates, t_interval, SUCCESS.puzzle_interval(arm[0])),
+        iqm=estimate(rates, iqm_interval),
+        pass_ratio=estimate([PASS_RATIO.value(result) for result in arm]),
+        gain=None if base is None else rate - base,
+        relative_gain=None if base is None else relative_gain(rate, base),
+        spent={name: sum(result[name] for result in arm) / len(arm) for name in SPENT},
+    )
+
+
+def _pair(
+    env: str,
+    labels: tuple[str, str],
+    arms: tuple[Sequence[Result], Sequence[Result]],
+    base: float | None,
+) -> Pair:
+    first, second = ([_success(result) for result in arm] for arm in arms)
+    rates = _mean_success(arms[0]), _mean_success(arms[1])
+    methods = welch_test(first, second)
+    runs = [{result["seed"]: _outcomes(result) for result in arm} for arm in arms]
+    common = [seed for seed in runs[0] if seed in runs[1]]
+    paired = [[run[seed] for seed in common] for run in runs]
+    only_reference, only_other, p = mcnemar_test(*paired) if common else (0, 0, None)
+    sees_runs = p is not None and p < ALPHA
+    sees_methods = methods is not None and methods[2] < ALPHA
+    return Pair(
+        env=env,
+        reference=labels[0],
+        other=labels[1],
+        rates=rates,
+        num_seeds=(len(first), len(second)),
+        methods_interval=methods[:2] if methods else None,
+        methods_p=methods[2] if methods else None,
+        num_pairs=sum(map(len, paired[0])),
+        only_reference=only_reference,
+        only_other=only_other,
+        runs_interval=paired_difference(*paired)[1:] if common else None,
+        runs_p=p,
+        gain_ratio=None if base is None else gain_ratio(*rates, base),
+        episodes_needed=None if sees_runs else episodes_needed(*rates),
+        seeds_needed=None if sees_methods else seeds_needed(first, second),
+    )
+
+
+def _success(result: Mapping[str, Any]) -> float:
+    return result["measured"][SUCCESS.measurement]["success_rate"]
+
+
+def _mean_success(arm: Sequence[Result]) -> float:
+    return sum(map(_success, arm)) / len(arm)
+
+
+def _outcomes(result: Mapping[str, Any]) -> list[int]:
+    return [int(wins) for wins in result["measured"][SUCCESS.measurement]["wins"].split()]

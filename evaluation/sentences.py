@@ -1,0 +1,116 @@
+"""What a comparison shows, in plain sentences: pair by pair, and whether budgets are equal."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from .compare import Comparison, Pair, Row
+from .run_results import SPENT
+from .significance import ALPHA
+
+EQUAL_WITHIN = 1.1
+"""A budget counts as equal up to this ratio: an arm ends with the step in which it is reached."""
+
+
+def comparison_to_json(comparison: Comparison) -> dict[str, Any]:
+    """Plain values, ready for `json.dump`: `rows`, `pairs`, a sentence for each pair, `notes`."""
+    return {
+        "rows": [asdict(row) for row in comparison.rows],
+        "pairs": [asdict(pair) | {"difference": pair.difference} for pair in comparison.pairs],
+        "sentences": sentences(comparison),
+        "notes": notes(comparison.rows),
+    }
+
+
+def sentences(comparison: Comparison) -> list[str]:
+    """Say of every pair what it shows, after its environment where there are several."""
+    has_envs = len({row.env for row in comparison.rows}) > 1
+    prefixes = [f"{pair.env}: " if has_envs else "" for pair in comparison.pairs]
+    return [
+        prefix + sentence(pair) for prefix, pair in zip(prefixes, comparison.pairs, strict=True)
+    ]
+
+
+def sentence(pair: Pair) -> str:
+    """Say in plain words what a pair shows, and what it would take to see what it does not."""
+    first, second = pair.rates
+    words = f"{pair.reference} {first:.3f}, {pair.other} {second:.3f}"
+    if pair.methods_interval:
+        words += f" (difference {pair.difference:+.3f}, {_ends(pair.methods_interval)})"
+    if pair.gain_ratio is not None:
+        words += f", {pair.gain_ratio:.1f} times its gain over base"
+    return f"{words}. {_claim_of_methods(pair)} {_claim_of_runs(pair)}".strip()
+
+
+def notes(rows: Sequence[Row]) -> list[str]:
+    """Say what the numbers are, and whether the arms had equal budgets."""
+    counts = [len(row.seeds) for row in rows]
+    lines = []
+    if max(counts) > 1:
+        lines.append("Means over seeds with 95 % t intervals; of the IQM by bootstrap over seeds.")
+    if 1 < max(counts) < 10:
+        lines.append("A bootstrap of so few seeds is too narrow; a t interval is not.")
+    if min(counts) == 1:
+        lines.append("An arm of one seed has the 95 % Wilson interval over puzzles.")
+    return [*lines, *map(budget_line, _trained_by_env(rows))]
+
+
+def budget_line(rows: Sequence[Row]) -> str:
+    """Say which budgets the trained arms of one environment share, or that they share none."""
+    words = {name: name.replace("_", " ") for name in SPENT}
+    ends = {name: sorted(rows, key=lambda row: row.spent[name]) for name in SPENT}
+    equal = [
+        words[name]
+        for name, (first, *_, last) in ends.items()
+        if 0 < last.spent[name] <= EQUAL_WITHIN * first.spent[name]
+    ]
+    if equal:
+        return f"{rows[0].env}: equal budgets, within a tenth, of {', '.join(equal)}."
+    low, *_, high = ends["policy_calls"]
+    return (
+        f"{rows[0].env}: UNEQUAL budgets, from {low.spent['policy_calls']:.0f} policy calls "
+        f"({low.label}) to {high.spent['policy_calls']:.0f} ({high.label})."
+    )
+
+
+def _trained_by_env(rows: Sequence[Row]) -> list[list[Row]]:
+    """The trained arms of every environment that has at least two."""
+    envs: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.spent["policy_calls"]:
+            envs.setdefault(row.env, []).append(row)
+    return [trained for trained in envs.values() if len(trained) > 1]
+
+
+def _claim_of_methods(pair: Pair) -> str:
+    counts = f"{pair.num_seeds[0]} and {pair.num_seeds[1]} seeds"
+    if min(pair.num_seeds) < 2:
+        return "Of the methods nothing is known: that takes two seeds of each or more."
+    if pair.methods_p is None:
+        return f"Of the methods nothing is known: their seeds are all alike ({counts})."
+    if pair.methods_p < ALPHA:
+        return f"The methods differ ({_p(pair.methods_p)}, Welch, {counts})."
+    found = f"The methods cannot be told apart ({_p(pair.methods_p)}, Welch, {counts})"
+    if pair.seeds_needed is None:
+        return f"{found}."
+    return f"{found}: a difference of this size would need {pair.seeds_needed:,} seeds an arm."
+
+
+def _claim_of_runs(pair: Pair) -> str:
+    if pair.runs_p is None:
+        return ""
+    test = f"{_p(pair.runs_p)}, McNemar, {pair.num_pairs:,} pairs of episodes"
+    if pair.runs_p < ALPHA:
+        return f"These runs differ ({test})."
+    found = f"These runs cannot be told apart ({test})"
+    if pair.episodes_needed is None:
+        return f"{found}."
+    return f"{found}: it would need {pair.episodes_needed:,} episodes an arm."
+
+
+def _p(value: float) -> str:
+    return "p < .001" if value < 0.001 else f"p = {value:.3f}"
+
+
+def _ends(interval: tuple[float, float]) -> str:
+    return f"95 % interval {interval[0]:+.3f} to {interval[1]:+.3f}"

@@ -1,0 +1,173 @@
+"""Whether one method succeeds oftener than another, and what it would take to see. Pure functions.
+
+There are two claims. That these runs differ is tested puzzle by puzzle; it holds for these weights.
+That the methods differ is tested seed by seed: it says what other training seeds would give, so two
+runs of one seed each cannot show it, however many puzzles they play.
+"""
+
+import math
+import warnings
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from statistics import mean, stdev
+from typing import Any
+
+import numpy as np
+
+from .statistics import bootstrap_interval
+
+ALPHA = 0.05
+"""A p below this is called a difference."""
+POWER = 0.8
+"""How often the numbers of episodes and seeds that are asked for would show the difference."""
+
+
+def paired_difference(
+    first: Sequence[Sequence[int]], second: Sequence[Sequence[int]]
+) -> tuple[float, float, float]:
+    """Return how much oftener one set of runs succeeds than another on the same puzzles.
+
+    The interval is a 95 % bootstrap over puzzles, resampled within each seed: it is about these
+    runs, not about what other training seeds would give.
+
+    Args:
+        first: outcomes of one run a seed, 0 or 1 for each puzzle, shape (S, N).
+        second: those of the other runs, with the same seeds and puzzles.
+
+    Returns:
+        Mean difference, first minus second, lower and upper end.
+
+    Raises:
+        ValueError: if the shapes differ.
+    """
+    differences = _paired(first, second)
+
+    def mean_of_seeds(*seeds: np.ndarray, axis: int) -> np.ndarray:
+        return np.mean([np.mean(seed, axis=axis) for seed in seeds], axis=0)
+
+    return float(differences.mean()), *bootstrap_interval(list(differences), mean_of_seeds)
+
+
+def mcnemar_test(
+    first: Sequence[Sequence[int]], second: Sequence[Sequence[int]]
+) -> tuple[int, int, float]:
+    """Test whether runs succeed equally often on the same puzzles (McNemar's exact test).
+
+    Puzzles that both win or both lose say nothing; of the others each is won by either run with
+    probability 1/2 if the runs are equally good. The claim is about these runs.
+
+    Args:
+        first: outcomes of one run a seed, 0 or 1 for each puzzle, shape (S, N).
+        second: those of the other runs, with the same seeds and puzzles.
+
+    Returns:
+        Puzzles that only the first won, those that only the second won, both summed over the seeds,
+        and the two-sided p; 1 where there is no such puzzle.
+
+    Raises:
+        ValueError: if the shapes differ.
+    """
+    from scipy import stats
+
+    differences = _paired(first, second)
+    only_first, only_second = int((differences > 0).sum()), int((differences < 0).sum())
+    num_unlike = only_first + only_second
+    p = float(stats.binomtest(only_first, num_unlike).pvalue) if num_unlike else 1.0
+    return only_first, only_second, p
+
+
+def welch_test(
+    first: Sequence[float], second: Sequence[float]
+) -> tuple[float, float, float] | None:
+    """Test whether two methods succeed equally often, by one success rate a training seed.
+
+    Welch's t-test, which does not need both spreads to be alike. The claim is about the methods:
+    what other training seeds would give.
+
+    Args:
+        first: success rates of one method.
+        second: those of the other; the seeds need not be the same.
+
+    Returns:
+        Lower and upper end of the 95 % interval of the difference of the means, first minus second,
+        and the two-sided p; None with fewer than two seeds of either, or with no spread in both.
+    """
+    from scipy import stats
+
+    if min(len(first), len(second)) < 2 or not (stdev(first) or stdev(second)):
+        return None
+    with warnings.catch_warnings():  # one method may have no spread
+        warnings.simplefilter("ignore", RuntimeWarning)
+        found: Any = stats.ttest_ind(first, second, equal_var=False)
+    low, high = found.confidence_interval(1 - ALPHA)
+    return float(low), float(high), float(found.pvalue)
+
+
+def episodes_needed(rate: float, other: float) -> int | None:
+    """Return how many episodes each of two runs must play to show the difference of two rates.
+
+    Two independent samples, two-sided at 5 %, seen in four of five comparisons; for playing the
+    same puzzles it is on the safe side. None if the rates are equal.
+
+    >>> episodes_needed(0.5, 0.55)
+    1565
+    """
+    from statsmodels.stats.power import NormalIndPower
+    from statsmodels.stats.proportion import proportion_effectsize
+
+    effect = abs(proportion_effectsize(rate, other))
+    return _size(lambda size: NormalIndPower().power(effect, size, ALPHA)) if effect else None
+
+
+def seeds_needed(first: Sequence[float], second: Sequence[float]) -> int | None:
+    """Return how many training seeds a method must have to show the difference of two methods.
+
+    Welch's t-test, two-sided at 5 %, seen in four of five comparisons, if the difference and both
+    spreads between seeds are what was measured. None if either has fewer than two seeds, if there
+    is no difference or no spread.
+
+    Args:
+        first: success rates of one method, one a seed.
+        second: those of the other.
+    """
+    from statsmodels.stats.power import TTestIndPower
+
+    if min(len(first), len(second)) < 2 or mean(first) == mean(second):
+        return None
+    one, other = stdev(first) ** 2, stdev(second) ** 2
+    if not one + other:
+        return None
+    effect = abs(mean(first) - mean(second)) / math.sqrt((one + other) / 2)
+    freedom = (one + other) ** 2 / (one**2 + other**2)  # per seed after the first, Satterthwaite
+
+    def power(size: int) -> Any:
+        return TTestIndPower().power(effect, size, ALPHA, df=freedom * (size - 1))
+
+    return _size(power)
+
+
+def _paired(first: Sequence[Sequence[int]], second: Sequence[Sequence[int]]) -> np.ndarray:
+    """Outcomes of the first minus those of the second, (S, N)."""
+    outcomes = np.array(first), np.array(second)
+    if outcomes[0].shape != outcomes[1].shape or outcomes[0].ndim != 2:
+        raise ValueError(
+            f"Paired runs must have the same seeds and puzzles, got {outcomes[0].shape} and "
+            f"{outcomes[1].shape}."
+        )
+    return outcomes[0] - outcomes[1]
+
+
+def _size(power: Callable[[int], Any]) -> int:
+    """Least size of each of two samples that has the power, at least 2.
+
+    By bisection: statsmodels' own solver leaves the range of sizes where effects are large, and its
+    power is NaN where it is all but 1.
+    """
+
+    def shows(size: int) -> bool:
+        return not power(size) < POWER
+
+    highest = 2
+    while not shows(highest):
+        highest *= 2
+    return bisect_left(range(highest), True, lo=2, key=shows)

@@ -1,0 +1,92 @@
+"""`sesa-agent compare RUN_A RUN_B ...`: finished runs of one environment, side by side."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from sesa_agent.compare_command import choose_reference
+from sesa_agent.configs.load import config_to_dict, env_names, load_config
+from sesa_agent.configs.schema import Config, SettingError, check
+from sesa_agent.evaluation.paper import comparison_measurements
+from sesa_agent.evaluation.run_results import measure_run
+from sesa_agent.experiment_files import file_name, write_comparison
+from sesa_agent.experiment_run import result_head, typed_command
+from sesa_agent.runs import CONFIG_FILE, check_writable, read_run
+from sesa_agent.sampling.seeds import puzzle_seeds
+from sesa_agent.screen import console
+
+
+def compare_runs(folders: Sequence[Path], episodes: int, reference: str, output: Path) -> None:
+    """Measure finished runs of one environment, unless that was done before; write the results.
+
+    Args:
+        folders: run folders.
+        episodes: held-out puzzles.
+        reference: label of the arm that the others are tested against; "" for `sesa`.
+        output: folder of the results.
+
+    Raises:
+        SettingError: in one line, for a folder that is no run, or runs that cannot be compared.
+    """
+    check(episodes >= 1, "--episodes", episodes, "at least 1")
+    puzzle_seeds("test", episodes)  # raises if there are not so many
+    configs = {folder: _read_folder(folder) for folder in folders}
+    first = next(iter(configs))
+    for folder, cfg in configs.items():
+        if cfg.env != configs[first].env:
+            raise SettingError(
+                f"{folder} is a run of another environment than {first}: env.id or another "
+                "setting of env differs. Compare runs that play the same puzzles."
+            )
+    labels = label_runs(configs)
+    if len({*labels.values()}) < 2:
+        raise SettingError(
+            f"compare needs two arms or more, got {len(configs)} run(s) of {labels[first]}. "
+            "Name runs of another method or with other settings."
+        )
+    reference = choose_reference(reference, list(labels.values()))
+    check_writable(output, "--output")
+    results = []
+    for folder, cfg in configs.items():
+        with console.status(f"{folder}: playing {episodes} held-out puzzles, if not done before"):
+            results.append(
+                measure_run(folder, cfg, labels[folder], comparison_measurements(episodes))
+            )
+    env_id = configs[first].env.id
+    env = next((name for name in env_names() if load_config(name).env.id == env_id), env_id)
+    seeds = sorted({cfg.seed for cfg in configs.values()})
+    values = result_head(f"{file_name(env)}-runs", typed_command(), seeds)
+    values |= {"models": {env_id: Path(configs[first].model.path).name}}
+    title = f"{env}: success of finished runs on {episodes} held-out puzzles"
+    write_comparison(values, title, results, reference, output)
+
+
+def label_runs(configs: Mapping[Path, Config]) -> dict[Path, str]:
+    """Name the arm of every run: its method.
+
+    Where runs of one method differ in more than the seed, those of equal settings are an arm, named
+    after the folder of the first.
+
+    Raises:
+        SettingError: if two runs of an arm have the same seed.
+    """
+    arms: dict[tuple[str, str], list[Path]] = {}
+    for folder, cfg in configs.items():
+        values = config_to_dict(cfg) | {"seed": 0, "output": ""}
+        arms.setdefault((cfg.method, str(values)), []).append(folder)
+    labels: dict[Path, str] = {}
+    for (method, _), folders in arms.items():
+        is_alone = sum(other == method for other, _ in arms) == 1
+        seeds = [configs[folder].seed for folder in folders]
+        if len({*seeds}) < len(seeds):
+            raise SettingError(
+                f"{', '.join(map(str, folders))} must have different seeds: they have the same "
+                f"settings and seeds {seeds}. Name one run of each seed."
+            )
+        labels |= dict.fromkeys(folders, method if is_alone else folders[0].name)
+    return labels
+
+
+def _read_folder(folder: Path) -> Config:
+    if not (folder / CONFIG_FILE).is_file():
+        raise SettingError(f"{folder} is not a run folder: it has no {CONFIG_FILE}.")
+    return read_run(folder, "", "", [])

@@ -1,0 +1,181 @@
+"""Tables and files of an experiment's results: JSON with every number, Markdown, a picture."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from sesa_agent.evaluation.compare import Row, compare, estimate
+from sesa_agent.evaluation.experiment import Result
+from sesa_agent.evaluation.paper import PASS_RATIO, SUCCESS, Metric
+from sesa_agent.evaluation.run_results import SPENT, write_json
+from sesa_agent.evaluation.sentences import comparison_to_json
+from sesa_agent.plots import save_success
+from sesa_agent.screen import console, say, show_number
+
+
+def summarise(
+    results: Sequence[Result], metrics: Sequence[Metric], has_one_puzzle: bool = False
+) -> list[dict[str, Any]]:
+    """Join the seeds of every arm.
+
+    Args:
+        results: results of `run_arm`.
+        metrics: numbers to look up.
+        has_one_puzzle: there is no interval over puzzles.
+
+    Returns:
+        A row for each arm and environment: `env`, `label`, mean `policy_calls`, and `values` by the
+        metric's name: `mean`, `low`, `high`, `over` (the 95 % interval is over "seeds" or
+        "puzzles") and `each`. What does not exist is None.
+    """
+    groups: dict[tuple[str, str], list[Result]] = {}
+    for result in results:
+        groups.setdefault((result["env"], result["label"]), []).append(result)
+    return [
+        {
+            "env": env,
+            "label": label,
+            "policy_calls": sum(r["policy_calls"] for r in group) / len(group),
+            "values": {metric.name: _join(group, metric, has_one_puzzle) for metric in metrics},
+        }
+        for (env, label), group in groups.items()
+    ]
+
+
+def _join(group: Sequence[Result], metric: Metric, has_one_puzzle: bool) -> dict[str, Any]:
+    puzzle_interval = None if has_one_puzzle else metric.puzzle_interval(group[0])
+    each = [metric.value(result) for result in group]
+    return asdict(estimate(each, puzzle_interval=puzzle_interval))
+
+
+def show_estimate(value: Mapping[str, Any]) -> str:
+    """A cell of a table: mean, 95 % interval, the number of each seed."""
+    text = show_number(value["mean"])
+    if value["low"] is not None:
+        text += f" ({show_number(value['low'])} to {show_number(value['high'])})"
+    if len(value["each"]) > 1:
+        text += f"; {', '.join(map(show_number, value['each']))}"
+    return text
+
+
+def write_comparison(
+    values: dict[str, Any], title: str, results: Sequence[Result], reference: str, output: Path
+) -> None:
+    """Compare arms; write the JSON file, the table with its sentences and the picture; print both.
+
+    Args:
+        values: what the JSON file begins with; `result_head` makes it.
+        title: of table and picture.
+        results: what `run_arm` returned.
+        reference: label of the arm that the others are tested against.
+        output: folder of the files.
+    """
+    comparison = compare(results, reference)
+    rows = comparison.rows
+    found = comparison_to_json(comparison)
+    values = {
+        **values,
+        "table": summarise(results, (SUCCESS, PASS_RATIO)),
+        "comparison": {"reference": reference, **found},
+        "arms": list(results),
+    }
+    has_envs = len({row.env for row in rows}) > 1
+    names = [f"{row.env}: {row.label}" if has_envs else row.label for row in rows]
+    measured = [(name, *_measured_cells(row)) for name, row in zip(names, rows, strict=True)]
+    spent = [
+        (name, *(f"{row.spent[key]:.0f}" for key in SPENT))
+        for name, row in zip(names, rows, strict=True)
+    ]
+    columns = ("arm", SUCCESS.name, "IQM", "over base", PASS_RATIO.name)
+    budgets = ("arm", *(key.replace("_", " ") for key in SPENT))
+    parts = [
+        markdown_table(columns, measured),
+        "\n".join(f"- {line}" for line in found["sentences"]),
+        markdown_table(budgets, spent),
+        " ".join(found["notes"]),
+    ]
+    picture = write_files(values, title, "\n\n".join(parts), output)
+    print_table(title, columns, measured)
+    print_table("training took, mean over seeds", budgets, spent)
+    for line in (*found["sentences"], *found["notes"]):
+        say(line)
+    save_success(found["rows"], title, picture)
+    say_written(picture)
+
+
+def _measured_cells(row: Row) -> tuple[str, ...]:
+    gain = "" if row.gain is None else f"{row.gain:+.3f}"
+    if row.relative_gain is not None:
+        gain += f" ({row.relative_gain:+.0%})"
+    return (
+        show_estimate(asdict(row.success)),
+        show_estimate({**asdict(row.iqm), "each": []}),
+        gain,
+        show_estimate({**asdict(row.pass_ratio), "each": []}),
+    )
+
+
+def say_written(picture: Path) -> None:
+    """Name the files that were written."""
+    say(f"Written: {', '.join(str(picture.with_suffix(end)) for end in ('.json', '.md', '.png'))}")
+
+
+def write_results(
+    values: dict[str, Any],
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    notes: str,
+    output: Path,
+) -> Path:
+    """Write values as JSON and rows as a Markdown table, print the table.
+
+    Returns:
+        Where the picture goes.
+    """
+    text = f"{markdown_table(columns, rows)}\n\n{notes}"
+    picture = write_files(values, title, text, output)
+    print_table(title, columns, rows)
+    return picture
+
+
+def file_name(env: str) -> str:
+    """Name the files of an environment.
+
+    >>> file_name("my_package.games:Corridor-v0")
+    'my_package-games-Corridor-v0'
+    """
+    return re.sub(r"[^\w-]+", "-", env)
+
+
+def write_files(values: dict[str, Any], title: str, text: str, output: Path) -> Path:
+    """Write values as JSON, and a Markdown page of a text and the command that made it.
+
+    Returns:
+        Where the picture goes.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    path = output / values["experiment"]
+    write_json(path.with_suffix(".json"), values)
+    page = f"# {title}\n\n{text} Made by\n\n```\n{values['command']}\n```\n"
+    path.with_suffix(".md").write_text(page, encoding="utf-8")
+    return path.with_suffix(".png")
+
+
+def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table as Markdown has it."""
+    return "\n".join(f"| {' | '.join(line)} |" for line in [columns, ["---"] * len(columns), *rows])
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table on the screen."""
+    shown = Table(title=title)
+    for column in columns:
+        shown.add_column(column)
+    for row in rows:
+        shown.add_row(*row)
+    console.print(shown)

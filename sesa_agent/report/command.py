@@ -1,0 +1,41 @@
+"""`sesa-agent report`: what is asked for, and what was written."""
+
+from pathlib import Path
+
+import torch
+import transformers
+
+from sesa_agent import __version__
+from sesa_agent.configs.schema import SettingError, check
+from sesa_agent.report.comparison import comparison_page
+from sesa_agent.report.files import read_run_files
+from sesa_agent.report.render import render, save_pictures
+from sesa_agent.report.run import run_page
+from sesa_agent.runs import check_writable
+from sesa_agent.screen import say
+
+
+def run_report(source: Path, output: Path | None, png: Path | None, runs: Path) -> None:
+    """Write the page of a run folder or of a comparison's file, and its pictures if asked for."""
+    if not source.exists():
+        raise SettingError(
+            f"{source} does not exist. Name a run folder, or the .json file of a comparison."
+        )
+    target = output or (source / "report.html" if source.is_dir() else source.with_suffix(".html"))
+    check(not target.is_dir(), "--output", str(target), "a file, not a folder")
+    check_writable(target.parent, "--output")
+    if png:
+        check_writable(png, "--png")
+    if source.is_dir():
+        versions = {
+            "sesa-agent": __version__,
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        }
+        page = run_page(read_run_files(source), versions)
+    else:
+        page = comparison_page(source, runs)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(render(page), encoding="utf-8")
+    pictures = save_pictures(page, png) if png else []
+    say(f"Written: {', '.join(map(str, (target, *pictures)))}")

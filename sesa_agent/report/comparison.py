@@ -1,0 +1,174 @@
+"""The page of a comparison: what `sesa-agent compare` or `sesa-agent reproduce` wrote."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sesa_agent.configs.schema import SettingError
+from sesa_agent.evaluation.experiment import BASE
+from sesa_agent.evaluation.paper import EXPERIMENTS
+from sesa_agent.evaluation.significance import ALPHA
+from sesa_agent.report.files import RunFiles, arm_line, find_runs, read_object, sample_episodes
+from sesa_agent.report.page import (
+    SPENT_NAMES,
+    ArmRow,
+    Page,
+    Value,
+    env_name,
+    env_title,
+    settings_text,
+    show_value,
+    shown_tree,
+)
+
+NOTE = "Means over seeds with 95 % t intervals; of one seed the interval is over puzzles, if any."
+"""Of files without notes of their own."""
+
+
+def comparison_page(path: Path, runs: Path) -> Page:
+    """Describe a comparison.
+
+    Args:
+        path: its JSON file.
+        runs: where the run folders of its arms may lie. What they hold is shown too; without them
+            the page has the evaluations along training alone, and no episodes.
+
+    Raises:
+        SettingError: if it is another kind of file, or damaged.
+    """
+    values = read_object(path)
+    if not values.get("arms") or not isinstance(values.get("table"), list):
+        raise SettingError(
+            f"{path} is no comparison: it has no table of arms. Name a .json file that sesa-agent "
+            "compare or reproduce wrote, or a run folder."
+        )
+    try:
+        return _page(values, find_runs(values["arms"], runs))
+    except (AttributeError, KeyError, TypeError) as error:
+        raise SettingError(f"{path} is damaged: {error!r}. Make it anew.") from error
+
+
+def _page(values: Mapping[str, Any], found: Sequence[RunFiles]) -> Page:
+    comparison = values.get("comparison", {})
+    tested = {(row["env"], row["label"]): row for row in comparison.get("rows", ())}
+    rows = [
+        _row(row, tested.get((row["env"], row["label"]), {}), values["arms"])
+        for row in values["table"]
+    ]
+    envs = list(dict.fromkeys(row.env for row in rows))
+    logs = {_name(vars(run.line)): run.line for run in found}
+    lines = [logs.get(_name(arm)) or arm_line(arm) for arm in values["arms"]]
+    first_seeds = {(run.line.env, run.line.label): run for run in reversed(found)}
+    shown = [run for run in (_best_run(rows, first_seeds, env) for env in envs) if run]
+    verdicts = [verdict([r for r in rows if r.env == env], comparison, env) for env in envs]
+    facts = {
+        "environments": ", ".join(map(env_name, envs)),
+        "model": ", ".join(dict.fromkeys(values.get("models", {}).values())),
+        "seeds": ", ".join(map(str, values.get("seeds", ()))),
+        "in the paper": values.get("source", ""),
+    }
+    return Page(
+        kind="Comparison",
+        title=_title(str(values["experiment"]), rows),
+        verdict=" ".join(verdicts),
+        remarks=tuple(comparison.get("sentences", ())),
+        notes=("Small dots are the seeds.", *comparison.get("notes", (NOTE,))),
+        facts=tuple((name, text) for name, text in facts.items() if text),
+        rows=tuple(rows),
+        lines=tuple(line for line in lines if line.rows),
+        events=(),
+        episodes=tuple(episode for run in shown for episode in sample_episodes(run)),
+        tree=next(filter(None, map(shown_tree, shown)), None),
+        command=values.get("command", ""),
+        versions=values.get("versions", {}),
+        settings=tuple(
+            (f"{env_name(env)}: {label}, seed {run.line.seed}", settings_text(run.settings))
+            for (env, label), run in first_seeds.items()
+        ),
+    )
+
+
+def _title(name: str, rows: Sequence[ArmRow]) -> str:
+    if name in EXPERIMENTS:
+        return EXPERIMENTS[name].title
+    num_arms = len({row.label for row in rows})
+    return f"{name.replace('_', ' ').capitalize()}: {num_arms} arms compared"
+
+
+def _name(arm: Mapping[str, Any]) -> tuple[Any, ...]:
+    return arm["env"], arm["label"], arm["seed"]
+
+
+def _row(
+    row: Mapping[str, Any], tested: Mapping[str, Any], arms: Sequence[Mapping[str, Any]]
+) -> ArmRow:
+    """A row of the file's table, what was tested of it, and what its training took on average."""
+    seeds = [arm for arm in arms if (arm["env"], arm["label"]) == (row["env"], row["label"])]
+    spent = {
+        key: sum(arm[key] for arm in seeds) / len(seeds)
+        for key in SPENT_NAMES
+        if seeds and all(key in arm for arm in seeds)
+    }
+    numbers = {
+        name: _value(value) for name, value in row["values"].items() if value["mean"] is not None
+    }
+    texts = {}
+    if tested and tested["iqm"]["mean"] is not None:
+        texts["interquartile mean"] = show_value(_value(tested["iqm"]))
+    if tested and tested["gain"] is not None:
+        relative = tested["relative_gain"]
+        texts["over base"] = (
+            f"{tested['gain']:+.3f}",
+            "" if relative is None else f"{relative:+.0%}",
+        )
+    return ArmRow(row["env"], row["label"], numbers, spent, texts)
+
+
+def _value(value: Mapping[str, Any]) -> Value:
+    each = tuple(number for number in value["each"] if number is not None)
+    has_interval = value["low"] is not None
+    return Value(value["mean"], (value["low"], value["high"]) if has_interval else None, each)
+
+
+def _best_run(
+    rows: Sequence[ArmRow], runs: Mapping[tuple[str, str], RunFiles], env: str
+) -> RunFiles | None:
+    """The first seed of the arm with the best first number, of those whose folders were found."""
+    mine = [row for row in rows if row.env == env and (env, row.label) in runs and row.values]
+    if not mine:
+        return None
+    best = max(mine, key=lambda row: next(iter(row.values.values())).mean)
+    return runs[env, best.label]
+
+
+def verdict(rows: Sequence[ArmRow], comparison: Mapping[str, Any], env: str) -> str:
+    """Say in a sentence what an environment showed: by its tests, or by the highest mean."""
+    where = env_title(env)
+    pairs = [
+        pair for pair in comparison.get("pairs", ()) if pair["env"] == env and pair["other"] != BASE
+    ]
+    if pairs:
+        return f"{where}: {_tested(pairs)}."
+    ranked = [row for row in rows if row.values]
+    if not ranked:
+        return f"{where}: nothing was measured."
+    name = next(iter(ranked[0].values))
+    best = max(ranked, key=lambda row: row.values[name].mean)
+    number, interval = show_value(best.values[name])
+    return f"{where}: {best.label} has the highest {name}, {number} ({interval or 'one seed'})."
+
+
+def _tested(pairs: Sequence[Mapping[str, Any]]) -> str:
+    """Sort the other arms by what the test of the methods says."""
+    seen = [pair for pair in pairs if pair["methods_p"] is not None and pair["methods_p"] < ALPHA]
+    groups = {
+        "above {} (p < .05)": [pair for pair in seen if pair["difference"] > 0],
+        "below {} (p < .05)": [pair for pair in seen if pair["difference"] < 0],
+        "not to be told from {}": [pair for pair in pairs if pair not in seen],
+    }
+    parts = [
+        words.format(", ".join(pair["other"] for pair in group))
+        for words, group in groups.items()
+        if group
+    ]
+    return f"{pairs[0]['reference']} reaches {pairs[0]['rates'][0]:.3f} and is {'; '.join(parts)}"

@@ -1,0 +1,103 @@
+"""Renders a report's panels: as SVG that takes its colours from the page, and as PNG.
+
+The text of a panel is drawn in a colour that nothing else has, which then becomes the page's own;
+so pictures follow its light and dark. Every panel is a drawing of its own: a page can set them side
+by side or, on a phone, below one another.
+"""
+
+import html
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+INK = "#010203"
+"""Stands for the page's text colour."""
+WON = "#2e8b57"
+"""What was won; `var(--won)` in a page."""
+SIZE = (4.2, 2.7)
+"""Inches of a panel."""
+GRID = 0.15
+"""How opaque grid lines are."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A small picture."""
+
+    title: str
+    alt: str
+    """What a reader who cannot see it is told."""
+    draw: Callable[[Axes], None]
+    height: float = SIZE[1]
+    """Inches."""
+
+
+def svg(panel: Panel, shades: Mapping[str, str]) -> str:
+    """Draw a panel as an SVG element to stand within a page.
+
+    Args:
+        panel: the panel.
+        shades: colours of the page's arms; arm n gets `var(--arm-n)`, all else the text's.
+    """
+    style: Any = {"svg.fonttype": "none", "svg.hashsalt": panel.title, "font.size": 9.5}
+    ink = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
+    with mpl.rc_context({**style, **dict.fromkeys(ink, INK)}):
+        figure = Figure(figsize=(SIZE[0], panel.height), layout="constrained")
+        axes = figure.subplots()
+        _draw(panel, axes)
+        file = io.StringIO()
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    text = file.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
+    text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
+    text = re.sub(r"font: (?:\w+ )*?([\d.]+px)[^;\"]*", r"font-size: \1", text)
+    for place, colour in enumerate(shades.values()):
+        text = text.replace(colour, f"var(--arm-{place})")
+    text = text.replace(WON, "var(--won)")
+    used = set(re.findall(r"#([\w-]+)", text))  # other names only clash with the next panel's
+    text = re.sub(r' id="([\w-]+)"', lambda m: m[0] if m[1] in used else "", text)
+    # Colours of paths and letters are set in style attributes; none means the text's own colour.
+    text = text.replace(INK, "currentColor")
+    start = f'<svg role="img" aria-label="{html.escape(panel.alt)}" fill="currentColor"'
+    return text.replace("<svg", start, 1)
+
+
+def save_png(panels: Sequence[Panel], path: Path) -> None:
+    """Draw panels side by side, with a legend where there is more than one arm."""
+    num_columns = min(len(panels), 4 if len(panels) == 4 else 3)
+    num_rows = -(-len(panels) // num_columns)
+    size = (SIZE[0] * num_columns, max(panel.height for panel in panels) * num_rows + 0.4)
+    figure = Figure(figsize=size, dpi=150, layout="constrained")
+    grid = list(figure.subplots(num_rows, num_columns, squeeze=False).flat)
+    for panel, axes in zip(panels, grid, strict=False):
+        _draw(panel, axes)
+        axes.set_title(panel.title, loc="left", fontsize="medium")
+    for axes in grid[len(panels) :]:
+        axes.set_axis_off()
+    lines = {
+        label: line
+        for axes in grid
+        for line, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    if len(lines) > 1:
+        place = {"loc": "outside lower center", "ncols": 6, "frameon": False}
+        legend = figure.legend(list(lines.values()), list(lines), **place)
+        for text in legend.get_texts():
+            text.set_parse_math(False)
+    figure.savefig(path)
+
+
+def _draw(panel: Panel, axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", alpha=GRID, linewidth=0.7)
+    axes.set_axisbelow(True)
+    panel.draw(axes)

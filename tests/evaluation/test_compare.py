@@ -1,0 +1,161 @@
+"""Arms against each other: what stands in the table, and what the sentences claim."""
+
+import json
+
+import pytest
+
+from sesa_agent.evaluation.compare import compare
+from sesa_agent.evaluation.sentences import comparison_to_json, notes, sentence
+from sesa_agent.evaluation.significance import episodes_needed, seeds_needed, welch_test
+
+
+def result(label, seed, wins, calls=100, env="sokoban", ratio: float | None = 2.0):
+    """A run that won so many times at each puzzle, "1 0 1"."""
+    rate = sum(map(int, wins.split())) / len(wins.split())
+    cold = {"success_rate": rate, "low": rate / 2, "high": (1 + rate) / 2, "wins": wins}
+    return {
+        "label": label,
+        "env": env,
+        "seed": seed,
+        "policy_calls": 0 if label == "base" else calls + seed,
+        "response_tokens": 10 * calls,
+        "env_steps": 50,
+        "seconds": 1.5,
+        "measured": {"T=0.5": cold, "T=1": {"pass_ratio": ratio}},
+    }
+
+
+def wins(count: int, of: int = 10) -> str:
+    return " ".join(["1"] * count + ["0"] * (of - count))
+
+
+THREE = [
+    *(result("base", seed, wins(2)) for seed in (0, 1, 2)),
+    *(result("ragen", seed, wins(count)) for seed, count in enumerate((3, 4, 2))),
+    *(result("sesa", seed, wins(count)) for seed, count in enumerate((7, 8, 6))),
+]
+
+
+def test_the_table_joins_seeds_and_tells_gains_over_the_base():
+    base, ragen, sesa = compare(THREE, "sesa").rows
+    assert [row.label for row in (base, ragen, sesa)] == ["base", "ragen", "sesa"]
+    assert sesa.success.each == [0.7, 0.8, 0.6]
+    # mean .7, s = .1, t = 4.302653 with 2 degrees of freedom
+    half = 4.302653 * 0.1 / 3**0.5
+    found = (sesa.success.mean, sesa.success.low, sesa.success.high)
+    assert found == pytest.approx((0.7, 0.7 - half, 0.7 + half))
+    assert sesa.iqm.mean == pytest.approx(0.7)
+    assert (sesa.gain, sesa.relative_gain) == (pytest.approx(0.5), pytest.approx(2.5))
+    assert (base.gain, base.relative_gain) == (None, None)
+    assert (base.success.low, base.success.high) == pytest.approx((0.2, 0.2))
+    assert sesa.spent == {
+        "policy_calls": 101,
+        "response_tokens": 1000,
+        "env_steps": 50,
+        "seconds": 1.5,
+    }
+    assert sesa.pass_ratio.mean == 2
+
+
+def test_a_pair_has_both_tests():
+    pairs = compare(THREE, "sesa").pairs
+    assert [(pair.reference, pair.other) for pair in pairs] == [("sesa", "base"), ("sesa", "ragen")]
+    pair = pairs[1]
+    assert pair.difference == pytest.approx(0.4)
+    # Seed by seed sesa wins 4 puzzles more, and none that ragen wins is lost: p = 2 / 2^12
+    assert (pair.num_pairs, pair.only_reference, pair.only_other) == (30, 12, 0)
+    assert pair.runs_p == pytest.approx(2 / 4096)
+    low, high, p = welch_test([0.7, 0.8, 0.6], [0.3, 0.4, 0.2]) or (0, 0, 0)
+    assert (pair.methods_interval, pair.methods_p) == ((low, high), p)
+    assert pair.gain_ratio == pytest.approx(5)
+    assert (pair.episodes_needed, pair.seeds_needed) == (None, None)
+    words = sentence(pair)
+    assert words.startswith("sesa 0.700, ragen 0.300 (difference +0.400, 95 % interval +0.173 to")
+    for part in (
+        "5.0 times its gain over base",
+        "The methods differ (p = 0.008, Welch, 3 and 3 seeds)",
+        "These runs differ (p < .001, McNemar, 30 pairs of episodes)",
+    ):
+        assert part in words
+
+
+def test_what_cannot_be_seen_says_what_it_would_take():
+    results = [result("a", n, wins(count)) for n, count in enumerate((3, 5))]
+    results += [result("b", n, wins(count)) for n, count in enumerate((4, 2))]
+    (pair,) = compare(results, "a").pairs
+    assert pair.episodes_needed == episodes_needed(0.4, 0.3)
+    assert pair.seeds_needed == seeds_needed([0.3, 0.5], [0.4, 0.2])
+    words = sentence(pair)
+    assert "The methods cannot be told apart" in words
+    assert f"would need {pair.seeds_needed} seeds an arm" in words
+    assert f"would need {pair.episodes_needed} episodes an arm" in words
+    assert pair.gain_ratio is None
+
+
+def test_one_seed_says_nothing_of_the_methods():
+    results = [result("ragen", 0, wins(1)), result("sesa", 0, wins(9))]
+    comparison = compare(results, "sesa")
+    (pair,) = comparison.pairs
+    assert (pair.methods_p, pair.methods_interval, pair.seeds_needed) == (None, None, None)
+    assert pair.runs_p == pytest.approx(2 / 2**8)
+    assert "Of the methods nothing is known: that takes two seeds" in sentence(pair)
+    row = comparison.rows[0]
+    assert (row.success.low, row.success.high, row.success.over) == (0.05, 0.55, "puzzles")
+    assert "An arm of one seed has the 95 % Wilson interval over puzzles." in notes(comparison.rows)
+
+
+def test_runs_without_a_common_seed_are_not_paired():
+    results = [result("a", seed, wins(2 + seed)) for seed in (0, 1)]
+    results += [result("b", seed, wins(2 + seed)) for seed in (2, 3)]
+    (pair,) = compare(results, "a").pairs
+    assert (pair.num_pairs, pair.runs_p, pair.runs_interval) == (0, None, None)
+    assert pair.methods_p is not None
+    assert "McNemar" not in sentence(pair)
+
+
+def test_seeds_that_are_all_alike_are_no_test():
+    results = [result(label, seed, wins(3)) for label in "ab" for seed in (0, 1)]
+    (pair,) = compare(results, "a").pairs
+    assert (pair.methods_p, pair.runs_p, pair.episodes_needed) == (None, 1, None)
+    assert "their seeds are all alike" in sentence(pair)
+
+
+def test_arms_that_played_different_puzzles_are_refused():
+    with pytest.raises(ValueError, match="same seeds and puzzles"):
+        compare([result("a", 0, wins(3)), result("b", 0, wins(3, of=12))], "a")
+
+
+def test_unequal_budgets_are_said():
+    def budget_of(**calls):
+        arms = [result(label, 0, wins(1), calls=count) for label, count in calls.items()]
+        base = result("base", 0, wins(1), calls=0)
+        return notes(compare([base, *arms], "a").rows)[-1]
+
+    words = "sokoban: equal budgets, within a tenth, of policy calls, response tokens, env steps, "
+    assert budget_of(a=1000, b=1050) == f"{words}seconds."
+    same_steps = budget_of(a=1000, b=2000)
+    assert "policy calls" not in same_steps
+    assert "env steps" in same_steps
+    arms = [result(label, 0, wins(1), calls) for label, calls in (("a", 4000), ("b", 9000))]
+    for arm, share in zip(arms, (1, 3), strict=True):
+        arm.update(env_steps=share, seconds=share)
+    line = notes(compare(arms, "a").rows)[-1]
+    assert line == "sokoban: UNEQUAL budgets, from 4000 policy calls (a) to 9000 (b)."
+
+
+def test_environments_are_compared_apart():
+    results = [*THREE, *(result(arm, 0, wins(5), env="lake") for arm in ("ragen", "sesa"))]
+    values = comparison_to_json(compare(results, "sesa"))
+    assert json.loads(json.dumps(values)) is not None
+    found = [(pair["env"], pair["other"]) for pair in values["pairs"]]
+    assert found == [("sokoban", "base"), ("sokoban", "ragen"), ("lake", "ragen")]
+    assert [line.split(":")[0] for line in values["sentences"]] == ["sokoban", "sokoban", "lake"]
+    assert values["rows"][-1]["gain"] is None
+    assert values["pairs"][1]["difference"] == pytest.approx(0.4)
+
+
+def test_an_attempt_that_never_succeeds_leaves_ratios_out():
+    results = [result("base", 0, wins(0), ratio=None), result("sesa", 0, wins(1), ratio=None)]
+    base, sesa = compare(results, "sesa").rows
+    assert (base.pass_ratio.mean, base.pass_ratio.each) == (None, [None])
+    assert (sesa.gain, sesa.relative_gain) == (0.1, None)

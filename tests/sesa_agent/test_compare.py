@@ -1,0 +1,244 @@
+"""`sesa-agent compare`: mistakes are told first, and a second call finds everything done."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sesa_agent import cli, compare_command, compare_runs
+from sesa_agent.compare_command import comparison_arms, read_budget
+from sesa_agent.evaluation import run_results
+
+from ..tiny_models import save_llama
+
+SMALL = (
+    "env.max_turns=2",
+    "sampling.num_tasks=2",
+    "sampling.num_proposals=2",
+    "sampling.max_trajectories=2",
+    "engine.max_new_tokens=2",
+    "eval.episodes=2",
+)
+"""Settings of an arm that takes a second."""
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return save_llama(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def call(monkeypatch, capsys, tmp_path):
+    """Runs the command in an empty working folder; returns exit code, output and errors."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words, command="compare"):
+        monkeypatch.setattr(sys, "argv", ["sesa-agent", command, *map(str, words)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        answer = capsys.readouterr()
+        return stop.value.code or 0, answer.out, answer.err
+
+    return run
+
+
+def train(call, model, folder, *words, method="sesa", env="frozen_lake", seed=0):
+    words = ("--env", env, "--method", method, "--seed", seed, "--output", folder, *words)
+    words = (*words, f"model.path={model}", *SMALL, "optim.steps=1", "eval.final_episodes=1")
+    assert call(*words, command="train")[0] == 0
+
+
+def times(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+LAKE = ("--env", "frozen_lake")
+MISTAKES = {
+    "nothing": ((), "--env must be given, or two run folders or more"),
+    "an unknown environment": (("--env", "frozen_lak"), "Did you mean 'frozen_lake'?"),
+    "an unknown method": ((*LAKE, "--methods", "sesa,rage"), "Did you mean 'ragen'?"),
+    "one method": ((*LAKE, "--methods", "sesa"), "--methods must be two or more different"),
+    "a method twice": ((*LAKE, "--methods", "sesa,base,sesa"), "two or more different methods"),
+    "methods to ablate": ((*LAKE, "--ablate", "--methods", "a,b"), "left out with --ablate"),
+    "no seeds": ((*LAKE, "--seeds", "0"), "--seeds must be a number of seeds from 1"),
+    "no episodes": ((*LAKE, "--episodes", "0"), "--episodes must be at least 1"),
+    "too many episodes": ((*LAKE, "--episodes", "100001"), "at most 100000 of the test"),
+    "no jobs": ((*LAKE, "--jobs", "0"), "--jobs must be at least 1"),
+    "an unknown budget": ((*LAKE, "--budget", "call=3"), "--budget must be one of calls=N"),
+    "a budget of nothing": ((*LAKE, "--budget", "calls=0"), "N is a number above 0"),
+    "a budget below nothing": ((*LAKE, "--budget", "calls=-3"), "N is a number above 0"),
+    "half a call": ((*LAKE, "--budget", "calls=.5"), "N is a number above 0"),
+    "an endless budget": ((*LAKE, "--budget", "seconds=inf"), "N is a number above 0"),
+    "no budget of its own": (("--env", "a:B-v0"), "--budget must be given with --env a:B-v0"),
+    "an unknown reference": ((*LAKE, "--reference", "dapo"), "--reference must be one of base"),
+    "a seed as a setting": ((*LAKE, "seed=3"), "seed is set by --seeds"),
+    "a method as a setting": ((*LAKE, "method=ragen"), "method is set by --methods"),
+    "a budget as a setting": ((*LAKE, "optim.max_env_steps=3"), "is set by --budget"),
+    "an unknown key": ((*LAKE, "optim.learnrate=1"), "optim.learnrate is not a setting"),
+    "a missing model": ((*LAKE, "model.path=./none"), "'./none', which does not"),
+    "no run": (("nowhere", "elsewhere"), "nowhere is not a run folder: it has no config.yaml"),
+    "runs and an environment": (("run", *LAKE), "--env must be left out with run folders"),
+    "runs and an ablation": (("run", "--ablate"), "--ablate must be left out with run folders"),
+    "runs and a setting": (("run", "a=b"), "KEY=VALUE must be left out with run folders"),
+}
+
+
+@pytest.mark.parametrize(("words", "hint"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_one_line_before_any_work(call, monkeypatch, tmp_path, words, hint):
+    for module, work in ((compare_command, "run_with_bar"), (compare_runs, "measure_run")):
+        monkeypatch.setattr(module, work, lambda *_: pytest.fail("work was begun"))
+    code, out, err = call(*words)
+    assert (code, out, err.count("\n")) == (2, "", 1), err
+    assert hint in err
+    assert list(tmp_path.rglob("*")) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("", "optim.max_policy_calls=80000"),
+        ("tokens=5", "optim.max_response_tokens=5"),
+        ("env_steps=5", "optim.max_env_steps=5"),
+        ("seconds=2.5", "optim.max_seconds=2.5"),
+    ],
+)
+def test_a_budget_is_a_setting_of_every_arm(text, word):
+    assert read_budget("sokoban", text) == word
+    arms = comparison_arms("sokoban", "ragen,sesa", False, 2, text, 8, [])
+    assert {arm.common[1] for arm in arms} == {word}
+    key, _, amount = word.removeprefix("optim.").partition("=")
+    assert {getattr(cfg.optim, key) for cfg in arms.values()} == {float(amount)}
+
+
+def test_every_arm_has_every_seed_and_the_same_puzzles():
+    arms = comparison_arms("sokoban", "", False, None, "", 1024, ["optim.lr=0.5"])
+    labels = ["base", "ragen", "ragen-entropy", "sesa-paper", "sesa"]
+    assert [(arm.label, arm.seed) for arm in arms] == [(a, s) for a in labels for s in range(5)]
+    assert len({arm.measurements for arm in arms}) == 1
+    assert {(cfg.eval.final_episodes, cfg.optim.lr) for cfg in arms.values()} == {(1024, 0.5)}
+
+
+def test_an_ablation_changes_one_thing_at_a_time():
+    arms = {
+        arm.label: cfg for arm, cfg in comparison_arms("sokoban", "", True, 1, "", 8, []).items()
+    }
+    whole = arms.pop("sesa")
+    assert arms.pop("base") == whole
+    assert len(arms) == 5
+    for cfg in arms.values():
+        before, after = (vars(c.sampling) | vars(c.loss) for c in (whole, cfg))
+        assert sum(before[key] != after[key] for key in before) == 1
+        assert (cfg.env, cfg.model, cfg.engine, cfg.optim) == (
+            whole.env,
+            whole.model,
+            whole.engine,
+            whole.optim,
+        )
+
+
+def test_an_ablation_leaves_out_what_changes_nothing(capsys):
+    overrides = ["sampling.merge_states=off"]
+    labels = {arm.label for arm in comparison_arms("sokoban", "", True, 1, "", 8, overrides)}
+    assert "- merging" not in labels
+    assert "trajectory credit" in labels
+    assert "'- merging' is left out: it changes nothing" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_methods_are_compared_once_at_one_budget(call, model, tmp_path):
+    words = (*LAKE, "--methods", "base,ragen,sesa", "--budget", "env_steps=9", "--episodes", 8)
+    words = (*words, "--seeds", 2, f"model.path={model}", *SMALL)
+    code, out, err = call(*words)
+    assert (code, err) == (0, "")
+    for part in ("sesa 0.", "McNemar, 16 pairs of episodes", "results/frozen_lake.md"):
+        assert part in out
+    values = json.loads(Path("results/frozen_lake.json").read_text())
+    arms = values["arms"]
+    assert [(arm["label"], arm["seed"]) for arm in arms] == [
+        (label, seed) for label in ("base", "ragen", "sesa") for seed in (0, 1)
+    ]
+    assert all(arm["env_steps"] >= 9 for arm in arms[2:])
+    assert all(len(arm["measured"]["T=0.5"]["wins"].split()) == 8 for arm in arms)
+    assert [arm["measured"]["T=1"]["num_samples"] for arm in arms] == [16] * 6
+    assert (values["budget"], values["seeds"]) == ("optim.max_env_steps=9", [0, 1])
+    comparison = values["comparison"]
+    assert comparison["reference"] == "sesa"
+    assert [pair["other"] for pair in comparison["pairs"]] == ["base", "ragen"]
+    page = Path("results/frozen_lake.md").read_text()
+    assert "sesa-agent compare --env frozen_lake --methods base,ragen,sesa" in page
+    assert all(line in page for line in comparison["sentences"])
+    assert str(tmp_path) not in page
+    assert Path("results/frozen_lake.png").read_bytes().startswith(b"\x89PNG")
+
+    runs, written = times(Path("runs")), Path("results/frozen_lake.json").read_bytes()
+    assert call(*words)[0] == 0
+    assert times(Path("runs")) == runs
+    assert Path("results/frozen_lake.json").read_bytes() == written
+
+
+@pytest.mark.slow
+def test_finished_runs_are_measured_once(call, model, monkeypatch):
+    for method, seed in (("sesa", 0), ("sesa", 1), ("ragen", 0)):
+        train(call, model, f"{method}{seed}", method=method, seed=seed)
+    words = ("sesa0", "sesa1", "ragen0", "--episodes", 4)
+    code, out, err = call(*words)
+    assert (code, err) == (0, "")
+    values = json.loads(Path("results/frozen_lake-runs.json").read_text())
+    assert [arm["label"] for arm in values["arms"]] == ["sesa", "sesa", "ragen"]
+    assert values["arms"][0]["steps"] == 1
+    assert values["arms"][0]["policy_calls"] > 0
+    assert [len(arm["curve"]) for arm in values["arms"]] == [1, 1, 1]
+    assert values["command"] == "sesa-agent compare sesa0 sesa1 ragen0 --episodes 4"
+    assert "McNemar, 4 pairs" in out
+
+    measured = json.loads(Path("sesa0/measured.json").read_text())["measured"]
+    assert measured == values["arms"][0]["measured"]
+    with monkeypatch.context() as context:
+        context.setattr(run_results, "evaluate", lambda *_: pytest.fail("played again"))
+        assert call(*words)[0] == 0
+    before = Path("sesa0/measured.json").read_bytes()
+    assert call(*words[:-1], 5)[0] == 0  # another measurement
+    assert Path("sesa0/measured.json").read_bytes() != before
+    before = Path("sesa0/measured.json").read_bytes()
+    assert call("--resume", "sesa0", "--steps", 2, command="train")[0] == 0
+    assert call(*words[:-1], 5)[0] == 0  # another checkpoint
+    assert Path("sesa0/measured.json").read_bytes() != before
+
+
+def test_runs_are_named_after_what_tells_them_apart(call, model):
+    train(call, model, "first")
+    folders = {"first": (), "other": ("seed", 1), "fast": ("optim.lr", 0.5)}
+    for name, change in folders.items():
+        if change:
+            change_run("first", name, *change)
+    change_run("first", "ragen", "method", "ragen")
+    code, out, err = call("first", "other", "fast", "ragen", "--episodes", 2)
+    assert (code, err) == (0, "")
+    values = json.loads(Path("results/frozen_lake-runs.json").read_text())
+    assert [arm["label"] for arm in values["arms"]] == ["first", "first", "fast", "ragen"]
+    assert values["comparison"]["reference"] == "first"
+
+    change_run("first", "twin", "output", "twin")
+    assert "must have different seeds" in call("first", "twin", "ragen")[2]
+    change_run("first", "abroad", "env.max_turns", 5)
+    _, _, err = call("first", "abroad")
+    assert "abroad is a run of another environment than first" in err
+    assert "compare needs two arms or more, got 2 run(s) of sesa" in call("first", "other")[2]
+    shutil.rmtree("other/checkpoints")
+    assert "other has no checkpoint yet" in call("other", "ragen")[2]
+
+
+def change_run(source: str, target: str, key: str, value):
+    """Copy a run folder as if it had had another setting."""
+    shutil.copytree(source, target)
+    path = Path(target, "config.yaml")
+    values = yaml.safe_load(path.read_text())
+    *groups, name = key.split(".")
+    place = values
+    for group in groups:
+        place = place[group]
+    place[name] = value
+    path.write_text(yaml.safe_dump(values))

@@ -1,0 +1,129 @@
+"""The report in a real Chromium: on a phone and a desk, light and dark, with nothing from outside.
+
+`make browser` installs what this needs; screenshots go to the folder named by SCREENSHOTS, if any.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from sesa_agent.report.comparison import comparison_page
+from sesa_agent.report.files import read_run_files
+from sesa_agent.report.render import render
+from sesa_agent.report.run import run_page
+
+from .report_files import arms, evaluation, write_comparison, write_run
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+WIDTHS = (360, 1280)
+LEAST_CONTRAST = 4.5
+"""Of text, by the Web Content Accessibility Guidelines (level AA)."""
+
+pytestmark = pytest.mark.browser
+
+CONTRAST = """element => {
+  const paint = document.createElement("canvas").getContext("2d");
+  const light = colour => {
+    paint.clearRect(0, 0, 1, 1);
+    paint.fillStyle = colour;
+    paint.fillRect(0, 0, 1, 1);
+    const parts = [...paint.getImageData(0, 0, 1, 1).data].slice(0, 3).map(x => x / 255);
+    const [r, g, b] = parts.map(x => x <= .04045 ? x / 12.92 : ((x + .055) / 1.055) ** 2.4);
+    return .2126 * r + .7152 * g + .0722 * b;
+  };
+  const style = getComputedStyle(element);
+  const ink = element.ownerSVGElement ? style.fill : style.color;
+  const [a, b] = [light(ink), light(getComputedStyle(document.body).backgroundColor)];
+  return (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
+}"""
+"""Contrast of an element's text with the page; a canvas turns any notation into sRGB."""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed: make browser"
+    )
+    with playwright.sync_playwright() as driver:
+        found = next(filter(None, map(shutil.which, NAMES)), driver.chromium.executable_path)
+        if not Path(found).exists():
+            pytest.skip("there is no Chromium: make browser")
+        flags = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
+        chromium = driver.chromium.launch(executable_path=found, args=flags)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pages")
+    result = {"base": evaluation(0.12), "trained": evaluation(0.4)}
+    run = run_page(read_run_files(write_run(folder / "a", result=result)), {"torch": "2.13.0"})
+    games = write_comparison(folder / "games.json", arms(("sokoban", "frozen_lake")))
+    texts = {"run": render(run), "comparison": render(comparison_page(games, folder / "none"))}
+    for name, text in texts.items():
+        (folder / f"{name}.html").write_text(text, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def open_page(browser, pages):
+    """Opens a page; what it says or asks for goes to `page.complaints`."""
+    contexts = []
+
+    def open_page(name, width, scheme):
+        contexts.append(browser.new_context(viewport={"width": width, "height": 900}))
+        page, complaints = contexts[-1].new_page(), []
+        page.emulate_media(color_scheme=scheme)
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda request: complaints.append(request.url))
+        page.goto((pages / f"{name}.html").as_uri())
+        page.locator("details").evaluate_all("all => all.forEach(one => one.open = true)")
+        return page, complaints
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("name", ["run", "comparison"])
+def test_a_page_fits_asks_for_nothing_and_can_be_read(open_page, name, width, scheme):
+    page, complaints = open_page(name, width, scheme)
+    if folder := os.environ.get("SCREENSHOTS"):
+        page.screenshot(path=f"{folder}/{name}-{width}-{scheme}.png", full_page=True)
+    assert complaints == [page.url]
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    assert page.evaluate("scrollTo(9, 0), scrollX") == 0
+    for selector in ("p", "th", "td small", "figcaption", "summary", "svg text", "footer"):
+        for element in page.locator(selector).all()[:3]:
+            assert element.evaluate(CONTRAST) >= LEAST_CONTRAST, selector
+
+
+def test_light_and_dark_differ(open_page):
+    backgrounds = set()
+    for scheme in ("light", "dark"):
+        page, _ = open_page("run", 1280, scheme)
+        backgrounds.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+    assert len(backgrounds) == 2
+
+
+def test_pictures_have_names_and_headings_their_order(open_page):
+    page, _ = open_page("comparison", 1280, "light")
+    pictures = page.get_by_role("img").all()
+    assert len(pictures) > 8
+    assert all(picture.get_attribute("aria-label") for picture in pictures)
+    levels = page.evaluate("[...document.querySelectorAll('h1, h2, h3')].map(h => +h.tagName[1])")
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+
+
+def test_a_wide_table_scrolls_inside_its_box(open_page):
+    page, _ = open_page("comparison", 360, "light")
+    box = page.locator(".scroll").first
+    assert box.evaluate("box => box.scrollWidth > box.clientWidth")
+    assert box.evaluate("box => getComputedStyle(box).overflowX") == "auto"

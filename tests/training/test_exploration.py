@@ -1,0 +1,282 @@
+import doctest
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from sesa_agent.agents.policy import Policy
+from sesa_agent.configs.load import load_config
+from sesa_agent.configs.schema import LossConfig
+from sesa_agent.sampling.trajectory import ROOT
+from sesa_agent.training import exploration
+from sesa_agent.training.batch import Batch, collate
+from sesa_agent.training.exploration import (
+    active_entropy_coef,
+    answer_tokens,
+    changed_share,
+    clip_cov,
+    covariances,
+    entropy_advantage,
+    explore,
+    kl_cov,
+    next_entropy_coef,
+    top_entropy,
+)
+from sesa_agent.training.losses import grpo_loss
+
+from ..strategies import make_tree, make_turn, trees
+from ..tiny_models import CHATML, byte_tokenizer
+from .test_batch import make_credit
+from .test_losses import collate_double, lookup, random_logprobs
+from .test_trainer import make_config, read_metrics, read_weights, run
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+BASELINES = (
+    "ragen-adaptive-entropy",
+    "ragen-entropy-advantage",
+    "ragen-kl-cov",
+    "ragen-clip-cov",
+    "ragen-top-entropy",
+    "ragen-pass-at-k",
+)
+
+
+def make_batch(advantages, old_logprobs=None, weight: float = 1.0) -> Batch:
+    """A row of one trained token for each advantage, at place [n, 1]."""
+    positive = [weight * max(a, 0.0) for a in advantages]
+    negative = [weight * min(a, 0.0) for a in advantages]
+    credit = make_credit(positive, negative, [weight] * len(positive))
+    turns = [make_turn(prompt_ids=(1,)) for _ in positive]
+    tree = make_tree([ROOT] * len(turns), turns)
+    batch = collate([tree], [credit], 0, keep_untaught=True, dtype=torch.float64)
+    return batch if old_logprobs is None else replace(batch, old_logprobs=column(old_logprobs))
+
+
+def column(values) -> Tensor:
+    """(N, T) with the values at the trained tokens of `make_batch`."""
+    return torch.tensor([[0.0, value] for value in values], dtype=torch.float64)
+
+
+def taught(batch: Batch) -> list[float]:
+    return (batch.positive + batch.negative)[:, 1].tolist()
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_the_adaptive_coefficient_by_hand():
+    # Target .2: below it the coefficient rises by .005 and acts, above it falls and rests.
+    coef, seen = 0.001, []
+    for entropy in (0.1, 0.1, 0.3, 0.2, 0.3, 0.3, 0.3):
+        seen.append((round(coef, 3), round(active_entropy_coef(coef, entropy, 0.2), 3)))
+        coef = next_entropy_coef(coef, entropy, 0.2)
+    assert seen[:4] == [(0.001, 0.001), (0.006, 0.006), (0.011, 0), (0.006, 0.006)]
+    assert seen[4:] == [(0.006, 0), (0.001, 0), (0, 0)]
+    assert next_entropy_coef(1.0, 0.1, 0.2) == 1
+    assert doctest.testmod(exploration).failed == 0
+
+
+@pytest.mark.parametrize(
+    ("advantage", "entropy", "expected"),
+    [
+        (1.0, 1.0, 1.4),  # + .4 * 1
+        (1.0, 2.0, 1.5),  # .8 is more than 1/2
+        (-1.0, 1.0, -0.6),
+        (-0.5, 9.0, -0.25),
+        (0.0, 9.0, 0.0),
+    ],
+)
+def test_the_entropy_advantage_by_hand(advantage, entropy, expected):
+    batch = make_batch([advantage], weight=0.5)
+    result = entropy_advantage(batch, column([entropy]))
+    assert taught(result) == pytest.approx([0.5 * expected], abs=1e-9)
+
+
+def test_the_entropy_advantage_of_a_shared_turn_is_the_sum_over_its_trajectories():
+    # Two trajectories of weight .3 with advantages 1 and -1 at H = 1: .3 * 1.4 and .3 * -.6.
+    credit = make_credit([0.3], [-0.3], [0.6])
+    batch = collate([make_tree([ROOT], [make_turn()])], [credit], 0, dtype=torch.float64)
+    result = entropy_advantage(batch, torch.ones_like(batch.weight))
+    assert result.positive.sum().item() == pytest.approx(0.42, abs=1e-9)
+    assert result.negative.sum().item() == pytest.approx(-0.18, abs=1e-9)
+
+
+@given(st.lists(st.tuples(st.floats(-3, 3), st.floats(0, 5)), min_size=1, max_size=8))
+def test_one_trajectory_a_turn_gives_the_printed_formula_and_keeps_its_sign(pairs):
+    advantages, entropies = zip(*pairs, strict=True)
+    result = taught(entropy_advantage(make_batch(advantages), column(entropies)))
+    expected = [a + min(0.4 * h, abs(a) / 2) for a, h in pairs]
+    assert result == pytest.approx(expected, abs=1e-9)
+    assert all(value * a >= 0 for value, a in zip(result, advantages, strict=True))
+
+
+def test_covariances_by_hand():
+    # mean A = 0, mean log p = -2: 2 * 1, -1 * 0, -1 * -1; a common weight changes nothing.
+    for weight in (1.0, 0.1):
+        batch = make_batch([2.0, -1.0, -1.0], [-1.0, -2.0, -3.0], weight)
+        assert covariances(batch).tolist() == pytest.approx([2, 0, 1], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("share", "held"), [(0.0, []), (0.01, [0]), (1 / 3, [0]), (2 / 3, [0, 2]), (1.0, [0, 1, 2])]
+)
+def test_kl_cov_holds_the_tokens_of_the_highest_covariance(share, held):
+    batch = make_batch([2.0, -1.0, -1.0], [-1.0, -2.0, -3.0])
+    result = kl_cov(batch, share)
+    assert result.is_held.nonzero().tolist() == [[row, 1] for row in held]
+    assert changed_share(batch, result) == pytest.approx(len(held) / 3)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "is_held", "loss", "gradient"),
+    [
+        (2.0, True, -3.3068528, -3.0),  # -2 * 2 + ln 2, -2 * 2 + 1
+        (0.5, True, -0.3068528, -2.0),  # -2 / 2 + ln 2, -2 / 2 - 1
+        (1.0, True, -2.0, -2.0),  # |log r| has no slope at 1
+        (2.0, False, -2.56, 0.0),  # clipped, as everywhere else
+    ],
+)
+def test_a_held_token_follows_the_formula_of_kl_cov(ratio, is_held, loss, gradient):
+    """-A r + |log r| with A = 2 and weight 1, and d/d log pi = -A r + sign(log r); no clip."""
+    batch = make_batch([2.0])
+    batch = replace(batch, is_held=batch.loss_mask & is_held)
+    logprobs = column([ratio]).log().nan_to_num(neginf=0.0).requires_grad_()
+    value, stats = grpo_loss(logprobs, None, batch, LossConfig())
+    value.backward()
+    assert logprobs.grad is not None
+    assert value.item() == pytest.approx(loss, abs=1e-6)
+    assert logprobs.grad[0, 1].item() == pytest.approx(gradient, abs=1e-6)
+    assert stats["clipped"] == (not is_held)
+
+
+def test_clip_cov_draws_only_between_its_bounds():
+    # mean A = 0, mean log p = -3: 9 is above 5; 3 and 2.25 are between; 0 and .75 are below 1.
+    batch = make_batch([3.0, 1.5, 0.0, -1.5, -3.0], [0.0, -1.0, -6.25, -4.5, -3.25])
+    assert covariances(batch).tolist() == pytest.approx([9, 3, 0, 2.25, 0.75])
+    assert taught(clip_cov(batch, 1.0, seeded())) == [3.0, 0.0, 0.0, 0.0, -3.0]
+    draws = {tuple(taught(clip_cov(batch, 0.2, seeded(seed)))) for seed in range(20)}
+    assert draws == {(3.0, 0.0, 0.0, -1.5, -3.0), (3.0, 1.5, 0.0, 0.0, -3.0)}
+    assert taught(clip_cov(batch, 0.2, seeded(3))) == taught(clip_cov(batch, 0.2, seeded(3)))
+
+
+def test_top_entropy_ranks_thoughts_and_answers_apart():
+    # The .8 quantiles of 10..14 and of .1...5 lie between their two highest values.
+    batch = make_batch([1.0] * 10)
+    entropy = column([10, 11, 12, 13, 14, 0.1, 0.2, 0.3, 0.4, 0.5])
+    is_answer = entropy < 1
+    assert taught(top_entropy(batch, entropy, is_answer)) == [0, 0, 0, 0, 1, 0, 0, 0, 0, 1]
+    alone = top_entropy(batch, entropy, torch.ones_like(is_answer))
+    assert taught(alone) == [0, 0, 0, 1, 1, 0, 0, 0, 0, 0]
+    assert changed_share(batch, alone) == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize("response", ["<think>up?</think><answer>go</answer>", "no tag <answer"])
+def test_an_answer_begins_at_its_tag(response):
+    tokenizer = byte_tokenizer(CHATML, ("<|pad|>", "<|im_start|>", "<|im_end|>"), "<|im_end|>")
+    ids = tuple(tokenizer(response).input_ids)
+    turns = [make_turn(prompt_ids=(1,), response_ids=ids), make_turn(prompt_ids=(1, *ids))]
+    batch = collate([make_tree([ROOT, 0], turns)], [make_credit([1, 1])], 0)
+    marked = answer_tokens(batch, tokenizer)
+    expected = ">go</answer>" if "</answer>" in response else ""  # and not the turn that follows
+    assert len(batch) == 1
+    assert tokenizer.decode(batch.token_ids[marked]) == expected
+
+
+def weakest(batch: Batch, name: str, entropy: Tensor) -> Batch:
+    """A method at strength zero."""
+    if name == "entropy_advantage":
+        return entropy_advantage(batch, entropy, alpha=0.0)
+    if name == "kl_cov":
+        return kl_cov(batch, 0.0)
+    if name == "clip_cov":
+        return clip_cov(batch, 0.0, seeded())
+    return top_entropy(batch, entropy, batch.loss_mask, share=1.0)
+
+
+METHODS = ("entropy_advantage", "kl_cov", "clip_cov", "top_entropy")
+
+
+@pytest.mark.parametrize("name", METHODS)
+@given(tree=trees(), seed=st.integers(0, 10_000))
+def test_without_strength_a_method_is_the_plain_loss_bit_for_bit(name, tree, seed):
+    cfg = LossConfig(entropy_coef=0.001)
+    new, old = random_logprobs(seed)
+    plain = collate_double([tree], cfg, old)
+    results = []
+    for batch in (plain, weakest(plain, name, -plain.old_logprobs)):
+        logprobs = lookup(new, batch)
+        loss, _ = grpo_loss(logprobs, -logprobs, batch, cfg)
+        results.append((loss, *torch.autograd.grad(loss, new)))
+    for one, other in zip(*results, strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("name", METHODS)
+@given(tree=trees(), seed=st.integers(0, 10_000))
+def test_no_method_teaches_anything_outside_the_mask(name, tree, seed):
+    """Nor at a token that it takes out; the tree's shared turns keep both their sums finite."""
+    cfg = LossConfig(exploration=name, exploration_share=0.3)
+    new, old = random_logprobs(seed)
+    batch = collate_double([tree], LossConfig(), old)
+    tokenizer = byte_tokenizer(CHATML, ("<|pad|>", "<|im_start|>", "<|im_end|>"), "<|im_end|>")
+    result = explore(batch, -batch.old_logprobs, cfg, tokenizer, seeded(seed))
+    logprobs = lookup(new.detach(), batch).requires_grad_()
+    loss, _ = grpo_loss(logprobs, None, result, cfg)
+    loss.backward()
+    is_taught = (result.positive != 0) | (result.negative != 0) | result.is_held
+    assert logprobs.grad is not None
+    assert logprobs.grad.isfinite().all()
+    assert (logprobs.grad[~batch.loss_mask] == 0).all()
+    assert (logprobs.grad[~is_taught] == 0).all()
+    assert 0 <= changed_share(batch, result) <= 1
+
+
+def test_a_plain_run_is_left_alone():
+    batch = make_batch([1.0, -1.0])
+    for name in ("none", "adaptive_entropy"):
+        cfg = LossConfig(exploration=name)
+        assert explore(batch, batch.old_logprobs, cfg, None, seeded()) is batch
+
+
+@pytest.mark.parametrize("method", BASELINES)
+def test_a_preset_is_ragen_and_one_thing_more(method):
+    loss, plain = load_config("sokoban", method).loss, load_config("sokoban", "ragen").loss
+    assert load_config("sokoban", method).sampling == load_config("sokoban", "ragen").sampling
+    changed = {key for key, value in vars(loss).items() if value != vars(plain)[key]}
+    assert changed == {"credit" if method == "ragen-pass-at-k" else "exploration"}
+
+
+@pytest.mark.parametrize("sampler", ["parallel", "tree"])
+@pytest.mark.parametrize("method", BASELINES)
+def test_two_steps_run_with_every_preset_and_sampler(llama, tmp_path, method, sampler):
+    words = (f"sampling.name={sampler}", "sampling.num_tasks=6", "loss.pass_k=2")
+    words += ("loss.filter_ratio=1", "optim.lr=0.01")
+    run(make_config(llama, *words, method=method), tmp_path)
+    lines = read_metrics(tmp_path)
+    assert all(line["train/tokens"] > 0 for line in lines)
+    acts_on_batch = method not in ("ragen-adaptive-entropy", "ragen-pass-at-k")
+    assert all(("train/changed_tokens" in line) == acts_on_batch for line in lines)
+    assert all(("train/entropy_coef" in line) == ("adaptive" in method) for line in lines)
+    start = Policy.load(str(llama)).parameters()
+    end = Policy.load(str(tmp_path / "checkpoints" / "step-000002" / "model")).parameters()
+    assert any(not torch.equal(one, other) for one, other in zip(start, end, strict=True))
+
+
+def test_an_adaptive_run_that_stops_goes_on_as_if_it_had_not(llama, tmp_path):
+    """Bit for bit: the coefficient is kept with the checkpoint, and it does act."""
+    words = ("optim.steps=4", "optim.lr=0.01", "loss.filter_ratio=1", "loss.entropy_target=9")
+    cfg = make_config(llama, *words, method="ragen-adaptive-entropy")
+    run(cfg, tmp_path / "whole")
+    run(cfg, tmp_path / "stopped", lambda progress, _: progress.step == 2)
+    run(cfg, tmp_path / "stopped")
+    assert read_weights(tmp_path / "stopped") == read_weights(tmp_path / "whole")
+    for name in ("train/entropy_coef", "train/old_entropy", "train/entropy"):
+        values = [[line[name] for line in read_metrics(tmp_path / f)] for f in ("stopped", "whole")]
+        assert values[0] == values[1]
+    coefs = [line["train/entropy_coef"] for line in read_metrics(tmp_path / "whole")]
+    assert coefs == pytest.approx([0.001, 0.006, 0.011, 0.016])
