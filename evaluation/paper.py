@@ -16,7 +16,7 @@ CALLS = {
     "sudoku": 10_000,
     "math": 10_000,
     "sokoban": 80_000,
-    "countdown": 60_000,
+    "countdown": 20_000,
     "frozen_lake": 30_000,
 }
 """Policy calls of every trained arm, by environment."""
@@ -214,14 +214,14 @@ EXPERIMENTS = {
         metrics=(SUCCESS, PASS_RATIO),
         is_comparison=True,
     ),
-    # A step of `sesa` takes three times the calls of one of `ragen-entropy`: points at equal calls.
+    # One learning rate for all arms, that of `ragen-entropy`: only the sampling changes.
     "rescue": rescue_experiment(
         "countdown",
         "Countdown: a dead policy, and sequential sampling",
-        stall_calls=40_000,
+        stall_calls=20_000,
         rescue_calls=20_000,
-        parallel_words=("optim.lr=3e-4", "eval.every=24"),
-        sequential_words=("optim.lr=3e-4", "eval.every=8"),
+        parallel_words=("optim.lr=1e-4", "eval.every=4"),
+        sequential_words=("optim.lr=1e-4", "eval.every=4"),
     ),
 }
 """Everything that `sesa-agent reproduce` trains, by name."""
