@@ -2,13 +2,14 @@
 
 Success is at T = .5, pass@16 / pass@1 at T = 1, on held-out puzzles that are the same for all arms.
 One arm is the reference, which every other arm is tested against. Every pair has two tests, of two
-claims: that these runs differ (McNemar's, over puzzles) and that the methods do (Welch's, over
-training seeds); p values are those of a pair by itself, not corrected for the number of pairs.
+claims: that these runs differ (over puzzles) and that the methods do (Welch's, over training
+seeds); p values are those of a pair by itself, not corrected for the number of pairs.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from .experiment import BASE
@@ -19,6 +20,7 @@ from .significance import (
     episodes_needed,
     mcnemar_test,
     paired_difference,
+    runs_test,
     seeds_needed,
     welch_test,
 )
@@ -73,9 +75,10 @@ class Pair:
     """95 % of the difference of the means over training seeds (Welch); None with one seed."""
     methods_p: float | None
     """Of the claim that the methods differ."""
+    num_common_seeds: int
+    """Seeds that both have; without any nothing is known of these runs."""
     num_pairs: int
-    """Runs of the same seed on the same puzzle; 0 without a common seed, then nothing is known of
-    these runs."""
+    """Runs of the same seed on the same puzzle."""
     only_reference: int
     """Such pairs that the reference alone won."""
     only_other: int
@@ -205,7 +208,8 @@ def _pair(
     runs = [{result["seed"]: _outcomes(result) for result in arm} for arm in arms]
     common = [seed for seed in runs[0] if seed in runs[1]]
     paired = [[run[seed] for seed in common] for run in runs]
-    only_reference, only_other, p = mcnemar_test(*paired) if common else (0, 0, None)
+    only_reference, only_other, _ = mcnemar_test(*paired) if common else (0, 0, None)
+    p = runs_test(*paired) if common else None
     sees_runs = p is not None and p < ALPHA
     sees_methods = methods is not None and methods[2] < ALPHA
     return Pair(
@@ -216,6 +220,7 @@ def _pair(
         num_seeds=(len(first), len(second)),
         methods_interval=methods[:2] if methods else None,
         methods_p=methods[2] if methods else None,
+        num_common_seeds=len(common),
         num_pairs=sum(map(len, paired[0])),
         only_reference=only_reference,
         only_other=only_other,
@@ -232,7 +237,7 @@ def _success(result: Mapping[str, Any]) -> float:
 
 
 def _mean_success(arm: Sequence[Result]) -> float:
-    return sum(map(_success, arm)) / len(arm)
+    return fmean(map(_success, arm))
 
 
 def _outcomes(result: Mapping[str, Any]) -> list[int]:

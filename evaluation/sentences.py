@@ -99,7 +99,8 @@ def _claim_of_methods(pair: Pair) -> str:
 def _claim_of_runs(pair: Pair) -> str:
     if pair.runs_p is None:
         return ""
-    test = f"{_p(pair.runs_p)}, McNemar, {pair.num_pairs:,} pairs of episodes"
+    name = "McNemar" if pair.num_common_seeds == 1 else "sign flips by puzzle"
+    test = f"{_p(pair.runs_p)}, {name}, {pair.num_pairs:,} pairs of episodes"
     if pair.runs_p < ALPHA:
         return f"These runs differ ({test})."
     found = f"These runs cannot be told apart ({test})"

@@ -1,6 +1,7 @@
 """Whether one method succeeds oftener than another, and what it would take to see. Pure functions.
 
 There are two claims. That these runs differ is tested puzzle by puzzle; it holds for these weights.
+Runs of several seeds play the same puzzles, so a puzzle is one observation, whatever their number.
 That the methods differ is tested seed by seed: it says what other training seeds would give, so two
 runs of one seed each cannot show it, however many puzzles they play.
 """
@@ -20,6 +21,12 @@ ALPHA = 0.05
 """A p below this is called a difference."""
 POWER = 0.8
 """How often the numbers of episodes and seeds that are asked for would show the difference."""
+EQUAL = 1e-9
+"""Rates closer than this are equal: they were only added up in another order."""
+MOST = 10**7
+"""Sizes above this are not told."""
+NUM_FLIPS = 9999
+"""Random signs of `runs_test`, where all of them would be more."""
 
 
 def paired_difference(
@@ -27,8 +34,8 @@ def paired_difference(
 ) -> tuple[float, float, float]:
     """Return how much oftener one set of runs succeeds than another on the same puzzles.
 
-    The interval is a 95 % bootstrap over puzzles, resampled within each seed: it is about these
-    runs, not about what other training seeds would give.
+    The interval is a 95 % bootstrap over puzzles, each with all its runs: it is about these runs,
+    not about what other training seeds would give.
 
     Args:
         first: outcomes of one run a seed, 0 or 1 for each puzzle, shape (S, N).
@@ -40,21 +47,49 @@ def paired_difference(
     Raises:
         ValueError: if the shapes differ.
     """
-    differences = _paired(first, second)
+    differences = _paired(first, second).mean(axis=0)
+    return float(differences.mean()), *bootstrap_interval([differences], np.mean)
 
-    def mean_of_seeds(*seeds: np.ndarray, axis: int) -> np.ndarray:
-        return np.mean([np.mean(seed, axis=axis) for seed in seeds], axis=0)
 
-    return float(differences.mean()), *bootstrap_interval(list(differences), mean_of_seeds)
+def runs_test(first: Sequence[Sequence[int]], second: Sequence[Sequence[int]]) -> float:
+    """Test whether runs succeed equally often on the same puzzles; return the two-sided p.
+
+    With one run of each McNemar's exact test; with several the mean difference at each puzzle is
+    tested by flipping signs at random (Fisher's permutation test for pairs), because runs at one
+    puzzle are not independent. The claim is about these runs.
+
+    Args:
+        first: outcomes of one run a seed, 0 or 1 for each puzzle, shape (S, N).
+        second: those of the other runs, with the same seeds and puzzles.
+
+    Raises:
+        ValueError: if the shapes differ.
+    """
+    from scipy import stats
+
+    differences = _paired(first, second).mean(axis=0)
+    if len(first) == 1:
+        return mcnemar_test(first, second)[2]
+    if not differences.any():
+        return 1.0
+    found: Any = stats.permutation_test(
+        (differences,),
+        np.mean,
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=NUM_FLIPS,
+        rng=np.random.default_rng(0),
+    )
+    return float(found.pvalue)
 
 
 def mcnemar_test(
     first: Sequence[Sequence[int]], second: Sequence[Sequence[int]]
 ) -> tuple[int, int, float]:
-    """Test whether runs succeed equally often on the same puzzles (McNemar's exact test).
+    """Count the puzzles that only one of two runs wins, and test them (McNemar's exact test).
 
     Puzzles that both win or both lose say nothing; of the others each is won by either run with
-    probability 1/2 if the runs are equally good. The claim is about these runs.
+    probability 1/2 if the runs are equally good. The p holds for a single seed.
 
     Args:
         first: outcomes of one run a seed, 0 or 1 for each puzzle, shape (S, N).
@@ -116,7 +151,9 @@ def episodes_needed(rate: float, other: float) -> int | None:
     from statsmodels.stats.proportion import proportion_effectsize
 
     effect = abs(proportion_effectsize(rate, other))
-    return _size(lambda size: NormalIndPower().power(effect, size, ALPHA)) if effect else None
+    if effect < EQUAL:
+        return None
+    return _size(lambda size: NormalIndPower().power(effect, size, ALPHA))
 
 
 def seeds_needed(first: Sequence[float], second: Sequence[float]) -> int | None:
@@ -132,7 +169,7 @@ def seeds_needed(first: Sequence[float], second: Sequence[float]) -> int | None:
     """
     from statsmodels.stats.power import TTestIndPower
 
-    if min(len(first), len(second)) < 2 or mean(first) == mean(second):
+    if min(len(first), len(second)) < 2 or abs(mean(first) - mean(second)) < EQUAL:
         return None
     one, other = stdev(first) ** 2, stdev(second) ** 2
     if not one + other:
@@ -157,8 +194,8 @@ def _paired(first: Sequence[Sequence[int]], second: Sequence[Sequence[int]]) -> 
     return outcomes[0] - outcomes[1]
 
 
-def _size(power: Callable[[int], Any]) -> int:
-    """Least size of each of two samples that has the power, at least 2.
+def _size(power: Callable[[int], Any]) -> int | None:
+    """Least size of each of two samples that has the power, at least 2; None above `MOST`.
 
     By bisection: statsmodels' own solver leaves the range of sizes where effects are large, and its
     power is NaN where it is all but 1.
@@ -169,5 +206,7 @@ def _size(power: Callable[[int], Any]) -> int:
 
     highest = 2
     while not shows(highest):
+        if highest > MOST:
+            return None
         highest *= 2
     return bisect_left(range(highest), True, lo=2, key=shows)

@@ -120,7 +120,7 @@ def comparison_arms(
     load_config(env)  # raises for an unknown environment
     num_seeds = NUM_SEEDS.get(env, 3) if num_seeds is None else num_seeds
     check(1 <= num_seeds <= 10_000, "--seeds", num_seeds, "a number of seeds from 1 to 10000")
-    check(episodes >= 1, "--episodes", episodes, "at least 1")
+    check(episodes >= 2, "--episodes", episodes, "at least 2")
     puzzle_seeds("test", episodes)  # raises if there are not so many
     check(not (ablate and methods), "--methods", methods, "left out with --ablate")
     refuse_fixed(overrides, FIXED)

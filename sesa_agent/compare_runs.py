@@ -27,7 +27,7 @@ def compare_runs(folders: Sequence[Path], episodes: int, reference: str, output:
     Raises:
         SettingError: in one line, for a folder that is no run, or runs that cannot be compared.
     """
-    check(episodes >= 1, "--episodes", episodes, "at least 1")
+    check(episodes >= 2, "--episodes", episodes, "at least 2")
     puzzle_seeds("test", episodes)  # raises if there are not so many
     configs = {folder: _read_folder(folder) for folder in folders}
     first = next(iter(configs))

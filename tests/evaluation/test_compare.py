@@ -62,9 +62,9 @@ def test_a_pair_has_both_tests():
     assert [(pair.reference, pair.other) for pair in pairs] == [("sesa", "base"), ("sesa", "ragen")]
     pair = pairs[1]
     assert pair.difference == pytest.approx(0.4)
-    # Seed by seed sesa wins 4 puzzles more, and none that ragen wins is lost: p = 2 / 2^12
+    # At 6 of the 10 puzzles sesa wins with more seeds, and nowhere with fewer: p = 2 / 2^6
     assert (pair.num_pairs, pair.only_reference, pair.only_other) == (30, 12, 0)
-    assert pair.runs_p == pytest.approx(2 / 4096)
+    assert pair.runs_p == pytest.approx(2 / 64)
     low, high, p = welch_test([0.7, 0.8, 0.6], [0.3, 0.4, 0.2]) or (0, 0, 0)
     assert (pair.methods_interval, pair.methods_p) == ((low, high), p)
     assert pair.gain_ratio == pytest.approx(5)
@@ -74,7 +74,7 @@ def test_a_pair_has_both_tests():
     for part in (
         "5.0 times its gain over base",
         "The methods differ (p = 0.008, Welch, 3 and 3 seeds)",
-        "These runs differ (p < .001, McNemar, 30 pairs of episodes)",
+        "These runs differ (p = 0.031, sign flips by puzzle, 30 pairs of episodes)",
     ):
         assert part in words
 

@@ -15,6 +15,7 @@ from sesa_agent.evaluation.significance import (
     episodes_needed,
     mcnemar_test,
     paired_difference,
+    runs_test,
     seeds_needed,
     welch_test,
 )
@@ -135,12 +136,18 @@ def test_more_seeds_are_asked_for_wherever_the_difference_was_not_seen(counts):
         assert size > 3
 
 
-@pytest.mark.parametrize("rates", [(0, 1), (0.1, 0.9), (0.5, 0.500001), (0, 0.001)])
+@pytest.mark.parametrize("rates", [(0, 1), (0.1, 0.9), (0.5, 0.501), (0, 0.001)])
 def test_large_and_tiny_differences_have_a_size_too(rates):
     size = episodes_needed(*rates)
     assert size is not None
     assert size >= 2
     assert seeds_needed([0.1, 0.1001], [0.9, 0.9001]) == 2
+
+
+def test_what_nobody_could_play_is_not_told():
+    assert episodes_needed(0.5, 0.500001) is None
+    assert episodes_needed(0.1 + 0.2, 0.3) is None
+    assert seeds_needed([0.1, 0.2, 0.3], [0.3, 0.2, 0.1]) is None
 
 
 def assert_at_most_5_percent(ps: list[float]) -> None:
@@ -156,9 +163,35 @@ def test_equal_runs_differ_at_most_one_time_in_twenty():
     for _ in range(NUM_SIMULATIONS):
         chances = rng.beta(0.5, 1, size=(2, 60))
         runs = [(rng.random((2, 60)) < chances).astype(int).tolist() for _ in range(2)]
-        ps.append(mcnemar_test(*runs)[2])
+        ps.append(runs_test(*[run[:1] for run in runs]))
     assert_at_most_5_percent(ps)
     assert min(ps) < ALPHA  # the simulation is able to fail
+
+
+def test_equal_runs_of_several_seeds_are_good_at_other_puzzles():
+    """Five seeds of an arm are good at the same puzzles, two arms at different ones, equally many.
+
+    To count every run of a puzzle as an observation calls a third of such pairs different."""
+    rng = np.random.default_rng(0)
+    ps, pooled = [], []
+    for _ in range(300):
+        runs = []
+        for _ in range(2):
+            chances = rng.beta(0.3, 0.6, size=40)
+            runs.append((rng.random((5, 40)) < chances).astype(int).tolist())
+        ps.append(runs_test(*runs))
+        pooled.append(mcnemar_test(*runs)[2])
+    assert_at_most_5_percent(ps)
+    assert min(ps) < ALPHA
+    assert np.mean(np.array(pooled) < ALPHA) > 0.15
+
+
+def test_sign_flips_by_hand():
+    """Differences 1, 1/2, 1/2 and 0: of 16 signs 2 x 2 are as far from zero as these."""
+    first, second = [[1, 1, 1, 0], [1, 0, 0, 1]], [[0, 0, 0, 0], [0, 0, 0, 1]]
+    assert runs_test(first, second) == pytest.approx(4 / 16)
+    assert runs_test(first, first) == 1.0
+    assert runs_test(first[:1], second[:1]) == mcnemar_test(first[:1], second[:1])[2]
 
 
 @pytest.mark.parametrize("seed_spread", [0.0, 0.1])
