@@ -226,7 +226,7 @@ def _pair(
         only_other=only_other,
         runs_interval=paired_difference(*paired)[1:] if common else None,
         runs_p=p,
-        gain_ratio=None if base is None else gain_ratio(*rates, base),
+        gain_ratio=None if base is None or BASE in labels else gain_ratio(*rates, base),
         episodes_needed=None if sees_runs else episodes_needed(*rates),
         seeds_needed=None if sees_methods else seeds_needed(first, second),
     )

@@ -119,8 +119,7 @@ def rescue_experiment(
     title: str,
     stall_calls: int,
     rescue_calls: int,
-    parallel_words: tuple[str, ...],
-    sequential_words: tuple[str, ...],
+    words: tuple[str, ...],
 ) -> Experiment:
     """Figures 5 and 6 in one environment: a policy dies, goes on as it was, and goes on as `sesa`.
 
@@ -131,21 +130,19 @@ def rescue_experiment(
         title: of table and picture.
         stall_calls: policy calls after which independent rollouts have stalled.
         rescue_calls: policy calls of both arms that go on from there.
-        parallel_words: settings of the arms with independent rollouts.
-        sequential_words: settings of the arms with `sesa`.
+        words: settings of all arms.
     """
-    curve = ("eval.samples=16", "eval.temperature=1.0", "eval.episodes=64")
-    parallel, sequential = (*curve, *parallel_words), (*curve, *sequential_words)
+    words = ("eval.samples=16", "eval.temperature=1.0", "eval.episodes=64", *words)
     start = "ragen-entropy"
     return Experiment(
         source="Figures 5 and 6",
         title=title,
         envs=(env,),
         plans=(
-            Plan(start, "ragen-entropy", parallel, calls=stall_calls),
-            Plan(f"{start}, on", "ragen-entropy", parallel, start, rescue_calls),
-            Plan(f"{start}, then sesa", "sesa", sequential, start, rescue_calls),
-            Plan("sesa", "sesa", sequential, calls=stall_calls + rescue_calls),
+            Plan(start, "ragen-entropy", words, calls=stall_calls),
+            Plan(f"{start}, on", "ragen-entropy", words, start, rescue_calls),
+            Plan(f"{start}, then sesa", "sesa", words, start, rescue_calls),
+            Plan("sesa", "sesa", words, calls=stall_calls + rescue_calls),
         ),
         measurements=(Measurement(1.0, num_puzzles=256, num_samples=16, ks=(1, 16)),),
         metrics=(PASS_RATIO, Metric("success, T = 1", "T=1", "success_rate")),
@@ -214,14 +211,13 @@ EXPERIMENTS = {
         metrics=(SUCCESS, PASS_RATIO),
         is_comparison=True,
     ),
-    # One learning rate for all arms, that of `ragen-entropy`: only the sampling changes.
+    # One learning rate for all arms, that of `ragen-entropy`; sampling, credit and loss change.
     "rescue": rescue_experiment(
         "countdown",
         "Countdown: a dead policy, and sequential sampling",
         stall_calls=20_000,
         rescue_calls=20_000,
-        parallel_words=("optim.lr=1e-4", "eval.every=4"),
-        sequential_words=("optim.lr=1e-4", "eval.every=4"),
+        words=("optim.lr=1e-4", "eval.every=4"),
     ),
 }
 """Everything that `sesa-agent reproduce` trains, by name."""

@@ -3,6 +3,7 @@
 import math
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from sesa_agent.configs.load import choose, load_config, method_names
@@ -175,12 +176,21 @@ def choose_reference(name: str, labels: Sequence[str]) -> str:
 
 
 def _without_twins(configs: Mapping[Arm, Config]) -> dict[Arm, Config]:
-    """Leave out arms whose change is none here, as merging where states are never merged."""
-    whole = {arm.seed: cfg for arm, cfg in configs.items() if arm.label == "sesa"}
+    """Leave out arms whose change is none here, as merging where an episode is one turn."""
+    whole = {arm.seed: _in_effect(cfg) for arm, cfg in configs.items() if arm.label == "sesa"}
     keeps_all = {BASE, "sesa"}
     kept = {
-        arm: cfg for arm, cfg in configs.items() if arm.label in keeps_all or cfg != whole[arm.seed]
+        arm: cfg
+        for arm, cfg in configs.items()
+        if arm.label in keeps_all or _in_effect(cfg) != whole[arm.seed]
     }
     for label in dict.fromkeys(arm.label for arm in configs if arm not in kept):
         say(f"{label!r} is left out: it changes nothing in this environment.")
     return kept
+
+
+def _in_effect(cfg: Config) -> Config:
+    """The settings without those that an environment of one turn does not use."""
+    if cfg.env.max_turns > 1:
+        return cfg
+    return replace(cfg, sampling=replace(cfg.sampling, merge_states="off"))
