@@ -13,6 +13,8 @@ import argparse
 import itertools
 import json
 import os
+import shlex
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -69,12 +71,20 @@ def main() -> None:
     for column in (*columns, *(metric.name for metric in metrics)):
         shown.add_column(column)
     output = args.output or Path(f"results/{args.experiment}-tuning.json")
-    kept = json.loads(output.read_text(encoding="utf-8"))["rows"] if output.exists() else []
+    found = json.loads(output.read_text(encoding="utf-8")) if output.exists() else {}
+    kept = found.get("rows", [])
     for arm, head in arms.items():
         values = {metric.name: metric.value(results[arm]) for metric in metrics}
         kept = [row for row in kept if {**row, **head} != row] + [{**head, **values}]
         shown.add_row(*map(str, head.values()), *map(show_number, values.values()))
-    found = {"seed": TUNING_SEED, "split": "validation", "rows": kept}
+    command = shlex.join(["python", "benchmarks/tune.py", *sys.argv[1:]])
+    commands = list(dict.fromkeys([*found.get("commands", []), command]))
+    found = {
+        "commands": commands,
+        "seed": TUNING_SEED,
+        "split": "validation",
+        "rows": kept,
+    }
     output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     Console().print(shown)
 

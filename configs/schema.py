@@ -377,7 +377,7 @@ class Config:
             "monitor.rescue",
             self.monitor.rescue,
             f"off with sampling.name={self.sampling.name}",
-            "It replaces independent rollouts, as of --method ragen.",
+            "It replaces independent rollouts, as of --method ragen. Give monitor.rescue=off.",
         )
         check(0 <= self.seed < 10_000, "seed", self.seed, "from 0 to 9999")
         check(

@@ -149,11 +149,6 @@ class TrajectoryTree:
         return (self.trajectory(leaf) for leaf in self.leaves())
 
     @property
-    def num_response_tokens(self) -> int:
-        """Sampled tokens, those of a response with several outcomes once."""
-        return sum(len(turn.response_ids) for turn in self.turns if turn.outcome == 0)
-
-    @property
     def num_env_steps(self) -> int:
         """Actions that were played in the environment."""
         return sum(turn.num_env_steps for turn in self.turns)

@@ -1,11 +1,13 @@
 """`sesa-agent compare RUN_A RUN_B ...`: finished runs of one environment, side by side."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sesa_agent.compare_command import choose_reference
-from sesa_agent.configs.load import config_to_dict, env_names, load_config
+from sesa_agent.configs.load import config_to_dict, env_names, load_config, method_names
 from sesa_agent.configs.schema import Config, SettingError, check
+from sesa_agent.evaluation.experiment import BASE
 from sesa_agent.evaluation.paper import comparison_measurements
 from sesa_agent.evaluation.run_results import measure_run
 from sesa_agent.experiment_files import file_name, write_comparison
@@ -64,7 +66,8 @@ def label_runs(configs: Mapping[Path, Config]) -> dict[Path, str]:
     """Name the arm of every run: its method.
 
     Where runs of one method differ in more than the seed, those of equal settings are an arm, named
-    after the folder of the first.
+    after the folder of the first; by its whole path where the name alone is that of a method or of
+    another arm.
 
     Raises:
         SettingError: if two runs of an arm have the same seed.
@@ -73,6 +76,8 @@ def label_runs(configs: Mapping[Path, Config]) -> dict[Path, str]:
     for folder, cfg in configs.items():
         values = config_to_dict(cfg) | {"seed": 0, "output": ""}
         arms.setdefault((cfg.method, str(values)), []).append(folder)
+    taken = {BASE, *method_names()}
+    names = Counter(folders[0].name for folders in arms.values())
     labels: dict[Path, str] = {}
     for (method, _), folders in arms.items():
         is_alone = sum(other == method for other, _ in arms) == 1
@@ -82,7 +87,10 @@ def label_runs(configs: Mapping[Path, Config]) -> dict[Path, str]:
                 f"{', '.join(map(str, folders))} must have different seeds: they have the same "
                 f"settings and seeds {seeds}. Name one run of each seed."
             )
-        labels |= dict.fromkeys(folders, method if is_alone else folders[0].name)
+        name = folders[0].name
+        is_own = names[name] == 1 and name not in taken
+        label = method if is_alone else name if is_own else str(folders[0])
+        labels |= dict.fromkeys(folders, label)
     return labels
 
 

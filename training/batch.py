@@ -216,7 +216,8 @@ def merge_equal_rows(batch: Batch) -> Batch:
 
     Independent rollouts of a sharp policy are mostly repetitions. The clipped surrogate is linear
     in S+ and S-, entropy and KL are in their weight, so each is summed. Only after
-    `correct_history_gap`, since turns lose their own log mu.
+    `correct_history_gap`, since turns lose their own log mu; and after the minibatches are dealt,
+    since copies that fall into one of them together make its step longer.
 
     Args:
         batch: on the CPU, with scored `old_logprobs`.

@@ -7,7 +7,7 @@ drawn under.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -52,15 +52,15 @@ class Progress:
     num_policy_calls: int = 0
     """Responses generated in training rollouts so far."""
     num_response_tokens: int = 0
-    """Tokens of the responses that stand in trees."""
+    """Their tokens, those of repetitions that were asked again included."""
     num_env_steps: int = 0
     """Actions played in training rollouts."""
     num_seconds: float = 0.0
     """Time of rollouts and updates; evaluation is not counted."""
     success_rate: float = float("nan")
     """The last measured success on the validation puzzles."""
-    entropy_coef: float = 0.0
-    """The entropy bonus as `loss.exploration=adaptive_entropy` has moved it."""
+    entropy_coef: float | None = None
+    """The entropy bonus as `loss.exploration=adaptive_entropy` has moved it; None before that."""
     sampler: str = ""
     """The sampler that `history` is about; with another one a history begins anew."""
     history: list[dict[str, float]] = field(default_factory=list)
@@ -69,6 +69,27 @@ class Progress:
     """Kinds of what is wrong at present; each was told of when it began."""
     is_rescued: bool = False
     """Whether `monitor.rescue=auto` has replaced the sampler."""
+
+    def add_step(
+        self, trees: Sequence[TrajectoryTree], num_tokens: int, num_seconds: float
+    ) -> None:
+        """Count one step.
+
+        Args:
+            trees: all that were drawn.
+            num_tokens: of all responses that were drawn for them.
+            num_seconds: of rollout and update.
+        """
+        self.step += 1
+        self.num_policy_calls += sum(tree.num_calls for tree in trees)
+        self.num_response_tokens += num_tokens
+        self.num_env_steps += sum(tree.num_env_steps for tree in trees)
+        self.num_seconds += num_seconds
+
+    def counts(self) -> dict[str, float]:
+        """What was spent so far, as metrics."""
+        names = BUDGETS.values()
+        return {f"progress/{name.removeprefix('num_')}": getattr(self, name) for name in names}
 
     def share_done(self, optim: OptimConfig) -> float:
         """How much of a run is done, at least 1 at its end: by the budget that is nearest to it."""
@@ -114,7 +135,7 @@ def train(
     optimizer = torch.optim.AdamW(
         policy.parameters(), lr=cfg.optim.lr, weight_decay=cfg.optim.weight_decay, betas=(0.9, 0.95)
     )
-    progress = Progress(entropy_coef=cfg.loss.entropy_coef)
+    progress = Progress()
     if checkpoint:
         load_optimizer(checkpoint, optimizer)
         for group in optimizer.param_groups:  # the settings have the last word, not the checkpoint
@@ -131,27 +152,22 @@ def train(
                 progress.success_rate = metrics.get("eval/success_rate", float("nan"))
             measured = time.perf_counter()
             now = rescued if progress.is_rescued else cfg
+            tokens_before = engine.usage.response_tokens
             trees, taught = rollout(now, step, engine, dialogue)
+            num_tokens = engine.usage.response_tokens - tokens_before
             rolled_out = time.perf_counter()
             metrics |= rollout_metrics(trees, now.loss)
             if now.sampling.name == "parallel":
                 metrics |= variety_metrics(trees)
-            metrics |= learn(policy, optimizer, taught, now, step, reference, progress.entropy_coef)
+            coef = progress.entropy_coef
+            coef = cfg.loss.entropy_coef if coef is None else coef
+            metrics |= learn(policy, optimizer, taught, now, step, reference, coef)
             if "train/old_entropy" in metrics:
-                progress.entropy_coef = next_entropy_coef(
-                    progress.entropy_coef, metrics["train/old_entropy"], cfg.loss.entropy_target
-                )
+                entropy, target = metrics["train/old_entropy"], cfg.loss.entropy_target
+                progress.entropy_coef = next_entropy_coef(coef, entropy, target)
             learned = time.perf_counter()
-            progress.step += 1
-            progress.num_policy_calls += sum(tree.num_calls for tree in trees)
-            progress.num_response_tokens += sum(tree.num_response_tokens for tree in trees)
-            progress.num_env_steps += sum(tree.num_env_steps for tree in trees)
-            progress.num_seconds += learned - measured
-            metrics |= {
-                "progress/policy_calls": progress.num_policy_calls,
-                "progress/response_tokens": progress.num_response_tokens,
-                "progress/env_steps": progress.num_env_steps,
-                "progress/seconds": progress.num_seconds,
+            progress.add_step(trees, num_tokens, learned - measured)
+            metrics |= progress.counts() | {
                 "time/evaluate_s": measured - started,
                 "time/rollout_s": rolled_out - measured,
                 "time/learn_s": learned - rolled_out,
@@ -246,7 +262,7 @@ def learn(
     explored = explore(batch, old_entropy, loss, policy.tokenizer, generator)
     if explored is not batch:
         metrics["train/changed_tokens"] = changed_share(batch, explored)
-    batch = merge_equal_rows(correct_history_gap(explored, loss.history_gap))
+    batch = correct_history_gap(explored, loss.history_gap)
     warm_up = min(1.0, (step + 1) / max(1, optim.warmup_steps))
     for group in optimizer.param_groups:
         group["lr"] = optim.lr * warm_up
@@ -254,7 +270,7 @@ def learn(
     for _ in range(optim.num_epochs):
         for minibatch in batch.minibatches(optim.num_minibatches, generator):
             optimizer.zero_grad()
-            for part in minibatch.micro_batches(optim.max_batch_tokens):
+            for part in merge_equal_rows(minibatch).micro_batches(optim.max_batch_tokens):
                 stats.append(_backward(policy, part, loss, reference))
             norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), optim.max_grad_norm)
             norms.append(float(norm))

@@ -34,6 +34,7 @@ def run_report(source: Path, output: Path | None, png: Path | None, runs: Path) 
         }
         page = run_page(read_run_files(source), versions)
     else:
+        check(source.suffix == ".json", "report", str(source), "a run folder or a .json file")
         page = comparison_page(source, runs)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(render(page), encoding="utf-8")

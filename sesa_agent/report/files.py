@@ -145,15 +145,19 @@ def find_runs(arms: Sequence[Mapping[str, Any]], runs: Path) -> list[RunFiles]:
         runs: folder in which they lie, at most three deep.
 
     Returns:
-        What the folders hold, in the order of the arms; arms that are not found are left out.
+        What the folders hold, in the order of the arms; arms that are not found, or whose folder is
+        damaged, are left out.
     """
     wanted = {_identity(arm): place for place, arm in enumerate(arms)}
     found = {}
     for depth in ("*", "*/*", "*/*/*"):
         for file in sorted(runs.glob(f"{depth}/{ARM_FILE}")):
-            place = wanted.get(_identity(read_object(file)))
-            if place is not None:
-                found[place] = read_run_files(file.parent)
+            try:
+                place = wanted.get(_identity(read_object(file)))
+                if place is not None:
+                    found[place] = read_run_files(file.parent)
+            except SettingError:
+                continue
     return [found[place] for place in sorted(found)]
 
 
@@ -218,8 +222,9 @@ def _worth(episode: Episode) -> tuple[bool, int]:
     return last.terminated or last.truncated, len(episode.turns)
 
 
-def _identity(arm: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(arm.get(key) for key in ("env", "label", "seed", *SPENT))
+def _identity(arm: Mapping[str, Any]) -> str:
+    keys = ("env", "label", "seed", *SPENT, "measured")
+    return json.dumps([arm.get(key) for key in keys], sort_keys=True)
 
 
 def _rows(folder: Path, arm: Mapping[str, Any]) -> tuple[Row, ...]:

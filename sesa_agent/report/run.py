@@ -108,8 +108,8 @@ def repeat_command(settings: Mapping[str, Any]) -> str:
     before, after = _flat(config_to_dict(preset)), _flat(settings)
     words = ["sesa-agent", "train", "--env", env, "--method", settings["method"]]
     for key, value in after.items():
-        is_setting = key not in ("method", "env.id", "output")
-        if is_setting and before.get(key) not in (value, "auto"):
+        is_setting = key not in ("method", "env.id", "output", "model.device")
+        if is_setting and before.get(key) != value:
             text = value if isinstance(value, str) else json.dumps(value)
             words.append(without_folder(f"{key}={text}"))
     return shlex.join(words)

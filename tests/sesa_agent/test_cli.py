@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sesa_agent import cli, evaluate_command, pretrain_command, train_command
+from sesa_agent import evaluate_command, pretrain_command, train_command
 from sesa_agent.configs.load import config_to_dict, env_names, load_config
 from sesa_agent.training.setup import resolve_auto
 
-from ..tiny_models import CHATML, FORGETFUL, save_llama, save_qwen2
+from ..tiny_models import CHATML, FORGETFUL, save_qwen2
 
 SMALL = (
     "sampling.num_tasks=2",
@@ -34,11 +34,6 @@ SMALL = (
 """Settings of a run that takes about a second a step."""
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return save_llama(tmp_path_factory.mktemp("model"))
-
-
 @pytest.fixture
 def no_model(monkeypatch):
     """Loading a model is a failure: the mistake must be found before."""
@@ -51,21 +46,12 @@ def no_model(monkeypatch):
 
 
 @pytest.fixture
-def call(monkeypatch, capsys, tmp_path):
+def call(sesa_agent, monkeypatch, tmp_path):
     """Runs the command line in an empty working folder."""
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.chdir(home)
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["sesa-agent", *map(str, words)])
-        capsys.readouterr()  # what the test's own preparations printed
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        answer = capsys.readouterr()
-        return stop.value.code or 0, answer.out, answer.err
-
-    return run
+    return sesa_agent
 
 
 @pytest.fixture

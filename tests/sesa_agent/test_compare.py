@@ -2,17 +2,14 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from sesa_agent import cli, compare_command, compare_runs
+from sesa_agent import compare_command, compare_runs
 from sesa_agent.compare_command import comparison_arms, read_budget
 from sesa_agent.evaluation import run_results
-
-from ..tiny_models import save_llama
 
 SMALL = (
     "env.max_turns=2",
@@ -25,24 +22,11 @@ SMALL = (
 """Settings of an arm that takes a second."""
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return save_llama(tmp_path_factory.mktemp("model"))
-
-
 @pytest.fixture
-def call(monkeypatch, capsys, tmp_path):
-    """Runs the command in an empty working folder; returns exit code, output and errors."""
+def call(sesa_agent, monkeypatch, tmp_path):
+    """Runs a command in an empty working folder."""
     monkeypatch.chdir(tmp_path)
-
-    def run(*words, command="compare"):
-        monkeypatch.setattr(sys, "argv", ["sesa-agent", command, *map(str, words)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        answer = capsys.readouterr()
-        return stop.value.code or 0, answer.out, answer.err
-
-    return run
+    return lambda *words, command="compare": sesa_agent(command, *words)
 
 
 def train(call, model, folder, *words, method="sesa", env="frozen_lake", seed=0):
@@ -220,6 +204,13 @@ def test_runs_are_named_after_what_tells_them_apart(call, model):
     values = json.loads(Path("results/frozen_lake-runs.json").read_text())
     assert [arm["label"] for arm in values["arms"]] == ["first", "first", "fast", "ragen"]
     assert values["comparison"]["reference"] == "first"
+
+    change_run("first", "base", "optim.lr", 0.1)  # names that would be taken for other arms
+    change_run("first", "elsewhere/fast", "optim.lr", 0.2)
+    assert call("first", "base", "fast", "elsewhere/fast", "--episodes", 2)[0] == 0
+    values = json.loads(Path("results/frozen_lake-runs.json").read_text())
+    labels = [arm["label"] for arm in values["arms"]]
+    assert labels == ["first", "base", "fast", "elsewhere/fast"]
 
     change_run("first", "twin", "output", "twin")
     assert "must have different seeds" in call("first", "twin", "ragen")[2]

@@ -3,14 +3,13 @@
 import json
 import re
 import shlex
-import sys
 from dataclasses import replace
+from functools import partial
 from html.parser import HTMLParser
 
 import pytest
 import yaml
 
-from sesa_agent import cli
 from sesa_agent.configs.load import config_to_dict, load_config
 from sesa_agent.report.comparison import comparison_page
 from sesa_agent.report.files import find_runs, read_run_files, sample_episodes
@@ -21,6 +20,7 @@ from sesa_agent.report.run import are_apart, repeat_command, run_page
 from sesa_agent.sampling.trajectory import ROOT
 from sesa_agent.training.setup import resolve_auto
 
+from ..toy_game import ENV_ID as CORRIDOR
 from .report_files import (
     NUM_STEPS,
     arm,
@@ -47,17 +47,8 @@ def comparison(tmp_path_factory):
 
 
 @pytest.fixture
-def call(monkeypatch, capsys):
-    """Runs the command; returns exit code, output and errors."""
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["sesa-agent", "report", *map(str, words)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        answer = capsys.readouterr()
-        return stop.value.code or 0, answer.out, answer.err
-
-    return call
+def call(sesa_agent):
+    return partial(sesa_agent, "report")
 
 
 class Elements(HTMLParser):
@@ -154,6 +145,15 @@ def test_the_command_of_a_run_gives_its_settings_again():
     assert command[:6] == ["sesa-agent", "train", "--env", "sokoban", "--method", "sesa"]
     assert sorted(command[6:]) == sorted(words)
     again = resolve_auto(load_config("sokoban", "sesa", command[6:]))
+    assert config_to_dict(again) == settings
+
+
+def test_the_command_of_a_run_in_an_environment_of_ones_own_gives_its_settings_again():
+    words = ["optim.lr=3e-05", "sampling.merge_states=off", "loss.credit=best"]
+    settings = config_to_dict(resolve_auto(load_config(CORRIDOR, "sesa", words)))
+    command = shlex.split(repeat_command(settings))
+    assert {*words} <= {*command[6:]}
+    again = resolve_auto(load_config(CORRIDOR, "sesa", command[6:]))
     assert config_to_dict(again) == settings
 
 
@@ -287,6 +287,8 @@ def test_the_run_folders_of_a_comparison_show_more(comparison, tmp_path):
     other = write_run(tmp_path / "runs" / "other")
     (other / "arm.json").write_text(json.dumps(sesa | {"seconds": 28.0}), encoding="utf-8")
     assert [run.folder for run in find_runs(found, tmp_path / "runs")] == [folder]
+    (other / "arm.json").write_text(json.dumps(sesa)[:-9], encoding="utf-8")  # being written
+    assert [run.folder for run in find_runs(found, tmp_path / "runs")] == [folder]
     page = comparison_page(comparison, tmp_path / "runs")
     assert [episode.is_solved for episode in page.episodes] == [True, False]
     assert "entropy of the policy, nats" in [p.title for p in page_panels(page)["exploration"]]
@@ -318,6 +320,7 @@ def test_mistakes_are_one_line(run, call, tmp_path):
     (tmp_path / "half.json").write_text('{"arms": [', encoding="utf-8")
     (tmp_path / "list.json").write_text("[1]", encoding="utf-8")
     (tmp_path / "arms.json").write_text('{"arms": [3], "table": [4]}', encoding="utf-8")
+    (tmp_path / "words.md").write_text("words", encoding="utf-8")
     damaged = write_run(tmp_path / "damaged")
     (damaged / "arm.json").write_text('{"label": "x", "start_from": "y"}', encoding="utf-8")
     for words, hint in (
@@ -327,6 +330,7 @@ def test_mistakes_are_one_line(run, call, tmp_path):
         ((tmp_path / "half.json",), "is damaged"),
         ((tmp_path / "list.json",), "must hold a JSON object, got list"),
         ((tmp_path / "arms.json",), "is damaged"),
+        ((tmp_path / "words.md",), "report must be a run folder or a .json file"),
         ((damaged,), "is damaged"),
         ((run, "--output", tmp_path), "--output must be a file, not a folder"),
     ):

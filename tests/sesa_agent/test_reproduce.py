@@ -5,11 +5,12 @@ import math
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from sesa_agent import cli, reproduce_command
+from sesa_agent import reproduce_command
 from sesa_agent.evaluation.experiment import resolve_arm
 from sesa_agent.evaluation.paper import EXPERIMENTS, Metric, experiment_arms
 from sesa_agent.evaluation.run_results import SPENT
@@ -17,8 +18,6 @@ from sesa_agent.experiment_files import summarise
 from sesa_agent.experiment_run import result_head
 from sesa_agent.plots import mean_line, save_bars, save_curves
 from sesa_agent.reproduce_command import write_experiment
-
-from ..tiny_models import save_llama
 
 SMALL = (
     "sampling.num_tasks=2",
@@ -34,24 +33,11 @@ SMALL = (
 """Settings of an arm that takes a few seconds."""
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return save_llama(tmp_path_factory.mktemp("model"))
-
-
 @pytest.fixture
-def call(monkeypatch, capsys, tmp_path):
-    """Runs the command in an empty working folder; returns exit code, output and errors."""
+def call(sesa_agent, monkeypatch, tmp_path):
+    """Runs the command in an empty working folder."""
     monkeypatch.chdir(tmp_path)
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["sesa-agent", "reproduce", *map(str, words)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        answer = capsys.readouterr()
-        return stop.value.code or 0, answer.out, answer.err
-
-    return run
+    return partial(sesa_agent, "reproduce")
 
 
 MISTAKES = {

@@ -280,3 +280,11 @@ def test_an_adaptive_run_that_stops_goes_on_as_if_it_had_not(llama, tmp_path):
         assert values[0] == values[1]
     coefs = [line["train/entropy_coef"] for line in read_metrics(tmp_path / "whole")]
     assert coefs == pytest.approx([0.001, 0.006, 0.011, 0.016])
+
+
+def test_a_run_that_turns_adaptive_begins_with_the_coefficient_of_its_new_settings(llama, tmp_path):
+    words = ("optim.lr=0.01", "loss.filter_ratio=1", "loss.entropy_target=9")
+    run(make_config(llama, *words, "loss.entropy_coef=0.5", method="ragen"), tmp_path)
+    run(make_config(llama, *words, "optim.steps=3", method="ragen-adaptive-entropy"), tmp_path)
+    (coef,) = (line.get("train/entropy_coef") for line in read_metrics(tmp_path)[2:])
+    assert coef == pytest.approx(0.001)

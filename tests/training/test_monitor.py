@@ -227,15 +227,16 @@ DYING = (
     "sampling.num_tasks=4",
     "sampling.max_trajectories=4",
     "optim.steps=9",
-    "optim.lr=0.1",
+    "optim.lr=0.2",
     "optim.warmup_steps=0",
-    "optim.checkpoint_every=4",
+    "optim.checkpoint_every=3",
     "loss.filter_ratio=1.0",
     "loss.entropy_coef=0.0",
     "monitor.window=2",
-    "seed=3",
+    "seed=1",
 )
-"""A policy that this learning rate kills within six steps."""
+"""A policy that this learning rate kills as soon as the monitor may speak, in the fourth or fifth
+step: after the first checkpoint."""
 
 
 def run(cfg: Config, folder: Path, watch=lambda *_: False, tell=lambda _: None) -> None:
@@ -307,7 +308,7 @@ def test_a_rescue_that_was_killed_before_it_was_saved_happens_again(rescued_run,
         "folder = Path(sys.argv[1])\n"
         "cfg = config_from_dict(yaml.safe_load((folder / 'config.yaml').read_text()))\n"
         "def watch(progress, metrics):\n"
-        "    if progress.step == 7:\n"
+        "    if progress.step == 5:\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
         "run(cfg, folder / 'killed', watch)\n"
     )
@@ -316,7 +317,7 @@ def test_a_rescue_that_was_killed_before_it_was_saved_happens_again(rescued_run,
     killed = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=600)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     folder = tmp_path / "killed"
-    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["step-000004"]
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["step-000003"]
     assert '"rescue"' in (folder / "events.jsonl").read_text()
     run(cfg, folder)
     assert read(folder) == read(whole)

@@ -277,6 +277,16 @@ def test_a_budget_stops_the_run_after_the_step_that_reaches_it(llama, tmp_path, 
     assert read_state(newest(tmp_path))[f"num_{name}"] == counts[-1]
 
 
+def test_repetitions_that_are_dropped_cost_tokens(llama, tmp_path):
+    """A move is one token here, so tokens are calls."""
+    words = ("sampling.proposer=history", "sampling.num_proposals=3", "sampling.max_retries=0")
+    run(make_config(llama, "optim.steps=1", "engine.temperature=0.01", *words), tmp_path)
+    (line,) = read_metrics(tmp_path)
+    assert line["rollout/duplicate_rate"] > 0
+    assert line["rollout/response_tokens"] == 1
+    assert line["progress/response_tokens"] == line["progress/policy_calls"]
+
+
 def test_a_budget_of_seconds_counts_rollouts_and_updates_across_a_stop(llama, tmp_path):
     cfg = make_config(llama, "optim.steps=5000", "optim.max_seconds=0.5", "eval.every=1")
     run(cfg, tmp_path, lambda progress, _: progress.step == 1)
