@@ -3,8 +3,9 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from ..configs.schema import EngineConfig
 
 if TYPE_CHECKING:
     from .policy import Policy
@@ -46,6 +47,8 @@ class Usage:
     calls: int = 0
     """Responses generated."""
     prompt_tokens: int = 0
+    cached_tokens: int = 0
+    """Prompt tokens that were not computed again, where the engine has a prefix cache."""
     response_tokens: int = 0
 
     def add(self, prompts: Sequence[Sequence[int]], completions: Sequence[Completion]) -> None:
@@ -80,15 +83,51 @@ class Engine(Protocol):
         """Take over the policy's present weights."""
         ...
 
+    def sleep(self) -> None:
+        """Give back the memory that only generation needs, until weights are loaded again."""
+        ...
 
-ENGINES = {"hf": "sesa_agent.agents.hf_engine:HFEngine"}
-"""Engines by the name that `engine.name` takes; imported when used."""
+
+@runtime_checkable
+class StreamEngine(Engine, Protocol):
+    """An engine whose requests end one by one, so that none waits for another."""
+
+    def submit(
+        self,
+        prompt: Sequence[int],
+        params: SamplingParams,
+        seed: int,
+        excluded: Sequence[Completion] = (),
+    ) -> str:
+        """Queue a request with a seed of its own, and return its name."""
+        ...
+
+    def step(self) -> list[tuple[str, Completion]]:
+        """Go on with all open requests; return those that have ended, by name.
+
+        Raises:
+            EngineError: if the engine fails.
+        """
+        ...
 
 
-def load_engine(name: str, policy: "Policy", max_batch_tokens: int) -> Engine:
-    """Build the engine of that name on the policy's weights."""
-    module, _, attribute = ENGINES[name].partition(":")
-    return getattr(import_module(module), attribute)(policy, max_batch_tokens)
+class EngineError(RuntimeError):
+    """The engine has failed in the midst of work; what was saved before is whole."""
+
+
+def load_engine(policy: "Policy", cfg: EngineConfig) -> Engine:
+    """Build the engine `cfg.name` on the policy's weights.
+
+    Raises:
+        SettingError: if it is not installed, or cannot run the model.
+    """
+    if cfg.name == "vllm":
+        from .vllm_engine import VLLMEngine
+
+        return VLLMEngine(policy, cfg)
+    from .hf_engine import HFEngine
+
+    return HFEngine(policy, cfg.max_batch_tokens)
 
 
 @dataclass
@@ -127,3 +166,6 @@ class ScriptedEngine:
 
     def load_weights(self, policy: "Policy") -> None:
         """A script has no weights."""
+
+    def sleep(self) -> None:
+        """A script needs no memory."""

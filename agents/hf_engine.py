@@ -36,6 +36,9 @@ class HFEngine:
         """Share the policy's module, so that its present weights are ours."""
         self.model = policy.model
 
+    def sleep(self) -> None:
+        """The model is the trainer's, and caches end with their batch."""
+
     @torch.inference_mode()
     def generate(
         self,
@@ -88,7 +91,7 @@ class _Batch:
         self.logprobs: list[list[float]] = [[] for _ in prompts]
         self.raw: list[list[float]] = [[] for _ in prompts]
         self.finish = ["length"] * len(prompts)
-        self.eos = _eos_ids(self.model, self.tokenizer)
+        self.eos = end_ids(self.model, self.tokenizer)
 
     def run(self, excluded: Sequence[Sequence[Completion]]) -> list[Completion]:
         """Prefill, then one token at a time; finished rows leave the batch."""
@@ -228,7 +231,7 @@ def _left_pad(prompts: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Te
     return inputs, mask
 
 
-def _eos_ids(model: Any, tokenizer: Any) -> set[int]:
+def end_ids(model: Any, tokenizer: Any) -> set[int]:
     """Every token that ends a response, by the tokenizer and by the model's generation settings."""
     ids = getattr(model.generation_config, "eos_token_id", None)
     ids = ids if isinstance(ids, list) else [ids]

@@ -91,7 +91,7 @@ class EngineConfig:
     """How responses are generated."""
 
     name: str = "hf"
-    """Engine: `hf` (transformers, any device)."""
+    """Engine: `hf` (transformers, any device) or `vllm`."""
     temperature: float = 1.0
     """Sampling temperature of training rollouts; the trainer divides its logits by the same
     number."""
@@ -102,9 +102,17 @@ class EngineConfig:
     its beginning; an episode that would outgrow it is truncated."""
     max_batch_tokens: int = 32768
     """Prompt and response tokens that are generated at once; bounds memory."""
+    memory_fraction: float = 0.4
+    """Share of a GPU's memory that vLLM takes for weights and cache while it generates."""
 
     def __post_init__(self) -> None:
-        check_choice("engine.name", self.name, ("hf",))
+        check_choice("engine.name", self.name, ("hf", "vllm"))
+        check(
+            0 < self.memory_fraction < 1,
+            "engine.memory_fraction",
+            self.memory_fraction,
+            "above 0 and below 1",
+        )
         check(self.temperature > 0, "engine.temperature", self.temperature, "above 0")
         for key in ("max_new_tokens", "max_prompt_tokens", "max_batch_tokens"):
             check(getattr(self, key) >= 1, f"engine.{key}", getattr(self, key), "at least 1")
@@ -221,6 +229,9 @@ class LossConfig:
     millions of tokens; a batch here has some thousands, of which it would choose one or two."""
     kl_coef: float = 0.0
     """Weight of the KL penalty towards the initial policy, per token in nats."""
+    engine_gap_cap: float = 0.0
+    """Weigh the tokens of first proposals by min(this, pi_old / mu) where the engine's likelihoods
+    differ from the trainer's (truncated importance sampling); 0 for no correction, 2 is common."""
     history_gap: str = "negatives"
     """Correction for proposals drawn under another prompt: `none`, `negatives` (failures weigh
     min(1, pi/mu)), `truncated` (all weigh min(2, pi/mu))."""
@@ -239,6 +250,12 @@ class LossConfig:
         check_choice("loss.baseline", self.baseline, ("mean", "max"))
         check_choice("loss.aggregate", self.aggregate, ("trajectory", "token"))
         check_choice("loss.history_gap", self.history_gap, ("none", "negatives", "truncated"))
+        check(
+            self.engine_gap_cap == 0 or self.engine_gap_cap >= 1,
+            "loss.engine_gap_cap",
+            self.engine_gap_cap,
+            "0 (off) or at least 1",
+        )
         ways = ("none", "adaptive_entropy", "entropy_advantage", "kl_cov", "clip_cov")
         check_choice("loss.exploration", self.exploration, (*ways, "top_entropy"))
         check(self.entropy_target > 0, "loss.entropy_target", self.entropy_target, "above 0")

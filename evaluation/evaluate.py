@@ -14,8 +14,8 @@ import numpy as np
 from ..agents.engine import Engine, SamplingParams
 from ..agents.prompts import SEPARATOR
 from ..configs.schema import SamplingConfig
+from ..sampling import choose_sampler
 from ..sampling.dialogue import Dialogue
-from ..sampling.parallel import sample_parallel
 from ..sampling.trajectory import ROOT, Task, TrajectoryTree
 from .statistics import coverage_at_k, mean_pass_at_k, wilson_interval
 
@@ -157,12 +157,12 @@ def _play(
     cfg = SamplingConfig(
         name="parallel", max_trajectories=num_samples, fork_noise="independent", num_proposals=1
     )
-    rng = np.random.default_rng(params.seed)
+    play, rng = choose_sampler(cfg.name, engine), np.random.default_rng(params.seed)
     at_once = max(1, EPISODES_AT_ONCE // num_samples)
     tallies = []
     for start in range(0, len(tasks), at_once):
         part = tasks[start : start + at_once]
-        tallies += map(_tally, sample_parallel(part, engine, dialogue, cfg, params, rng))
+        tallies += map(_tally, play(part, engine, dialogue, cfg, params, rng))
     return tallies
 
 

@@ -4,11 +4,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ..agents.engine import Engine, SamplingParams
+from ..agents.engine import Engine, SamplingParams, StreamEngine
 from ..configs.schema import SamplingConfig
 from .dialogue import Dialogue
 from .parallel import sample_parallel
 from .single_pass import sample_single_pass
+from .stream import stream_parallel, stream_trees
 from .trajectory import Task, TrajectoryTree
 from .tree import grow_trees
 from .two_stage import sample_two_stage
@@ -25,8 +26,16 @@ SAMPLERS: dict[str, Sampler] = {
     "two_stage": sample_two_stage,
 }
 """Samplers by the name that `sampling.name` takes."""
+STREAMED = {"parallel": stream_parallel, "tree": stream_trees}
+"""Those that go on with every response as it ends, where the engine can."""
 SINGLE_ANSWER_SAMPLERS = ("single_pass", "two_stage")
 """Those for tasks that one answer settles."""
+
+
+def choose_sampler(name: str, engine: Engine) -> Sampler:
+    """Return the sampler of that name in the form that suits the engine."""
+    can_stream = isinstance(engine, StreamEngine) and name in STREAMED
+    return STREAMED[name] if can_stream else SAMPLERS[name]
 
 
 def has_other_prompts(cfg: SamplingConfig) -> bool:

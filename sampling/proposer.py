@@ -63,13 +63,7 @@ def propose(
         return
 
     def request(decision: Decision) -> Request:
-        if proposer == "without_replacement" or decision.width == 1:
-            return Request(decision.position.prompt_ids)
-        if proposer == "one_response":
-            pairs = zip(decision.proposals, decision.actions, strict=True)
-            given = [proposal for proposal, action in pairs if action is not None]
-            return dialogue.list_prompt(decision.position, decision.width, given)
-        return dialogue.proposal_prompt(decision.position, decision.readable)
+        return next_request(dialogue, decision, proposer)
 
     draw_distinct(
         engine,
@@ -81,6 +75,17 @@ def propose(
         same_prompt=proposer == "without_replacement",
         max_retries=max_retries,
     )
+
+
+def next_request(dialogue: Dialogue, decision: Decision, proposer: str) -> Request:
+    """The prompt of a decision's next proposal."""
+    if proposer in ("without_replacement", "independent") or decision.width == 1:
+        return Request(decision.position.prompt_ids)
+    if proposer == "one_response":
+        pairs = zip(decision.proposals, decision.actions, strict=True)
+        given = [proposal for proposal, action in pairs if action is not None]
+        return dialogue.list_prompt(decision.position, decision.width, given)
+    return dialogue.proposal_prompt(decision.position, decision.readable)
 
 
 def _draw_independent(
@@ -96,7 +101,7 @@ def _draw_independent(
         prompts = [decision.position.prompt_ids for decision in pending]
         completions = engine.generate(prompts, reseeded(params, rng))
         for decision, completion in zip(pending, completions, strict=True):
-            _accept(decision, completion, dialogue.read(decision.position, completion.text))
+            accept(decision, completion, dialogue.read(decision.position, completion.text))
 
 
 def first_index(proposer: str, width: int) -> int:
@@ -144,7 +149,7 @@ def draw_distinct(
             )
             repeats = []
             for row, completion in zip(open_rows, completions, strict=True):
-                if not _accept(pending[row], completion, read(pending[row], completion.text)):
+                if not accept(pending[row], completion, read(pending[row], completion.text)):
                     excluded[row].append(completion)
                     repeats.append(row)
             open_rows = repeats
@@ -159,7 +164,7 @@ def reseeded(params: SamplingParams, rng: np.random.Generator) -> SamplingParams
     return replace(params, seed=int(rng.integers(2**62)))
 
 
-def _accept(decision: Decision, completion: Completion, action: str | None) -> bool:
+def accept(decision: Decision, completion: Completion, action: str | None) -> bool:
     """Take a proposal unless what it says is there already."""
     decision.num_calls += 1
     if action in decision.actions:

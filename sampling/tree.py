@@ -58,7 +58,7 @@ def allocate_widths(
 
 
 @dataclass
-class _Growth:
+class Growth:
     """A tree and its live frontier."""
 
     tree: TrajectoryTree
@@ -97,23 +97,24 @@ def grow_trees(
     Raises:
         SettingError: if states are to be merged in an environment that has no `state_key`.
     """
-    growths = [_start(task, dialogue, cfg) for task in tasks]
+    growths = [start_growth(task, dialogue, cfg) for task in tasks]
     for depth in range(dialogue.max_turns):
-        decisions = [_decide(growth, depth, dialogue.max_turns, cfg, rng) for growth in growths]
+        decisions = [decide(growth, depth, dialogue.max_turns, cfg, rng) for growth in growths]
         flat = [decision for ds in decisions for decision in ds]
         if not flat:
             break
         propose(engine, dialogue, flat, params, rng, cfg.proposer, cfg.max_retries)
         for growth, ds in zip(growths, decisions, strict=True):
-            _expand(growth, ds, dialogue, cfg, rng)
+            expand(growth, ds, dialogue, cfg, rng)
     return [growth.tree for growth in growths]
 
 
-def _start(task: Task, dialogue: Dialogue, cfg: SamplingConfig) -> _Growth:
+def start_growth(task: Task, dialogue: Dialogue, cfg: SamplingConfig) -> Growth:
+    """Begin a tree: its start is its frontier."""
     position = dialogue.start(task)
     deterministic = is_deterministic(position.env)
     merges = resolve_merging(cfg.merge_states, position.env)
-    return _Growth(
+    return Growth(
         TrajectoryTree(task, num_cut_prompts=int(position.is_cut)),
         frontier=[(ROOT, position)],
         seen={state_key(position.env): ROOT} if merges else {},
@@ -138,8 +139,8 @@ def resolve_merging(merge_states: str, env: gymnasium.Env[Any, Any]) -> bool:
     return merge_states != "off" and has_key
 
 
-def _decide(
-    growth: _Growth, depth: int, max_turns: int, cfg: SamplingConfig, rng: np.random.Generator
+def decide(
+    growth: Growth, depth: int, max_turns: int, cfg: SamplingConfig, rng: np.random.Generator
 ) -> list[Decision]:
     """Give every open node of a tree its width; which nodes get one more is drawn by lot."""
     num_open = len(growth.frontier)
@@ -155,8 +156,8 @@ def _decide(
     ]
 
 
-def _expand(
-    growth: _Growth,
+def expand(
+    growth: Growth,
     decisions: list[Decision],
     dialogue: Dialogue,
     cfg: SamplingConfig,
@@ -217,7 +218,7 @@ def _draw_outcomes(
     return list(outcomes.values())
 
 
-def _add(growth: _Growth, parent: int, turn: Turn, after: Position) -> int | None:
+def _add(growth: Growth, parent: int, turn: Turn, after: Position) -> int | None:
     """Put a turn into its tree; return its number if it is to be expanded."""
     is_over, is_noisy = turn.terminated or turn.truncated, growth.num_draws > 1
     growth.num_finished += is_over and not is_noisy

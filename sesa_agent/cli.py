@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from sesa_agent.agents.engine import EngineError
 from sesa_agent.configs.schema import SettingError, check
 
 app = typer.Typer(
@@ -35,6 +36,9 @@ def main() -> None:
     except SettingError as error:
         typer.echo(f"sesa-agent: {error}", err=True)
         raise SystemExit(2) from None
+    except EngineError as error:
+        typer.echo(f"sesa-agent: {error}", err=True)
+        raise SystemExit(1) from None
 
 
 @app.command()

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from sesa_agent.agents.engine import EngineError
 from sesa_agent.agents.policy import Policy
 from sesa_agent.configs.load import config_to_dict
 from sesa_agent.configs.schema import Config
@@ -53,7 +54,11 @@ def run_training(cfg: Config, folder: Path) -> None:
         def tell(text: str) -> None:
             bar.console.print(text, style="bold", markup=False, highlight=False)
 
-        policy = trainer.train(cfg, folder, partial(validate, cfg), watch, tell)
+        try:
+            policy = trainer.train(cfg, folder, partial(validate, cfg), watch, tell)
+        except EngineError as error:
+            again = f"sesa-agent train --resume {shlex.quote(str(folder))}"
+            raise EngineError(f"{error}. What was saved is whole; go on with: {again}") from error
         if not interrupt:
             bar.update(task, completed=1.0)
     if interrupt:

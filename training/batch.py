@@ -279,6 +279,38 @@ def correct_history_gap(batch: Batch, mode: str) -> Batch:
     return replace(batch, positive=batch.positive * factor, negative=batch.negative * factor)
 
 
+def engine_gap(batch: Batch) -> Tensor:
+    """Return how far trainer and engine are apart at the tokens of first proposals.
+
+    |log pi_old(token) - log mu(token)| in nats, shape (num_tokens,): these are drawn under the
+    plain prompt, so only rounding may part the two.
+    """
+    return (batch.old_logprobs - batch.sampling_logprobs)[_is_first(batch)].abs()
+
+
+def correct_engine_gap(batch: Batch, cap: float) -> Batch:
+    """Weigh each token of a first proposal by min(cap, pi_old / mu), for an engine that differs.
+
+    Truncated importance sampling (Yao et al. 2025, "Your efficient RL framework secretly brings you
+    off-policy RL training"). Later proposals are left to `correct_history_gap`.
+
+    Args:
+        batch: with scored `old_logprobs`.
+        cap: the largest weight, at least 1; 0 for no correction.
+    """
+    if not cap:
+        return batch
+    ratio = (batch.old_logprobs - batch.sampling_logprobs).exp().clamp(max=cap)
+    factor = torch.where(_is_first(batch), ratio, 1.0)
+    return replace(batch, positive=batch.positive * factor, negative=batch.negative * factor)
+
+
+def _is_first(batch: Batch) -> Tensor:
+    """(N, T) bool, True on trained tokens of first proposals."""
+    firsts = torch.cat([batch.proposal_index == 0, batch.loss_mask.new_zeros(1)])
+    return firsts[batch.turn] & batch.loss_mask  # turn -1 picks the last, False
+
+
 def _num_tokens(turn: Turn) -> int:
     return len(turn.prompt_ids) + len(turn.response_ids)
 

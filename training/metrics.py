@@ -9,7 +9,7 @@ import numpy as np
 from ..configs.schema import LossConfig
 from ..sampling.trajectory import ROOT, TrajectoryTree
 from .advantages import has_signal
-from .batch import Batch, history_gap
+from .batch import Batch, engine_gap, history_gap
 
 IGNORED_GAP = 0.01
 """A turn whose likelihood moved by less, in nats, took no notice of what was in view."""
@@ -73,7 +73,8 @@ def gap_metrics(batch: Batch, has_other_prompts: bool = True) -> dict[str, float
     """Describe log pi_old(y|x) - log mu(y) of the trained turns.
 
     Its mean by place among their proposals, and among those not drawn under x alone the share whose
-    sketch or list had no influence on them.
+    sketch or list had no influence on them. What trainer and engine disagree about, in nats a token
+    of first proposals.
 
     Args:
         batch: with scored `old_logprobs`.
@@ -82,6 +83,9 @@ def gap_metrics(batch: Batch, has_other_prompts: bool = True) -> dict[str, float
     """
     gaps = history_gap(batch)
     metrics = {}
+    engine = engine_gap(batch)
+    if len(engine):
+        metrics |= {"gap/engine_mean": float(engine.mean()), "gap/engine_max": float(engine.max())}
     later = gaps[batch.proposal_index > 0]
     if has_other_prompts and len(later):
         metrics["gap/ignored"] = float((later.abs() < IGNORED_GAP).float().mean())

@@ -83,13 +83,16 @@ FORGETTING = Sign(
     "it knew. Lower optim.lr, or loss.entropy_coef if the entropy rises.",
 )
 """A policy that is being destroyed rather than dying: no rescue."""
+DRIFT = 0.1
+"""Mean gap of trainer and engine in nats a token; bfloat16 alone makes about .05."""
+DRIFT_METRIC = "gap/engine_mean"
 TOO_HARD = (
     "No group has had returns that differ: the task is too hard for this policy to begin with. "
     "Make it easier (env.options), raise sampling.max_trajectories, or begin with another model."
 )
 SUCCESS = ("rollout/success_rate", "eval/success_rate")
 """The rollouts of a tree are forced apart, so its success says less than the policy's own."""
-WATCHED = {*SUCCESS, *(sign.metric for sign in SIGNS)}
+WATCHED = {*SUCCESS, DRIFT_METRIC, *(sign.metric for sign in SIGNS)}
 
 
 @dataclass(frozen=True)
@@ -167,6 +170,23 @@ def diagnose(
     if all(signal is not None and signal <= HOPELESS for signal in signals):
         symptoms = [Symptom("too_hard", TOO_HARD)]
     return symptoms
+
+
+def find_drift(history: Sequence[Mapping[str, float]], window: int) -> list[Symptom]:
+    """Tell when the engine no longer draws from what the trainer takes for the policy.
+
+    >>> [symptom.kind for symptom in find_drift([{"gap/engine_mean": 0.3}], window=20)]
+    ['drift']
+    """
+    gap = _mean(history[-window:], DRIFT_METRIC)
+    if gap is None or gap <= DRIFT:
+        return []
+    text = (
+        f"Trainer and engine differ by {gap:.2f} nats a token on the same responses: gradients "
+        "are those of another policy. Take model.dtype=float32, loss.engine_gap_cap=2 or "
+        "engine.name=hf."
+    )
+    return [Symptom("drift", text)]
 
 
 def is_dying(symptoms: Sequence[Symptom]) -> bool:

@@ -143,7 +143,7 @@ def build_dialogue(cfg: Config, policy: Policy) -> Dialogue:
 
 def build_engine(cfg: Config, policy: Policy) -> Engine:
     """Build the engine that draws the policy's responses."""
-    return load_engine(cfg.engine.name, policy, cfg.engine.max_batch_tokens)
+    return load_engine(policy, cfg.engine)
 
 
 def sampling_params(cfg: EngineConfig, temperature: float = 0.0, seed: int = 0) -> SamplingParams:

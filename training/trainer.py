@@ -18,17 +18,33 @@ from torch import Tensor
 from ..agents.engine import Engine
 from ..agents.policy import Policy
 from ..configs.schema import Config, LossConfig, OptimConfig
-from ..sampling import SAMPLERS, has_other_prompts
+from ..sampling import choose_sampler, has_other_prompts
 from ..sampling.dialogue import Dialogue
 from ..sampling.seeds import evaluation_seeds, training_seeds
 from ..sampling.trajectory import Task, TrajectoryTree
 from .advantages import ADVANTAGES, filter_groups, has_signal, punish_overlong
-from .batch import Batch, collate, correct_history_gap, equal_rows, merge_equal_rows
+from .batch import (
+    Batch,
+    collate,
+    correct_engine_gap,
+    correct_history_gap,
+    equal_rows,
+    merge_equal_rows,
+)
 from .checkpoint import latest_checkpoint, load_optimizer, read_state, save_checkpoint
 from .exploration import active_entropy_coef, changed_share, explore, next_entropy_coef
 from .losses import grpo_loss, mean_stats
 from .metrics import gap_metrics, rollout_metrics, variety_metrics
-from .monitor import RESCUE, Symptom, advise, diagnose, is_dying, remember, rescued_config
+from .monitor import (
+    RESCUE,
+    Symptom,
+    advise,
+    diagnose,
+    find_drift,
+    is_dying,
+    remember,
+    rescued_config,
+)
 from .run_log import RunLog
 from .setup import build_dialogue, build_engine, build_policy, resolve_auto, sampling_params
 
@@ -155,6 +171,7 @@ def train(
             tokens_before = engine.usage.response_tokens
             trees, taught = rollout(now, step, engine, dialogue)
             num_tokens = engine.usage.response_tokens - tokens_before
+            engine.sleep()
             rolled_out = time.perf_counter()
             metrics |= rollout_metrics(trees, now.loss)
             if now.sampling.name == "parallel":
@@ -202,6 +219,7 @@ def _look_after(progress: Progress, metrics: dict[str, float], cfg: Config) -> l
         progress.sampler, progress.history, progress.symptoms = cfg.sampling.name, [], []
     progress.history = remember(progress.history, metrics, cfg.monitor.window)
     found = diagnose(progress.history, cfg.monitor.window, progress.symptoms)
+    found += find_drift(progress.history, cfg.monitor.window)
     news = [
         replace(symptom, text=f"{symptom.text} {advise(symptom, cfg)}".rstrip())
         for symptom in found
@@ -263,6 +281,7 @@ def learn(
     if explored is not batch:
         metrics["train/changed_tokens"] = changed_share(batch, explored)
     batch = correct_history_gap(explored, loss.history_gap)
+    batch = correct_engine_gap(batch, loss.engine_gap_cap)
     warm_up = min(1.0, (step + 1) / max(1, optim.warmup_steps))
     for group in optimizer.param_groups:
         group["lr"] = optim.lr * warm_up
@@ -333,11 +352,12 @@ def rollout(
     # rounds the steps before it took, which a resumed run does not know.
     seeds = training_seeds(cfg.seed, step, sampling.num_tasks * (1 + sampling.max_redraws))
     rng = np.random.default_rng([cfg.seed, step])
+    draw = choose_sampler(sampling.name, engine)
     trees: list[TrajectoryTree] = []
     with_signal: list[TrajectoryTree] = []
     for start in range(0, len(seeds), sampling.num_tasks):
         tasks = [Task(cfg.env.id, seed) for seed in seeds[start : start + sampling.num_tasks]]
-        trees += SAMPLERS[sampling.name](tasks, engine, dialogue, sampling, params, rng)
+        trees += draw(tasks, engine, dialogue, sampling, params, rng)
         with_signal = [tree for tree in trees if has_signal(tree, cfg.loss)]
         if len(with_signal) >= sampling.num_tasks:
             break

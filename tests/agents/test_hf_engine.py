@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from sesa_agent.agents.engine import Completion, SamplingParams, load_engine
 from sesa_agent.agents.hf_engine import HFEngine, keep_top_p, without_excluded
+from sesa_agent.configs.schema import EngineConfig
 
 from .models import ARCHITECTURES, make_rows, random_policy, table_policy
 
@@ -122,7 +123,7 @@ def test_no_prompts_give_no_completions(policy):
 
 def test_loaded_weights_are_the_ones_that_draw():
     old, new = table_policy([[1.0, 0.0]] * 2, "ab"), table_policy([[0.0, 1.0]] * 2, "ab")
-    engine = load_engine("hf", old, max_batch_tokens=100)
+    engine = load_engine(old, EngineConfig(max_batch_tokens=100))
     assert engine.generate([[0]], SamplingParams(max_new_tokens=2))[0].text == "aa"
     engine.load_weights(new)
     assert engine.generate([[0]], SamplingParams(max_new_tokens=2))[0].text == "bb"

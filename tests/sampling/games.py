@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
@@ -119,6 +119,35 @@ class RecordingEngine:
 
     def load_weights(self, policy: Any) -> None:
         """A recording has no weights."""
+
+    def sleep(self) -> None:
+        """It needs no memory."""
+
+
+@dataclass
+class StreamingEngine(RecordingEngine):
+    """Answers request by request, in an order that `order` shuffles."""
+
+    order: random.Random = field(default_factory=lambda: random.Random(0))
+    open: dict[str, Completion] = field(default_factory=dict)
+    num_open: list[int] = field(default_factory=list)
+    """Requests that were open at each step."""
+
+    def submit(
+        self,
+        prompt: Sequence[int],
+        params: SamplingParams,
+        seed: int,
+        excluded: Sequence[Completion] = (),
+    ) -> str:
+        name = str(self.usage.calls)
+        self.open[name] = self.generate([prompt], replace(params, seed=seed), [excluded])[0]
+        return name
+
+    def step(self) -> list[tuple[str, Completion]]:
+        self.num_open.append(len(self.open))
+        names = self.order.sample(sorted(self.open), self.order.randint(1, len(self.open)))
+        return [(name, self.open.pop(name)) for name in names]
 
 
 def answers(*moves: str) -> Callable[[str, random.Random], str]:

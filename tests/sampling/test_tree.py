@@ -9,14 +9,16 @@ from hypothesis import strategies as st
 from sesa_agent.agents.engine import SamplingParams
 from sesa_agent.configs.schema import SamplingConfig, SettingError
 from sesa_agent.environments import make_env, state_key
+from sesa_agent.sampling import choose_sampler
 from sesa_agent.sampling.dialogue import Dialogue
 from sesa_agent.sampling.parallel import sample_parallel
 from sesa_agent.sampling.trajectory import ROOT, Task, TrajectoryTree
-from sesa_agent.sampling.tree import allocate_widths, grow_trees, resolve_merging
+from sesa_agent.sampling.tree import allocate_widths, resolve_merging
 
 from .games import (
     CHAT,
     RecordingEngine,
+    StreamingEngine,
     answers,
     at_random,
     generator,
@@ -35,11 +37,14 @@ GAMES = {
 }
 
 
-def grow(dialogue, choose, *seeds, rng_seed=0, **settings):
+def grow(dialogue, choose, *seeds, rng_seed=0, is_streamed=False, **settings):
     cfg = SamplingConfig(**settings)
     tasks = [Task("Test-v0", seed) for seed in seeds or (0,)]
-    engine = RecordingEngine(choose)
-    return grow_trees(tasks, engine, dialogue, cfg, PARAMS, generator(rng_seed)), engine
+    engine = StreamingEngine(choose) if is_streamed else RecordingEngine(choose)
+    trees = choose_sampler("tree", engine)(
+        tasks, engine, dialogue, cfg, PARAMS, generator(rng_seed)
+    )
+    return trees, engine
 
 
 def depths(tree: TrajectoryTree) -> list[int]:
@@ -129,8 +134,8 @@ def grown_trees(draw, games=tuple(GAMES), **fixed):
     dialogue = GAMES[game](max_turns=max_turns, context=context, window=2)
     moves = ("Left", "Right", "Jump", "Rest") if game == "line" else WAYS
     seeds = draw(st.lists(st.integers(0, 3), min_size=1, max_size=2))
-    rng_seed = draw(st.integers(0, 2**16))
-    trees, engine = grow(dialogue, at_random(*moves), *seeds, rng_seed=rng_seed, **settings)
+    how = {"rng_seed": draw(st.integers(0, 2**16)), "is_streamed": draw(st.booleans())}
+    trees, engine = grow(dialogue, at_random(*moves), *seeds, **how, **settings)
     assert sum(tree.num_calls for tree in trees) == engine.usage.calls
     return [Grown(tree, dialogue, settings, engine.usage.calls) for tree in trees]
 

@@ -1,0 +1,272 @@
+"""Generates with vLLM in this process: token ids in and out, weights updated in place.
+
+Requests are independent of one another: `submit` queues one, `step` returns those that have ended,
+so that a caller can go on with one tree while others are still being answered. vLLM draws with
+random numbers of its own: a seed gives the same responses again, not those of another engine.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..configs.schema import EngineConfig, SettingError
+from .engine import Completion, EngineError, SamplingParams, Usage
+from .hf_engine import end_ids
+from .policy import quiet_transformers
+from .wide_heads import MIN_HEAD_DIM, head_dim, widen_config, widen_weights
+
+if TYPE_CHECKING:
+    from .policy import Policy
+
+CPU_BLOCK = 32
+"""Tokens of a cache block on the CPU: the least that vLLM allows there. Only whole blocks are
+shared, and a game's prompts hardly fill one of its usual 128."""
+CPU_CACHE_GIB = 2
+
+
+@dataclass
+class _Request:
+    """A response that is being drawn."""
+
+    prompt: list[int]
+    exclusion: Any
+    """An `Exclusion`, or None."""
+
+
+class VLLMEngine:
+    """Draws responses with vLLM.
+
+    A process holds one vLLM model at a time: an engine for another model takes its place.
+
+    Args:
+        policy: the model and its tokenizer.
+        cfg: lengths, and the share of a GPU's memory that vLLM may take.
+
+    Raises:
+        SettingError: in one line, if vLLM is not installed or cannot run the model.
+    """
+
+    def __init__(self, policy: "Policy", cfg: EngineConfig):
+        self.tokenizer = policy.tokenizer
+        self.usage = Usage()
+        self._end_ids = sorted(end_ids(policy.model, policy.tokenizer))
+        self._is_wide = needs_wide_heads(policy)
+        self._llm = start_llm(policy, cfg, self._is_wide)
+        self._open: dict[str, _Request] = {}
+        self._num_requests = 0
+        self.load_weights(policy)
+
+    def load_weights(self, policy: "Policy") -> None:
+        """Copy the policy's present weights into vLLM, and forget what it cached under others."""
+        engine, on_cpu = self._llm.llm_engine, policy.model.device.type == "cpu"
+        if not on_cpu:
+            self._llm.wake_up(tags=["weights"])
+        weights = named_weights(policy, self._is_wide)
+        engine.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
+        if on_cpu:
+            engine.collective_rpc(_repack_head)
+        else:
+            self._llm.wake_up(tags=["kv_cache"])
+        self._llm.reset_prefix_cache()
+
+    def sleep(self) -> None:
+        """Give a card's memory back until weights are loaded again; on the CPU nothing."""
+        if torch.cuda.is_available():
+            self._llm.sleep(level=2)
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        params: SamplingParams,
+        excluded: Sequence[Sequence[Completion]] | None = None,
+    ) -> list[Completion]:
+        """Draw one response to each prompt; see `Engine.generate`."""
+        seeds = np.random.SeedSequence(params.seed).generate_state(max(1, len(prompts)), np.uint64)
+        rows: dict[str, int] = {}
+        for row, prompt in enumerate(prompts):
+            avoided = excluded[row] if excluded else ()
+            rows[self.submit(prompt, params, int(seeds[row]), avoided)] = row
+        completions: dict[int, Completion] = {}
+        while len(completions) < len(rows):
+            completions |= {rows[name]: completion for name, completion in self.step()}
+        return [completions[row] for row in range(len(prompts))]
+
+    def submit(
+        self,
+        prompt: Sequence[int],
+        params: SamplingParams,
+        seed: int,
+        excluded: Sequence[Completion] = (),
+    ) -> str:
+        """Queue a request.
+
+        Args:
+            prompt: token ids.
+            params: how to draw; its own seed is not used.
+            seed: of this request.
+            excluded: completions of the same prompt that must not be drawn again.
+
+        Returns:
+            The request's name.
+        """
+        from vllm import SamplingParams as VLLMParams
+        from vllm.sampling_params import RequestOutputKind
+
+        from .vllm_exclusion import KEY, OPEN, Exclusion
+
+        name = str(self._num_requests)
+        self._num_requests += 1
+        request = _Request(list(prompt), None)
+        if excluded:
+            request.exclusion = OPEN[name] = Exclusion(excluded, params.temperature)
+        how = VLLMParams(
+            temperature=params.temperature,
+            top_p=params.top_p,
+            max_tokens=params.max_new_tokens,
+            stop=list(params.stop),
+            stop_token_ids=self._end_ids,
+            include_stop_str_in_output=True,
+            seed=seed % 2**63,
+            logprobs=0,  # of the drawn token alone
+            output_kind=RequestOutputKind.FINAL_ONLY,
+            extra_args={KEY: name} if excluded else None,
+        )
+        self._open[name] = request
+        self._llm.llm_engine.add_request(name, {"prompt_token_ids": request.prompt}, how)
+        return name
+
+    def step(self) -> list[tuple[str, Completion]]:
+        """Draw a token of every open request; return those that have ended, by name.
+
+        Raises:
+            EngineError: if vLLM fails.
+        """
+        try:
+            outputs = self._llm.llm_engine.step()
+        except Exception as error:  # whatever its workers raise
+            raise EngineError(f"vLLM failed: {first_line(error)}") from error
+        done = []
+        for output in outputs:
+            if output.finished:
+                done.append((output.request_id, self._finish(output)))
+        return done
+
+    def _finish(self, output: Any) -> Completion:
+        from .vllm_exclusion import OPEN
+
+        request = self._open.pop(output.request_id)
+        OPEN.pop(output.request_id, None)
+        (drawn,) = output.outputs
+        ids = tuple(drawn.token_ids)
+        logprobs = tuple(
+            min(found[token].logprob, 0.0) for token, found in zip(ids, drawn.logprobs, strict=True)
+        )
+        is_end = drawn.finish_reason == "stop" and not isinstance(drawn.stop_reason, str)
+        completion = Completion(
+            self.tokenizer.decode(ids, skip_special_tokens=True),
+            ids,
+            logprobs,
+            "eos" if is_end else drawn.finish_reason,
+            request.exclusion.raw_logprobs(ids, logprobs) if request.exclusion else logprobs,
+        )
+        self.usage.add([request.prompt], [completion])
+        self.usage.cached_tokens += output.num_cached_tokens or 0
+        return completion
+
+
+_LIVE: dict[str, Any] = {}
+"""The process's vLLM model, by what it was started with."""
+
+
+def start_llm(policy: "Policy", cfg: EngineConfig, is_wide: bool) -> Any:
+    """Start vLLM for the policy's kind of model, or take the one that runs; weights come later.
+
+    Raises:
+        SettingError: if vLLM is not installed, or cannot run the model.
+    """
+    if find_spec("vllm") is None:
+        raise SettingError(
+            "engine.name must be hf where vLLM is not installed, got 'vllm'. Install it: make vllm "
+            "on a machine without a GPU, else pip install vllm."
+        )
+    on_cpu = policy.model.device.type == "cpu"
+    config = widen_config(policy.model.config) if is_wide else policy.model.config
+    positions = getattr(config, "max_position_embeddings", None) or 2**31
+    options: dict[str, Any] = {
+        "dtype": str(policy.model.dtype).removeprefix("torch."),
+        "max_model_len": min(cfg.max_prompt_tokens + cfg.max_new_tokens, positions),
+        "max_num_batched_tokens": cfg.max_batch_tokens,
+        "enforce_eager": on_cpu,
+    }
+    if on_cpu:
+        options |= {"block_size": CPU_BLOCK}
+    else:
+        options |= {"enable_sleep_mode": True, "gpu_memory_utilization": cfg.memory_fraction}
+    key = f"{config.to_json_string()}{options}{policy.tokenizer.name_or_path}"
+    if key in _LIVE:
+        return _LIVE[key]
+    for llm in _LIVE.values():
+        llm.llm_engine.engine_core.shutdown()
+    _LIVE.clear()
+    # In one process: weights are handed over as they are, and nothing is pickled.
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(CPU_CACHE_GIB))
+    from vllm import LLM
+
+    with TemporaryDirectory() as folder, quiet_transformers():
+        config.save_pretrained(folder)
+        policy.tokenizer.save_pretrained(folder)
+        try:
+            llm = LLM(
+                folder,
+                load_format="dummy",
+                generation_config="vllm",
+                logprobs_mode="processed_logprobs",  # of the distribution that is drawn from
+                logits_processors=["sesa_agent.agents.vllm_exclusion:WithoutExcluded"],
+                async_scheduling=False,  # a processor must see every token drawn so far
+                disable_log_stats=True,
+                **options,
+            )
+        except Exception as error:  # whatever its loaders and workers raise
+            raise SettingError(
+                f"engine.name 'vllm' cannot run this model: {first_line(error)}. "
+                "Try engine.name=hf."
+            ) from error
+    _LIVE[key] = llm
+    return llm
+
+
+def needs_wide_heads(policy: "Policy") -> bool:
+    """Whether vLLM's CPU kernels are too wide for the model's attention heads."""
+    return policy.model.device.type == "cpu" and head_dim(policy.model.config) < MIN_HEAD_DIM
+
+
+def named_weights(policy: "Policy", is_wide: bool) -> Iterator[tuple[str, Tensor]]:
+    """The policy's weights under the names of its checkpoint."""
+    tied = policy.model.config.tie_word_embeddings
+    weights = (
+        (name, weight.detach())
+        for name, weight in policy.model.state_dict().items()
+        if not (tied and name.startswith("lm_head."))
+    )
+    return widen_weights(weights, policy.model.config) if is_wide else weights
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, in one line."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+def _repack_head(worker: Any) -> None:
+    """Have the CPU kernels take the output head anew; a reload misses tied embeddings there."""
+    head = worker.model_runner.get_model().lm_head
+    head.quant_method.process_weights_after_loading(head)

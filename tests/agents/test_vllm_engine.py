@@ -1,0 +1,118 @@
+"""vLLM draws from the trainer's policy: the same likelihoods, before and after an update."""
+
+import math
+from importlib.util import find_spec
+
+import pytest
+import torch
+
+from sesa_agent.agents.engine import EngineError, SamplingParams, StreamEngine, load_engine
+from sesa_agent.agents.hf_engine import HFEngine
+from sesa_agent.agents.policy import Policy
+from sesa_agent.configs.schema import EngineConfig, SettingError
+
+has_vllm = find_spec("vllm") is not None
+needs_vllm = pytest.mark.skipif(not has_vllm, reason="vLLM is not installed: make vllm")
+CFG = EngineConfig(name="vllm", max_prompt_tokens=200, max_new_tokens=24, max_batch_tokens=2048)
+PROMPTS = [list(range(5, 5 + length)) for length in (3, 40, 70, 70, 12)]
+
+
+@pytest.mark.skipif(has_vllm, reason="vLLM is installed")
+def test_without_vllm_one_line_says_how_to_get_it(llama):
+    with pytest.raises(SettingError, match="Install it: make vllm"):
+        load_engine(Policy.load(str(llama), device="cpu"), CFG)
+
+
+@pytest.fixture(scope="module")
+def policy():
+    return Policy.load("sesa-tiny", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def engine(policy):
+    return load_engine(policy, CFG)
+
+
+def logprob_error(policy, prompts, completions) -> float:
+    """The largest difference to the trainer's own log-probabilities, in nats."""
+    worst = 0.0
+    for prompt, completion in zip(prompts, completions, strict=True):
+        ids = torch.tensor([[*prompt, *completion.token_ids]])
+        with torch.no_grad():
+            logits = policy.model(ids).logits[0].double() / policy.temperature
+        logprobs = torch.log_softmax(logits, -1)[len(prompt) - 1 : -1]
+        chosen = torch.tensor(completion.token_ids)[:, None]
+        found = torch.tensor(completion.raw_logprobs, dtype=torch.float64)
+        worst = max(worst, float((logprobs.gather(1, chosen)[:, 0] - found).abs().max()))
+    return worst
+
+
+@needs_vllm
+def test_likelihoods_are_the_trainers_before_and_after_an_update(policy, engine):
+    params = SamplingParams(max_new_tokens=24, seed=3)
+    assert isinstance(engine, StreamEngine)
+    assert logprob_error(policy, PROMPTS, engine.generate(PROMPTS, params)) < 1e-4
+    before = policy.model.state_dict()
+    before = {name: weight.clone() for name, weight in before.items()}
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for weight in policy.model.parameters():
+            weight.add_(torch.randn_like(weight) * 0.1 * weight.std())
+    moved = engine.generate(PROMPTS, params)
+    assert logprob_error(policy, PROMPTS, moved) > 0.01  # the engine has the old ones still
+    engine.load_weights(policy)
+    assert logprob_error(policy, PROMPTS, engine.generate(PROMPTS, params)) < 1e-4
+    policy.model.load_state_dict(before)
+    engine.load_weights(policy)
+
+
+@needs_vllm
+def test_greedy_responses_are_those_of_the_hf_engine(policy, engine):
+    params = SamplingParams(temperature=1e-6, max_new_tokens=24, stop=("</answer>",))
+    cold = SamplingParams(temperature=1e-4, max_new_tokens=24, stop=("</answer>",))
+    found = engine.generate(PROMPTS, params)
+    expected = HFEngine(policy).generate(PROMPTS, cold)
+    assert [(c.token_ids, c.text, c.finish_reason) for c in found] == [
+        (c.token_ids, c.text, c.finish_reason) for c in expected
+    ]
+
+
+@needs_vllm
+def test_a_seed_gives_the_same_responses_and_rows_differ(engine):
+    params = SamplingParams(max_new_tokens=8, seed=5)
+    first, again = (engine.generate([PROMPTS[1]] * 6, params) for _ in range(2))
+    assert first == again
+    assert len({c.token_ids for c in first}) > 1
+    assert engine.generate([PROMPTS[1]] * 6, SamplingParams(max_new_tokens=8, seed=6)) != first
+
+
+@needs_vllm
+def test_excluded_completions_are_not_drawn_and_keep_their_likelihoods(policy, engine):
+    params = SamplingParams(max_new_tokens=1, seed=1)
+    (first,) = engine.generate([PROMPTS[1]], params)
+    drawn = engine.generate([PROMPTS[1]] * 50, params, [[first]] * 50)
+    assert first.token_ids not in {c.token_ids for c in drawn}
+    assert logprob_error(policy, [PROMPTS[1]] * 50, drawn) < 1e-4
+    left = math.log1p(-math.exp(first.raw_logprobs[0]))
+    for completion in drawn:  # what is left is normalised
+        assert completion.logprobs[0] == pytest.approx(completion.raw_logprobs[0] - left, abs=1e-4)
+
+
+@needs_vllm
+def test_equal_prompts_come_from_the_cache(engine, policy):
+    engine.load_weights(policy)  # empties it
+    before = engine.usage.cached_tokens
+    engine.generate([PROMPTS[2]], SamplingParams(max_new_tokens=1))
+    assert engine.usage.cached_tokens == before
+    engine.generate([PROMPTS[3]], SamplingParams(max_new_tokens=1))
+    assert engine.usage.cached_tokens == before + 64  # two blocks of 32 of the 70 tokens
+
+
+@needs_vllm
+def test_a_failing_engine_ends_in_one_line(engine, monkeypatch):
+    def fail():
+        raise RuntimeError("out of cache blocks\nand a long story")
+
+    monkeypatch.setattr(engine._llm.llm_engine, "step", fail)
+    with pytest.raises(EngineError, match="^vLLM failed: out of cache blocks$"):
+        engine.generate([PROMPTS[0]], SamplingParams(max_new_tokens=1))
