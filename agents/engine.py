@@ -34,7 +34,8 @@ class Completion:
     logprobs: tuple[float, ...]
     """(L,) natural log-probabilities under the distribution drawn from."""
     finish_reason: str
-    """`stop` (a stop string), `eos` or `length`."""
+    """`stop` (a stop string), `eos`, `length`, or `failed`: there is no response, since the engine
+    could not get one."""
     raw_logprobs: tuple[float, ...] = ()
     """(L,) the same before completions were excluded; other than `logprobs` where some were."""
 
@@ -47,6 +48,10 @@ class Usage:
     """Responses generated."""
     prompt_tokens: int = 0
     response_tokens: int = 0
+    failed_calls: int = 0
+    """Responses that could not be had."""
+    last_failure: str = ""
+    """Why, in words."""
 
     def add(self, prompts: Sequence[Sequence[int]], completions: Sequence[Completion]) -> None:
         """Count one call of `generate`."""
