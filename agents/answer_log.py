@@ -31,7 +31,8 @@ class AnswerLog:
         for line in path.read_bytes().splitlines() if path and path.exists() else []:
             try:
                 values = json.loads(line)
-                self.answers[values.pop("key")] = Answer(**values)
+                key = values.pop("key")
+                self.answers[key] = Answer(**values)
             except (ValueError, TypeError, LookupError, AttributeError):
                 continue  # cut off by a crash: asked again
 

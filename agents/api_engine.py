@@ -233,6 +233,7 @@ def in_threads(
             try:
                 finished.put((place, work(items[place]), None))
             except Exception as error:
+                stopped.set()
                 finished.put((place, None, error))
 
     try:

@@ -164,7 +164,8 @@ class Endpoint:
         """What a status other than 200 means."""
         status, said = error.code, ""
         try:
-            said = self._clean(_error_message(_read_body(error, self.timeout_s)))
+            with error:
+                said = self._clean(_error_message(_read_body(error, self.timeout_s)))
         except (OSError, http.client.HTTPException, _TryAgain):
             pass  # the status says enough
         told = f"HTTP {status}: {said}" if said else f"HTTP {status}"

@@ -75,10 +75,12 @@ class ApiOptions:
             fields = json.loads(self.request or "{}")
         except ValueError:
             fields = None
-        is_object = isinstance(fields, dict)
-        example = """a JSON object, as '{"max_tokens": null, "max_completion_tokens": 500}'"""
-        check(is_object, "--request", self.request, example)
-        return fields
+        if isinstance(fields, dict):
+            return fields
+        raise SettingError(
+            f"--request must be a JSON object, got {self.request!r}. "
+            """Try '{"max_tokens": null, "max_completion_tokens": 500}'."""
+        )
 
 
 def evaluate_api(
@@ -135,11 +137,10 @@ def _read_temperature(value: Any) -> float:
 @contextmanager
 def _telling_what_is_kept(log: AnswerLog) -> Iterator[None]:
     """End an evaluation that stops early with how it can go on."""
-    kept = "No answer is kept without --json FILE."
     try:
         yield
     except KeyboardInterrupt:
-        say(f"Stopped. {_kept(log) or kept}")
+        say(f"Stopped. {_kept(log) or 'Nothing is kept: that needs --json FILE and an answer.'}")
         raise SystemExit(130) from None
     except SettingError as error:
         raise SettingError(" ".join(filter(None, [str(error), _kept(log)]))) from error
