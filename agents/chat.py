@@ -6,7 +6,7 @@ template that only ever appends; `ChatFormat.check_appends` refuses the others.
 """
 
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import jinja2
 
@@ -17,6 +17,20 @@ _THOUGHTS, _REPLY = "<think>some thoughts</think>", "<answer>some reply</answer>
 
 Messages = list[tuple[str, str]]
 """Role and content of each message."""
+
+
+class Chat(Protocol):
+    """What a dialogue needs of a chat format; `ChatFormat` says what the methods do."""
+
+    def opening(self, system: str, user: str) -> tuple[int, ...]: ...  # noqa: D102
+
+    def reply(self, response_ids: tuple[int, ...], user: str) -> tuple[int, ...]: ...  # noqa: D102
+
+    def append_to_question(  # noqa: D102
+        self, prompt_ids: tuple[int, ...], text: str
+    ) -> tuple[int, ...]: ...
+
+    def check_appends(self, thinking: bool = False) -> None: ...  # noqa: D102
 
 
 class ChatFormat:

@@ -35,7 +35,8 @@ class Completion:
     logprobs: tuple[float, ...]
     """(L,) natural log-probabilities under the distribution drawn from."""
     finish_reason: str
-    """`stop` (a stop string), `eos` or `length`."""
+    """`stop` (a stop string), `eos`, `length`, or `failed`: there is no response, since the engine
+    could not get one."""
     raw_logprobs: tuple[float, ...] = ()
     """(L,) the same before completions were excluded; other than `logprobs` where some were."""
 
@@ -50,6 +51,10 @@ class Usage:
     cached_tokens: int = 0
     """Prompt tokens that were not computed again, where the engine has a prefix cache."""
     response_tokens: int = 0
+    failed_calls: int = 0
+    """Responses that could not be had."""
+    last_failure: str = ""
+    """Why, in words."""
 
     def add(self, prompts: Sequence[Sequence[int]], completions: Sequence[Completion]) -> None:
         """Count one call of `generate`."""

@@ -174,11 +174,16 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def check_model_path(path: str) -> None:
-    """Refuse a path that cannot be a model, before anything heavy is imported.
+    """Refuse a path that cannot be a model to train, before anything heavy is imported.
 
     Raises:
         SettingError: naming the path and what is missing.
     """
+    if path.startswith("api:"):
+        raise SettingError(
+            f"model.path {path!r} is a model behind an API, which gives no weights: it can be "
+            "evaluated, not trained. Try sesa-agent evaluate with --base-url, or a model folder."
+        )
     folder = Path(path)
     looks_like_hub_name = path.count("/") == 1 and not path.startswith((".", "/", "~"))
     looks_like_hub_name = looks_like_hub_name and not folder.parent.is_dir()

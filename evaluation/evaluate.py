@@ -13,7 +13,7 @@ import numpy as np
 
 from ..agents.engine import Engine, SamplingParams
 from ..agents.prompts import SEPARATOR
-from ..configs.schema import SamplingConfig
+from ..configs.schema import SamplingConfig, SettingError
 from ..sampling import choose_sampler
 from ..sampling.dialogue import Dialogue
 from ..sampling.trajectory import ROOT, Task, TrajectoryTree
@@ -30,7 +30,7 @@ class Evaluation:
     """How often a policy succeeds."""
 
     num_episodes: int
-    """Puzzles, N."""
+    """Puzzles that are counted, N."""
     num_samples: int
     """Independent attempts at each puzzle, n."""
     temperature: float
@@ -62,6 +62,9 @@ class Evaluation:
     legal_rate: float
     """Share of responses whose actions the rules allowed."""
     mean_turns: float
+    left_out: tuple[int, ...] = ()
+    """Seeds of the puzzles that are not counted, because an attempt broke off when a call of the
+    engine failed: what was played of them favours short episodes."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, ready for `json.dump`; `wins` as one line of text, "1 0 1"."""
@@ -104,13 +107,20 @@ def evaluate(
     Raises:
         ValueError: if an argument is outside its range, or more different answers succeed than the
             environment's `num_targets`.
+        SettingError: if no puzzle is left to count, since calls of the engine failed.
     """
     if num_samples < 1:
         raise ValueError(f"num_samples must be at least 1, got {num_samples}.")
     ks = sorted({*(ks or default_ks(num_samples))})
     if not 1 <= ks[0] <= ks[-1] <= num_samples:
         raise ValueError(f"ks must be from 1 to num_samples ({num_samples}), got {ks}.")
-    tallies = _play(engine, dialogue, [Task(env_id, seed) for seed in seeds], params, num_samples)
+    played = _play(engine, dialogue, [Task(env_id, seed) for seed in seeds], params, num_samples)
+    tallies = [tally for tally in played if tally]
+    if not tallies:
+        raise SettingError(
+            f"No puzzle was played to its end: {engine.usage.failed_calls} calls failed, the last "
+            f"with {engine.usage.last_failure}."
+        )
     num_puzzles, num_turns = len(tallies), sum(tally.num_turns for tally in tallies)
     wins = np.array([sum(tally.hits) for tally in tallies])  # (N,)
     passes = {k: mean_pass_at_k(wins, num_samples, k) for k in ks}
@@ -133,6 +143,7 @@ def evaluate(
         readable_rate=sum(tally.num_readable for tally in tallies) / num_turns,
         legal_rate=sum(tally.num_legal for tally in tallies) / num_turns,
         mean_turns=num_turns / (num_puzzles * num_samples),
+        left_out=tuple(seed for seed, tally in zip(seeds, played, strict=True) if not tally),
     )
 
 
@@ -152,21 +163,23 @@ def _play(
     tasks: Sequence[Task],
     params: SamplingParams,
     num_samples: int,
-) -> list[_Tally]:
-    """Play every task `num_samples` times, some tasks at once."""
+) -> list[_Tally | None]:
+    """Play every task `num_samples` times, some tasks at once; None where an attempt broke off."""
     cfg = SamplingConfig(
         name="parallel", max_trajectories=num_samples, fork_noise="independent", num_proposals=1
     )
     play, rng = choose_sampler(cfg.name, engine), np.random.default_rng(params.seed)
     at_once = max(1, EPISODES_AT_ONCE // num_samples)
-    tallies = []
+    tallies: list[_Tally | None] = []
     for start in range(0, len(tasks), at_once):
         part = tasks[start : start + at_once]
         tallies += map(_tally, play(part, engine, dialogue, cfg, params, rng))
     return tallies
 
 
-def _tally(tree: TrajectoryTree) -> _Tally:
+def _tally(tree: TrajectoryTree) -> _Tally | None:
+    if tree.num_failed:
+        return None
     firsts = {tree.turns[node].action for node in tree.children()[ROOT]}
     hits = Counter(_answer(path.turns[-1].action) for path in tree.trajectories() if path.success)
     return _Tally(

@@ -11,7 +11,7 @@ from typing import Any
 
 import gymnasium
 
-from ..agents.chat import ChatFormat
+from ..agents.chat import Chat
 from ..agents.engine import Completion
 from ..agents.parsing import read_answer, split_actions
 from ..agents.prompts import (
@@ -102,7 +102,7 @@ class Dialogue:
     def __init__(
         self,
         make: Callable[[], gymnasium.Env[Any, Any]],
-        chat: ChatFormat,
+        chat: Chat,
         max_turns: int = 10,
         actions_per_turn: int = 1,
         thinking: bool = False,

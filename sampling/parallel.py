@@ -28,7 +28,8 @@ def sample_parallel(
     """Play `cfg.max_trajectories` independent episodes of every task, all together.
 
     Args and returns are those of `grow_trees`. With `fork_noise="shared"` all members of a group
-    see the same random numbers of the environment, as in RAGEN.
+    see the same random numbers of the environment, as in RAGEN. A rollout whose next response
+    cannot be had breaks off.
     """
     trees = [TrajectoryTree(task) for task in tasks]
     live = []
@@ -44,6 +45,9 @@ def sample_parallel(
         completions = engine.generate(prompts, reseeded(params, rng))
         after = []
         for (tree, node, position), completion in zip(live, completions, strict=True):
+            if completion.finish_reason == "failed":
+                tree.num_failed += 1
+                continue
             turn, next_position = dialogue.play(position, completion, in_place=True)
             tree.num_calls += 1
             child = tree.add(node, turn)

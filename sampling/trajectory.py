@@ -110,6 +110,8 @@ class TrajectoryTree:
     num_cut_prompts: int = 0
     """Prompts that lost earlier proposals, words of a sketch or their beginning, because they would
     have been too long."""
+    num_failed: int = 0
+    """Independent rollouts that broke off, because the engine could get no response."""
 
     def add(self, parent: int, turn: Turn) -> int:
         """Append a turn below `parent` (`ROOT` for the start) and return its number."""

@@ -24,6 +24,7 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="Settings, as optim.lr=3e-4 (docs/settings.md)."),
 ]
+API_PANEL = "With api:MODEL"
 EnvName = Annotated[str, typer.Option(help="A short name, or a Gymnasium id (module:Name-v0).")]
 
 
@@ -74,7 +75,12 @@ def train(
 
 @app.command()
 def evaluate(
-    target: Annotated[str, typer.Argument(metavar="RUN_OR_MODEL", help="Run folder or model.")],
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN_OR_MODEL", help="Run folder, model, or api:MODEL of an endpoint."
+        ),
+    ],
     overrides: Overrides = None,
     env: EnvName = "",
     episodes: Annotated[int, typer.Option(help="Held-out puzzles.")] = 1024,
@@ -87,13 +93,51 @@ def evaluate(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the result here.")] = None,
+    base_url: Annotated[
+        str, typer.Option(help="As http://localhost:8000/v1.", rich_help_panel=API_PANEL)
+    ] = "",
+    api_key_env: Annotated[
+        str, typer.Option(help="Environment variable of the key.", rich_help_panel=API_PANEL)
+    ] = "OPENAI_API_KEY",
+    concurrency: Annotated[
+        int, typer.Option(help="Requests at the same time.", rich_help_panel=API_PANEL)
+    ] = 8,
+    requests_per_minute: Annotated[
+        float, typer.Option(help="At most; 0 for no limit.", rich_help_panel=API_PANEL)
+    ] = 0.0,
+    timeout: Annotated[
+        float, typer.Option(help="Seconds for one answer.", rich_help_panel=API_PANEL)
+    ] = 60.0,
+    request: Annotated[
+        str,
+        typer.Option(
+            help="JSON laid over every request; null takes a field out.", rich_help_panel=API_PANEL
+        ),
+    ] = "",
+    price_in: Annotated[
+        float, typer.Option(help="Per million prompt tokens.", rich_help_panel=API_PANEL)
+    ] = 0.0,
+    price_out: Annotated[
+        float, typer.Option(help="Per million response tokens.", rich_help_panel=API_PANEL)
+    ] = 0.0,
 ) -> None:
     """Measure the success of a trained run, or of any model, on held-out puzzles."""
+    from sesa_agent.evaluate_api import ApiOptions
     from sesa_agent.evaluate_command import run_evaluation
 
     typed = list(overrides or [])
     typed += [f"eval.temperature={temperature}"] if temperature is not None else []
-    run_evaluation(target, env, typed, episodes, samples, k, seed, json_file)
+    api = ApiOptions(
+        base_url=base_url,
+        key_env=api_key_env,
+        concurrency=concurrency,
+        requests_per_minute=requests_per_minute,
+        timeout_s=timeout,
+        request=request,
+        price_in=price_in,
+        price_out=price_out,
+    )
+    run_evaluation(target, env, typed, episodes, samples, k, seed, json_file, api)
 
 
 @app.command()

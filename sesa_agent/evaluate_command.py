@@ -3,10 +3,12 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from sesa_agent.agents.policy import Policy
 from sesa_agent.configs.load import load_config
 from sesa_agent.configs.schema import Config, SettingError, check
+from sesa_agent.evaluate_api import PREFIX, ApiOptions, evaluate_api, report_calls
 from sesa_agent.evaluation.evaluate import Evaluation, evaluate
 from sesa_agent.runs import CONFIG_FILE, check_writable, read_run
 from sesa_agent.sampling.seeds import evaluation_seeds, puzzle_seeds
@@ -30,8 +32,10 @@ def run_evaluation(
     k: str,
     seed: int,
     json_file: Path | None,
+    api: ApiOptions,
 ) -> None:
     """Evaluate a run's newest checkpoint, or a model, and print the result."""
+    api.check(target)
     check(episodes >= 1, "--episodes", episodes, "at least 1")
     check(samples >= 1, "--samples", samples, "at least 1")
     ks = read_ks(k, samples)
@@ -39,6 +43,13 @@ def run_evaluation(
     if json_file:
         check(not json_file.is_dir(), "--json", str(json_file), "a file, not a folder")
         check_writable(json_file.parent, "--json")
+    if target.startswith(PREFIX):
+        check(bool(env), "--env", env, "given with a model", "Try --env sokoban.")
+        cfg = resolve_auto(load_config(env, "sesa", overrides))
+        result, account = evaluate_api(target, cfg, api, episodes, samples, seed, ks, json_file)
+        _report(target, cfg, result, ks, seed, json_file, api=account)
+        report_calls(result, account, cfg)
+        return
     if (Path(target) / CONFIG_FILE).is_file():
         cfg = read_run(Path(target), env, "", overrides)
         checkpoint = latest_checkpoint(Path(target))
@@ -52,9 +63,22 @@ def run_evaluation(
     policy = build_policy(cfg, path)
     with console.status(f"playing {episodes} held-out puzzles"):
         result = evaluate_policy(cfg, policy, episodes, samples, seed, ks)
+    _report(target, cfg, result, ks, seed, json_file)
+
+
+def _report(
+    target: str,
+    cfg: Config,
+    result: Evaluation,
+    ks: Sequence[int],
+    seed: int,
+    json_file: Path | None,
+    **more: Any,
+) -> None:
+    """Print the result and write it, with what else there is to say."""
     console.print(result_table(cfg.env.id, {Path(target).name or target: result}, ks))
     if json_file:
-        values = {"target": target, "env": cfg.env.id, "seed": seed, **result.to_json()}
+        values = {"target": target, "env": cfg.env.id, "seed": seed, **result.to_json(), **more}
         json_file.parent.mkdir(parents=True, exist_ok=True)
         json_file.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 

@@ -6,7 +6,7 @@ from typing import Any
 import gymnasium
 import torch
 
-from ..agents.chat import ChatFormat
+from ..agents.chat import Chat, ChatFormat
 from ..agents.engine import Engine, SamplingParams, load_engine
 from ..agents.policy import Policy
 from ..agents.prompts import STOP
@@ -129,15 +129,21 @@ def build_dialogue(cfg: Config, policy: Policy) -> Dialogue:
         cfg.engine.max_new_tokens,
         f"below the model's {positions} positions, with room for a prompt",
     )
+    chat = ChatFormat(policy.tokenizer)
+    return build_chat_dialogue(cfg, chat, min(cfg.engine.max_prompt_tokens, room))
+
+
+def build_chat_dialogue(cfg: Config, chat: Chat, max_prompt_tokens: int) -> Dialogue:
+    """Build the way in which the environment is played in a chat format, whoever answers."""
     return Dialogue(
         lambda: build_env(cfg),
-        ChatFormat(policy.tokenizer),
+        chat,
         max_turns=cfg.env.max_turns,
         actions_per_turn=cfg.env.actions_per_turn,
         thinking=cfg.model.thinking,
         context=cfg.model.context,
         window=cfg.model.window,
-        max_prompt_tokens=min(cfg.engine.max_prompt_tokens, room),
+        max_prompt_tokens=max_prompt_tokens,
     )
 
 

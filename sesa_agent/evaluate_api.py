@@ -1,0 +1,195 @@
+"""`sesa-agent evaluate api:MODEL`: success of a model behind a chat completions endpoint.
+
+With `--json FILE` every answer is kept beside it, in `FILE` with the ending `.answers.jsonl`, as
+soon as it is there; the same command goes on after Ctrl-C, a crash or calls that failed.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sesa_agent.agents.answer_log import AnswerLog
+from sesa_agent.agents.api_engine import APIEngine, MessagesChat
+from sesa_agent.agents.endpoint import Endpoint
+from sesa_agent.agents.engine import Usage
+from sesa_agent.configs.schema import Config, SettingError, check
+from sesa_agent.evaluation.evaluate import Evaluation, evaluate
+from sesa_agent.sampling.seeds import evaluation_seeds
+from sesa_agent.screen import console, say
+from sesa_agent.training.setup import build_chat_dialogue, sampling_params
+
+PREFIX = "api:"
+"""Begins the name of a model behind an endpoint."""
+
+
+@dataclass(frozen=True)
+class ApiOptions:
+    """The options of the command line that are about an endpoint."""
+
+    base_url: str = ""
+    key_env: str = "OPENAI_API_KEY"
+    """The environment variable that holds the key; unset or empty for a server without one."""
+    concurrency: int = 8
+    requests_per_minute: float = 0.0
+    timeout_s: float = 60.0
+    request: str = ""
+    """A JSON object with more fields of every request."""
+    price_in: float = 0.0
+    """Of a million prompt tokens, in any currency."""
+    price_out: float = 0.0
+    """Of a million response tokens."""
+
+    def check(self, target: str) -> None:
+        """Refuse what cannot be meant.
+
+        Raises:
+            SettingError: in one line.
+        """
+        if not target.startswith(PREFIX):
+            advice = f"Did you mean {PREFIX}{target}?"
+            check(not self.base_url, "--base-url", self.base_url, "left out with a model", advice)
+            return
+        check(target != PREFIX, "RUN_OR_MODEL", target, "api:MODEL", "Name the endpoint's model.")
+        advice = "Try https://api.openai.com/v1 or http://localhost:8000/v1."
+        check(bool(self.base_url), "--base-url", "", f"given with {target}", advice)
+        check(1 <= self.concurrency <= 1000, "--concurrency", self.concurrency, "from 1 to 1000")
+        check(0 < self.timeout_s < 86400, "--timeout", self.timeout_s, "above 0, in seconds")
+        limits = ("requests_per_minute", "price_in", "price_out")
+        for name in limits:
+            value = getattr(self, name)
+            is_amount = 0 <= value < float("inf")
+            check(is_amount, f"--{name.replace('_', '-')}", value, "at least 0 and finite")
+
+    def fields(self) -> dict[str, Any]:
+        """What `--request` lays over every request.
+
+        Raises:
+            SettingError: if it is no JSON object.
+        """
+        try:
+            fields = json.loads(self.request or "{}")
+        except ValueError:
+            fields = None
+        if isinstance(fields, dict):
+            return fields
+        raise SettingError(
+            f"--request must be a JSON object, got {self.request!r}. "
+            """Try '{"max_tokens": null, "max_completion_tokens": 500}'."""
+        )
+
+
+def evaluate_api(
+    target: str,
+    cfg: Config,
+    options: ApiOptions,
+    episodes: int,
+    samples: int,
+    seed: int,
+    ks: list[int],
+    json_file: Path | None,
+) -> tuple[Evaluation, dict[str, Any]]:
+    """Measure a model behind an endpoint on the held-out puzzles of an environment.
+
+    Returns:
+        The measurement, and what is known about the calls, as JSON values.
+
+    Raises:
+        SettingError: in one line, if an option is wrong or the endpoint gives no answers.
+        SystemExit: after Ctrl-C.
+    """
+    fields = options.fields()
+    key = os.environ.get(options.key_env, "")
+    endpoint = Endpoint(
+        options.base_url, key, options.key_env, options.timeout_s, options.requests_per_minute
+    )
+    path = json_file.with_suffix(".answers.jsonl") if json_file else None
+    log = AnswerLog(path, endpoint.base_url, seed)
+    dialogue = build_chat_dialogue(cfg, MessagesChat(), max_prompt_tokens=sys.maxsize)
+    seeds = evaluation_seeds(dialogue.make(), "test", episodes)
+    params = sampling_params(cfg.engine, cfg.eval.temperature, seed)
+    if "temperature" in fields:
+        params = replace(params, temperature=_read_temperature(fields["temperature"]))
+    with console.status("") as status, _telling_what_is_kept(log):
+
+        def show(usage: Usage) -> None:
+            failed = f", {usage.failed_calls} failed calls" if usage.failed_calls else ""
+            status.update(f"playing {len(seeds)} held-out puzzles: {usage.calls} answers{failed}")
+
+        model = target.removeprefix(PREFIX)
+        engine = APIEngine(endpoint, model, options.concurrency, fields, log, show)
+        show(engine.usage)
+        result = evaluate(engine, dialogue, cfg.env.id, seeds, params, samples, ks)
+    return result, _account(engine, options, fields)
+
+
+def _read_temperature(value: Any) -> float:
+    """The temperature that a request asks for; without one an endpoint draws at 1."""
+    is_number = value is None or isinstance(value, int | float)
+    check(is_number, "--request temperature", value, "a number or null")
+    return 1.0 if value is None else float(value)
+
+
+@contextmanager
+def _telling_what_is_kept(log: AnswerLog) -> Iterator[None]:
+    """End an evaluation that stops early with how it can go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(f"Stopped. {_kept(log) or 'Nothing is kept: that needs --json FILE and an answer.'}")
+        raise SystemExit(130) from None
+    except SettingError as error:
+        raise SettingError(" ".join(filter(None, [str(error), _kept(log)]))) from error
+
+
+def _kept(log: AnswerLog) -> str:
+    """Where the answers are, if there are any."""
+    if log.path is None or not log.answers:
+        return ""
+    return f"{len(log.answers)} answers are kept in {log.path}: the same command goes on with them."
+
+
+def _account(engine: APIEngine, options: ApiOptions, fields: dict[str, Any]) -> dict[str, Any]:
+    """Calls, tokens and cost of all answers, those that were kept from before included."""
+    usage = engine.usage
+    has_prices = options.price_in or options.price_out
+    cost = usage.prompt_tokens * options.price_in + usage.response_tokens * options.price_out
+    return {
+        "base_url": engine.endpoint.base_url,
+        "request": fields,
+        "calls": usage.calls,
+        "failed_calls": usage.failed_calls,
+        "last_failure": usage.last_failure,
+        "cut_off": engine.num_cut,
+        "prompt_tokens": usage.prompt_tokens,
+        "response_tokens": usage.response_tokens,
+        "uncounted_calls": engine.num_uncounted,
+        "cost": cost / 1e6 if has_prices else None,
+    }
+
+
+def report_calls(result: Evaluation, account: dict[str, Any], cfg: Config) -> None:
+    """Print what came of the calls: tokens and cost, answers that say little, puzzles left out."""
+    cost = "" if account["cost"] is None else f", cost {account['cost']:.4g}"
+    say(
+        f"{account['calls']} answers, {account['prompt_tokens']} prompt tokens, "
+        f"{account['response_tokens']} response tokens{cost}; "
+        f"{result.readable_rate:.1%} of the answers could be read"
+    )
+    if account["uncounted_calls"]:
+        say(f"The endpoint did not count the tokens of {account['uncounted_calls']} answers.")
+    if account["cut_off"]:
+        say(
+            f"{account['cut_off']} answers were cut off at "
+            f"engine.max_new_tokens={cfg.engine.max_new_tokens}. Raise it if they need more."
+        )
+    if result.left_out:
+        say(
+            f"{account['failed_calls']} calls failed, the last with {account['last_failure']}. "
+            f"{len(result.left_out)} puzzles are left out for it: success is over the "
+            f"{result.num_episodes} that were played to their end."
+        )
