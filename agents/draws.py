@@ -1,4 +1,4 @@
-"""Next tokens from next-token probabilities: temperature, top-p, exclusion, one uniform number each.
+"""Next tokens from their probabilities: temperature, top-p, exclusion, one uniform number each.
 
 All in float64: the log-probabilities of excluded completions must add up to what was drawn.
 """
@@ -13,6 +13,8 @@ from .engine import Completion
 
 _BLOCK = 256
 """Columns whose probabilities are added up at once, before any of them is looked at by itself."""
+_SMALL = 4096
+"""A vocabulary that is not worth it."""
 
 
 def next_token_probs(logits: Tensor, temperature: float, top_p: float) -> Tensor:
@@ -78,6 +80,9 @@ def draw_tokens(weights: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
     [2]
     """
     vocabulary = weights.shape[1]
+    if vocabulary <= _SMALL:
+        tokens, _, totals = _find(weights, uniforms[:, None])
+        return tokens[:, 0], totals[:, 0]
     whole = vocabulary - vocabulary % _BLOCK
     sums = weights[:, :whole].unflatten(1, (-1, _BLOCK)).sum(-1)
     sums = torch.cat([sums, weights[:, whole:].sum(-1, keepdim=True)], dim=1)
