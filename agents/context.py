@@ -37,19 +37,17 @@ class CachedContext:
         # each token's position, and look at all earlier tokens, do not mind.
         self.can_branch = self.cache is not None and "position_ids" in _forward_arguments(model)
         self.mask: Tensor | None = None
-        self.is_padded = False
 
     def read(self, rows: Sequence[Sequence[int]]) -> Tensor:
         """Read on in every row; float logits (N, V) of the tokens that come next."""
         ids, mask = _pad(rows, on_left=True)
         ids, mask = ids.to(self.model.device), mask.to(self.model.device)
-        self.is_padded = self.is_padded or len({len(row) for row in rows}) > 1
         self.mask = mask if self.mask is None else torch.cat([self.mask, mask], dim=1)
         positions = (self.mask.cumsum(1)[:, -ids.shape[1] :] - 1).clamp(min=0)
         with _grouped_attention(self.model):
             output = self.model(
                 input_ids=ids,
-                attention_mask=self.mask if self.is_padded else None,
+                attention_mask=self.mask,
                 position_ids=positions,
                 past_key_values=self.cache,
                 use_cache=True,

@@ -131,7 +131,7 @@ def build_dialogue(cfg: Config, policy: Policy) -> Dialogue:
     )
     return Dialogue(
         lambda: build_env(cfg),
-        ChatFormat(policy.tokenizer),
+        ChatFormat(policy.tokenizer, cfg.model.thinking),
         max_turns=cfg.env.max_turns,
         actions_per_turn=cfg.env.actions_per_turn,
         thinking=cfg.model.thinking,
