@@ -1,8 +1,9 @@
 """Generates with any causal language model of transformers, on any device.
 
-One prefill and a KV cache per batch, equal prompts prefilled once, batches bounded by tokens, one
-uniform number per token and row. The draw of a row depends on the call's seed and the row's place,
-not on how rows were batched (up to rounding).
+Equal prompts and what all prompts of a batch begin with are read once; keys and values are kept
+where the model can (`context.py`). Batches are bounded by tokens, and each token takes one uniform
+number per row (`draws.py`). The draw of a row depends on the call's seed and the row's place, not
+on how rows were batched (up to rounding).
 """
 
 from collections.abc import Sequence
@@ -177,10 +178,11 @@ class _Batch:
 
 
 def common_start(prompts: Sequence[Sequence[int]]) -> int:
-    """How many tokens all prompts begin with, and each has one more of its own to be read."""
-    first, last = min(prompts), max(prompts)
-    count = next((i for i, (a, b) in enumerate(zip(first, last)) if a != b), len(first))  # noqa: B905
-    return min(count, *(len(prompt) - 1 for prompt in prompts), len(first))
+    """How many tokens all prompts begin with, such that each has one or more left to be read."""
+    first, last = min(prompts), max(prompts)  # what these two share, all share
+    longest = min(map(len, prompts)) - 1
+    pairs = zip(first[:longest], last[:longest], strict=True)
+    return next((place for place, (a, b) in enumerate(pairs) if a != b), longest)
 
 
 def _eos_ids(model: Any, tokenizer: Any) -> set[int]:

@@ -52,6 +52,7 @@ class Contest:
     max_new_tokens: int
     ends: bool
     """Whether responses end by themselves, else all have `max_new_tokens`."""
+    num_rounds: int
     target: float = 1.5
     """Least ratio of our speed to that of `generate`."""
 
@@ -103,7 +104,8 @@ def rollout_contest(
     sample = SAMPLERS[cfg.sampling.name]
     dialogue = build_dialogue(cfg, policy)
     sample(tasks, engine, dialogue, cfg.sampling, params, np.random.default_rng(0))
-    return Contest(name, policy, engine.calls[:4], cfg.engine.max_new_tokens, ends)
+    num_rounds = 9 if ends else 3  # those that end are small models, whose rounds are short
+    return Contest(name, policy, engine.calls[:4], cfg.engine.max_new_tokens, ends, num_rounds)
 
 
 def answer_by_engine(contest: Contest) -> None:
@@ -162,12 +164,12 @@ def cpu_seconds(call: Callable[[], None]) -> float:
     return time.process_time() - start
 
 
-def run(contest: Contest, num_rounds: int) -> Result:
+def run(contest: Contest, quick: bool) -> Result:
     """Let both sides take turns, after one round that does not count."""
     if not contest.ends:
         never_end(contest.policy)
     ours, peer = [], []
-    for _ in range(num_rounds + 1):
+    for _ in range(2 if quick else contest.num_rounds + 1):
         ours.append(cpu_seconds(lambda: answer_by_engine(contest)))
         peer.append(cpu_seconds(lambda: answer_by_generate(contest)))
     ours_median, peer_median = statistics.median(ours[1:]), statistics.median(peer[1:])
@@ -193,9 +195,9 @@ def contests(smollm2: Path | None) -> list[Callable[[], Contest]]:
         return lambda: rollout_contest(env, method, model, name, 24, ends=True)
 
     def smol(env: str, dtype: str) -> Callable[[], Contest]:
-        name = f"SmolLM2-135M {dtype}, {env}: 16 puzzles, an answer each, one turn"
+        name = f"SmolLM2-135M {dtype}, {env}: 24 puzzles, an answer each, one turn"
         settings = (f"model.dtype={dtype}", "env.max_turns=1", "sampling.max_trajectories=1")
-        return lambda: rollout_contest(env, "ragen", str(smollm2), name, 16, *settings, ends=False)
+        return lambda: rollout_contest(env, "ragen", str(smollm2), name, 24, *settings, ends=False)
 
     listed = [
         bundled("sokoban", "ragen", "sesa-tiny", "Sokoban: 24 puzzles, 16 episodes each, 4 turns"),
@@ -203,9 +205,8 @@ def contests(smollm2: Path | None) -> list[Callable[[], Contest]]:
         bundled("sudoku", "ragen", "sesa-tiny-answers", "Sudoku: 24 puzzles, 16 answers each"),
     ]
     if smollm2:
-        listed += [
-            smol(env, dt) for env in ("sokoban", "countdown") for dt in ("bfloat16", "float32")
-        ]
+        settings = (("sokoban", "bfloat16"), ("sokoban", "float32"), ("countdown", "bfloat16"))
+        listed += [smol(*setting) for setting in settings]
     return listed
 
 
@@ -230,18 +231,17 @@ def main() -> None:
     quick = parser.parse_args().quick
     torch.set_num_threads(1)
     os.environ["TRANSFORMERS_VERBOSITY"] = "error"
-    num_rounds = 1 if quick else 7
     console = Console()
     smollm2 = smollm2_folder()
     if smollm2 is None:
         console.print("SmolLM2-135M is not here: run make smollm to measure it too.")
     results = []
     for make in contests(smollm2):
-        results.append(run(make(), num_rounds))
+        results.append(run(make(), quick))
         console.print(show(results[-1:]))
     if not quick:
         packages = {name: version(name) for name in ("torch", "transformers")}
-        setting = {"python": platform.python_version(), **packages, "num_rounds": num_rounds}
+        setting = {"python": platform.python_version(), **packages}
         report = {"setting": setting, "results": [asdict(result) for result in results]}
         RESULTS.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
