@@ -1,26 +1,30 @@
 """With a real instruction-tuned model: SmolLM2-135M-Instruct, which `make smollm` fetches."""
 
 import hashlib
-import json
 import os
-import resource
 import runpy
-import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors import safe_open
 
 from sesa_agent.agents.chat import ChatFormat
-from sesa_agent.agents.engine import SamplingParams
+from sesa_agent.agents.engine import Completion, SamplingParams
 from sesa_agent.agents.hf_engine import HFEngine
 from sesa_agent.agents.policy import Policy
+from sesa_agent.configs.load import load_config
+from sesa_agent.configs.schema import OptimConfig
 from sesa_agent.environments import make_env
 from sesa_agent.sampling.dialogue import Dialogue
-from sesa_agent.sampling.trajectory import Task
+from sesa_agent.sampling.trajectory import ROOT, Task, TrajectoryTree
+from sesa_agent.training.setup import build_dialogue, build_policy, resolve_auto
+from sesa_agent.training.trainer import learn
+
+from .agents.models import make_rows
+from .toy_game import ENV_ID
 
 pytestmark = [pytest.mark.smollm, pytest.mark.usefixtures("one_thread")]
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "fetch_smollm2.py"
@@ -67,33 +71,33 @@ def test_it_plays_a_turn(policy, env_id):
         assert after.turn == 2 and after.prompt_ids != start.prompt_ids
 
 
-@pytest.mark.slow
-def test_it_takes_a_step_of_training_within_four_gigabytes(smollm2, tmp_path):
-    settings = ("model.dtype=bfloat16", "env.max_turns=1", "engine.max_new_tokens=4")
-    settings += ("sampling.num_tasks=2", "sampling.num_proposals=2", "optim.lr=1e-3")
-    settings += ("sampling.max_trajectories=2", "loss.filter_ratio=1", "loss.entropy_coef=0.01")
-    settings += ("optim.warmup_steps=0", "eval.episodes=1", "eval.final_episodes=1")
-    command = [sys.executable, "-m", "sesa_agent", "train", "--env", "sokoban", "--steps", "1"]
-    command += ["--model", str(smollm2), "--output", str(tmp_path / "run"), *settings]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, env=environment)
-        assert answer.returncode == 0, answer.stderr
-        line = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
-        assert line["step"] == 1
-        weights = sorted((tmp_path / "run").rglob("model.safetensors"))[0]
-        assert changed(smollm2 / "model.safetensors", weights)
-    finally:
-        shutil.rmtree(tmp_path / "run", ignore_errors=True)  # a gigabyte
-    peak_kib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    assert peak_kib < 4 * 2**20
+def corridor_tree(policy, game):
+    """One group: to the right twice wins, to the left loses."""
+    tree, replies = TrajectoryTree(Task(ENV_ID, 0)), {}
+    for text in ("Right", "Left"):
+        ids = tuple(policy.tokenizer.encode(f"<answer>{text}</answer>", add_special_tokens=False))
+        replies[text] = Completion(f"<answer>{text}</answer>", ids, (-1.0,) * len(ids), "stop")
+    start = game.start(tree.task)
+    right, after = game.play(start, replies["Right"])
+    first = tree.add(ROOT, right)
+    tree.add(first, game.play(after, replies["Right"])[0])
+    tree.add(ROOT, game.play(start, replies["Left"], 1)[0])
+    rows = [([*start.prompt_ids, *replies[t].token_ids], len(start.prompt_ids)) for t in replies]
+    return tree, make_rows(rows)
 
 
-def changed(before: Path, after: Path) -> bool:
-    """Whether training has moved a matrix."""
-    name = "model.layers.0.mlp.up_proj.weight"
-    with safe_open(before, "pt") as old, safe_open(after, "pt") as new:
-        return not torch.equal(old.get_tensor(name), new.get_tensor(name))
+def test_a_step_of_training_makes_what_won_likelier(smollm2):
+    cfg = resolve_auto(load_config(ENV_ID, "sesa", [f"model.path={smollm2}", "model.device=cpu"]))
+    policy = build_policy(cfg)
+    tree, rows = corridor_tree(policy, build_dialogue(cfg, policy))
+    with torch.no_grad():
+        before = policy.logprobs(rows)[0].sum(1)
+    optimizer = torch.optim.SGD(policy.parameters(), lr=1e-3)
+    metrics = learn(policy, optimizer, [tree], replace(cfg, optim=OptimConfig(lr=1e-3)), step=10)
+    with torch.no_grad():
+        won, lost = policy.logprobs(rows)[0].sum(1) - before
+    assert won > max(lost, 0)  # the tags, which both have, are likelier too
+    assert metrics["train/tokens"] > 0
 
 
 def test_a_wheel_that_is_not_the_one_is_refused(tmp_path):
