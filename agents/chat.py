@@ -5,6 +5,7 @@ between them, so that what is trained is what was sampled. A conversation of sev
 template that only ever appends; `ChatFormat.check_appends` refuses the others.
 """
 
+import re
 from functools import cached_property, lru_cache
 from typing import Any, Protocol
 
@@ -14,6 +15,7 @@ from ..configs.schema import SettingError
 
 _SYSTEM, _USER, _LATER = "some system text", "first question", ("second question", "third question")
 _THOUGHTS, _REPLY = "<think>some thoughts</think>", "<answer>some reply</answer>"
+_OPENED_THOUGHTS = re.compile(r"<think>\s*\Z")
 
 Messages = list[tuple[str, str]]
 """Role and content of each message."""
@@ -36,22 +38,26 @@ class Chat(Protocol):
 class ChatFormat:
     """Builds prompts of one tokenizer.
 
+    A template that opens a `<think>` block for the reply has that left out: whether there are
+    thoughts is the reply's part, as `PromptStyle.request` asks for it.
+
     Args:
         tokenizer: a Hugging Face tokenizer with a chat template.
+        thinking: given to the template as `enable_thinking`, by which some switch thoughts off.
 
     Raises:
         SettingError: if the tokenizer has no chat template, or one that cannot be used or loses the
             text of a message.
     """
 
-    def __init__(self, tokenizer: Any):
+    def __init__(self, tokenizer: Any, thinking: bool = False):
         if not getattr(tokenizer, "chat_template", None):
             raise SettingError(
                 "model.path names a model without a chat template, which it must have to be asked "
                 "anything. Take an instruction-tuned model, or add a chat_template.jinja to its "
                 "folder."
             )
-        self.tokenizer = tokenizer
+        self.tokenizer, self.thinking = tokenizer, thinking
         try:
             rendered = self._render([("user", _USER)])
         except jinja2.TemplateError as error:
@@ -140,11 +146,13 @@ class ChatFormat:
         return texts.pop() if len(texts) == 1 else None
 
     def _render(self, messages: Messages) -> str:
-        return self.tokenizer.apply_chat_template(
+        rendered = self.tokenizer.apply_chat_template(
             [{"role": role, "content": content} for role, content in messages],
             tokenize=False,
             add_generation_prompt=True,
+            enable_thinking=self.thinking,
         )
+        return _OPENED_THOUGHTS.sub("", rendered)
 
     @lru_cache(maxsize=10_000)  # noqa: B019 - the same boards come back again and again
     def _encode(self, text: str) -> tuple[int, ...]:

@@ -1,21 +1,26 @@
 """Generates with any causal language model of transformers, on any device.
 
-One prefill and a KV cache per batch, equal prompts prefilled once, batches bounded by tokens, one
-uniform number per token and row. The draw of a row depends on the call's seed and the row's place,
-not on how rows were batched (up to rounding).
+Equal prompts and what all prompts of a batch begin with are read once; keys and values are kept
+where the model can (`context.py`). Batches are bounded by tokens, and each token takes one uniform
+number per row (`draws.py`). The draw of a row depends on the call's seed and the row's place, not
+on how rows were batched (up to rounding).
 """
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from .context import CachedContext, WholeContext, open_context
+from .draws import draw_tokens, next_token_probs, without_excluded
 from .engine import Completion, SamplingParams, Usage
 
 if TYPE_CHECKING:
     from .policy import Policy
+
+_WORTH_BRANCHING = 256
+"""Tokens that need not be read again, from which on a shared beginning is read by itself."""
 
 
 class HFEngine:
@@ -94,42 +99,37 @@ class _Batch:
         self.eos = end_ids(self.model, self.tokenizer)
 
     def run(self, excluded: Sequence[Sequence[Completion]]) -> list[Completion]:
-        """Prefill, then one token at a time; finished rows leave the batch."""
-        device = self.model.device
-        different = list(dict.fromkeys(map(tuple, self.prompts)))
-        inputs, mask = _left_pad(different, self.tokenizer.pad_token_id or 0)
-        inputs, mask = inputs.to(device), mask.to(device)
-        positions = (mask.cumsum(1) - 1).clamp(min=0)
-        open_rows, cache = list(range(len(self.prompts))), None
+        """Read the prompts, then draw one token at a time; finished rows leave the batch."""
+        context = open_context(self.model)
+        logits = self._read_prompts(context)
+        open_rows = list(range(len(self.prompts)))
         for step in range(self.params.max_new_tokens):
-            output = self.model(
-                input_ids=inputs,
-                attention_mask=mask,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-            cache = output.past_key_values
-            logits = output.logits[:, -1].float()
-            if step == 0 and len(different) < len(self.prompts):
-                place = {prompt: row for row, prompt in enumerate(different)}
-                index = torch.tensor([place[tuple(p)] for p in self.prompts], device=device)
-                cache.batch_select_indices(index)
-                logits, mask, positions = logits[index], mask[index], positions[index]
             tokens = self._draw(logits, open_rows, step, excluded)
             keep = [i for i, row in enumerate(open_rows) if not self._is_finished(row)]
             if not keep or step == self.params.max_new_tokens - 1:
                 break
             if len(keep) < len(open_rows):
-                index = torch.tensor(keep, device=device)
-                cache.batch_select_indices(index)
-                mask, positions = mask[index], positions[index]
+                context.select(keep)
                 open_rows, tokens = [open_rows[i] for i in keep], [tokens[i] for i in keep]
-            inputs = torch.tensor(tokens, device=device)[:, None]
-            mask = torch.cat([mask, mask.new_ones(len(tokens), 1)], dim=1)
-            positions = positions[:, -1:] + 1
+            logits = context.read([[token] for token in tokens])
         return [self._completion(row) for row in range(len(self.prompts))]
+
+    def _read_prompts(self, context: CachedContext | WholeContext) -> Tensor:
+        """Logits (N, V) after the prompts; equal ones, and what all begin with, are read once."""
+        different = list(dict.fromkeys(map(tuple, self.prompts)))
+        start = common_start(different)
+        if context.can_branch and start * (len(different) - 1) >= _WORTH_BRANCHING:
+            context.read([different[0][:start]])
+            context.select([0] * len(different))
+        else:
+            start = 0
+        logits = context.read([prompt[start:] for prompt in different])
+        if len(different) < len(self.prompts):
+            place = {prompt: row for row, prompt in enumerate(different)}
+            rows = [place[tuple(prompt)] for prompt in self.prompts]
+            context.select(rows)
+            logits = logits[rows]
+        return logits
 
     def _draw(
         self,
@@ -138,24 +138,18 @@ class _Batch:
         step: int,
         excluded: Sequence[Sequence[Completion]],
     ) -> list[int]:
-        """Draw the next token of every open row by inverting the cumulative distribution."""
-        plain = torch.softmax(logits.double() / self.params.temperature, dim=-1)  # (N, V)
-        if self.params.top_p < 1:
-            plain = keep_top_p(plain, self.params.top_p)
+        """Draw the next token of every open row."""
+        plain = next_token_probs(logits, self.params.temperature, self.params.top_p)
         probs = plain
-        if any(excluded[row] for row in rows):
-            probs = torch.stack(
-                [
-                    without_excluded(plain[i], self.ids[row], excluded[row])
-                    for i, row in enumerate(rows)
-                ]
-            )
-        cumulative = probs.cumsum(-1)
-        targets = self.uniforms[rows, step][:, None] * cumulative[:, -1:]
-        chosen = torch.searchsorted(cumulative, targets, right=True).clamp(max=probs.shape[1] - 1)
-        logprobs = (probs.gather(1, chosen) / cumulative[:, -1:]).log()[:, 0].tolist()
-        raw_logprobs = plain.gather(1, chosen)[:, 0].log().tolist()
-        tokens = chosen[:, 0].tolist()
+        limited = [(i, row) for i, row in enumerate(rows) if excluded[row]]
+        if limited:
+            probs = plain.clone()
+            for i, row in limited:
+                probs[i] = without_excluded(plain[i], self.ids[row], excluded[row])
+        chosen, totals = draw_tokens(probs, self.uniforms[rows, step])
+        logprobs = (probs.gather(1, chosen[:, None])[:, 0] / totals).log().tolist()
+        raw_logprobs = plain.gather(1, chosen[:, None])[:, 0].log().tolist()
+        tokens = chosen.tolist()
         for row, token, logprob, raw_logprob in zip(
             rows, tokens, logprobs, raw_logprobs, strict=True
         ):
@@ -186,49 +180,12 @@ class _Batch:
         )
 
 
-def without_excluded(
-    probs: Tensor, prefix: Sequence[int], excluded: Sequence[Completion]
-) -> Tensor:
-    """Take the probability of excluded completions out of a next-token distribution.
-
-    Drawing token after token from the result is exactly drawing a whole completion that is none of
-    the excluded ones (sampling without replacement: Shi, Bieber and Sutton 2020, arXiv:2002.09067).
-
-    Args:
-        probs: (V,) next-token probabilities after `prefix`, float64.
-        prefix: tokens drawn so far.
-        excluded: completions of the same prompt, with their `raw_logprobs`.
-
-    Returns:
-        (V,) what is left, not normalised. If nothing is left, `probs` itself.
-    """
-    place, left = len(prefix), probs.clone()
-    for completion in {done.token_ids: done for done in excluded}.values():
-        ids = completion.token_ids
-        if len(ids) > place and ids[:place] == tuple(prefix):
-            rest = math.exp(math.fsum(completion.raw_logprobs[place + 1 :]))
-            left[ids[place]] -= probs[ids[place]] * rest
-    left.clamp_(min=0)
-    return left if float(left.sum()) > 1e-12 else probs
-
-
-def keep_top_p(probs: Tensor, top_p: float) -> Tensor:
-    """Keep the smallest set of tokens that holds probability `top_p`, normalised, (N, V)."""
-    ranked, order = probs.sort(dim=-1, descending=True)
-    ranked[ranked.cumsum(-1) - ranked >= top_p] = 0.0
-    ranked /= ranked.sum(-1, keepdim=True)
-    return torch.zeros_like(probs).scatter(1, order, ranked)
-
-
-def _left_pad(prompts: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
-    """Ids (N, P) and attention mask (N, P), prompts to the right."""
-    width = max(map(len, prompts))
-    inputs = torch.full((len(prompts), width), pad_id)
-    mask = torch.zeros((len(prompts), width), dtype=torch.long)
-    for row, prompt in enumerate(prompts):
-        inputs[row, width - len(prompt) :] = torch.tensor(prompt)
-        mask[row, width - len(prompt) :] = 1
-    return inputs, mask
+def common_start(prompts: Sequence[Sequence[int]]) -> int:
+    """How many tokens all prompts begin with, such that each has one or more left to be read."""
+    first, last = min(prompts), max(prompts)  # what these two share, all share
+    longest = min(map(len, prompts)) - 1
+    pairs = zip(first[:longest], last[:longest], strict=True)
+    return next((place for place, (a, b) in enumerate(pairs) if a != b), longest)
 
 
 def end_ids(model: Any, tokenizer: Any) -> set[int]:

@@ -12,8 +12,8 @@ from torch import Tensor
 from vllm import SamplingParams
 from vllm.v1.sample.logits_processor import AdapterLogitsProcessor
 
+from .draws import without_excluded
 from .engine import Completion
-from .hf_engine import without_excluded
 
 KEY = "sesa_exclusion"
 """Where `extra_args` holds the name of a request's exclusion."""

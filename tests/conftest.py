@@ -1,3 +1,6 @@
+import runpy
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import settings
@@ -13,6 +16,16 @@ settings.load_profile("shared")
 def llama(tmp_path_factory):
     """A small random Llama; tests only read it."""
     return save_llama(tmp_path_factory.mktemp("llama"))
+
+
+@pytest.fixture(scope="session")
+def smollm2():
+    """The folder of a real small language model; nothing is downloaded by a test."""
+    script = Path(__file__).parents[1] / "benchmarks" / "fetch_smollm2.py"
+    folder = runpy.run_path(str(script))["smollm2_folder"]()
+    if folder is None:
+        pytest.skip("SmolLM2-135M-Instruct is not here: run make smollm")
+    return folder
 
 
 @pytest.fixture(scope="module")

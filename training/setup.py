@@ -129,7 +129,7 @@ def build_dialogue(cfg: Config, policy: Policy) -> Dialogue:
         cfg.engine.max_new_tokens,
         f"below the model's {positions} positions, with room for a prompt",
     )
-    chat = ChatFormat(policy.tokenizer)
+    chat = ChatFormat(policy.tokenizer, cfg.model.thinking)
     return build_chat_dialogue(cfg, chat, min(cfg.engine.max_prompt_tokens, room))
 
 

@@ -84,12 +84,11 @@ class TableModel:
     def eval(self) -> "TableModel":
         return self
 
-    def batch_select_indices(self, index: torch.Tensor) -> None:
-        """The model is its own cache and remembers nothing."""
+    def forward(self, input_ids: torch.Tensor, logits_to_keep: int, **_: Any) -> Any:
+        """Remembers nothing, so it has no cache either."""
+        return SimpleNamespace(logits=self.table.log()[input_ids[:, -logits_to_keep:]])
 
-    def __call__(self, input_ids: torch.Tensor, **_: Any) -> Any:
-        logits = self.table.log()[input_ids[:, -1:]]
-        return SimpleNamespace(logits=logits, past_key_values=self)
+    __call__ = forward
 
 
 def table_policy(table: Any, letters: str, eos_token_id: int | None = None) -> Policy:

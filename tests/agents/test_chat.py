@@ -46,6 +46,16 @@ STRIPS_THOUGHTS = CHATML.replace(
 )
 """As Qwen 3 and DeepSeek R1: earlier thoughts are taken out."""
 
+OPENS_THOUGHTS = STRIPS_THOUGHTS.replace("assistant\n' }}", "assistant\n<think>\n' }}")
+"""As DeepSeek R1 and QwQ: the reply begins within a block of thoughts."""
+
+SWITCHES_THOUGHTS = STRIPS_THOUGHTS.replace(
+    "assistant\n' }}",
+    "assistant\n' }}{%- if enable_thinking is defined and not enable_thinking %}"
+    "{{- '<think>\n\n</think>\n\n' }}{%- endif %}",
+)
+"""As Qwen 3: an empty block of thoughts keeps the model from thinking."""
+
 MOVES_SYSTEM = (
     "{% if messages[0]['role'] == 'system' %}{% set system = messages[0]['content'] + '\n\n' %}"
     "{% set messages = messages[1:] %}{% else %}{% set system = '' %}{% endif %}"
@@ -189,6 +199,24 @@ def test_a_template_that_strips_thoughts_is_refused_where_there_are_thoughts():
     chat.check_appends(thinking=False)
     with pytest.raises(SettingError, match=r"model\.context=state"):
         chat.check_appends(thinking=True)
+
+
+@pytest.mark.parametrize("thinking", [False, True])
+def test_a_block_of_thoughts_is_opened_by_the_reply_alone(thinking):
+    """A response that began within the block would never have the form that is asked for."""
+    chat = ChatFormat(tokenizer(OPENS_THOUGHTS, eos="<|im_end|>"), thinking)
+    text = chat.tokenizer.decode(chat.opening("the rules", "the state"))
+    assert text.endswith("the state<|im_end|>\n<|im_start|>assistant\n")
+    assert chat.tokenizer.decode(chat.tail_ids) == "<|im_end|>\n<|im_start|>assistant\n"
+
+
+@pytest.mark.parametrize("thinking", [False, True])
+def test_a_template_that_can_switch_thoughts_off_is_told_whether_to(thinking):
+    chat = ChatFormat(tokenizer(SWITCHES_THOUGHTS, eos="<|im_end|>"), thinking)
+    tail = chat.tokenizer.decode(chat.tail_ids)
+    assert tail.endswith("assistant\n" if thinking else "<think>\n\n</think>\n\n")
+    with pytest.raises(SettingError, match=r"model\.context=state"):
+        chat.check_appends(thinking)
 
 
 @pytest.mark.parametrize(

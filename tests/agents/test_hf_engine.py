@@ -8,8 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sesa_agent.agents.draws import keep_top_p, without_excluded
 from sesa_agent.agents.engine import Completion, SamplingParams, load_engine
-from sesa_agent.agents.hf_engine import HFEngine, keep_top_p, without_excluded
+from sesa_agent.agents.hf_engine import HFEngine
 from sesa_agent.configs.schema import EngineConfig
 
 from .models import ARCHITECTURES, make_rows, random_policy, table_policy

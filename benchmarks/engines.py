@@ -1,0 +1,250 @@
+"""The engine's speed against plain `generate` of transformers, on the requests of real rollouts.
+
+    python benchmarks/engines.py [--quick]
+
+The requests of a rollout are noted and answered again by both sides, which take turns in one
+process on one thread; a figure is the median of its rounds in CPU seconds, a ratio is the ratio of
+two medians. `generate` gets each call's prompts padded on the left, draws as many tokens and scores
+them. Writes `results/engines.json`. The real small model comes from `make smollm`; it is left out
+where it is not there.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from fetch_smollm2 import smollm2_folder
+from rich.console import Console
+from rich.table import Table
+
+from sesa_agent.agents.engine import Completion, SamplingParams
+from sesa_agent.agents.hf_engine import HFEngine
+from sesa_agent.agents.policy import Policy
+from sesa_agent.configs.load import load_config
+from sesa_agent.sampling import SAMPLERS
+from sesa_agent.sampling.seeds import training_seeds
+from sesa_agent.sampling.trajectory import Task
+from sesa_agent.training.setup import build_dialogue, build_policy, resolve_auto, sampling_params
+
+RESULTS = Path(__file__).parent.parent / "results" / "engines.json"
+STOP = "</answer>"
+Call = list[tuple[int, ...]]
+"""The prompts of one call."""
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Calls that both sides answer."""
+
+    name: str
+    policy: Policy
+    calls: list[Call]
+    max_new_tokens: int
+    ends: bool
+    """Whether responses end by themselves, else all have `max_new_tokens`."""
+    num_rounds: int
+    target: float = 1.5
+    """Least ratio of our speed to that of `generate`."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """CPU seconds for all calls, medians and all rounds."""
+
+    name: str
+    num_calls: int
+    num_responses: int
+    num_different: int
+    """Prompts that differ from the others of their call."""
+    ours_s: float
+    peer_s: float
+    ratio: float
+    target: float
+    ours_rounds: list[float]
+    peer_rounds: list[float]
+
+
+class NotingEngine(HFEngine):
+    """Answers, and keeps the prompts of every call."""
+
+    def __init__(self, policy: Policy):
+        super().__init__(policy)
+        self.calls: list[Call] = []
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        params: SamplingParams,
+        excluded: Sequence[Sequence[Completion]] | None = None,
+    ) -> list[Completion]:
+        """Note the prompts, then answer."""
+        self.calls.append([tuple(prompt) for prompt in prompts])
+        return super().generate(prompts, params, excluded)
+
+
+def rollout_contest(
+    env: str, method: str, model: str, name: str, num_tasks: int, *settings: str, ends: bool
+) -> Contest:
+    """The calls of one rollout of a method, at most its first four."""
+    overrides = [f"model.path={model}", "model.device=cpu", *settings]
+    cfg = resolve_auto(load_config(env, method, overrides))
+    policy = build_policy(cfg)
+    engine, params = NotingEngine(policy), sampling_params(cfg.engine)
+    tasks = [Task(cfg.env.id, seed) for seed in training_seeds(0, 0, num_tasks)]
+    sample = SAMPLERS[cfg.sampling.name]
+    dialogue = build_dialogue(cfg, policy)
+    sample(tasks, engine, dialogue, cfg.sampling, params, np.random.default_rng(0))
+    num_rounds = 9 if ends else 3  # those that end are small models, whose rounds are short
+    return Contest(name, policy, engine.calls[:4], cfg.engine.max_new_tokens, ends, num_rounds)
+
+
+def answer_by_engine(contest: Contest) -> None:
+    """Answer all calls by our engine."""
+    engine = HFEngine(contest.policy)
+    stop = (STOP,) if contest.ends else ()
+    params = SamplingParams(max_new_tokens=contest.max_new_tokens, stop=stop)
+    for prompts in contest.calls:
+        engine.generate(prompts, params)
+
+
+@torch.inference_mode()
+def answer_by_generate(contest: Contest) -> None:
+    """Answer all calls by `generate`, log-probabilities and texts included."""
+    tokenizer: Any = contest.policy.tokenizer
+    for prompts in contest.calls:
+        width = max(map(len, prompts))
+        rows = [{"input_ids": list(prompt)} for prompt in prompts]
+        batch = tokenizer.pad(rows, padding_side="left", return_tensors="pt")
+        output = contest.policy.model.generate(
+            **batch,
+            do_sample=True,
+            top_k=0,
+            max_new_tokens=contest.max_new_tokens,
+            eos_token_id=end_ids(contest),
+            pad_token_id=tokenizer.pad_token_id,
+            return_dict_in_generate=True,
+            output_scores=True,
+        )
+        contest.policy.model.compute_transition_scores(
+            output.sequences, output.scores, normalize_logits=True
+        )
+        tokenizer.batch_decode(output.sequences[:, width:])
+
+
+def end_ids(contest: Contest) -> list[int] | None:
+    """Tokens that end a response; the bundled models know the stop string as one token."""
+    tokenizer: Any = contest.policy.tokenizer
+    if not contest.ends:
+        return None
+    stop = tokenizer.encode(STOP, add_special_tokens=False)
+    assert len(stop) == 1, "generate is slow with stop strings, which would flatter our engine"
+    return [*stop, tokenizer.eos_token_id]
+
+
+def never_end(policy: Policy) -> None:
+    """Make both sides draw every token that they may."""
+    policy.tokenizer.eos_token = None
+    policy.model.generation_config.eos_token_id = None
+
+
+def cpu_seconds(call: Callable[[], None]) -> float:
+    """CPU time of one call."""
+    start = time.process_time()
+    call()
+    return time.process_time() - start
+
+
+def run(contest: Contest, quick: bool) -> Result:
+    """Let both sides take turns, after one round that does not count."""
+    if not contest.ends:
+        never_end(contest.policy)
+    ours, peer = [], []
+    for _ in range(2 if quick else contest.num_rounds + 1):
+        ours.append(cpu_seconds(lambda: answer_by_engine(contest)))
+        peer.append(cpu_seconds(lambda: answer_by_generate(contest)))
+    ours_median, peer_median = statistics.median(ours[1:]), statistics.median(peer[1:])
+    return Result(
+        contest.name,
+        len(contest.calls),
+        sum(map(len, contest.calls)),
+        sum(len(set(prompts)) for prompts in contest.calls),
+        ours_median,
+        peer_median,
+        peer_median / ours_median,
+        contest.target,
+        ours[1:],
+        peer[1:],
+    )
+
+
+def contests(smollm2: Path | None) -> list[Callable[[], Contest]]:
+    """What is measured; a model is loaded when its turn comes."""
+
+    def bundled(env: str, method: str, model: str, name: str) -> Callable[[], Contest]:
+        name = f"{model}, {name}"
+        return lambda: rollout_contest(env, method, model, name, 24, ends=True)
+
+    def smol(env: str, dtype: str) -> Callable[[], Contest]:
+        name = f"SmolLM2-135M {dtype}, {env}: 24 puzzles, an answer each, one turn"
+        settings = (f"model.dtype={dtype}", "env.max_turns=1", "sampling.max_trajectories=1")
+        return lambda: rollout_contest(env, "ragen", str(smollm2), name, 24, *settings, ends=False)
+
+    listed = [
+        bundled("sokoban", "ragen", "sesa-tiny", "Sokoban: 24 puzzles, 16 episodes each, 4 turns"),
+        bundled("sokoban", "sesa", "sesa-tiny", "Sokoban: trees of 24 puzzles, the first 4 calls"),
+        bundled("sudoku", "ragen", "sesa-tiny-answers", "Sudoku: 24 puzzles, 16 answers each"),
+    ]
+    if smollm2:
+        settings = (("sokoban", "bfloat16"), ("sokoban", "float32"), ("countdown", "bfloat16"))
+        listed += [smol(*setting) for setting in settings]
+    return listed
+
+
+def show(results: list[Result]) -> Table:
+    """Lay the results out as a table."""
+    table = Table(
+        "what", "responses (different prompts)", "ours CPU-s", "generate", "ratio", "wanted"
+    )
+    for result in results:
+        colour = "green" if result.ratio >= result.target else "red"
+        counts = f"{result.num_responses} ({result.num_different})"
+        times = f"{result.ours_s:.2f}", f"{result.peer_s:.2f}"
+        ratio = f"[{colour}]{result.ratio:.2f}x[/]"
+        table.add_row(result.name, counts, *times, ratio, f"{result.target:.1f}x")
+    return table
+
+
+def main() -> None:
+    """Measure, print the table, write the file."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--quick", action="store_true", help="one round, no file")
+    quick = parser.parse_args().quick
+    torch.set_num_threads(1)
+    os.environ["TRANSFORMERS_VERBOSITY"] = "error"
+    console = Console()
+    smollm2 = smollm2_folder()
+    if smollm2 is None:
+        console.print("SmolLM2-135M is not here: run make smollm to measure it too.")
+    results = []
+    for make in contests(smollm2):
+        results.append(run(make(), quick))
+        console.print(show(results[-1:]))
+    if not quick:
+        packages = {name: version(name) for name in ("torch", "transformers")}
+        setting = {"python": platform.python_version(), **packages}
+        report = {"setting": setting, "results": [asdict(result) for result in results]}
+        RESULTS.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

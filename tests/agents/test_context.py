@@ -1,0 +1,145 @@
+"""What a model has read is the same with shared beginnings, with room, and read anew each time."""
+
+import pytest
+import torch
+from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MambaConfig,
+    MambaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    OpenAIGPTConfig,
+    OpenAIGPTLMHeadModel,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from sesa_agent.agents.bundled import build_tokenizer
+from sesa_agent.agents.context import CachedContext, RoomyLayer, WholeContext, open_context
+from sesa_agent.agents.engine import SamplingParams
+from sesa_agent.agents.hf_engine import HFEngine, common_start
+from sesa_agent.agents.policy import Policy
+
+from .models import make_rows, random_policy
+
+TOKENIZER = build_tokenizer(["Up", "Down"])
+SIZES = {
+    "vocab_size": len(TOKENIZER),
+    "initializer_range": 0.3,
+    "bos_token_id": None,
+    "eos_token_id": TOKENIZER.eos_token_id,
+    "pad_token_id": TOKENIZER.pad_token_id,
+}
+WIDE = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
+SMALL = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 128}
+MODELS = {
+    "llama": lambda: LlamaForCausalLM(LlamaConfig(**SIZES, **WIDE, **HEADS)),
+    "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**SIZES, **WIDE, **HEADS)),
+    "gpt2": lambda: GPT2LMHeadModel(GPT2Config(**SIZES, **SMALL)),
+    "sliding": lambda: MistralForCausalLM(
+        MistralConfig(**SIZES, **WIDE, **HEADS, sliding_window=8)
+    ),
+    "gemma2": lambda: Gemma2ForCausalLM(Gemma2Config(**SIZES, **WIDE, **HEADS, sliding_window=8)),
+    "first gpt": lambda: OpenAIGPTLMHeadModel(OpenAIGPTConfig(**SIZES, **SMALL)),
+    "mamba": lambda: MambaForCausalLM(
+        MambaConfig(**SIZES, hidden_size=32, num_hidden_layers=2, state_size=4)
+    ),
+}
+ROOMY = {"llama", "qwen3", "gpt2"}
+RULES = list(range(100, 180)) * 2
+"""A beginning that is worth to be read by itself."""
+PROMPTS = [[*RULES, 5], [*RULES, 6, 7, 8, 9], [*RULES, 6, 7], [*RULES, 5], [*RULES, 9] * 1]
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def policy(request):
+    torch.manual_seed(0)
+    return Policy(MODELS[request.param](), TOKENIZER)
+
+
+def short(policy, prompts):
+    """Prompts that fit the positions of every model here."""
+    return [prompt[-100:] for prompt in prompts]
+
+
+def test_every_kind_of_model_draws_with_the_logprobs_that_it_is_trained_with(policy):
+    prompts = short(policy, PROMPTS)
+    completions = HFEngine(policy).generate(prompts, SamplingParams(max_new_tokens=12))
+    rows = [
+        ([*prompt, *completion.token_ids], len(prompt))
+        for prompt, completion in zip(prompts, completions, strict=True)
+    ]
+    with torch.no_grad():
+        logprobs, _ = policy.logprobs(make_rows(rows, TOKENIZER.pad_token_id))
+    for row, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
+        trained = logprobs[row, len(prompt) : len(prompt) + len(completion.token_ids)]
+        assert completion.logprobs == pytest.approx(trained.tolist(), abs=1e-4)
+
+
+def test_a_row_drawn_alone_is_the_row_drawn_with_others(policy):
+    prompts = short(policy, PROMPTS)
+    params = SamplingParams(max_new_tokens=8, seed=1)
+    together = HFEngine(policy).generate(prompts, params)
+    apart = HFEngine(policy, max_batch_tokens=1).generate(prompts, params)
+    assert [c.token_ids for c in apart] == [c.token_ids for c in together]
+
+
+def test_models_that_see_all_tokens_share_beginnings_and_the_others_do_not():
+    shares = {name: open_context(make()).can_branch for name, make in MODELS.items()}
+    assert {name for name, can in shares.items() if can} == ROOMY
+    whole = {
+        name for name, make in MODELS.items() if isinstance(open_context(make()), WholeContext)
+    }
+    assert whole == {"first gpt", "mamba"}
+
+
+def test_a_shared_beginning_is_read_once():
+    policy, seen = random_policy("llama"), []
+    hook = policy.model.register_forward_pre_hook(
+        lambda *call: seen.append(tuple(call[2]["input_ids"].shape)), with_kwargs=True
+    )
+    HFEngine(policy).generate(PROMPTS, SamplingParams(max_new_tokens=2))
+    hook.remove()
+    assert seen[:2] == [(1, len(RULES)), (4, 4)]
+
+
+@pytest.mark.parametrize(
+    "prompts, expected",
+    [
+        ([[1, 2, 3], [1, 2, 4]], 2),
+        ([[1, 2], [1, 2, 4]], 1),  # the first must have a token left to be read
+        ([[1, 2, 3]], 2),
+        ([[5, 1], [6, 1]], 0),
+        ([[1], [1, 2]], 0),
+    ],
+)
+def test_the_common_start_leaves_a_token_to_each(prompts, expected):
+    assert common_start(prompts) == expected
+
+
+def test_a_layer_with_room_shows_what_was_put_in_and_copies_it_seldom():
+    layer, torch_layer = RoomyLayer(), []
+    for count in (5, *[1] * 40):
+        states = torch.randn(2, 3, count, 4)
+        torch_layer.append(states)
+        keys, values = layer.update(states, -states)
+        assert torch.equal(keys, torch.cat(torch_layer, 2)) and torch.equal(values, -keys)
+    shown, room = layer.keys.clone(), layer.rooms[0]
+    layer.update(states, states)
+    assert layer.rooms[0] is room
+    layer.batch_select_indices(torch.tensor([1, 1, 0]))
+    keys, _ = layer.update(states[:1].expand(3, -1, -1, -1), states[:1].expand(3, -1, -1, -1))
+    assert torch.equal(keys[:, :, : shown.shape[2]], shown[[1, 1, 0]])
+
+
+def test_attention_of_shared_heads_is_left_as_it_was_found():
+    policy = random_policy("qwen2")
+    context = CachedContext(policy.model)
+    context.read([[1, 2]])
+    assert policy.model.config._attn_implementation == "sdpa"
