@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..configs.schema import SettingError
+from .likelihood import MAX_LOGITS, chunked_likelihoods, has_plain_head, token_likelihoods
 
 BUNDLED = ("sesa-tiny", "sesa-tiny-answers")
 """The names of the models that ship with the package."""
@@ -54,21 +55,30 @@ class Policy:
         tokenizer: its tokenizer.
         temperature: logits are divided by it, so that likelihoods are those that rollouts were
             drawn with.
+        max_logits: logits that `logprobs` holds at a time; bounds memory, changes nothing else.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, temperature: float = 1.0):
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        temperature: float = 1.0,
+        max_logits: int = MAX_LOGITS,
+    ):
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.temperature = temperature
+        self.max_logits = max_logits
 
     def parameters(self) -> list[torch.nn.Parameter]:
         """What the optimiser changes."""
         return [p for p in self.model.parameters() if p.requires_grad]
 
     def logprobs(self, batch: Rows, entropy_grad: bool = False) -> tuple[Tensor, Tensor]:
-        """Log-probability of every token of the batch and the entropy it was drawn at.
+        """Log-probability of every trained token and the entropy it was drawn at.
 
-        Logits are formed only from the first trained position on.
+        Where they would be more than `MAX_LOGITS`, logits are formed of trained positions alone,
+        some at a time.
 
         Args:
             batch: N rows of T tokens.
@@ -76,27 +86,41 @@ class Policy:
 
         Returns:
             Two (N, T) float tensors on the CPU: natural log-probabilities, and entropies in nats of
-            the distributions over token t given the tokens before it. Both are zero before the
-            first trained position of the batch.
+            the distributions over token t given the tokens before it. Both are zero outside
+            `loss_mask`.
         """
         device = self.model.device
         ids, mask = batch.token_ids.to(device), batch.attention_mask.to(device)
+        trained = batch.loss_mask.to(device)
         first = int(batch.loss_mask.any(0).nonzero()[0])
-        num_logits = ids.shape[1] - first + 1  # the logits at t - 1 speak about token t
-        output = self.model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=(mask.cumsum(1) - 1).clamp(min=0),
-            use_cache=False,
-            logits_to_keep=num_logits,
-        )
-        logits = output.logits[:, :-1]  # (N, T - first, V)
-        logits = logits if logits.dtype == torch.float64 else logits.float()
-        log_p = torch.log_softmax(logits / self.temperature, dim=-1)
-        chosen = log_p.gather(-1, ids[:, first:, None])[..., 0]
-        with torch.set_grad_enabled(entropy_grad and torch.is_grad_enabled()):
-            entropy = -(log_p.exp() * log_p).sum(-1)
-        return _prepend_zeros(chosen, first), _prepend_zeros(entropy, first)
+        inputs = {
+            "input_ids": ids,
+            "attention_mask": mask,
+            "position_ids": (mask.cumsum(1) - 1).clamp(min=0),
+            "use_cache": False,
+        }
+        vocabulary = self.model.get_input_embeddings().num_embeddings
+        is_large = ids[:, first:].numel() * vocabulary > self.max_logits
+        if is_large and has_plain_head(self.model, ids[:1, :1]):
+            hidden = self.model.get_decoder()(**inputs).last_hidden_state  # (N, T, H)
+            values = chunked_likelihoods(
+                self.model.get_output_embeddings(),
+                hidden[:, :-1][trained[:, 1:]],  # (M, H); the state at t - 1 speaks about token t
+                ids[trained],
+                self.temperature,
+                entropy_grad,
+                chunk=max(1, self.max_logits // vocabulary),
+            )
+            chosen, entropy = (
+                v.new_zeros(trained.shape).masked_scatter(trained, v) for v in values
+            )
+        else:
+            output = self.model(**inputs, logits_to_keep=ids.shape[1] - first + 1)
+            values = token_likelihoods(
+                output.logits[:, :-1], ids[:, first:], self.temperature, entropy_grad
+            )
+            chosen, entropy = (torch.where(trained, _prepend_zeros(v, first), 0.0) for v in values)
+        return chosen.cpu(), entropy.cpu()
 
     def save(self, folder: Path) -> None:
         """Write model (safetensors) and tokenizer in Hugging Face format."""
@@ -202,4 +226,4 @@ def check_model_path(path: str) -> None:
 
 
 def _prepend_zeros(values: Tensor, count: int) -> Tensor:
-    return torch.cat([values.new_zeros(values.shape[0], count), values], dim=1).cpu()
+    return torch.cat([values.new_zeros(values.shape[0], count), values], dim=1)
