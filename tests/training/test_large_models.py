@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 LORA = "model.lora_rank=2"
 BFLOAT16 = "model.dtype=bfloat16"
 CHECKPOINTING = "model.gradient_checkpointing=true"
-RUN = ("optim.checkpoint_every=1", "sampling.num_tasks=4", "loss.kl_coef=0.01")
+RUN = ("optim.checkpoint_every=1", "loss.kl_coef=0.01", "loss.entropy_coef=0.01")
 
 
 def files(folder):
