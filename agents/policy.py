@@ -247,15 +247,19 @@ class _WithoutAdapter(Policy):
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
     """Keep bars and reports of transformers off the screen, where the run's own bar stands."""
+    from huggingface_hub.utils import logging as hub_logging
     from transformers.utils import logging
 
     verbosity, has_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    hub_verbosity = hub_logging.get_verbosity()
     logging.set_verbosity_error()
+    hub_logging.set_verbosity_error()  # it tells of every attempt to reach the hub
     logging.disable_progress_bar()
     try:
         yield
     finally:
         logging.set_verbosity(verbosity)
+        hub_logging.set_verbosity(hub_verbosity)
         if has_bars:
             logging.enable_progress_bar()
 
