@@ -1,7 +1,7 @@
 """How much memory a run will need, from the shape of its model and its settings alone.
 
 Nothing is loaded: a model on torch's `meta` device has sizes and no numbers. Weights, gradients and
-the optimiser's state are counted exactly; activations by a formula that is within a factor of 1.35
+the optimiser's state are counted exactly; activations by a formula that is within a factor of 1.4
 for Llama, Qwen 2, Qwen 3 and GPT-2; what is allocated in passing (the engine's draws, gradients
 between two layers) is left out, so leave a tenth free. `sesa-agent doctor` prints the result.
 """
@@ -94,7 +94,7 @@ def estimate_memory(shape: ModelShape, cfg: Config) -> MemoryEstimate:
     layer = _layer_activations(shape, num_bytes, bool(model.lora_rank))
     inputs = shape.hidden_size * num_bytes
     if model.gradient_checkpointing:
-        activations = tokens * (shape.num_layers * inputs + layer)
+        activations = tokens * ((shape.num_layers + 2) * inputs + layer)  # 2 of the last norm
     else:
         activations = tokens * shape.num_layers * layer
     num_logits = min(tokens * shape.vocabulary_size, MAX_LOGITS)
@@ -139,19 +139,25 @@ def fitting_changes(shape: ModelShape, cfg: Config, available: int) -> tuple[lis
         What to add to the command line, and the bytes that the run would need then. Nothing if it
         fits already; if nothing is enough, all that helps.
     """
-    total = estimate_memory(shape, cfg).total
-    changes: list[str] = []
+    changes: dict[str, Any] = {}
+    needed = _needed(shape, cfg, changes)
     for key, value in _candidates(cfg):
-        if total <= available:
-            break
+        more = changes | {key: value}
+        if needed > available and _needed(shape, cfg, more) < needed:
+            changes, needed = more, _needed(shape, cfg, more)
+    for key in list(changes):  # what a later change has made needless
+        fewer = {name: value for name, value in changes.items() if name != key}
+        if _needed(shape, cfg, fewer) <= available:
+            changes, needed = fewer, _needed(shape, cfg, fewer)
+    return [f"{key}={str(value).lower()}" for key, value in changes.items()], needed
+
+
+def _needed(shape: ModelShape, cfg: Config, changes: dict[str, Any]) -> int:
+    """Bytes that a run would need with some settings changed."""
+    for key, value in changes.items():
         group, name = key.split(".")
-        tried = replace(cfg, **{group: replace(getattr(cfg, group), **{name: value})})
-        needed = estimate_memory(shape, tried).total
-        if needed < total:
-            cfg, total = tried, needed
-            changes = [word for word in changes if not word.startswith(f"{key}=")]
-            changes.append(f"{key}={str(value).lower()}")
-    return changes, total
+        cfg = replace(cfg, **{group: replace(getattr(cfg, group), **{name: value})})
+    return estimate_memory(shape, cfg).total
 
 
 def _candidates(cfg: Config) -> list[tuple[str, Any]]:
@@ -161,9 +167,9 @@ def _candidates(cfg: Config) -> list[tuple[str, Any]]:
         for group in ("optim", "engine"):
             tokens = getattr(cfg, group).max_batch_tokens // divisor
             candidates.append((f"{group}.max_batch_tokens", max(tokens, 1)))
-    candidates.append(("model.dtype", "bfloat16"))
-    candidates += [("model.lora_rank", 16)] if not cfg.model.lora_rank else []
-    return candidates
+    bfloat16 = ("model.dtype", "bfloat16")  # of more use once the weights are not trained
+    lora = [("model.lora_rank", 16)] if not cfg.model.lora_rank else []
+    return [*candidates, bfloat16, *lora, bfloat16]
 
 
 def read_shape(path: str, trust_remote_code: bool = False) -> ModelShape:
