@@ -65,12 +65,10 @@ class ModelConfig:
     """`sesa-tiny` or `sesa-tiny-answers` (bundled: games, single answers), a folder in Hugging Face
     format, or the name of a model on a hub."""
     dtype: str = "float32"
-    """Number format that the model computes in: float32, or bfloat16, which is faster on a GPU and
-    halves activations and KV cache; training then updates float32 copies of the weights."""
+    """What the model computes in: float32 or bfloat16, which then updates float32 copies."""
     lora_rank: int = 0
-    """Train a LoRA adapter of this rank on all linear layers, scaled by 32 / rank, instead of the
-    weights themselves, which stay as they are; 0 trains all weights. Checkpoints hold the adapter
-    alone. Needs `pip install 'sesa-agent[lora]'`."""
+    """Rank of a LoRA adapter (scaled by 32 / rank) on all linear layers, trained instead of the
+    weights; 0 for none. Checkpoints hold it alone. Needs `pip install 'sesa-agent[lora]'`."""
     gradient_checkpointing: bool = False
     """Keep only the inputs of the model's layers for the backward pass and compute the rest again:
     about a third slower, for a fraction of the memory of the activations."""
