@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from ..configs.schema import SettingError
+from .likelihood import MAX_LOGITS, chunked_likelihoods, has_plain_head, token_likelihoods
+from .lora import base_of, is_adapter, merge_adapter, merged_weights, without_adapter
 
 BUNDLED = ("sesa-tiny", "sesa-tiny-answers")
 """The names of the models that ship with the package."""
@@ -54,21 +56,31 @@ class Policy:
         tokenizer: its tokenizer.
         temperature: logits are divided by it, so that likelihoods are those that rollouts were
             drawn with.
+        max_logits: logits that `logprobs` holds at a time; bounds memory, changes nothing else.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, temperature: float = 1.0):
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        temperature: float = 1.0,
+        max_logits: int = MAX_LOGITS,
+    ):
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.temperature = temperature
+        self.max_logits = max_logits
+        self._recomputed: list[Any] = []
 
     def parameters(self) -> list[torch.nn.Parameter]:
         """What the optimiser changes."""
         return [p for p in self.model.parameters() if p.requires_grad]
 
     def logprobs(self, batch: Rows, entropy_grad: bool = False) -> tuple[Tensor, Tensor]:
-        """Log-probability of every token of the batch and the entropy it was drawn at.
+        """Log-probability of every trained token and the entropy it was drawn at.
 
-        Logits are formed only from the first trained position on.
+        Where they would be more than `MAX_LOGITS`, logits are formed of trained positions alone,
+        some at a time.
 
         Args:
             batch: N rows of T tokens.
@@ -76,30 +88,90 @@ class Policy:
 
         Returns:
             Two (N, T) float tensors on the CPU: natural log-probabilities, and entropies in nats of
-            the distributions over token t given the tokens before it. Both are zero before the
-            first trained position of the batch.
+            the distributions over token t given the tokens before it. Both are zero outside
+            `loss_mask`.
         """
         device = self.model.device
         ids, mask = batch.token_ids.to(device), batch.attention_mask.to(device)
+        trained = batch.loss_mask.to(device)
         first = int(batch.loss_mask.any(0).nonzero()[0])
-        num_logits = ids.shape[1] - first + 1  # the logits at t - 1 speak about token t
-        output = self.model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=(mask.cumsum(1) - 1).clamp(min=0),
-            use_cache=False,
-            logits_to_keep=num_logits,
-        )
-        logits = output.logits[:, :-1]  # (N, T - first, V)
-        logits = logits if logits.dtype == torch.float64 else logits.float()
-        log_p = torch.log_softmax(logits / self.temperature, dim=-1)
-        chosen = log_p.gather(-1, ids[:, first:, None])[..., 0]
-        with torch.set_grad_enabled(entropy_grad and torch.is_grad_enabled()):
-            entropy = -(log_p.exp() * log_p).sum(-1)
-        return _prepend_zeros(chosen, first), _prepend_zeros(entropy, first)
+        inputs = {
+            "input_ids": ids,
+            "attention_mask": mask,
+            "position_ids": (mask.cumsum(1) - 1).clamp(min=0),
+            "use_cache": False,
+        }
+        vocabulary = self.model.get_input_embeddings().num_embeddings
+        is_large = ids[:, first:].numel() * vocabulary > self.max_logits
+        if is_large and has_plain_head(self.model, ids[:1, :1]):
+            with self._recomputing():
+                hidden = self.model.get_decoder()(**inputs).last_hidden_state  # (N, T, H)
+            values = chunked_likelihoods(
+                self.model.get_output_embeddings(),
+                hidden[:, :-1][trained[:, 1:]],  # (M, H); the state at t - 1 speaks about token t
+                ids[trained],
+                self.temperature,
+                entropy_grad,
+                chunk=max(1, self.max_logits // vocabulary),
+            )
+            chosen, entropy = (
+                v.new_zeros(trained.shape).masked_scatter(trained, v) for v in values
+            )
+        else:
+            with self._recomputing():
+                output = self.model(**inputs, logits_to_keep=ids.shape[1] - first + 1)
+            values = token_likelihoods(
+                output.logits[:, :-1], ids[:, first:], self.temperature, entropy_grad
+            )
+            chosen, entropy = (torch.where(trained, _prepend_zeros(v, first), 0.0) for v in values)
+        return chosen.cpu(), entropy.cpu()
+
+    def recompute_layers(self) -> None:
+        """Keep only the inputs of each layer for the backward pass, and compute the rest again.
+
+        transformers' gradient checkpointing. It works in training mode alone, so the layers are in
+        it while `logprobs` computes with gradients; their parts never are, and dropout stays off.
+
+        Raises:
+            SettingError: if transformers cannot do it with models of this family.
+        """
+        from transformers.modeling_layers import GradientCheckpointingLayer
+
+        layers = [m for m in self.model.modules() if isinstance(m, GradientCheckpointingLayer)]
+        if not layers or not self.model.supports_gradient_checkpointing:
+            raise SettingError(
+                "model.gradient_checkpointing must be false for models of type "
+                f"{self.model.config.model_type}, got true: transformers cannot do it."
+            )
+        self.model.gradient_checkpointing_enable({"use_reentrant": False})
+        for layer in layers:
+            for name, value in list(vars(layer).items()):
+                if "dropout" in name and isinstance(value, float):
+                    setattr(layer, name, 0.0)
+        self._recomputed = layers
+
+    @contextmanager
+    def _recomputing(self) -> Iterator[None]:
+        """Let layers that are to be computed again know that they are being trained."""
+        layers = self._recomputed if torch.is_grad_enabled() else []
+        for layer in layers:
+            layer.training = True  # not `train()`, which would reach their parts too
+        try:
+            yield
+        finally:
+            for layer in layers:
+                layer.training = False
+
+    def before_training(self) -> "Policy":
+        """The policy without its LoRA adapter, on the same weights: what training began with."""
+        return _WithoutAdapter(self.model, self.tokenizer, self.temperature, self.max_logits)
+
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """All weights by the names of a plain model, a LoRA adapter's effect added to them."""
+        return merged_weights(self.model)
 
     def save(self, folder: Path) -> None:
-        """Write model (safetensors) and tokenizer in Hugging Face format."""
+        """Write model (safetensors) and tokenizer in Hugging Face format; of LoRA the adapter."""
         with quiet_transformers():
             self.model.save_pretrained(folder, safe_serialization=True)
             self.tokenizer.save_pretrained(folder)
@@ -115,9 +187,16 @@ class Policy:
     ) -> "Policy":
         """Load a folder in Hugging Face format, a model from a hub, or the bundled model.
 
+        The folder of a LoRA adapter is loaded as the model that it belongs to with its effect added
+        to the weights.
+
         Raises:
             SettingError: in one line that says what is wrong with the model and what to do.
         """
+        if is_adapter(path):
+            policy = cls.load(base_of(path), dtype, device, temperature, trust_remote_code)
+            merge_adapter(policy.model, path)
+            return policy
         folder = str(bundled_model_folder(path)) if path in BUNDLED else path
         check_model_path(folder)
         from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -157,18 +236,30 @@ class Policy:
         return cls(model.to(chosen), tokenizer, temperature)
 
 
+class _WithoutAdapter(Policy):
+    """Computes with the adapter switched off."""
+
+    def logprobs(self, batch: Rows, entropy_grad: bool = False) -> tuple[Tensor, Tensor]:
+        with without_adapter(self.model):
+            return super().logprobs(batch, entropy_grad)
+
+
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
     """Keep bars and reports of transformers off the screen, where the run's own bar stands."""
+    from huggingface_hub.utils import logging as hub_logging
     from transformers.utils import logging
 
     verbosity, has_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    hub_verbosity = hub_logging.get_verbosity()
     logging.set_verbosity_error()
+    hub_logging.set_verbosity_error()  # it tells of every attempt to reach the hub
     logging.disable_progress_bar()
     try:
         yield
     finally:
         logging.set_verbosity(verbosity)
+        hub_logging.set_verbosity(hub_verbosity)
         if has_bars:
             logging.enable_progress_bar()
 
@@ -194,6 +285,8 @@ def check_model_path(path: str) -> None:
                 "not exist. Give the folder that holds config.json."
             )
         return
+    if is_adapter(path):
+        return
     config = folder / "config.json"
     if not config.is_file():
         raise SettingError(f"model.path {path!r} has no config.json, so it is not a model folder.")
@@ -207,4 +300,4 @@ def check_model_path(path: str) -> None:
 
 
 def _prepend_zeros(values: Tensor, count: int) -> Tensor:
-    return torch.cat([values.new_zeros(values.shape[0], count), values], dim=1).cpu()
+    return torch.cat([values.new_zeros(values.shape[0], count), values], dim=1)

@@ -257,7 +257,7 @@ def named_weights(policy: "Policy", is_wide: bool) -> Iterator[tuple[str, Tensor
     tied = policy.model.config.tie_word_embeddings
     weights = (
         (name, weight.detach())
-        for name, weight in policy.model.state_dict().items()
+        for name, weight in policy.weights()
         if not (tied and name.startswith("lm_head."))
     )
     return widen_weights(weights, policy.model.config) if is_wide else weights

@@ -65,8 +65,13 @@ class ModelConfig:
     """`sesa-tiny` or `sesa-tiny-answers` (bundled: games, single answers), a folder in Hugging Face
     format, or the name of a model on a hub."""
     dtype: str = "float32"
-    """Number format of the weights: float32, or bfloat16, which halves memory but rounds small
-    updates away: for evaluation, or learning rates well above 1e-5."""
+    """What the model computes in: float32 or bfloat16, which then updates float32 copies."""
+    lora_rank: int = 0
+    """Rank of a LoRA adapter (scaled by 32 / rank) on all linear layers, trained instead of the
+    weights; 0 for none. Checkpoints hold it alone. Needs `pip install 'sesa-agent[lora]'`."""
+    gradient_checkpointing: bool = False
+    """Keep only the inputs of the model's layers for the backward pass and compute the rest again:
+    about a third slower, for a fraction of the memory of the activations."""
     device: str = "auto"
     """`auto` (a GPU if there is one), `cpu` or `cuda`."""
     thinking: bool = False
@@ -83,6 +88,7 @@ class ModelConfig:
         check_choice("model.dtype", self.dtype, ("float32", "bfloat16"))
         check_choice("model.context", self.context, ("state", "window", "full"))
         check_choice("model.device", self.device, ("auto", "cpu", "cuda"))
+        check(self.lora_rank >= 0, "model.lora_rank", self.lora_rank, "at least 0")
         check(self.window >= 1, "model.window", self.window, "at least 1")
 
 

@@ -218,6 +218,19 @@ def envs() -> None:
 
 
 @app.command()
+def doctor(
+    overrides: Overrides = None,
+    model: Annotated[str, typer.Option(help="Folder or hub name; no weights are loaded.")] = "",
+    env: EnvName = "",
+    method: Annotated[str, typer.Option(help="Preset, as for train.")] = "",
+) -> None:
+    """Show what this machine can use and whether a run would fit into its memory."""
+    from sesa_agent.doctor_command import run_doctor
+
+    run_doctor(model, env, method, list(overrides or []))
+
+
+@app.command()
 def report(
     source: Annotated[
         Path, typer.Argument(metavar="RUN|COMPARISON", help="Run folder, or results/NAME.json.")

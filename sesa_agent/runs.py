@@ -11,7 +11,7 @@ from sesa_agent.training.setup import resolve_auto
 
 CONFIG_FILE = "config.yaml"
 """The resolved settings of a run, in its folder."""
-FIXED_SETTINGS = ("model.path", "seed", "output")
+FIXED_SETTINGS = ("model.path", "model.dtype", "model.lora_rank", "seed", "output")
 """What a run that goes on cannot change; the options of its environment are fixed too."""
 
 

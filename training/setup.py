@@ -8,6 +8,7 @@ import torch
 
 from ..agents.chat import Chat, ChatFormat
 from ..agents.engine import Engine, SamplingParams, load_engine
+from ..agents.lora import add_adapter, import_peft, is_adapter, load_adapter
 from ..agents.policy import Policy
 from ..agents.prompts import STOP
 from ..configs.schema import Config, EngineConfig, SettingError, check
@@ -99,19 +100,39 @@ def _resolve_credit(cfg: Config, deterministic: bool, merges: bool) -> str:
 def build_policy(cfg: Config, path: str = "") -> Policy:
     """Load the policy of a run, or another model with the run's settings.
 
+    Args:
+        cfg: the run's configuration.
+        path: a checkpoint's model, or another model; empty for the one that the run begins with.
+
     Raises:
-        SettingError: in one line, if the model or the device it is for is missing or broken.
+        SettingError: in one line, if the model or the device it is for is missing or broken, or
+            something that it needs is not installed.
     """
     model = cfg.model
     if model.device == "cuda" and not torch.cuda.is_available():
         raise SettingError("model.device must be cpu or auto without a CUDA device, got 'cuda'.")
-    return Policy.load(
-        path or model.path,
+    if model.lora_rank:
+        import_peft(f"model.lora_rank={model.lora_rank}")
+    goes_on = bool(path and model.lora_rank and is_adapter(path))
+    policy = Policy.load(
+        model.path if goes_on else path or model.path,
         model.dtype,
         model.device,
         cfg.engine.temperature,
         model.trust_remote_code,
     )
+    if model.lora_rank:
+        add_adapter(policy.model, model.lora_rank, model.path, cfg.seed)
+    if goes_on:
+        load_adapter(policy.model, path)
+    if model.gradient_checkpointing:
+        policy.recompute_layers()
+    return policy
+
+
+def build_reference(cfg: Config, policy: Policy) -> Policy:
+    """The policy as it was when its run began: with LoRA the same weights, else another copy."""
+    return policy.before_training() if cfg.model.lora_rank else build_policy(cfg)
 
 
 def build_dialogue(cfg: Config, policy: Policy) -> Dialogue:

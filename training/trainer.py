@@ -45,8 +45,16 @@ from .monitor import (
     remember,
     rescued_config,
 )
+from .optimizer import MasterAdamW
 from .run_log import RunLog
-from .setup import build_dialogue, build_engine, build_policy, resolve_auto, sampling_params
+from .setup import (
+    build_dialogue,
+    build_engine,
+    build_policy,
+    build_reference,
+    resolve_auto,
+    sampling_params,
+)
 
 Measure = Callable[[Engine, Dialogue, list[int]], dict[str, float]]
 """Measures the policy on some puzzles; what it returns is logged under `eval/`."""
@@ -146,9 +154,9 @@ def train(
     rescued = rescued_config(cfg) if cfg.monitor.rescue == "auto" else cfg
     checkpoint = latest_checkpoint(folder)
     policy = build_policy(cfg, str(checkpoint / "model") if checkpoint else "")
-    reference = build_policy(cfg) if cfg.loss.kl_coef else None
+    reference = build_reference(cfg, policy) if cfg.loss.kl_coef else None
     dialogue, engine = build_dialogue(cfg, policy), build_engine(cfg, policy)
-    optimizer = torch.optim.AdamW(
+    optimizer = MasterAdamW(
         policy.parameters(), lr=cfg.optim.lr, weight_decay=cfg.optim.weight_decay, betas=(0.9, 0.95)
     )
     progress = Progress()
@@ -245,7 +253,7 @@ def learn(
 
     Args:
         policy: still the one that drew the rollout.
-        optimizer: of the policy's parameters.
+        optimizer: of the policy's parameters, or of copies that it gives their gradients.
         trees: one group each; there may be none.
         cfg: the run's configuration.
         step: seeds the order of the rows, and sets the learning rate while it warms up.
@@ -291,7 +299,8 @@ def learn(
             optimizer.zero_grad()
             for part in merge_equal_rows(minibatch).micro_batches(optim.max_batch_tokens):
                 stats.append(_backward(policy, part, loss, reference))
-            norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), optim.max_grad_norm)
+            weights = [p for group in optimizer.param_groups for p in group["params"]]
+            norm = torch.nn.utils.clip_grad_norm_(weights, optim.max_grad_norm)
             norms.append(float(norm))
             optimizer.step()
     optimizer.zero_grad()

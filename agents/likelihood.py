@@ -1,0 +1,90 @@
+"""Log-probabilities and entropies from logits, in memory that does not grow with the batch.
+
+A vocabulary of 150 000 makes the logits of one batch gigabytes. Above `MAX_LOGITS` they are formed
+in chunks of trained positions, each computed again in the backward pass (`torch.utils.checkpoint`),
+so that one chunk at a time is held. Below it all is one chunk, and nothing is computed twice.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+MAX_LOGITS = 2**25
+"""Logits of one chunk: 128 MiB in float32; about five copies of them exist at a time."""
+
+
+def token_likelihoods(
+    logits: Tensor, token_ids: Tensor, temperature: float, entropy_grad: bool
+) -> tuple[Tensor, Tensor]:
+    """Log-probability of each token and the entropy of the distribution that it was drawn from.
+
+    The softmax is taken in float32 whatever the logits are in (float64 is kept).
+
+    Args:
+        logits: (..., V), each about the token of its place.
+        token_ids: (...,) int64.
+        temperature: logits are divided by it.
+        entropy_grad: whether gradients shall flow through the entropies.
+
+    Returns:
+        Two tensors of shape (...,) in nats.
+    """
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    log_p = torch.log_softmax(logits / temperature, dim=-1)
+    chosen = log_p.gather(-1, token_ids[..., None])[..., 0]
+    with torch.set_grad_enabled(entropy_grad and torch.is_grad_enabled()):
+        entropy = -(log_p.exp() * log_p).sum(-1)
+    return chosen, entropy
+
+
+def chunked_likelihoods(
+    head: Callable[[Tensor], Tensor],
+    hidden: Tensor,
+    token_ids: Tensor,
+    temperature: float,
+    entropy_grad: bool,
+    chunk: int,
+) -> tuple[Tensor, Tensor]:
+    """`token_likelihoods` of `head(hidden)`, with the logits of `chunk` positions held at a time.
+
+    Args:
+        head: maps hidden states (M, H) to logits (M, V).
+        hidden: (M, H), each about the token of its place.
+        token_ids: (M,) int64.
+        temperature: logits are divided by it.
+        entropy_grad: whether gradients shall flow through the entropies.
+        chunk: positions at a time, at least 1.
+
+    Returns:
+        Two tensors of shape (M,) in nats.
+    """
+
+    def likelihoods(part: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+        return token_likelihoods(head(part), ids, temperature, entropy_grad)
+
+    parts: list[Any] = [
+        checkpoint(likelihoods, part, ids, use_reentrant=False, preserve_rng_state=False)
+        for part, ids in zip(hidden.split(chunk), token_ids.split(chunk), strict=True)
+    ]
+    chosen, entropies = zip(*parts, strict=True)
+    return torch.cat(chosen), torch.cat(entropies)
+
+
+def has_plain_head(model: Any, token_ids: Tensor) -> bool:
+    """Whether a model's logits are its head's output and nothing more.
+
+    Some families scale or cap them, in ways of their own; found out by trying one token, so that no
+    list of families must be kept.
+
+    Args:
+        model: a causal language model of transformers.
+        token_ids: (1, 1) int64, any token.
+    """
+    head = model.get_output_embeddings()
+    with torch.no_grad():
+        hidden = model.get_decoder()(input_ids=token_ids, use_cache=False).last_hidden_state
+        logits = model(input_ids=token_ids, use_cache=False).logits
+        return head is not None and torch.equal(head(hidden), logits)

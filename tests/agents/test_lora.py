@@ -1,0 +1,228 @@
+"""LoRA: an adapter begins as nothing, is all that is trained and saved, and can be merged."""
+
+import json
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from sesa_agent.agents.bundled import build_tokenizer
+from sesa_agent.agents.engine import SamplingParams
+from sesa_agent.agents.hf_engine import HFEngine
+from sesa_agent.agents.lora import add_adapter, load_adapter
+from sesa_agent.agents.policy import Policy
+from sesa_agent.configs.schema import SettingError
+
+from .models import ARCHITECTURES, make_rows, random_policy
+
+ROWS = [([5, 6, 7, 8, 9, 10], 3), ([11, 12, 13], 2), ([14, 15, 16, 17], 1)]
+FAMILIES = [*ARCHITECTURES, "gpt2"]
+
+
+def make_policy(name):
+    if name != "gpt2":
+        return random_policy(name)
+    torch.manual_seed(0)
+    tokenizer = build_tokenizer(["Up", "Down"])
+    sizes = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
+    ids = {"eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
+    config = GPT2Config(vocab_size=len(tokenizer), initializer_range=0.3, **sizes, **ids)
+    return Policy(GPT2LMHeadModel(config), tokenizer)
+
+
+@pytest.fixture(params=FAMILIES)
+def base(request, tmp_path):
+    """The folder of a plain model."""
+    folder = tmp_path / "base"
+    make_policy(request.param).save(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def trained(base):
+    """The model with an adapter that does something."""
+    policy = Policy.load(base, device="cpu")
+    add_adapter(policy.model, rank=4, base=base, seed=0)
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for weight in policy.parameters():
+            weight.add_(torch.randn_like(weight) * 0.05)
+    return policy
+
+
+@torch.no_grad()
+def likelihoods(policy):
+    return torch.stack(policy.logprobs(make_rows(ROWS)))
+
+
+def test_a_fresh_adapter_changes_nothing_and_is_all_that_is_trained(base):
+    policy = Policy.load(base, device="cpu")
+    before = likelihoods(policy)
+    weights = {name: weight.clone() for name, weight in policy.model.state_dict().items()}
+    add_adapter(policy.model, rank=4, base=base, seed=0)
+    assert torch.equal(likelihoods(policy), before)
+    assert all("lora_" in n for n, p in policy.model.named_parameters() if p.requires_grad)
+    sum(value.sum() for value in policy.logprobs(make_rows(ROWS), True)).backward()
+    optimizer = torch.optim.AdamW(policy.parameters(), lr=0.1)
+    optimizer.step()
+    assert not torch.equal(likelihoods(policy), before)
+    after = policy.model.state_dict()
+    for name, weight in weights.items():
+        place, _, kind = name.rpartition(".")
+        after_name = name if name in after else f"{place}.base_layer.{kind}"
+        assert torch.equal(after[after_name], weight)
+
+
+def test_every_linear_layer_but_the_head_has_an_adapter(base):
+    policy = Policy.load(base, device="cpu")
+    per_layer = 4 if "gpt2" in policy.model.config.model_type else 7
+    add_adapter(policy.model, rank=4, base=base, seed=0)
+    assert len(policy.parameters()) == 2 * 2 * per_layer  # A and B of two layers
+
+
+def test_the_seed_alone_makes_the_adapter(base):
+    models = []
+    for seed in (5, 5, 6):
+        torch.manual_seed(len(models))
+        state = torch.get_rng_state()
+        policy = Policy.load(base, device="cpu")
+        add_adapter(policy.model, rank=4, base=base, seed=seed)
+        assert torch.equal(torch.get_rng_state(), state)
+        models.append(policy.parameters())
+    assert all(map(torch.equal, models[0], models[1]))
+    assert not all(map(torch.equal, models[0], models[2]))
+
+
+def test_a_bfloat16_model_trains_a_float32_adapter(base):
+    policy = Policy.load(base, dtype="bfloat16", device="cpu")
+    add_adapter(policy.model, rank=4, base=base, seed=0)
+    assert {weight.dtype for weight in policy.parameters()} == {torch.float32}
+    logprobs, _ = policy.logprobs(make_rows(ROWS))
+    logprobs.sum().backward()
+    assert any(weight.grad.any() for weight in policy.parameters())
+
+
+def test_the_policy_before_training_is_the_base_on_the_same_weights(base, trained):
+    plain = likelihoods(Policy.load(base, device="cpu"))
+    reference = trained.before_training()
+    assert reference.model is trained.model
+    changed = likelihoods(trained)
+    assert not torch.equal(changed, plain)
+    logprobs, _ = trained.logprobs(make_rows(ROWS))
+    assert torch.equal(likelihoods(reference), plain)
+    logprobs.sum().backward()  # as in training: the reference computes between the two passes
+    assert all(weight.grad is not None for weight in trained.parameters())
+    assert torch.equal(likelihoods(trained), changed)
+
+
+def test_the_engine_sees_the_adapter(base, trained):
+    params = SamplingParams(max_new_tokens=8, seed=1)
+    prompts = [[5, 6, 7], [8, 9]]
+    drawn = HFEngine(trained).generate(prompts, params)
+    assert drawn != HFEngine(Policy.load(base, device="cpu")).generate(prompts, params)
+    rows = [(list(p) + list(d.token_ids), len(p)) for p, d in zip(prompts, drawn, strict=True)]
+    with torch.no_grad():
+        ours, _ = trained.logprobs(make_rows(rows))
+    for row, (prompt, completion) in enumerate(zip(prompts, drawn, strict=True)):
+        end = len(prompt) + len(completion.token_ids)
+        expected = torch.tensor(completion.logprobs)
+        torch.testing.assert_close(ours[row, len(prompt) : end], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_saved_adapter_goes_on_bit_for_bit(base, trained, tmp_path):
+    trained.save(tmp_path / "adapter")
+    names = {path.name for path in (tmp_path / "adapter").iterdir()}
+    assert {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json"} <= names
+    assert not {"model.safetensors", "config.json"} & names
+    again = Policy.load(base, device="cpu")
+    add_adapter(again.model, rank=4, base=base, seed=9)
+    load_adapter(again.model, str(tmp_path / "adapter"))
+    assert all(map(torch.equal, again.parameters(), trained.parameters()))
+    assert torch.equal(likelihoods(again), likelihoods(trained))
+
+
+def test_the_folder_of_an_adapter_loads_as_a_plain_model_with_its_effect(trained, tmp_path):
+    """And that can be saved as a plain one, for whoever has no PEFT."""
+    trained.save(tmp_path / "adapter")
+    merged = Policy.load(str(tmp_path / "adapter"), device="cpu")
+    torch.testing.assert_close(likelihoods(merged), likelihoods(trained), atol=1e-4, rtol=1e-4)
+    assert len(merged.parameters()) == len(list(merged.model.parameters()))
+    assert not any("lora" in name for name in merged.model.state_dict())
+    merged.save(tmp_path / "plain")
+    plain = Policy.load(str(tmp_path / "plain"), device="cpu")
+    assert torch.equal(likelihoods(plain), likelihoods(merged))
+
+
+def test_the_weights_for_another_engine_are_those_of_the_merged_model(trained, tmp_path):
+    before = likelihoods(trained)
+    weights = dict(trained.weights())
+    assert torch.equal(likelihoods(trained), before)
+    trained.save(tmp_path / "adapter")
+    expected = Policy.load(str(tmp_path / "adapter"), device="cpu").model.state_dict()
+    assert weights.keys() == expected.keys()
+    for name, weight in expected.items():
+        torch.testing.assert_close(weights[name], weight)
+
+
+def test_the_weights_of_a_plain_model_are_its_own():
+    policy = random_policy("llama")
+    weights, own = dict(policy.weights()), policy.model.state_dict()
+    assert weights.keys() == own.keys()
+    assert all(torch.equal(weights[name], own[name]) for name in own)
+
+
+def cut_short(folder):
+    file = folder / "adapter_model.safetensors"
+    file.write_bytes(file.read_bytes()[:100])
+
+
+def lose_a_matrix(folder):
+    weights = load_file(folder / "adapter_model.safetensors")
+    weights.pop(sorted(weights)[0])
+    save_file(weights, folder / "adapter_model.safetensors")
+
+
+def lose_the_weights(folder):
+    (folder / "adapter_model.safetensors").unlink()
+
+
+def change_the_config(**changes):
+    def damage(folder):
+        file = folder / "adapter_config.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+    return damage
+
+
+def break_the_config(folder):
+    (folder / "adapter_config.json").write_text("[]")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        cut_short,
+        lose_a_matrix,
+        lose_the_weights,
+        break_the_config,
+        change_the_config(peft_type="IA3"),
+        change_the_config(base_model_name_or_path=None),
+        change_the_config(base_model_name_or_path="./nowhere"),
+        change_the_config(r=5),
+    ],
+)
+@pytest.mark.parametrize("base", ["llama"], indirect=True)
+def test_a_damaged_adapter_is_refused_in_one_line(trained, tmp_path, damage):
+    trained.save(tmp_path / "adapter")
+    damage(tmp_path / "adapter")
+    with pytest.raises(SettingError, match="model.path") as error:
+        Policy.load(str(tmp_path / "adapter"), device="cpu")
+    assert "\n" not in str(error.value)
+
+
+def test_without_peft_one_line_says_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "peft", None)  # Python's own way to have an import fail
+    with pytest.raises(SettingError, match=r"model.lora_rank=8 .*pip install 'sesa-agent\[lora\]'"):
+        add_adapter(random_policy("llama").model, rank=8, base="x", seed=0)

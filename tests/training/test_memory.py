@@ -1,0 +1,206 @@
+"""The estimate of memory against what torch really holds, on small random models."""
+
+from dataclasses import replace
+
+import huggingface_hub
+import pytest
+import torch
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from sesa_agent.agents.lora import add_adapter
+from sesa_agent.agents.policy import Policy
+from sesa_agent.configs.load import load_config
+from sesa_agent.configs.schema import SettingError
+from sesa_agent.training.memory import (
+    ModelShape,
+    estimate_memory,
+    fitting_changes,
+    read_shape,
+    shape_of,
+)
+from sesa_agent.training.optimizer import MasterAdamW
+
+from ..agents.models import make_rows
+
+N, T = 4, 96
+SIZES = {
+    "vocab_size": 500,
+    "hidden_size": 128,
+    "intermediate_size": 352,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
+FAMILIES = {
+    "llama": lambda: LlamaForCausalLM(LlamaConfig(**SIZES, tie_word_embeddings=True)),
+    "qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**SIZES)),
+    "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**SIZES, head_dim=64)),
+    "gpt2": lambda: GPT2LMHeadModel(GPT2Config(vocab_size=500, n_embd=128, n_layer=4, n_head=4)),
+}
+SETTINGS = {
+    "plain": (),
+    "bfloat16": ("model.dtype=bfloat16",),
+    "lora": ("model.lora_rank=8",),
+    "lora in bfloat16": ("model.lora_rank=8", "model.dtype=bfloat16"),
+    "checkpointing": ("model.gradient_checkpointing=true",),
+}
+
+
+def make_config(*settings):
+    tokens = ("optim.max_batch_tokens=384", "engine.max_batch_tokens=384")  # N x T
+    return load_config("sokoban", "sesa", [*tokens, *settings])
+
+
+def make_policy(family, cfg):
+    """The model as a run would set it up."""
+    torch.manual_seed(0)
+    policy = Policy(FAMILIES[family]().to(getattr(torch, cfg.model.dtype)), None)
+    if cfg.model.lora_rank:
+        add_adapter(policy.model, cfg.model.lora_rank, "base", seed=0)
+    if cfg.model.gradient_checkpointing:
+        policy.recompute_layers()
+    return policy
+
+
+def full_rows():
+    ids = torch.randint(1, 500, (N, T), generator=torch.Generator().manual_seed(0)).tolist()
+    return make_rows([(row, T - 1) for row in ids])
+
+
+def num_bytes(tensors):
+    return sum({t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in tensors}.values())
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_weights_gradients_and_optimiser_are_counted_exactly(family, settings):
+    cfg = make_config(*settings)
+    estimate = estimate_memory(shape_of(FAMILIES[family]()), cfg)
+    policy = make_policy(family, cfg)
+    optimizer = MasterAdamW(policy.parameters(), lr=0.1)
+    policy.logprobs(full_rows())[0].sum().backward()
+    masters = [p for group in optimizer.param_groups for p in group["params"]]
+    assert num_bytes(policy.model.parameters()) == estimate.weights
+    assert num_bytes(master for master, _ in optimizer.copies.values()) == estimate.float32_copies
+    assert sum(master.grad.nbytes for master in masters) == estimate.gradients
+    if not optimizer.copies:
+        assert all(p.grad is None for p in policy.model.parameters() if not p.requires_grad)
+    optimizer.step()
+    means = [v for s in optimizer.state.values() for n, v in s.items() if n.startswith("exp_avg")]
+    assert sum(mean.nbytes for mean in means) == estimate.optimizer
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_activations_are_estimated_within_a_factor_of_1_4(family, settings):
+    """Against what autograd holds between the passes; checkpointing adds one layer later."""
+    cfg = make_config(*settings)
+    policy = make_policy(family, cfg)
+    estimate = estimate_memory(shape_of(FAMILIES[family]()), cfg).activations
+    if cfg.model.gradient_checkpointing:
+        plain = replace(cfg, model=replace(cfg.model, gradient_checkpointing=False))
+        whole = estimate_memory(shape_of(FAMILIES[family]()), plain).activations
+        estimate -= whole / 4  # of the four layers
+    parameters = {p.untyped_storage()._cdata for p in policy.model.parameters()}
+    held = []
+
+    def note(tensor):
+        if tensor.untyped_storage()._cdata not in parameters:
+            held.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        policy.logprobs(full_rows())
+    measured = num_bytes(held)
+    assert measured / 1.4 < estimate < measured * 1.4
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_kv_cache_is_counted_exactly(family):
+    model = FAMILIES[family]().eval()
+    with torch.no_grad():
+        cache = model(input_ids=full_rows().token_ids, use_cache=True).past_key_values
+    held = num_bytes(t for layer in cache.layers for t in (layer.keys, layer.values))
+    assert held == estimate_memory(shape_of(model), make_config()).kv_cache
+
+
+def test_a_penalty_needs_a_second_copy_but_with_lora():
+    shape = shape_of(FAMILIES["llama"]())
+    once = estimate_memory(shape, make_config()).weights
+    assert estimate_memory(shape, make_config("loss.kl_coef=0.1")).weights == 2 * once
+    lora = estimate_memory(shape, make_config("model.lora_rank=2")).weights
+    assert (
+        estimate_memory(shape, make_config("model.lora_rank=2", "loss.kl_coef=1")).weights == lora
+    )
+
+
+def test_a_model_is_measured_by_its_configuration_alone(llama, tmp_path):
+    """No weights are read: there are none."""
+    for name in ("config.json",):
+        (tmp_path / name).write_bytes((llama / name).read_bytes())
+    model = Policy.load(str(llama), device="cpu").model
+    assert read_shape(str(tmp_path)) == shape_of(model)
+    assert read_shape("sesa-tiny").num_weights == 166720
+
+
+def test_a_model_that_is_not_there_is_one_line(tmp_path, monkeypatch):
+    with pytest.raises(SettingError, match="model.path .* does not exist"):
+        read_shape(str(tmp_path / "nowhere"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(
+        SettingError, match="model.path 'nobody/nothing' could not be read"
+    ) as error:
+        read_shape("nobody/nothing")
+    assert "\n" not in str(error.value)
+
+
+# ---- advice ----
+
+QWEN_7B = ModelShape(
+    num_weights=7_615_616_512,
+    linear_sizes=28 * (3584 * 8 + 2 * 512 + 3 * 18944 + 3 * 3584 - 3584 * 2),
+    num_layers=28,
+    hidden_size=3584,
+    intermediate_size=18944,
+    query_size=3584,
+    kv_size=512,
+    vocabulary_size=152064,
+)
+
+
+def test_a_run_that_fits_is_left_as_it_is():
+    cfg = load_config("sokoban")
+    needed = estimate_memory(QWEN_7B, cfg).total
+    assert fitting_changes(QWEN_7B, cfg, needed) == ([], needed)
+
+
+def test_what_changes_speed_alone_comes_first():
+    cfg = load_config("sokoban")
+    needed = estimate_memory(QWEN_7B, cfg)
+    changes, total = fitting_changes(QWEN_7B, cfg, int(needed.total * 0.8))
+    assert changes == ["model.gradient_checkpointing=true"]
+    assert total < needed.total * 0.8
+
+
+def test_seven_billion_weights_go_onto_one_card_with_lora_in_bfloat16():
+    cfg = load_config("sokoban")
+    changes, total = fitting_changes(QWEN_7B, cfg, 24 * 2**30)
+    assert {"model.dtype=bfloat16", "model.lora_rank=16"} <= set(changes)
+    assert total <= 24 * 2**30
+    again = load_config("sokoban", "sesa", changes)
+    assert estimate_memory(QWEN_7B, again).total == total
+
+
+def test_what_cannot_fit_is_told_with_all_that_helps():
+    changes, total = fitting_changes(QWEN_7B, load_config("sokoban"), 2**30)
+    assert total > 2**30
+    assert changes

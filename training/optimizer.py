@@ -1,0 +1,79 @@
+"""AdamW for weights of any number format.
+
+bfloat16 keeps eight bits of a weight: an update below 1/256 of it is rounded away, and with the
+learning rates of language models nearly all are. So short weights get a copy in float32 here, as
+is usual in mixed precision training: gradients are added up in float32, the copy is updated, and
+the model is given the copy's rounded values. Parameters in float32 are updated as by AdamW itself.
+"""
+
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+MASTER = "master"
+"""The name of the float32 copy in the optimiser's saved state."""
+
+
+class MasterAdamW(torch.optim.AdamW):
+    """AdamW that keeps a float32 copy of each parameter in a shorter format.
+
+    Its parameter groups hold the copies, and so do they hold the gradients: those of the model are
+    moved over, and freed, as soon as they are computed.
+
+    Args:
+        parameters: of the model.
+        options: of AdamW.
+    """
+
+    def __init__(self, parameters: Iterable[torch.nn.Parameter], **options: Any):
+        self.copies: dict[int, tuple[Tensor, torch.nn.Parameter]] = {}
+        masters: list[Tensor] = []
+        for index, parameter in enumerate(parameters):
+            is_short = parameter.dtype in (torch.bfloat16, torch.float16)
+            masters.append(parameter.detach().float() if is_short else parameter)
+            if is_short:
+                self.copies[index] = (masters[index], parameter)
+                parameter.register_post_accumulate_grad_hook(partial(_move_grad, masters[index]))
+        super().__init__(masters, **options)
+
+    def step(self, closure: Any = None) -> Any:
+        """Update the copies, then the model."""
+        loss = super().step(closure)
+        self._show()
+        return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        """AdamW's, with the copies."""
+        content = super().state_dict()
+        state = dict(content["state"])
+        for index, (master, _) in self.copies.items():
+            state[index] = {**state.get(index, {}), MASTER: master}
+        return {**content, "state": state}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over AdamW's state and the copies, and give the model their values."""
+        state = {
+            index: {name: value for name, value in values.items() if name != MASTER}
+            for index, values in state_dict["state"].items()
+        }
+        started = {index: values for index, values in state.items() if values}
+        super().load_state_dict({**state_dict, "state": started})
+        for index, (master, _) in self.copies.items():
+            master.copy_(state_dict["state"][index][MASTER])
+        self._show()
+
+    @torch.no_grad()
+    def _show(self) -> None:
+        for master, parameter in self.copies.values():
+            parameter.copy_(master)
+
+
+def _move_grad(master: Tensor, parameter: Tensor) -> None:
+    """Add a parameter's gradient to its copy's, and free it."""
+    assert parameter.grad is not None
+    grad = parameter.grad.float()
+    master.grad = grad if master.grad is None else master.grad.add_(grad)
+    parameter.grad = None
