@@ -27,7 +27,7 @@ from sesa_agent.evaluation.experiment import (
     resolve_arm,
     run_arm,
 )
-from sesa_agent.evaluation.paper import CALLS, EXPERIMENTS, QUICK_SHARE, experiment_arms
+from sesa_agent.evaluation.paper import CALLS, EXPERIMENTS, experiment_arms
 from sesa_agent.evaluation.run_arms import run_arms
 from sesa_agent.sampling.dialogue import Dialogue
 from sesa_agent.training.checkpoint import latest_checkpoint, read_state
@@ -285,7 +285,10 @@ def test_the_arms_of_an_experiment_fit_and_have_their_budget(name):
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_quick_takes_a_part_of_the_calls_and_overrides_have_the_last_word(name):
     for arm in experiment_arms(name, (0,), is_quick=True):
-        assert resolve_arm(arm).optim.max_policy_calls == planned_calls(name, arm) // QUICK_SHARE
+        assert (
+            resolve_arm(arm).optim.max_policy_calls
+            == planned_calls(name, arm) // EXPERIMENTS[name].quick_share
+        )
     for arm in experiment_arms(name, (0,), True, ("optim.max_policy_calls=7", "eval.every=3")):
         cfg = resolve_arm(arm)
         assert (cfg.optim.max_policy_calls, cfg.eval.every) == (7, 3)
