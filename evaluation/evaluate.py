@@ -17,12 +17,11 @@ from ..configs.schema import SamplingConfig, SettingError
 from ..sampling import choose_sampler
 from ..sampling.dialogue import Dialogue
 from ..sampling.trajectory import ROOT, Task, TrajectoryTree
+from ..training.metrics import RATIO_K
 from .statistics import coverage_at_k, mean_pass_at_k, wilson_interval
 
 EPISODES_AT_ONCE = 1024
 """Bounds the memory of an evaluation; all attempts at a puzzle are played together."""
-RATIO_K = 16
-"""k of the paper's Pass@16/Pass@1 (Figure 5)."""
 
 
 @dataclass(frozen=True)

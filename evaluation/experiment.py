@@ -57,9 +57,7 @@ class Arm:
     common: tuple[str, ...] = ()
     """Words of all arms, the budget among them; they have the last word."""
     start_from: "Arm | None" = None
-    """The arm whose checkpoint it goes on from, with a method and a budget of its own."""
-    start_step: int = 0
-    """The step of that checkpoint; 0 for the last."""
+    """The arm from whose last checkpoint it goes on, with a method and a budget of its own."""
 
     @property
     def is_trained(self) -> bool:
@@ -208,12 +206,11 @@ def _copy_start(arm: Arm, runs: Path, folder: Path) -> trainer.Progress:
     """
     assert arm.start_from is not None
     source = arm_folder(arm.start_from, runs)
-    place = source / "checkpoints" / f"step-{arm.start_step:06d}"
-    checkpoint = place if arm.start_step else latest_checkpoint(source)
-    if checkpoint is None or not checkpoint.is_dir():
+    checkpoint = latest_checkpoint(source)
+    if checkpoint is None:
         raise SettingError(
-            f"{arm.label} starts from step {arm.start_step or 'the last'} of "
-            f"{arm.start_from.label}, which has no such checkpoint. Raise optim.keep_checkpoints."
+            f"{arm.label} goes on from {arm.start_from.label}, which has no checkpoint in "
+            f"{source}. Delete that folder to have it trained again."
         )
     target = folder / "checkpoints" / checkpoint.name
     if latest_checkpoint(folder) is None:
@@ -230,7 +227,7 @@ def _digest(arm: Arm) -> str:
     """A name for all that decides the weights that an arm ends with."""
     values = config_to_dict(resolve_arm(arm))
     values["eval"].pop("final_episodes")
-    start = [_digest(arm.start_from), arm.start_step] if arm.start_from else []
+    start = [_digest(arm.start_from)] if arm.start_from else []
     weights = weights_digest(values["model"]["path"])
     text = json.dumps([arm.is_trained, values, start, weights], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -88,29 +88,27 @@ def _claim_of_methods(pair: Pair) -> str:
         return "Of the methods nothing is known: that takes two seeds of each or more."
     if pair.methods_p is None:
         return f"Of the methods nothing is known: their seeds are all alike ({counts})."
-    if pair.methods_p < ALPHA:
-        return f"The methods differ ({_p(pair.methods_p)}, Welch, {counts})."
-    found = f"The methods cannot be told apart ({_p(pair.methods_p)}, Welch, {counts})"
-    if pair.seeds_needed is None:
-        return f"{found}."
-    return f"{found}: a difference of this size would need {pair.seeds_needed:,} seeds an arm."
+    size = ""
+    if pair.seeds_needed:
+        size = f"a difference of this size would need {pair.seeds_needed:,} seeds an arm"
+    return _claim("The methods", pair.methods_p, f"Welch, {counts}", size)
 
 
 def _claim_of_runs(pair: Pair) -> str:
     if pair.runs_p is None:
         return ""
     name = "McNemar" if pair.num_common_seeds == 1 else "sign flips by puzzle"
-    test = f"{_p(pair.runs_p)}, {name}, {pair.num_pairs:,} pairs of episodes"
-    if pair.runs_p < ALPHA:
-        return f"These runs differ ({test})."
-    found = f"These runs cannot be told apart ({test})"
-    if pair.episodes_needed is None:
-        return f"{found}."
-    return f"{found}: it would need {pair.episodes_needed:,} episodes an arm."
+    size = f"it would need {pair.episodes_needed:,} episodes an arm" if pair.episodes_needed else ""
+    test = f"{name}, {pair.num_pairs:,} pairs of episodes"
+    return _claim("These runs", pair.runs_p, test, size)
 
 
-def _p(value: float) -> str:
-    return "p < .001" if value < 0.001 else f"p = {value:.3f}"
+def _claim(what: str, p: float, test: str, size_needed: str) -> str:
+    """Say whether a test sees a difference, and what it would take where it does not."""
+    test = f"{'p < .001' if p < 0.001 else f'p = {p:.3f}'}, {test}"
+    if p < ALPHA:
+        return f"{what} differ ({test})."
+    return f"{what} cannot be told apart ({test}){size_needed and f': {size_needed}'}."
 
 
 def _ends(interval: tuple[float, float]) -> str:

@@ -1,7 +1,8 @@
 """Success rates with their uncertainty. Pure functions on numbers and counts.
 
 Formulas are those of scipy and statsmodels, imported where they are used: they take a second, which
-`--help` has no use for. pass@k and Coverage@k, which no such library has, are ours.
+`--help` has no use for. pass@k and Coverage@k, which no such library has, are ours
+(pass@k stands in `training/pass_at_k.py`, since training looks at it too).
 """
 
 import math
@@ -10,6 +11,8 @@ from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
+
+from ..training.pass_at_k import pass_at_k
 
 NUM_RESAMPLES = 2000
 """Of a bootstrap interval, with random numbers that are always the same."""
@@ -106,36 +109,6 @@ def iqm_interval(values: Sequence[float]) -> tuple[float, float, float]:
         return stats.trim_mean(samples, 0.25, axis=axis)
 
     return centre, *bootstrap_interval([values], iqm)
-
-
-def pass_at_k(num_samples: int, num_correct: int, k: int) -> float:
-    """Estimate without bias how likely one of k samples is correct.
-
-    1 - C(n - c, k) / C(n, k) = 1 - prod_{i = n - c + 1}^{n} (1 - k / i), the mean over all subsets
-    of k of the n samples (arXiv:2107.03374 Eq. 1; the product neither overflows nor cancels).
-
-    Args:
-        num_samples: n, samples of one puzzle.
-        num_correct: c, how many of them are correct, from 0 to n.
-        k: size of the subset, from 1 to n.
-
-    Returns:
-        A probability.
-
-    Raises:
-        ValueError: if an argument is outside its range.
-
-    >>> round(pass_at_k(4, 1, 2), 6)
-    0.5
-    """
-    if not 0 <= num_correct <= num_samples:
-        raise ValueError(f"num_correct must be in [0, {num_samples}], got {num_correct}.")
-    if not 1 <= k <= num_samples:
-        raise ValueError(f"k must be from 1 to the number of samples ({num_samples}), got {k}.")
-    if num_samples - num_correct < k:
-        return 1.0
-    terms = 1.0 - k / np.arange(num_samples - num_correct + 1, num_samples + 1)
-    return float(1.0 - np.prod(terms))
 
 
 def mean_pass_at_k(correct: Sequence[int] | np.ndarray, num_samples: int, k: int) -> float:

@@ -277,7 +277,7 @@ def reproduce(
     overrides: Overrides = None,
     model: Annotated[str, typer.Option(help="Folder or hub name of a causal LM.")] = "",
     seeds: Annotated[str, typer.Option(help="Seeds, as 0,1,2; 3 by default, 5 in Sokoban.")] = "",
-    quick: Annotated[bool, typer.Option("--quick", help="A quarter of it, one seed.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="A part of it, one seed.")] = False,
     jobs: Annotated[int, typer.Option(help="Runs at a time, of one thread each.")] = 2,
     output: Annotated[Path, typer.Option(help="Folder of tables and plots.")] = Path("results"),
     runs: Annotated[Path, typer.Option(help="Folder of the training runs.")] = Path(

@@ -33,12 +33,17 @@ def result_head(name: str, command: Sequence[str], seeds: Sequence[int]) -> dict
     return {
         "experiment": name,
         "command": shlex.join(without_folder(word) for word in command),
-        "versions": {
-            "sesa-agent": __version__,
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-        },
+        "versions": installed_versions(),
         "seeds": list(seeds),
+    }
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of the packages that decide what a run comes to."""
+    return {
+        "sesa-agent": __version__,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
     }
 
 

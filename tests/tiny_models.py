@@ -17,6 +17,13 @@ from transformers import (
 MOVES = tuple(f"<answer>{move}</answer>" for move in ("Up", "Down", "Left", "Right"))
 """Whole answers that are one token each in the tokenizers made here."""
 
+SMALL_GROUPS = (
+    "sampling.num_tasks=2",
+    "sampling.num_proposals=2",
+    "sampling.max_trajectories=2",
+)
+"""Settings of a rollout that takes no time."""
+
 CHATML = (
     "{%- if messages[0]['role'] == 'system' %}"
     "{{- '<|im_start|>system\n' + messages[0]['content'] + '<|im_end|>\n' }}"

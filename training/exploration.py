@@ -212,7 +212,7 @@ def _num_chosen(num_tokens: int, share: float) -> int:
 
 def _lay_out(batch: Batch, chosen: Tensor) -> Tensor:
     """Mark some of the trained tokens, given by their place among them, as (N, T) bool."""
-    marks = torch.zeros(batch.num_tokens, dtype=torch.bool)
+    marks = torch.zeros(int(batch.loss_mask.sum()), dtype=torch.bool)
     marks[chosen] = True
     result = torch.zeros_like(batch.loss_mask)
     result[batch.loss_mask] = marks

@@ -10,6 +10,7 @@ from ..configs.schema import LossConfig
 from ..sampling.trajectory import ROOT, TrajectoryTree
 from .advantages import has_signal
 from .batch import Batch, engine_gap, history_gap
+from .pass_at_k import pass_at_k
 
 IGNORED_GAP = 0.01
 """A turn whose likelihood moved by less, in nats, took no notice of what was in view."""
@@ -61,7 +62,7 @@ def variety_metrics(trees: Sequence[TrajectoryTree]) -> dict[str, float]:
     metrics = {}
     wins = [[tree.turns[leaf].success for leaf in tree.leaves()] for tree in trees]
     if any(map(any, wins)) and all(len(group) > 1 for group in wins):
-        passes = [_pass_at_k(len(group), sum(group), min(RATIO_K, len(group))) for group in wins]
+        passes = [pass_at_k(len(group), sum(group), min(RATIO_K, len(group))) for group in wins]
         metrics["rollout/pass_ratio"] = float(np.mean(passes) / np.mean([*map(np.mean, wins)]))
     numbers = [_actions_of_two(actions) for tree in trees for actions in _by_prompt(tree)]
     if numbers:
@@ -93,11 +94,6 @@ def gap_metrics(batch: Batch, has_other_prompts: bool = True) -> dict[str, float
         mean = gaps[batch.proposal_index == index].mean()
         metrics[f"gap/proposal_{index + 1}"] = float(mean)
     return metrics
-
-
-def _pass_at_k(num_samples: int, num_correct: int, k: int) -> float:
-    """1 - C(n - c, k) / C(n, k), the share of the subsets of k that hold a success."""
-    return 1 - comb(num_samples - num_correct, k) / comb(num_samples, k)
 
 
 def _by_prompt(tree: TrajectoryTree) -> list[list[str | None]]:

@@ -1,4 +1,4 @@
-"""Advantages for the best of k trajectories (Pass@k training, arXiv:2508.10751). Numpy only."""
+"""pass@k, and advantages for the best of k trajectories. Numpy only."""
 
 from math import comb
 
@@ -8,12 +8,43 @@ SAME = 1e-9
 """Standard deviations below this are rounding."""
 
 
+def pass_at_k(num_samples: int, num_correct: int, k: int) -> float:
+    """Estimate without bias how likely one of k samples is correct.
+
+    1 - C(n - c, k) / C(n, k) = 1 - prod_{i = n - c + 1}^{n} (1 - k / i), the mean over all subsets
+    of k of the n samples (arXiv:2107.03374 Eq. 1; the product neither overflows nor cancels).
+
+    Args:
+        num_samples: n, samples of one puzzle.
+        num_correct: c, how many of them are correct, from 0 to n.
+        k: size of the subset, from 1 to n.
+
+    Returns:
+        A probability.
+
+    Raises:
+        ValueError: if an argument is outside its range.
+
+    >>> round(pass_at_k(4, 1, 2), 6)
+    0.5
+    """
+    if not 0 <= num_correct <= num_samples:
+        raise ValueError(f"num_correct must be in [0, {num_samples}], got {num_correct}.")
+    if not 1 <= k <= num_samples:
+        raise ValueError(f"k must be from 1 to the number of samples ({num_samples}), got {k}.")
+    if num_samples - num_correct < k:
+        return 1.0
+    terms = 1.0 - k / np.arange(num_samples - num_correct + 1, num_samples + 1)
+    return float(1.0 - np.prod(terms))
+
+
 def pass_at_k_advantages(
     returns: np.ndarray, k: int, normalize_std: bool = True, eps: float = 1e-6
 ) -> np.ndarray:
     """Credit each trajectory by how much better the subsets with it do than subsets at large.
 
-    All C(n, k) subsets of k trajectories are groups whose reward is the best return within.
+    All C(n, k) subsets of k trajectories are groups whose reward is the best return within (Pass@k
+    training, arXiv:2508.10751).
 
     A_i = (mean of the rewards of the subsets with i - mean of all) / (std of all + eps)
 

@@ -156,15 +156,8 @@ def train(
     policy = build_policy(cfg, str(checkpoint / "model") if checkpoint else "")
     reference = build_reference(cfg, policy) if cfg.loss.kl_coef else None
     dialogue, engine = build_dialogue(cfg, policy), build_engine(cfg, policy)
-    optimizer = MasterAdamW(
-        policy.parameters(), lr=cfg.optim.lr, weight_decay=cfg.optim.weight_decay, betas=(0.9, 0.95)
-    )
-    progress = Progress()
-    if checkpoint:
-        load_optimizer(checkpoint, optimizer)
-        for group in optimizer.param_groups:  # the settings have the last word, not the checkpoint
-            group.update(lr=cfg.optim.lr, weight_decay=cfg.optim.weight_decay)
-        progress = Progress(**read_state(checkpoint))
+    optimizer = build_optimizer(policy, cfg.optim, checkpoint)
+    progress = Progress(**read_state(checkpoint)) if checkpoint else Progress()
     with RunLog(folder, resume_step=progress.step) as log:
         while progress.share_done(cfg.optim) < 1:
             step, started = progress.step, time.perf_counter()
@@ -215,6 +208,23 @@ def train(
             if wants_stop:
                 break
     return policy
+
+
+def build_optimizer(
+    policy: Policy, cfg: OptimConfig, checkpoint: Path | None = None
+) -> torch.optim.Optimizer:
+    """Build the optimiser of a policy, with its moments from a checkpoint.
+
+    Learning rate and weight decay are those of `cfg`, also where the checkpoint has others.
+    """
+    optimizer = MasterAdamW(
+        policy.parameters(), lr=cfg.lr, weight_decay=cfg.weight_decay, betas=(0.9, 0.95)
+    )
+    if checkpoint:
+        load_optimizer(checkpoint, optimizer)
+        for group in optimizer.param_groups:
+            group.update(lr=cfg.lr, weight_decay=cfg.weight_decay)
+    return optimizer
 
 
 def _look_after(progress: Progress, metrics: dict[str, float], cfg: Config) -> list[Symptom]:

@@ -2,11 +2,8 @@
 
 from pathlib import Path
 
-import torch
-import transformers
-
-from sesa_agent import __version__
 from sesa_agent.configs.schema import SettingError, check
+from sesa_agent.experiment_run import installed_versions
 from sesa_agent.report.comparison import comparison_page
 from sesa_agent.report.files import read_run_files
 from sesa_agent.report.render import render, save_pictures
@@ -27,12 +24,7 @@ def run_report(source: Path, output: Path | None, png: Path | None, runs: Path) 
     if png:
         check_writable(png, "--png")
     if source.is_dir():
-        versions = {
-            "sesa-agent": __version__,
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-        }
-        page = run_page(read_run_files(source), versions)
+        page = run_page(read_run_files(source), installed_versions())
     else:
         check(source.suffix == ".json", "report", str(source), "a run folder or a .json file")
         page = comparison_page(source, runs)

@@ -27,7 +27,7 @@ from sesa_agent.evaluation.experiment import (
     resolve_arm,
     run_arm,
 )
-from sesa_agent.evaluation.paper import CALLS, EXPERIMENTS, QUICK_SHARE, experiment_arms
+from sesa_agent.evaluation.paper import CALLS, EXPERIMENTS, experiment_arms
 from sesa_agent.evaluation.run_arms import run_arms
 from sesa_agent.sampling.dialogue import Dialogue
 from sesa_agent.training.checkpoint import latest_checkpoint, read_state
@@ -168,16 +168,12 @@ def test_an_arm_goes_on_from_the_last_checkpoint_of_another(llama, tmp_path):
     assert result["curve"][0] == start["curve"][-1]
 
 
-def test_an_arm_goes_on_from_a_certain_step(llama, tmp_path):
+def test_an_arm_whose_start_has_lost_its_checkpoints_says_so(llama, tmp_path):
     first = make_arm(llama)
-    assert finish(first, tmp_path)["steps"] > 1
-    second = make_arm(llama, label="from 1", start_from=first, start_step=1)
-    result = finish(second, tmp_path)
-    start = read_state(arm_folder(first, tmp_path) / "checkpoints" / "step-000001")
-    end = read_state(latest_checkpoint(arm_folder(second, tmp_path)) or Path())
-    assert result["policy_calls"] == end["num_policy_calls"] - start["num_policy_calls"] >= 12
-    with pytest.raises(SettingError, match="from step 77 of sesa, which has no such checkpoint"):
-        run_arm(replace(second, start_step=77), tmp_path)
+    finish(first, tmp_path)
+    shutil.rmtree(arm_folder(first, tmp_path) / "checkpoints")
+    with pytest.raises(SettingError, match="goes on from sesa, which has no checkpoint in"):
+        run_arm(make_arm(llama, label="next", start_from=first), tmp_path)
 
 
 def test_an_arm_has_a_folder_for_all_that_decides_its_weights(llama, tmp_path):
@@ -189,7 +185,6 @@ def test_an_arm_has_a_folder_for_all_that_decides_its_weights(llama, tmp_path):
         make_arm(llama, method="ragen"),
         make_arm(model),
         make_arm(llama, start_from=arm),
-        make_arm(llama, start_from=arm, start_step=1),
         make_arm(llama, start_from=make_arm(llama, "optim.lr=1e-5")),
         replace(arm, seed=1),
     ]
@@ -285,7 +280,10 @@ def test_the_arms_of_an_experiment_fit_and_have_their_budget(name):
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_quick_takes_a_part_of_the_calls_and_overrides_have_the_last_word(name):
     for arm in experiment_arms(name, (0,), is_quick=True):
-        assert resolve_arm(arm).optim.max_policy_calls == planned_calls(name, arm) // QUICK_SHARE
+        assert (
+            resolve_arm(arm).optim.max_policy_calls
+            == planned_calls(name, arm) // EXPERIMENTS[name].quick_share
+        )
     for arm in experiment_arms(name, (0,), True, ("optim.max_policy_calls=7", "eval.every=3")):
         cfg = resolve_arm(arm)
         assert (cfg.optim.max_policy_calls, cfg.eval.every) == (7, 3)

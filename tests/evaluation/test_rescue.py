@@ -10,12 +10,12 @@ from sesa_agent.evaluation.run_arms import run_arms
 from sesa_agent.plots import interval_band
 from sesa_agent.reproduce_command import write_experiment
 
+from ..tiny_models import SMALL_GROUPS
+
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 SMALL = (
-    "sampling.num_tasks=2",
-    "sampling.num_proposals=2",
-    "sampling.max_trajectories=2",
+    *SMALL_GROUPS,
     "engine.max_new_tokens=5",
     "optim.max_policy_calls=8",
     "eval.every=1",

@@ -12,10 +12,10 @@ from sesa_agent.evaluation.statistics import (
     coverage_at_k,
     iqm_interval,
     mean_pass_at_k,
-    pass_at_k,
     t_interval,
     wilson_interval,
 )
+from sesa_agent.training.pass_at_k import pass_at_k
 
 
 def test_t_interval_by_hand():

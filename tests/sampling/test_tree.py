@@ -1,59 +1,24 @@
 from collections import Counter
-from dataclasses import dataclass
 
-import gymnasium
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sesa_agent.agents.engine import SamplingParams
-from sesa_agent.configs.schema import SamplingConfig, SettingError
-from sesa_agent.environments import make_env, state_key
-from sesa_agent.sampling import choose_sampler
-from sesa_agent.sampling.dialogue import Dialogue
+from sesa_agent.configs.schema import SamplingConfig
 from sesa_agent.sampling.parallel import sample_parallel
-from sesa_agent.sampling.trajectory import ROOT, Task, TrajectoryTree
-from sesa_agent.sampling.tree import allocate_widths, resolve_merging
+from sesa_agent.sampling.trajectory import ROOT, Task
+from sesa_agent.sampling.tree import allocate_widths
 
 from .games import (
     CHAT,
     RecordingEngine,
-    StreamingEngine,
     answers,
     at_random,
     generator,
-    lake_dialogue,
     line_dialogue,
     sokoban_dialogue,
 )
-
-PARAMS = SamplingParams()
-WAYS = ("Up", "Down", "Left", "Right")
-GAMES = {
-    "line": line_dialogue,
-    "sokoban": sokoban_dialogue,
-    "lake": lambda **options: lake_dialogue(slippery=False, **options),
-    "slippery lake": lambda **options: lake_dialogue(slippery=True, **options),
-}
-
-
-def grow(dialogue, choose, *seeds, rng_seed=0, is_streamed=False, **settings):
-    cfg = SamplingConfig(**settings)
-    tasks = [Task("Test-v0", seed) for seed in seeds or (0,)]
-    engine = StreamingEngine(choose) if is_streamed else RecordingEngine(choose)
-    trees = choose_sampler("tree", engine)(
-        tasks, engine, dialogue, cfg, PARAMS, generator(rng_seed)
-    )
-    return trees, engine
-
-
-def depths(tree: TrajectoryTree) -> list[int]:
-    return [len(tree.path(node)) for node in range(len(tree))]
-
-
-def is_over(turn) -> bool:
-    return turn.terminated or turn.truncated
-
+from .grown import GAMES, PARAMS, WAYS, depths, grow, grown_trees, is_over
 
 # ---- widths ----
 
@@ -77,67 +42,6 @@ def test_no_open_node_needs_no_width():
 
 
 # ---- what holds of every tree ----
-
-
-@dataclass(frozen=True)
-class Grown:
-    """A tree, how it was grown, and the environment after each of its turns, played anew."""
-
-    tree: TrajectoryTree
-    dialogue: Dialogue
-    settings: dict
-    calls: int
-
-    def replay(self, node: int) -> list[tuple]:
-        """What a fresh environment says to the actions on the way to a turn."""
-        env = self.dialogue.make()
-        observation, _ = env.reset(seed=self.tree.task.seed)
-        told = []
-        for turn in (self.tree.turns[n] for n in self.tree.path(node)):
-            before = observation
-            reward, terminated, success, legal = 0.0, False, False, turn.action is not None
-            if turn.action is not None:
-                observation, reward, terminated, _, info = env.step(turn.action)
-                success, legal = info["success"], info["legal"]
-            told.append((before, float(reward), terminated, success, legal))
-        return told
-
-    def state(self, node: int):
-        env = self.dialogue.make()
-        env.reset(seed=self.tree.task.seed)
-        for n in self.tree.path(node):
-            action = self.tree.turns[n].action
-            if action is not None:
-                env.step(action)
-        return state_key(env)
-
-
-@st.composite
-def grown_trees(draw, games=tuple(GAMES), **fixed):
-    num_proposals = draw(st.integers(1, 4))
-    game = draw(st.sampled_from(games))
-    settings = {
-        "num_proposals": num_proposals,
-        "max_trajectories": draw(st.integers(num_proposals, 10)),
-        "proposer": draw(
-            st.sampled_from(["history", "one_response", "without_replacement", "independent"])
-        ),
-        "allocation": draw(st.sampled_from(["early", "even"])),
-        "max_retries": draw(st.integers(0, 2)),
-        "merge_states": "off"
-        if game == "slippery lake"
-        else draw(st.sampled_from(["auto", "off"])),
-        "stop_on_success": draw(st.sampled_from(["on", "off"])),
-    } | fixed
-    context = draw(st.sampled_from(["state", "window", "full"]))
-    max_turns = draw(st.integers(1, 6))
-    dialogue = GAMES[game](max_turns=max_turns, context=context, window=2)
-    moves = ("Left", "Right", "Jump", "Rest") if game == "line" else WAYS
-    seeds = draw(st.lists(st.integers(0, 3), min_size=1, max_size=2))
-    how = {"rng_seed": draw(st.integers(0, 2**16)), "is_streamed": draw(st.booleans())}
-    trees, engine = grow(dialogue, at_random(*moves), *seeds, **how, **settings)
-    assert sum(tree.num_calls for tree in trees) == engine.usage.calls
-    return [Grown(tree, dialogue, settings, engine.usage.calls) for tree in trees]
 
 
 @given(grown_trees())
@@ -208,54 +112,6 @@ def test_with_merged_states_no_state_is_expanded_twice(grown):
                 state = g.state(node)
                 assert turn.is_repeat == (state in states)
                 states.append(state)
-
-
-@given(grown_trees(games=("slippery lake",), merge_states="on", noise_draws=5))
-def test_in_a_noisy_world_every_state_is_expanded_once(grown):
-    for tree in (g.tree for g in grown):
-        places = Counter(
-            tree.turns[children[0]].observation for children in tree.children().values()
-        )
-        assert set(places.values()) == {1}
-
-
-@given(grown_trees(games=("slippery lake",), merge_states="on", noise_draws=5))
-def test_in_a_noisy_world_a_repeat_points_to_the_turn_that_came_first(grown):
-    for tree in (g.tree for g in grown):
-        children, start = tree.children(), tree.turns[0].observation
-        for node, turn in enumerate(tree.turns):
-            if turn.merged_into not in (None, ROOT):
-                assert turn.merged_into < node and node not in children
-                # A state's text is what its own decision was shown.
-                first = children.get(turn.merged_into)
-                assert first is None or tree.turns[first[0]].observation != start
-
-
-@given(grown_trees(games=("slippery lake",), merge_states="on", noise_draws=5))
-def test_in_a_noisy_world_every_proposal_is_played_as_often_as_asked(grown):
-    for tree in (g.tree for g in grown):
-        draws, steps, num_firsts = Counter(), Counter(), 0
-        for parent, turn in zip(tree.parents, tree.turns, strict=True):
-            draws[parent, turn.proposal_index] += turn.num_draws
-            steps[parent, turn.proposal_index] += turn.num_env_steps
-            is_readable = turn.action is not None
-            num_firsts += turn.outcome == 0
-            assert turn.num_env_steps == turn.num_draws * is_readable
-        assert set(draws.values()) == {5}
-        assert num_firsts == len(draws)
-        assert len(draws) <= tree.num_calls  # playing more often asks the policy no more often
-
-
-@given(grown_trees(games=("slippery lake",), merge_states="on", noise_draws=5))
-def test_in_a_noisy_world_the_cap_bounds_open_nodes_and_proposals_of_a_layer(grown):
-    for g in grown:
-        nodes, proposals = Counter(), Counter()
-        for parent, children in g.tree.children().items():
-            layer = 0 if parent == ROOT else len(g.tree.path(parent))
-            nodes[layer] += 1
-            proposals[layer] += len({g.tree.turns[child].proposal_index for child in children})
-        cap = g.settings["max_trajectories"]
-        assert max(nodes.values()) <= cap and max(proposals.values()) <= cap
 
 
 @given(
@@ -420,72 +276,3 @@ def test_prompts_that_left_something_out_are_counted():
     )
     assert tree.num_cut_prompts == 2
     assert all(len(prompt) <= limit for call in engine.calls for prompt in call.prompts)
-
-
-# ---- noise of the environment ----
-
-
-def first_not_in_view(prompt, _):
-    """A move that neither the request nor the reply so far names."""
-    asked = prompt.rpartition("You have ")[2]
-    return next(f"<answer>{move}</answer>" for move in WAYS if move not in asked)
-
-
-def slippery_trees(fork_noise, proposer):
-    return [
-        (tree, Grown(tree, dialogue, {}, 0))
-        for seed in range(8)
-        for dialogue in [lake_dialogue(slippery=True, max_turns=4)]
-        for tree in grow(
-            dialogue,
-            first_not_in_view,
-            seed,
-            num_proposals=3,
-            max_trajectories=8,
-            fork_noise=fork_noise,
-            proposer=proposer,
-            merge_states="off",
-        )[0]
-    ]
-
-
-def replays(tree, grown, leaf) -> bool:
-    observations = [turn.observation for turn in tree.trajectory(leaf).turns]
-    return observations == [before for before, *_ in grown.replay(leaf)]
-
-
-@pytest.mark.parametrize("proposer", ["history", "one_response"])
-def test_shared_noise_lets_all_branches_slip_alike(proposer):
-    for tree, grown in slippery_trees("shared", proposer):
-        assert all(replays(tree, grown, leaf) for leaf in tree.leaves())
-
-
-@pytest.mark.parametrize("proposer", ["history", "one_response"])
-def test_independent_noise_gives_each_branch_but_the_first_its_own(proposer):
-    results = {True: [], False: []}
-    for tree, grown in slippery_trees("independent", proposer):
-        for leaf in tree.leaves():
-            children = tree.children()
-            is_first = all(children[tree.parents[node]][0] == node for node in tree.path(leaf))
-            results[is_first].append(replays(tree, grown, leaf))
-    assert all(results[True]) and results[True]
-    assert not all(results[False])
-
-
-def test_merging_where_states_cannot_be_told_apart_is_refused():
-    with pytest.raises(SettingError, match="sampling.merge_states must be off or auto .*'on'"):
-        resolve_merging("on", gymnasium.make("CartPole-v1"))
-
-
-@pytest.mark.parametrize(
-    "merge_states, env_id, merges",
-    [
-        ("on", "sesa/FrozenLake-v0", True),
-        ("auto", "sesa/FrozenLake-v0", True),
-        ("off", "sesa/FrozenLake-v0", False),
-        ("auto", "CartPole-v1", False),
-        ("off", "CartPole-v1", False),
-    ],
-)
-def test_auto_merges_where_states_can_be_told_apart(merge_states, env_id, merges):
-    assert resolve_merging(merge_states, make_env(env_id)) == merges

@@ -11,11 +11,11 @@ from sesa_agent import compare_command, compare_runs
 from sesa_agent.compare_command import comparison_arms, read_budget
 from sesa_agent.evaluation import run_results
 
+from ..tiny_models import SMALL_GROUPS
+
 SMALL = (
     "env.max_turns=2",
-    "sampling.num_tasks=2",
-    "sampling.num_proposals=2",
-    "sampling.max_trajectories=2",
+    *SMALL_GROUPS,
     "engine.max_new_tokens=2",
     "eval.episodes=2",
 )

@@ -19,10 +19,10 @@ from sesa_agent.experiment_run import result_head
 from sesa_agent.plots import mean_line, save_bars, save_curves
 from sesa_agent.reproduce_command import write_experiment
 
+from ..tiny_models import SMALL_GROUPS
+
 SMALL = (
-    "sampling.num_tasks=2",
-    "sampling.num_proposals=2",
-    "sampling.max_trajectories=2",
+    *SMALL_GROUPS,
     "engine.max_new_tokens=5",
     "optim.max_policy_calls=8",
     "eval.every=1",
