@@ -240,6 +240,8 @@ def start_llm(policy: "Policy", cfg: EngineConfig, is_wide: bool) -> Any:
                 **options,
             )
         except Exception as error:  # whatever its loaders and workers raise
+            if "KV cache" in str(error):
+                raise SettingError(too_little_cache(longest, on_cpu)) from error
             raise SettingError(
                 f"engine.name 'vllm' cannot run this model: {first_line(error)}. "
                 "Try engine.name=hf."
@@ -248,6 +250,15 @@ def start_llm(policy: "Policy", cfg: EngineConfig, is_wide: bool) -> Any:
             torch.set_num_threads = set_num_threads  # vLLM's workers disable it for the process
     _LIVE[key] = llm
     return llm
+
+
+def too_little_cache(longest: int, on_cpu: bool) -> str:
+    """What to do where not even one response fits into vLLM's cache."""
+    more = "set VLLM_CPU_KVCACHE_SPACE to more GiB" if on_cpu else "raise engine.memory_fraction"
+    return (
+        "engine.max_prompt_tokens and engine.max_new_tokens must together fit into vLLM's cache, "
+        f"got {longest} tokens, which do not. Lower engine.max_prompt_tokens, or {more}."
+    )
 
 
 def needs_wide_heads(policy: "Policy") -> bool:

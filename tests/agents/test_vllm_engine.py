@@ -1,6 +1,8 @@
 """vLLM draws from the trainer's policy: the same likelihoods, before and after an update."""
 
+import functools
 import math
+from dataclasses import replace
 from importlib.util import find_spec
 
 import pytest
@@ -106,6 +108,44 @@ def test_equal_prompts_come_from_the_cache(engine, policy):
     assert engine.usage.cached_tokens == before
     engine.generate([PROMPTS[3]], SamplingParams(max_new_tokens=1))
     assert engine.usage.cached_tokens == before + 64  # two blocks of 32 of the 70 tokens
+
+
+def with_blocks(monkeypatch, count):
+    """Give vLLM's cache this many blocks of 32 tokens."""
+    import vllm
+
+    small = functools.partial(vllm.LLM, num_gpu_blocks_override=count)
+    monkeypatch.setattr(vllm, "LLM", small)
+
+
+@needs_vllm
+def test_a_response_that_never_stops_ends_at_its_longest_length(engine):
+    params = SamplingParams(max_new_tokens=12, seed=5)
+    unseen = [completion.token_ids for completion in engine.generate(PROMPTS * 8, params)]
+    assert max(map(len, unseen)) == 12
+    (cut,) = (c for c in engine.generate([PROMPTS[0]], SamplingParams(max_new_tokens=1)))
+    assert (len(cut.token_ids), cut.finish_reason) == (1, "length")
+
+
+@needs_vllm
+def test_responses_are_the_same_when_the_cache_holds_only_some_of_them(policy, engine, monkeypatch):
+    params, prompts = SamplingParams(max_new_tokens=100, seed=1), [list(range(5, 70))] * 6
+    expected = engine.generate(prompts, params)
+    needed = sum(
+        len(prompt) + len(c.token_ids) for prompt, c in zip(prompts, expected, strict=True)
+    )
+    assert needed > 12 * 32
+    with_blocks(monkeypatch, 12)
+    tight = load_engine(policy, replace(CFG, max_new_tokens=25))
+    found = tight.generate(prompts, params)
+    assert [c.token_ids for c in found] == [c.token_ids for c in expected]
+
+
+@needs_vllm
+def test_a_cache_too_small_for_one_response_is_told_in_one_line(policy, monkeypatch):
+    with_blocks(monkeypatch, 3)
+    with pytest.raises(SettingError, match=r"got 226 tokens.*Lower engine.max_prompt_tokens"):
+        load_engine(policy, replace(CFG, max_new_tokens=26))
 
 
 @needs_vllm
