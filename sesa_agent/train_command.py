@@ -20,7 +20,14 @@ from sesa_agent.evaluation.validation import validate
 from sesa_agent.runs import CONFIG_FILE
 from sesa_agent.screen import console, progress_bar, result_table, say
 from sesa_agent.training import trainer
-from sesa_agent.training.distributed import agreed, gather, is_first, num_processes, start_processes
+from sesa_agent.training.distributed import (
+    agreed,
+    gather,
+    is_first,
+    leave_processes,
+    num_processes,
+    start_processes,
+)
 from sesa_agent.training.monitor import rescued_config
 from sesa_agent.training.progress import Progress
 from sesa_agent.training.setup import build_dialogue, build_policy
@@ -71,8 +78,9 @@ def run_training(cfg: Config, folder: Path) -> None:
             bar.update(task, completed=1.0)
     if was_stopped:
         say(f"Stopped. Go on with: {resume_command(folder)}")
-        return
-    report_result(cfg, folder, build_policy(cfg), policy)
+    else:
+        report_result(cfg, folder, build_policy(cfg), policy)
+    leave_processes(cfg)
 
 
 def report_result(cfg: Config, folder: Path, base: Policy, trained: Policy) -> None:

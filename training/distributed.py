@@ -69,6 +69,12 @@ def start_processes(cfg: Config) -> None:
     dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=TIMEOUT)
 
 
+def leave_processes(cfg: Config) -> None:
+    """Part from the other processes at the end of a run; vLLM does it itself when it ends."""
+    if num_processes() > 1 and cfg.engine.name != "vllm":
+        dist.destroy_process_group()
+
+
 def check_processes(cfg: Config, num: int, num_here: int, num_gpus: int) -> None:
     """Refuse a number of processes that does not fit.
 
@@ -131,6 +137,11 @@ def gather(value: Any) -> list[Any]:
 def from_first(value: Any) -> Any:
     """Give every process the first one's value, which is ready for JSON."""
     return gather(value if is_first() else None)[0]
+
+
+def meet() -> None:
+    """Wait until every process has come here."""
+    gather(None)
 
 
 def agreed(work: Callable[[], Result]) -> Result:

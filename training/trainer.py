@@ -40,6 +40,7 @@ from .distributed import (
     from_first,
     gather,
     is_first,
+    meet,
     own_rng,
     own_rows,
     spread,
@@ -161,6 +162,7 @@ def train(
                 )
             if wants_stop:
                 break
+    meet()  # what the first process has saved is there for all
     return policy
 
 
