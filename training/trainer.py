@@ -1,9 +1,9 @@
 """The loop: draw trees, credit their turns, update the policy.
 
-Every random number follows from the run's seed and the step, so a run that was stopped and resumed
-is, on the CPU, bit for bit the run that was not. Likelihoods are those under the plain prompt x,
-before (`old_logprobs`) and after the update (paper, section 3.1), whatever prompt a response was
-drawn under.
+Every random number follows from the run's seed, the step and the process (`distributed.py`), so a
+run that was stopped and resumed is, on the CPU, bit for bit the run that was not. Likelihoods are
+those under the plain prompt x, before (`old_logprobs`) and after the update (paper, section 3.1),
+whatever prompt a response was drawn under.
 """
 
 import time
@@ -71,9 +71,11 @@ from .setup import (
 )
 
 Measure = Callable[[Engine, Dialogue, list[int]], dict[str, float]]
-"""Measures the policy on some puzzles; what it returns is logged under `eval/`."""
+"""Measures the policy on some puzzles, called in every process; what it returns is logged under
+`eval/`."""
 Watcher = Callable[[Progress, dict[str, float]], bool]
-"""Told of every step and its metrics; returns True to have the run stopped and saved."""
+"""Told of every step and its metrics, in every process; returns True to have the run stopped and
+saved."""
 Tell = Callable[[str], None]
 """Told in words what the monitor found."""
 
