@@ -23,7 +23,7 @@ from sesa_agent.training.trainer import rollout
 from .several_processes import NUM_UPDATES, read_case, update
 from .test_trainer import DAPO, SMALL, make_config, newest, read_metrics
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node", "2")
