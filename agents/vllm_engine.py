@@ -212,6 +212,10 @@ def start_llm(policy: "Policy", cfg: EngineConfig, is_wide: bool) -> Any:
         options |= {"block_size": CPU_BLOCK, "enable_chunked_prefill": False}
     else:
         options |= {"enable_sleep_mode": True, "gpu_memory_utilization": cfg.memory_fraction}
+    if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
+        # One of several processes: on the GPU that torchrun has given it, and in their group, since
+        # torch knows only one. The engines are independent of one another.
+        options["distributed_executor_backend"] = "external_launcher"
     key = f"{config.to_json_string()}{options}{policy.tokenizer.name_or_path}"
     if key in _LIVE:
         return _LIVE[key]

@@ -17,6 +17,7 @@ from ..configs.schema import SamplingConfig, SettingError
 from ..sampling import choose_sampler
 from ..sampling.dialogue import Dialogue
 from ..sampling.trajectory import ROOT, Task, TrajectoryTree
+from ..training.distributed import own_rng, spread
 from ..training.metrics import RATIO_K
 from .statistics import coverage_at_k, mean_pass_at_k, wilson_interval
 
@@ -113,7 +114,12 @@ def evaluate(
     ks = sorted({*(ks or default_ks(num_samples))})
     if not 1 <= ks[0] <= ks[-1] <= num_samples:
         raise ValueError(f"ks must be from 1 to num_samples ({num_samples}), got {ks}.")
-    played = _play(engine, dialogue, [Task(env_id, seed) for seed in seeds], params, num_samples)
+    played = spread(
+        lambda tasks: _play(engine, dialogue, tasks, params, num_samples),
+        [Task(env_id, seed) for seed in seeds],
+        encode=lambda tally: tally and asdict(tally),
+        decode=lambda values: values and _Tally(**{**values, "hits": tuple(values["hits"])}),
+    )
     tallies = [tally for tally in played if tally]
     if not tallies:
         raise SettingError(
@@ -167,7 +173,7 @@ def _play(
     cfg = SamplingConfig(
         name="parallel", max_trajectories=num_samples, fork_noise="independent", num_proposals=1
     )
-    play, rng = choose_sampler(cfg.name, engine), np.random.default_rng(params.seed)
+    play, rng = choose_sampler(cfg.name, engine), own_rng(params.seed)
     at_once = max(1, EPISODES_AT_ONCE // num_samples)
     tallies: list[_Tally | None] = []
     for start in range(0, len(tasks), at_once):

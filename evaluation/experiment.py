@@ -6,7 +6,7 @@
 An arm's folder is named after all that decides its weights: its resolved settings, the arm that it
 starts from, the model's files. So an arm that is finished is read and not run again, one that was
 stopped goes on from its newest checkpoint, and one whose settings changed is another arm. Arms of
-one experiment have one budget, `optim.max_policy_calls` or another of `trainer.BUDGETS`.
+one experiment have one budget, `optim.max_policy_calls` or another of `progress.BUDGETS`.
 """
 
 import hashlib
@@ -24,6 +24,7 @@ from ..configs.load import config_to_dict, load_config
 from ..configs.schema import Config, SettingError
 from ..training import trainer
 from ..training.checkpoint import latest_checkpoint, read_state
+from ..training.progress import BUDGETS, Progress
 from ..training.setup import build_dialogue, build_policy, resolve_auto
 from .run_results import (
     Measurement,
@@ -128,7 +129,7 @@ def run_arm(arm: Arm, runs: Path, watch: Watch = lambda *_: False) -> Result | N
     build_dialogue(cfg, policy)  # a wrong model fails before anything is written
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(config_to_dict(cfg)), encoding="utf-8")
-    start = _copy_start(arm, runs, folder) if arm.start_from else trainer.Progress()
+    start = _copy_start(arm, runs, folder) if arm.start_from else Progress()
     end, lines = start, []
     if arm.is_trained:
         trained = _train(arm, cfg, folder, start, watch)
@@ -136,7 +137,7 @@ def run_arm(arm: Arm, runs: Path, watch: Watch = lambda *_: False) -> Result | N
             return None
         policy, checkpoint = trained, latest_checkpoint(folder)
         assert checkpoint is not None, "a run that is finished has been saved"
-        end, lines = trainer.Progress(**read_state(checkpoint)), read_log(folder)
+        end, lines = Progress(**read_state(checkpoint)), read_log(folder)
     result = {
         "label": arm.label,
         "env": arm.env,
@@ -163,20 +164,18 @@ def without_folder(word: str) -> str:
     return f"{key}{equals}{Path(value).name}" if Path(value).is_absolute() else word
 
 
-def _train(
-    arm: Arm, cfg: Config, folder: Path, start: trainer.Progress, watch: Watch
-) -> Policy | None:
+def _train(arm: Arm, cfg: Config, folder: Path, start: Progress, watch: Watch) -> Policy | None:
     """Train to the arm's own budget on top of that of its start; None if it was stopped."""
     totals = {
         key: getattr(cfg.optim, key) + getattr(start, count)
-        for key, count in trainer.BUDGETS.items()
+        for key, count in BUDGETS.items()
         if getattr(cfg.optim, key)
     }
     cfg = replace(cfg, optim=replace(cfg.optim, **totals))
     start_share = start.share_done(cfg.optim)
     stopped = False
 
-    def watch_step(progress: trainer.Progress, metrics: dict[str, float]) -> bool:
+    def watch_step(progress: Progress, metrics: dict[str, float]) -> bool:
         nonlocal stopped
         share = progress.share_done(cfg.optim)
         own_share = min(1.0, (share - start_share) / (1.0 - start_share))
@@ -195,7 +194,7 @@ def _measurements(arm: Arm, cfg: Config) -> list[Measurement]:
     return [replace(how, num_puzzles=min(how.num_puzzles, cap)) for how in arm.measurements]
 
 
-def _copy_start(arm: Arm, runs: Path, folder: Path) -> trainer.Progress:
+def _copy_start(arm: Arm, runs: Path, folder: Path) -> Progress:
     """Copy the checkpoint and the log that the arm goes on from into its folder.
 
     Returns:
@@ -220,7 +219,7 @@ def _copy_start(arm: Arm, runs: Path, folder: Path) -> trainer.Progress:
         shutil.rmtree(draft, ignore_errors=True)
         shutil.copytree(checkpoint, draft)
         draft.rename(target)
-    return trainer.Progress(**read_state(checkpoint))
+    return Progress(**read_state(checkpoint))
 
 
 def _digest(arm: Arm) -> str:

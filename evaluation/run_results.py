@@ -16,8 +16,8 @@ from ..agents.policy import BUNDLED, Policy, bundled_model_folder
 from ..configs.load import config_to_dict
 from ..configs.schema import Config, SettingError
 from ..sampling.seeds import evaluation_seeds
-from ..training import trainer
 from ..training.checkpoint import latest_checkpoint, read_state
+from ..training.progress import Progress
 from ..training.setup import build_dialogue, build_engine, build_policy, sampling_params
 from .evaluate import evaluate
 
@@ -103,14 +103,14 @@ def measure_run(
         "settings": [],
         "seed": cfg.seed,
         "start_from": "",
-        **spent(trainer.Progress(**read_state(checkpoint)), trainer.Progress()),
+        **spent(Progress(**read_state(checkpoint)), Progress()),
         "measurements": key["measurements"],
         "measured": json.loads(json.dumps(kept["measured"])),
         "curve": curve(read_log(folder)),
     }
 
 
-def spent(end: trainer.Progress, start: trainer.Progress) -> dict[str, Any]:
+def spent(end: Progress, start: Progress) -> dict[str, Any]:
     """Say what the training from one place to another took: `steps` and `SPENT`."""
     return {
         "steps": end.step - start.step,

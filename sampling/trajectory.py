@@ -6,7 +6,7 @@ is one GRPO group: independent rollouts are simply a tree that branches at its s
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 ROOT = -1
@@ -161,8 +161,9 @@ class TrajectoryTree:
         return any(turn.success for turn in self.turns)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain lists and dicts, ready for `json.dump`."""
-        return asdict(self)
+        """Plain values, ready for `json.dump`; nothing is copied."""
+        turns = [vars(turn) for turn in self.turns]
+        return {**vars(self), "task": vars(self.task), "turns": turns}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "TrajectoryTree":

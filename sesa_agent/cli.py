@@ -5,6 +5,7 @@ traceback.
 """
 
 import os
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +25,9 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="Settings, as optim.lr=3e-4 (docs/settings.md)."),
 ]
+FIRST_TELLS_S = 30
+"""The processes of torchrun mostly fail alike: the first tells, and torchrun then ends the others.
+They tell it themselves if they are still there after this time."""
 API_PANEL = "With api:MODEL"
 EnvName = Annotated[str, typer.Option(help="A short name, or a Gymnasium id (module:Name-v0).")]
 
@@ -34,12 +38,11 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
-    except SettingError as error:
+    except (SettingError, EngineError) as error:
+        if os.environ.get("LOCAL_RANK", "0") != "0":
+            time.sleep(FIRST_TELLS_S)
         typer.echo(f"sesa-agent: {error}", err=True)
-        raise SystemExit(2) from None
-    except EngineError as error:
-        typer.echo(f"sesa-agent: {error}", err=True)
-        raise SystemExit(1) from None
+        raise SystemExit(2 if isinstance(error, SettingError) else 1) from None
 
 
 @app.command()

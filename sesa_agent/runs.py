@@ -92,15 +92,10 @@ def check_writable(folder: Path, option: str) -> None:
     Raises:
         SettingError: if it cannot.
     """
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        TemporaryFile(dir=folder).close()
+        nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        TemporaryFile(dir=nearest).close()
     except OSError as error:
         raise SettingError(
             f"{option} {folder} cannot be written: {error.strerror}. Choose another folder."
         ) from error
-    finally:
-        for path in missing:
-            if path.is_dir():
-                path.rmdir()

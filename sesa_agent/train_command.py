@@ -20,7 +20,16 @@ from sesa_agent.evaluation.validation import validate
 from sesa_agent.runs import CONFIG_FILE
 from sesa_agent.screen import console, progress_bar, result_table, say
 from sesa_agent.training import trainer
+from sesa_agent.training.distributed import (
+    agreed,
+    gather,
+    is_first,
+    leave_processes,
+    num_processes,
+    start_processes,
+)
 from sesa_agent.training.monitor import rescued_config
+from sesa_agent.training.progress import Progress
 from sesa_agent.training.setup import build_dialogue, build_policy
 
 RESULT_FILE = "result.json"
@@ -31,16 +40,21 @@ def run_training(cfg: Config, folder: Path) -> None:
     """Train with a progress bar, save on Ctrl-C, and end with the table of base against trained."""
     if cfg.monitor.rescue == "auto":
         rescued_config(cfg)  # settings that it would not fit fail now
-    build_dialogue(cfg, build_policy(cfg))  # a wrong model fails before anything is written
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / CONFIG_FILE).write_text(yaml.safe_dump(config_to_dict(cfg)), encoding="utf-8")
-    say(f"{cfg.method} on {cfg.env.id}, model {cfg.model.path}, run folder {folder}")
+    start_processes(cfg)
+    console.quiet = not is_first()
+    # A wrong model fails before anything is written, and all processes have looked by then.
+    agreed(lambda: build_dialogue(cfg, build_policy(cfg)))
+    if is_first():
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / CONFIG_FILE).write_text(yaml.safe_dump(config_to_dict(cfg)), encoding="utf-8")
+    processes = f", {num_processes()} processes" if num_processes() > 1 else ""
+    say(f"{cfg.method} on {cfg.env.id}, model {cfg.model.path}, run folder {folder}{processes}")
     if cfg.loss.credit == "trajectory" and cfg.loss.baseline == "max":
         say("Warning: loss.baseline=max never gives a positive advantage. Take mean to learn.")
     with stop_on_interrupt() as interrupt, progress_bar() as bar:
         task = bar.add_task("training", total=1.0, success="")
 
-        def watch(progress: trainer.Progress, metrics: dict[str, float]) -> bool:
+        def watch(progress: Progress, metrics: dict[str, float]) -> bool:
             bar.update(
                 task,
                 completed=min(1.0, progress.share_done(cfg.optim)),
@@ -57,14 +71,16 @@ def run_training(cfg: Config, folder: Path) -> None:
         try:
             policy = trainer.train(cfg, folder, partial(validate, cfg), watch, tell)
         except EngineError as error:
-            again = f"sesa-agent train --resume {shlex.quote(str(folder))}"
+            again = resume_command(folder)
             raise EngineError(f"{error}. What was saved is whole; go on with: {again}") from error
-        if not interrupt:
+        was_stopped = any(gather(bool(interrupt)))
+        if not was_stopped:
             bar.update(task, completed=1.0)
-    if interrupt:
-        say(f"Stopped. Go on with: sesa-agent train --resume {shlex.quote(str(folder))}")
-        return
-    report_result(cfg, folder, build_policy(cfg), policy)
+    if was_stopped:
+        say(f"Stopped. Go on with: {resume_command(folder)}")
+    else:
+        report_result(cfg, folder, build_policy(cfg), policy)
+    leave_processes(cfg)
 
 
 def report_result(cfg: Config, folder: Path, base: Policy, trained: Policy) -> None:
@@ -74,13 +90,21 @@ def report_result(cfg: Config, folder: Path, base: Policy, trained: Policy) -> N
             name: evaluate_policy(cfg, policy, cfg.eval.final_episodes, cfg.eval.samples)
             for name, policy in (("base", base), ("trained", trained))
         }
-    values = {name: result.to_json() for name, result in results.items()}
-    (folder / RESULT_FILE).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    if is_first():
+        values = {name: result.to_json() for name, result in results.items()}
+        (folder / RESULT_FILE).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     console.print(result_table(cfg.env.id, results))
     say(f"Curves: tensorboard --logdir {shlex.quote(str(folder))}")
 
 
-def describe(progress: trainer.Progress, metrics: dict[str, float]) -> str:
+def resume_command(folder: Path) -> str:
+    """What to type to go on with a run, in as many processes as it has now."""
+    num = num_processes()
+    program = f"torchrun --nproc-per-node {num} -m sesa_agent" if num > 1 else "sesa-agent"
+    return f"{program} train --resume {shlex.quote(str(folder))}"
+
+
+def describe(progress: Progress, metrics: dict[str, float]) -> str:
     """One line about an evaluation during training."""
     return (
         f"step {progress.step - 1:4d}  success {metrics['eval/success_rate']:.3f}  "

@@ -96,24 +96,27 @@ class Batch:
         parts = order.tensor_split(min(num, len(self)))
         return [self.select(part)._scale(len(parts)) for part in parts]
 
-    def micro_batch_rows(self, max_tokens: int) -> list[list[int]]:
+    def micro_batch_rows(
+        self, max_tokens: int, rows: Sequence[int] | None = None
+    ) -> list[list[int]]:
         """Group rows of like length so that rows times padded length stays within `max_tokens`.
 
         The longest rows come first; a row that alone exceeds the limit stands alone. Each row is in
-        one group.
+        one group, or each of `rows` if they are given.
         """
         lengths = self.attention_mask.sum(dim=1).tolist()
         groups: list[list[int]] = []
-        for row in sorted(range(len(self)), key=lambda row: -lengths[row]):
+        chosen = range(len(self)) if rows is None else rows
+        for row in sorted(chosen, key=lambda row: -lengths[row]):
             if groups and (len(groups[-1]) + 1) * lengths[groups[-1][0]] <= max_tokens:
                 groups[-1].append(row)
             else:
                 groups.append([row])
         return groups
 
-    def micro_batches(self, max_tokens: int) -> list["Batch"]:
+    def micro_batches(self, max_tokens: int, rows: Sequence[int] | None = None) -> list["Batch"]:
         """Split into `micro_batch_rows`; losses and gradients of the parts add up to the whole."""
-        return [self.select(rows) for rows in self.micro_batch_rows(max_tokens)]
+        return [self.select(group) for group in self.micro_batch_rows(max_tokens, rows)]
 
     def _scale(self, factor: float) -> "Batch":
         return replace(

@@ -1,14 +1,15 @@
 """The loop: draw trees, credit their turns, update the policy.
 
-Every random number follows from the run's seed and the step, so a run that was stopped and resumed
-is, on the CPU, bit for bit the run that was not. Likelihoods are those under the plain prompt x,
-before (`old_logprobs`) and after the update (paper, section 3.1), whatever prompt a response was
-drawn under.
+Every random number follows from the run's seed, the step and the process (`distributed.py`), so a
+run that was stopped and resumed is, on the CPU, bit for bit the run that was not. Likelihoods are
+those under the plain prompt x, before (`old_logprobs`) and after the update (paper, section 3.1),
+whatever prompt a response was drawn under.
 """
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,18 @@ from .batch import (
     merge_equal_rows,
 )
 from .checkpoint import latest_checkpoint, load_optimizer, read_state, save_checkpoint
+from .distributed import (
+    add_up,
+    add_up_gradients,
+    agreed,
+    from_first,
+    gather,
+    is_first,
+    meet,
+    own_rng,
+    own_rows,
+    spread,
+)
 from .exploration import active_entropy_coef, changed_share, explore, next_entropy_coef
 from .losses import grpo_loss, mean_stats
 from .metrics import gap_metrics, rollout_metrics, variety_metrics
@@ -46,6 +59,7 @@ from .monitor import (
     rescued_config,
 )
 from .optimizer import MasterAdamW
+from .progress import Progress
 from .run_log import RunLog
 from .setup import (
     build_dialogue,
@@ -57,73 +71,11 @@ from .setup import (
 )
 
 Measure = Callable[[Engine, Dialogue, list[int]], dict[str, float]]
-"""Measures the policy on some puzzles; what it returns is logged under `eval/`."""
-BUDGETS = {
-    "max_policy_calls": "num_policy_calls",
-    "max_response_tokens": "num_response_tokens",
-    "max_env_steps": "num_env_steps",
-    "max_seconds": "num_seconds",
-}
-"""What counts against each limit of `optim`, as a field of `Progress`."""
-
-
-@dataclass
-class Progress:
-    """Where a run stands; `Watcher` sees it after every step."""
-
-    step: int = 0
-    """Steps that are finished."""
-    num_policy_calls: int = 0
-    """Responses generated in training rollouts so far."""
-    num_response_tokens: int = 0
-    """Their tokens, those of repetitions that were asked again included."""
-    num_env_steps: int = 0
-    """Actions played in training rollouts."""
-    num_seconds: float = 0.0
-    """Time of rollouts and updates; evaluation is not counted."""
-    success_rate: float = float("nan")
-    """The last measured success on the validation puzzles."""
-    entropy_coef: float | None = None
-    """The entropy bonus as `loss.exploration=adaptive_entropy` has moved it; None before that."""
-    sampler: str = ""
-    """The sampler that `history` is about; with another one a history begins anew."""
-    history: list[dict[str, float]] = field(default_factory=list)
-    """What the monitor remembers of the first and of the newest steps."""
-    symptoms: list[str] = field(default_factory=list)
-    """Kinds of what is wrong at present; each was told of when it began."""
-    is_rescued: bool = False
-    """Whether `monitor.rescue=auto` has replaced the sampler."""
-
-    def add_step(
-        self, trees: Sequence[TrajectoryTree], num_tokens: int, num_seconds: float
-    ) -> None:
-        """Count one step.
-
-        Args:
-            trees: all that were drawn.
-            num_tokens: of all responses that were drawn for them.
-            num_seconds: of rollout and update.
-        """
-        self.step += 1
-        self.num_policy_calls += sum(tree.num_calls for tree in trees)
-        self.num_response_tokens += num_tokens
-        self.num_env_steps += sum(tree.num_env_steps for tree in trees)
-        self.num_seconds += num_seconds
-
-    def counts(self) -> dict[str, float]:
-        """What was spent so far, as metrics."""
-        names = BUDGETS.values()
-        return {f"progress/{name.removeprefix('num_')}": getattr(self, name) for name in names}
-
-    def share_done(self, optim: OptimConfig) -> float:
-        """How much of a run is done, at least 1 at its end: by the budget that is nearest to it."""
-        pairs = [(self.step, optim.steps)]
-        pairs += [(getattr(self, count), getattr(optim, key)) for key, count in BUDGETS.items()]
-        return max(count / limit for count, limit in pairs if limit)
-
-
+"""Measures the policy on some puzzles, called in every process; what it returns is logged under
+`eval/`."""
 Watcher = Callable[[Progress, dict[str, float]], bool]
-"""Told of every step and its metrics; returns True to have the run stopped and saved."""
+"""Told of every step and its metrics, in every process; returns True to have the run stopped and
+saved."""
 Tell = Callable[[str], None]
 """Told in words what the monitor found."""
 
@@ -155,10 +107,11 @@ def train(
     checkpoint = latest_checkpoint(folder)
     policy = build_policy(cfg, str(checkpoint / "model") if checkpoint else "")
     reference = build_reference(cfg, policy) if cfg.loss.kl_coef else None
-    dialogue, engine = build_dialogue(cfg, policy), build_engine(cfg, policy)
+    dialogue = build_dialogue(cfg, policy)
+    engine = agreed(lambda: build_engine(cfg, policy))
     optimizer = build_optimizer(policy, cfg.optim, checkpoint)
     progress = Progress(**read_state(checkpoint)) if checkpoint else Progress()
-    with RunLog(folder, resume_step=progress.step) as log:
+    with RunLog(folder, resume_step=progress.step) if is_first() else nullcontext() as log:
         while progress.share_done(cfg.optim) < 1:
             step, started = progress.step, time.perf_counter()
             metrics: dict[str, float] = {}
@@ -171,7 +124,7 @@ def train(
             now = rescued if progress.is_rescued else cfg
             tokens_before = engine.usage.response_tokens
             trees, taught = rollout(now, step, engine, dialogue)
-            num_tokens = engine.usage.response_tokens - tokens_before
+            num_tokens = sum(gather(engine.usage.response_tokens - tokens_before))
             engine.sleep()
             rolled_out = time.perf_counter()
             metrics |= rollout_metrics(trees, now.loss)
@@ -190,13 +143,17 @@ def train(
                 "time/rollout_s": rolled_out - measured,
                 "time/learn_s": learned - rolled_out,
             }
-            log.write(step, metrics)
-            for news in _look_after(progress, metrics, now):
-                log.write_event(step, news.kind, news.text)
-                tell(news.text)
-            wants_stop = watch(progress, metrics)
+            found = _look_after(progress, metrics, now)
+            vars(progress).update(from_first(vars(progress)))  # other processes' clocks differ
+            if log:
+                log.write(step, metrics)
+                for news in found:
+                    log.write_event(step, news.kind, news.text)
+                    tell(news.text)
+            wants_stop = any(gather(watch(progress, metrics)))
             is_last = progress.share_done(cfg.optim) >= 1
-            if wants_stop or is_last or progress.step % cfg.optim.checkpoint_every == 0:
+            is_due = progress.step % cfg.optim.checkpoint_every == 0
+            if log and (wants_stop or is_last or is_due):
                 log.write_trees(step, trees[:2])
                 save_checkpoint(
                     folder,
@@ -207,6 +164,7 @@ def train(
                 )
             if wants_stop:
                 break
+    meet()  # what the first process has saved is there for all
     return policy
 
 
@@ -307,13 +265,16 @@ def learn(
     for _ in range(optim.num_epochs):
         for minibatch in batch.minibatches(optim.num_minibatches, generator):
             optimizer.zero_grad()
-            for part in merge_equal_rows(minibatch).micro_batches(optim.max_batch_tokens):
+            merged = merge_equal_rows(minibatch)
+            for part in merged.micro_batches(optim.max_batch_tokens, own_rows(merged)):
                 stats.append(_backward(policy, part, loss, reference))
             weights = [p for group in optimizer.param_groups for p in group["params"]]
+            add_up_gradients(weights)
             norm = torch.nn.utils.clip_grad_norm_(weights, optim.max_grad_norm)
             norms.append(float(norm))
             optimizer.step()
     optimizer.zero_grad()
+    stats = [sums for part in gather(stats) for sums in part]
     metrics |= {f"train/{name}": value for name, value in mean_stats(stats).items()}
     return metrics | {
         "train/grad_norm": float(np.mean(norms)),
@@ -331,11 +292,12 @@ def score(policy: Policy, batch: Batch, max_tokens: int) -> tuple[Tensor, Tensor
     firsts, places = equal_rows(batch)
     different = batch.select(firsts)
     scores = torch.zeros(2, *different.old_logprobs.shape, dtype=batch.old_logprobs.dtype)
-    for rows in different.micro_batch_rows(max_tokens):
+    for rows in different.micro_batch_rows(max_tokens, own_rows(different)):
         part = different.select(rows)
         values = torch.stack(policy.logprobs(part))  # (2, n, t)
         values = torch.where(part.loss_mask, values, 0.0).to(scores.dtype)
         scores[:, torch.tensor(rows), : values.shape[2]] = values
+    add_up(scores)
     return scores[0, places], scores[1, places]
 
 
@@ -370,13 +332,18 @@ def rollout(
     # The puzzles of all rounds are set aside, drawn or not: a step's must not depend on how many
     # rounds the steps before it took, which a resumed run does not know.
     seeds = training_seeds(cfg.seed, step, sampling.num_tasks * (1 + sampling.max_redraws))
-    rng = np.random.default_rng([cfg.seed, step])
+    rng = own_rng(cfg.seed, step)
     draw = choose_sampler(sampling.name, engine)
     trees: list[TrajectoryTree] = []
     with_signal: list[TrajectoryTree] = []
     for start in range(0, len(seeds), sampling.num_tasks):
         tasks = [Task(cfg.env.id, seed) for seed in seeds[start : start + sampling.num_tasks]]
-        trees += draw(tasks, engine, dialogue, sampling, params, rng)
+        trees += spread(
+            lambda part: draw(part, engine, dialogue, sampling, params, rng),
+            tasks,
+            TrajectoryTree.to_json,
+            TrajectoryTree.from_json,
+        )
         with_signal = [tree for tree in trees if has_signal(tree, cfg.loss)]
         if len(with_signal) >= sampling.num_tasks:
             break

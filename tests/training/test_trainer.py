@@ -23,8 +23,9 @@ from sesa_agent.runs import read_run
 from sesa_agent.sampling.seeds import training_seeds
 from sesa_agent.sampling.trajectory import ROOT, Task, TrajectoryTree
 from sesa_agent.training.checkpoint import latest_checkpoint, read_state
+from sesa_agent.training.progress import BUDGETS, Progress
 from sesa_agent.training.setup import build_dialogue, resolve_auto
-from sesa_agent.training.trainer import BUDGETS, Progress, learn, rollout, train
+from sesa_agent.training.trainer import learn, rollout, train
 
 from ..tiny_models import MOVES, save_llama, save_qwen2
 from ..toy_game import ENV_ID

@@ -7,6 +7,7 @@ import pytest
 
 from sesa_agent.agents.engine import EngineError
 
+from .test_distributed import TORCHRUN, start
 from .test_trainer import make_config, read_metrics, run
 
 pytestmark = [
@@ -35,6 +36,19 @@ def test_trainer_and_engine_agree_after_every_update(tmp_path, method):
     gaps = [line["gap/engine_max"] for line in lines if "gap/engine_max" in line]
     assert gaps
     assert max(gaps) < 1e-4
+
+
+def test_each_process_of_torchrun_has_an_engine_of_its_own(tmp_path):
+    words = (*VLLM, "engine.max_new_tokens=8", "optim.steps=2", "optim.lr=1e-3", "eval.episodes=4")
+    words = (*words, "optim.warmup_steps=0", "loss.filter_ratio=1", "eval.final_episodes=4")
+    command = ("-m", "sesa_agent", "train", "--env", "sokoban", "--output", tmp_path / "run")
+    done = start(*TORCHRUN, *command, *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = read_metrics(tmp_path / "run")
+    assert len(lines) == 2
+    assert sum(line["train/tokens"] for line in lines) > 0
+    assert max(line["gap/engine_max"] for line in lines if "gap/engine_max" in line) < 1e-4
+    assert (tmp_path / "run" / "result.json").is_file()
 
 
 def test_an_engine_that_dies_leaves_a_run_that_goes_on(llama, tmp_path, monkeypatch):

@@ -1,0 +1,78 @@
+"""What torchrun starts for `test_distributed.py`: updates on given trees, and whole runs.
+
+Every process writes down what it came to, so that the test can compare them with one another and
+with a single process.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors.torch import save_file
+from torch import Tensor
+
+from sesa_agent.configs.load import config_from_dict
+from sesa_agent.configs.schema import Config
+from sesa_agent.sampling.trajectory import TrajectoryTree
+from sesa_agent.training.distributed import process_index, start_processes
+from sesa_agent.training.setup import build_policy, build_reference
+from sesa_agent.training.trainer import build_optimizer, learn
+
+from .test_trainer import is_time, run
+
+NUM_UPDATES = 2
+STOP_AFTER = 2
+
+
+def update(
+    cfg: Config, trees: list[TrajectoryTree]
+) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
+    """Learn the trees a few times; return what was trained, and the metrics."""
+    policy = build_policy(cfg)
+    reference = build_reference(cfg, policy) if cfg.loss.kl_coef else None
+    optimizer = build_optimizer(policy, cfg.optim)
+    metrics = [learn(policy, optimizer, trees, cfg, n, reference) for n in range(NUM_UPDATES)]
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    return {str(n): weight.detach() for n, weight in enumerate(weights)}, metrics
+
+
+def read_case(path: Path) -> tuple[Config, list[TrajectoryTree]]:
+    """The settings of a case, and its trees."""
+    case = json.loads(path.read_text())
+    return config_from_dict(case["config"]), [TrajectoryTree.from_json(t) for t in case["trees"]]
+
+
+def watched_run(cfg: Config, folder: Path, stop_after: int = 0) -> list[dict[str, Any]]:
+    """Train; return what this process was shown of every step."""
+    shown: list[dict[str, Any]] = []
+
+    def watch(progress, metrics):
+        shown.append({name: v for name, v in metrics.items() if not is_time(name)})
+        return progress.step == stop_after and process_index() == 1  # one process is enough
+
+    policy = run(cfg, folder, watch)
+    rank = process_index()
+    save_file(dict(policy.weights()), folder.with_name(f"{folder.name}-{rank}.safetensors"))
+    return shown
+
+
+def main(folder: Path) -> None:
+    """Do all cases of a folder."""
+    torch.set_num_threads(1)
+    cfg = config_from_dict(yaml.safe_load((folder / "config.yaml").read_text()))
+    start_processes(cfg)
+    results: dict[str, Any] = {}
+    for path in sorted(folder.glob("case-*.json")):
+        weights, results[path.stem] = update(*read_case(path))
+        save_file(weights, folder / f"{path.stem}-{process_index()}.safetensors")
+    results["whole"] = watched_run(cfg, folder / "whole")
+    results["stopped"] = watched_run(cfg, folder / "stopped", STOP_AFTER)
+    results["stopped"] += watched_run(cfg, folder / "stopped")
+    (folder / f"results-{process_index()}.json").write_text(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,177 @@
+"""Two processes of torchrun come to what one comes to, and to the same as each other."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from sesa_agent.configs.load import config_to_dict
+from sesa_agent.configs.schema import SettingError
+from sesa_agent.training import distributed
+from sesa_agent.training.distributed import check_processes, own_rng
+from sesa_agent.training.setup import build_dialogue, build_engine, build_policy
+from sesa_agent.training.trainer import rollout
+
+from .several_processes import NUM_UPDATES, read_case, update
+from .test_trainer import DAPO, SMALL, make_config, newest, read_metrics
+
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
+
+ROOT = Path(__file__).parents[2]
+TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node", "2")
+UPDATES = {
+    "tree": ("sesa", "loss.entropy_coef=0.01", "loss.kl_coef=0.01"),
+    "rollouts": ("ragen", "sampling.max_trajectories=6"),
+    "tokens chosen over the batch": ("ragen", "loss.exploration=kl_cov"),
+    "groups chosen over the batch": ("ragen", "loss.filter_ratio=0.5"),
+    "entropy measured over the batch": ("sesa", "loss.exploration=adaptive_entropy"),
+    # Of a minibatch of one row nothing is left for the second process.
+    "no rows for a process": ("sesa", "optim.num_minibatches=100"),
+    "small micro-batches": ("sesa", "optim.max_batch_tokens=300"),
+    # Of rows that are computed one by one, so that rounding is the same however they are dealt.
+    "float32 copies": ("sesa", "model.dtype=bfloat16", "optim.max_batch_tokens=1"),
+    "lora": ("sesa", "model.lora_rank=2"),
+}
+TASKS = ("sampling.num_tasks=6", "optim.num_epochs=2", "optim.warmup_steps=0", "optim.lr=1e-4")
+RUN = (*DAPO, "optim.steps=4", "optim.lr=0.01", "loss.kl_coef=0.01", "eval.episodes=5")
+
+
+def grow(cfg):
+    """Draw the trees of a step in a single process."""
+    policy = build_policy(cfg)
+    return rollout(cfg, 0, build_engine(cfg, policy), build_dialogue(cfg, policy))[1]
+
+
+def start(*words, **more):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *map(str, words)]
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=600, **more
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(llama, tmp_path_factory):
+    """What both processes wrote about all cases, and the cases."""
+    folder = tmp_path_factory.mktemp("processes")
+    for name, (method, *words) in UPDATES.items():
+        cfg = make_config(llama, *TASKS, *words, method=method)
+        case = {"config": config_to_dict(cfg), "trees": [tree.to_json() for tree in grow(cfg)]}
+        (folder / f"case-{name}.json").write_text(json.dumps(case))
+    cfg = make_config(llama, *RUN, method="dapo")
+    (folder / "config.yaml").write_text(yaml.safe_dump(config_to_dict(cfg)))
+    module = "tests.training.several_processes"
+    done = start(*TORCHRUN, "-m", module, folder, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def results(folder, rank):
+    return json.loads((folder / f"results-{rank}.json").read_text())
+
+
+@pytest.mark.parametrize("name", UPDATES)
+def test_the_update_is_that_of_one_process(folder, name):
+    cfg, trees = read_case(folder / f"case-{name}.json")
+    weights, metrics = update(cfg, trees)
+    found = [load_file(folder / f"case-{name}-{rank}.safetensors") for rank in range(2)]
+    for key, weight in weights.items():
+        assert torch.equal(found[0][key], found[1][key])
+        torch.testing.assert_close(found[0][key], weight, atol=1e-6, rtol=0)
+    logged = [results(folder, rank)[f"case-{name}"] for rank in range(2)]
+    assert logged[0] == logged[1]
+    assert len(metrics) == NUM_UPDATES
+    for line, expected in zip(logged[0], metrics, strict=True):
+        assert line == pytest.approx(expected, rel=1e-4, abs=1e-6)
+    assert metrics[0]["train/tokens"] > 0
+    before = build_policy(cfg).parameters()
+    changes = [(a.float() - b).abs().max() for a, b in zip(before, weights.values(), strict=True)]
+    assert max(changes) > 1e-4
+
+
+def test_whole_runs_agree_in_what_they_are_shown_and_where_they_end(folder):
+    shown = [results(folder, rank)["whole"] for rank in range(2)]
+    assert shown[0] == shown[1]
+    assert len(shown[0]) == 4
+    assert max(line["train/tokens"] for line in shown[0]) > 0
+    weights = [load_file(folder / f"whole-{rank}.safetensors") for rank in range(2)]
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    saved = load_file(newest(folder / "whole") / "model" / "model.safetensors")
+    assert all(torch.equal(saved[name], weights[1][name]) for name in saved)
+
+
+def test_one_process_writes_what_all_were_shown(folder):
+    lines = read_metrics(folder / "whole", times=False)
+    shown = results(folder, 1)["whole"]
+    assert [{"step": step, **line} for step, line in enumerate(shown)] == lines
+    calls = [line["progress/policy_calls"] for line in lines]
+    assert calls[0] >= 2 * 2  # trees of both processes: 2 tasks of 2 rollouts or more
+    assert len(list((folder / "whole" / "tensorboard").iterdir())) == 1
+
+
+def test_a_stopped_run_goes_on_bit_for_bit(folder):
+    """One process, and not the one that writes, asked for the stop."""
+    stopped = [results(folder, rank)["stopped"] for rank in range(2)]
+    assert stopped[0] == stopped[1] == results(folder, 0)["whole"]
+    weights = [load_file(folder / f"{name}-0.safetensors") for name in ("whole", "stopped")]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert read_metrics(folder / "stopped", times=False) == read_metrics(
+        folder / "whole", times=False
+    )
+
+
+def test_the_command_line_speaks_once(llama, tmp_path):
+    words = (*SMALL, f"model.path={llama}", "eval.final_episodes=5", "--output", tmp_path / "run")
+    done = start(*TORCHRUN, "-m", "sesa_agent", "train", "--env", "sokoban", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("2 processes") == done.stdout.count("Curves") == 1
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["base"]["num_episodes"] == 5
+
+
+@pytest.mark.parametrize("words", ["sampling.num_tasks=3", "model.path=nowhere"])
+def test_a_mistake_is_one_line(tmp_path, words):
+    done = start(*TORCHRUN, "-m", "sesa_agent", "train", "--env", "sokoban", words, cwd=tmp_path)
+    assert done.returncode != 0
+    said = [line for line in done.stderr.splitlines() if line.startswith("sesa-agent: ")]
+    assert len(said) == 1
+    assert words.partition("=")[0] in said[0]
+    assert "sesa_agent/" not in done.stderr  # no traceback of ours
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("device", "num_tasks", "num", "num_gpus", "word"),
+    [
+        ("cuda", 16, 8, 2, "torchrun --nproc-per-node must be at most 2, .* got 8"),
+        ("cpu", 12, 8, 0, "sampling.num_tasks must be a multiple of 8, .* got 12"),
+        ("cpu", 4, 8, 0, "sampling.num_tasks must be a multiple of 8, .* got 4"),
+    ],
+)
+def test_a_number_of_processes_that_does_not_fit_is_refused(
+    llama, device, num_tasks, num, num_gpus, word
+):
+    cfg = make_config(llama, f"sampling.num_tasks={num_tasks}")
+    cfg = replace(cfg, model=replace(cfg.model, device=device))
+    with pytest.raises(SettingError, match=word):
+        check_processes(cfg, num, num, num_gpus)
+
+
+def test_a_single_process_draws_as_without_torchrun():
+    assert own_rng(3, 4).integers(2**62) == np.random.default_rng([3, 4]).integers(2**62)
+    assert own_rng(0).integers(2**62) == np.random.default_rng(0).integers(2**62)
+
+
+def test_gradients_are_cut_into_parts_that_hold_each_weight_once(monkeypatch):
+    monkeypatch.setattr(distributed, "BUCKET", 5)
+    weights = [torch.zeros(size) for size in (2, 3, 1, 9, 4, 1)]
+    parts = list(distributed._buckets(weights))
+    assert [[len(weight) for weight in part] for part in parts] == [[2, 3], [1], [9], [4, 1]]

@@ -1,0 +1,70 @@
+"""Where a run stands: what it has spent, and what its monitor remembers. Saved in checkpoints."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ..configs.schema import OptimConfig
+from ..sampling.trajectory import TrajectoryTree
+
+BUDGETS = {
+    "max_policy_calls": "num_policy_calls",
+    "max_response_tokens": "num_response_tokens",
+    "max_env_steps": "num_env_steps",
+    "max_seconds": "num_seconds",
+}
+"""What counts against each limit of `optim`, as a field of `Progress`."""
+
+
+@dataclass
+class Progress:
+    """Where a run stands; `Watcher` sees it after every step."""
+
+    step: int = 0
+    """Steps that are finished."""
+    num_policy_calls: int = 0
+    """Responses generated in training rollouts so far."""
+    num_response_tokens: int = 0
+    """Their tokens, those of repetitions that were asked again included."""
+    num_env_steps: int = 0
+    """Actions played in training rollouts."""
+    num_seconds: float = 0.0
+    """Time of rollouts and updates; evaluation is not counted."""
+    success_rate: float = float("nan")
+    """The last measured success on the validation puzzles."""
+    entropy_coef: float | None = None
+    """The entropy bonus as `loss.exploration=adaptive_entropy` has moved it; None before that."""
+    sampler: str = ""
+    """The sampler that `history` is about; with another one a history begins anew."""
+    history: list[dict[str, float]] = field(default_factory=list)
+    """What the monitor remembers of the first and of the newest steps."""
+    symptoms: list[str] = field(default_factory=list)
+    """Kinds of what is wrong at present; each was told of when it began."""
+    is_rescued: bool = False
+    """Whether `monitor.rescue=auto` has replaced the sampler."""
+
+    def add_step(
+        self, trees: Sequence[TrajectoryTree], num_tokens: int, num_seconds: float
+    ) -> None:
+        """Count one step.
+
+        Args:
+            trees: all that were drawn.
+            num_tokens: of all responses that were drawn for them.
+            num_seconds: of rollout and update.
+        """
+        self.step += 1
+        self.num_policy_calls += sum(tree.num_calls for tree in trees)
+        self.num_response_tokens += num_tokens
+        self.num_env_steps += sum(tree.num_env_steps for tree in trees)
+        self.num_seconds += num_seconds
+
+    def counts(self) -> dict[str, float]:
+        """What was spent so far, as metrics."""
+        names = BUDGETS.values()
+        return {f"progress/{name.removeprefix('num_')}": getattr(self, name) for name in names}
+
+    def share_done(self, optim: OptimConfig) -> float:
+        """How much of a run is done, at least 1 at its end: by the budget that is nearest to it."""
+        pairs = [(self.step, optim.steps)]
+        pairs += [(getattr(self, count), getattr(optim, key)) for key, count in BUDGETS.items()]
+        return max(count / limit for count, limit in pairs if limit)
