@@ -190,7 +190,7 @@ def _without_twins(configs: Mapping[Arm, Config]) -> dict[Arm, Config]:
         if arm.label in keeps_all or _in_effect(cfg) != whole[arm.seed]
     }
     for label in dict.fromkeys(arm.label for arm in configs if arm not in kept):
-        say(f"{label!r} is left out: it changes nothing in this environment.")
+        say(f"{label!r} is left out: it changes nothing here.")
     return kept
 
 
