@@ -3,6 +3,7 @@
 import json
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
@@ -30,9 +31,7 @@ SIZES = {
 def qwen_shape(size: str) -> ModelShape:
     """The sizes of Qwen2.5-0.5B-Instruct ("0.5b") and so on."""
     with torch.device("meta"):
-        return shape_of(
-            Qwen2ForCausalLM(Qwen2Config(**dict(zip(_NAMES, SIZES[size], strict=True))))
-        )
+        return shape_of(Qwen2ForCausalLM(Qwen2Config(**_values(size))))
 
 
 def write_qwen(folder: Path, size: str) -> Path:
@@ -42,5 +41,5 @@ def write_qwen(folder: Path, size: str) -> Path:
     return folder
 
 
-def _values(size: str) -> dict[str, int | bool]:
+def _values(size: str) -> dict[str, Any]:
     return dict(zip(_NAMES, SIZES[size], strict=True))
