@@ -1,4 +1,4 @@
-"""Puts a run's configuration together: defaults, method, environment, command line."""
+"""Puts a run's configuration together: defaults, method, environment, scale, command line."""
 
 import difflib
 import re
@@ -12,11 +12,17 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from .schema import Config, SettingError
 
 PACKAGE = "sesa_agent.configs"
-OPTIONS = {"method": "--method", "env.id": "--env"}
+OPTIONS = {"method": "--method", "env.id": "--env", "scale": "--scale"}
 """Settings that choose other settings, so they are given as options of the command line."""
 
 
-def load_config(env: str, method: str = "sesa", overrides: Sequence[str] = ()) -> Config:
+COMMON_SCALE = "common"
+"""The file of what all scales share; no scale itself."""
+
+
+def load_config(
+    env: str, method: str = "sesa", overrides: Sequence[str] = (), scale: str = ""
+) -> Config:
     """Resolve the configuration of a run.
 
     Args:
@@ -24,15 +30,16 @@ def load_config(env: str, method: str = "sesa", overrides: Sequence[str] = ()) -
             `module:Name-v0`.
         method: the preset.
         overrides: what the user typed, `group.key=value`; it has the last word.
+        scale: the preset of a model's size and its machine, such as "0.5b-1gpu"; empty for none.
 
     Returns:
         The checked configuration.
 
     Raises:
-        SettingError: in one line, for an unknown environment, method or key, or a value that is not
-            allowed.
+        SettingError: in one line, for an unknown environment, method, scale or key, or a value that
+            is not allowed.
     """
-    return _build(_merge(_preset(env, method), parse_overrides(overrides)))
+    return _build(_merge(_preset(env, method, scale), parse_overrides(overrides)))
 
 
 def config_from_dict(
@@ -62,6 +69,11 @@ def config_to_dict(config: Config) -> dict[str, Any]:
 def method_names() -> list[str]:
     """List the presets."""
     return _yaml_names(".methods")
+
+
+def scale_names() -> list[str]:
+    """List the presets of models and machines."""
+    return [name for name in _yaml_names(".scales") if name != COMMON_SCALE]
 
 
 def env_names() -> list[str]:
@@ -115,12 +127,13 @@ def _parse_override(word: str) -> Any:
         raise SettingError(f"{key} could not be read: {_first_line(error)}.") from error
 
 
-def _preset(env: str, method: str) -> Any:
-    """The configuration of an environment and a method, before the user changed anything."""
+def _preset(env: str, method: str, scale: str) -> Any:
+    """The configuration that three presets make, before the user changed anything."""
     config = OmegaConf.structured(Config)
-    for layer in (_read_method(method), *_read_env(env, method)):
+    layers = (_read_method(method), *_read_env(env, method), *_read_scale(scale, method))
+    for layer in layers:
         config = _merge(config, layer)
-    return OmegaConf.merge(config, {"method": method})
+    return OmegaConf.merge(config, {"method": method, "scale": scale})
 
 
 def _switch_method(config: Any, method: str) -> Any:
@@ -128,9 +141,9 @@ def _switch_method(config: Any, method: str) -> Any:
     env_id = str(config.env.id)
     names = [name for name in env_names() if load_config(name).env.id == env_id]
     env = names[0] if names else env_id
-    before = OmegaConf.to_container(_preset(env, config.method))
+    before = OmegaConf.to_container(_preset(env, config.method, config.scale))
     changed = _changes(before, OmegaConf.to_container(config))
-    return OmegaConf.merge(_preset(env, method), changed)
+    return OmegaConf.merge(_preset(env, method, config.scale), changed)
 
 
 def _changes(before: Any, after: Any) -> dict[str, Any]:
@@ -154,7 +167,20 @@ def _read_env(env: str, method: str) -> list[DictConfig]:
     if re.search(r"[/:]|-v\d+$", env):
         return [OmegaConf.create({"env": {"id": env}})]
     advice = " Or give a Gymnasium id, as in --env my_package:MyGame-v0."
-    layer = _read(f"{choose('--env', env, env_names(), advice)}.yaml")
+    return _read_sections(f"{choose('--env', env, env_names(), advice)}.yaml", method)
+
+
+def _read_scale(scale: str, method: str) -> list[DictConfig]:
+    """What all scales share, then the scale's own file, each with its section for the method."""
+    if not scale:
+        return []
+    names = (COMMON_SCALE, choose("--scale", scale, scale_names(), ""))
+    return [layer for name in names for layer in _read_sections(f"scales/{name}.yaml", method)]
+
+
+def _read_sections(name: str, method: str) -> list[DictConfig]:
+    """A file, then its section for the method."""
+    layer = _read(name)
     sections = layer.pop("methods", None) or {}
     return [layer, OmegaConf.create(sections.get(method, {}))]
 

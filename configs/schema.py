@@ -2,8 +2,9 @@
 
 A run's configuration is these defaults, then the method's preset (`configs/methods/<method>.yaml`),
 then the environment's file (`configs/<env>.yaml`, with a section per method where one needs other
-numbers), then what the user typed as `group.key=value`. Each "auto" is resolved when the run
-starts, and the result is written to the run folder.
+numbers), then that of the scale if one is asked for (`configs/scales/<scale>.yaml`, likewise), then
+what the user typed as `group.key=value`. Each "auto" is resolved when the run starts, and the
+result is written to the run folder.
 """
 
 from dataclasses import dataclass, field
@@ -380,11 +381,14 @@ class Config:
 
     method: str = "sesa"
     """Preset: the name of a file in `configs/methods` (see Methods below)."""
+    scale: str = ""
+    """Preset of a real model and its machine: the name of a file in `configs/scales` (see Scales
+    below); empty for the numbers of the bundled models."""
     seed: int = 0
     """Seed of everything random in the run; every step's random numbers follow from it and the step
     alone."""
     output: str = ""
-    """Run folder; empty for `runs/<env>-<method>-<seed>`."""
+    """Run folder; empty for `runs/<env>-<method>-<seed>`, with the scale before the seed."""
     env: EnvConfig = field(default_factory=EnvConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)

@@ -57,6 +57,8 @@ class Arm:
     measurements: tuple[Measurement, ...]
     common: tuple[str, ...] = ()
     """Words of all arms, the budget among them; they have the last word."""
+    scale: str = ""
+    """The preset of a model's size and its machine; empty for none."""
     start_from: "Arm | None" = None
     """The arm from whose last checkpoint it goes on, with a method and a budget of its own."""
 
@@ -78,7 +80,7 @@ def resolve_arm(arm: Arm) -> Config:
         SettingError: in one line, if they do not fit.
     """
     words = [*arm.settings, *arm.common, f"seed={arm.seed}"]
-    return resolve_auto(load_config(arm.env, arm.method, words))
+    return resolve_auto(load_config(arm.env, arm.method, words, arm.scale))
 
 
 def arm_folder(arm: Arm, runs: Path) -> Path:

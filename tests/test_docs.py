@@ -85,6 +85,7 @@ def test_links_and_named_files_exist(page):
 def test_every_setting_that_a_page_names_exists():
     known = set(re.findall(r"^\| `([\w.]+)` \|", read("settings.md"), flags=re.MULTILINE))
     groups = "env|model|engine|sampling|loss|optim|eval|monitor"
-    for page in ("quickstart.md", "models.md", "method.md", "metrics.md", "collapse.md"):
+    pages = ("quickstart.md", "models.md", "gpu.md", "method.md", "metrics.md", "collapse.md")
+    for page in pages:
         for name in re.findall(rf"\b((?:{groups})\.[a-z_]+)(?![\w.]|\.py)", read(page)):
             assert name in known or name == "env.options", (page, name)

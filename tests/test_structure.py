@@ -104,6 +104,8 @@ def test_games_are_played_without_the_packages_of_files():
 
 @pytest.mark.parametrize("path", MODULES, ids=names(MODULES))
 def test_docstring_examples_hold(path):
+    if path.name == "vllm_exclusion.py":
+        pytest.importorskip("vllm")
     if path.name != "__main__.py":
         module = importlib.import_module(module_name(path))
         assert doctest.testmod(module).failed == 0

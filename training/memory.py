@@ -4,6 +4,10 @@ Nothing is loaded: a model on torch's `meta` device has sizes and no numbers. We
 the optimiser's state are counted exactly; activations by a formula that is within a factor of 1.4
 for Llama, Qwen 2, Qwen 3 and GPT-2; what is allocated in passing (the engine's draws, gradients
 between two layers) is left out, so leave a tenth free. `sesa-agent doctor` prints the result.
+
+On a GPU vLLM takes its share of the memory while it generates, and gives nearly all of it back
+while the policy is updated; the trainer's weights and optimiser are there all the time. The peak is
+that of the larger phase.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -14,10 +18,14 @@ import torch
 from ..agents.likelihood import MAX_LOGITS
 from ..agents.lora import base_of, is_adapter
 from ..agents.policy import BUNDLED, bundled_model_folder, check_model_path, quiet_transformers
+from ..agents.vllm_engine import CPU_CACHE_GIB
 from ..configs.schema import Config, SettingError
 
 LIBRARIES = 2**29
 """Bytes that Python, torch and transformers take before any model; CUDA's context is as large."""
+VLLM_ASLEEP = 2**30
+"""Bytes that vLLM keeps of a GPU while it sleeps, CUDA graphs above all. An allowance: we have not
+measured it."""
 LOGITS_COPIES = 5
 """Tensors of the size of the logits that exist at a time, softmax and gradient included."""
 
@@ -58,16 +66,22 @@ class MemoryEstimate:
     """Keys and values of the prompts and responses that are generated at once."""
     prefill: int
     """What one layer holds while those prompts are read."""
+    vllm: int
+    """What vLLM takes while it generates, weights, keys, values and prefill in one: of a GPU its
+    share (`engine.memory_fraction`), on the CPU what it needs."""
+    vllm_asleep: int
+    """What of that it keeps while the policy is updated."""
 
     @property
     def learning(self) -> int:
         """Bytes while the policy is updated."""
-        return self._lasting + self.gradients + self.activations + self.logits
+        updating = self.gradients + self.activations + self.logits
+        return self._lasting + updating + self.vllm_asleep
 
     @property
     def generating(self) -> int:
         """Bytes while responses are generated; gradients are freed before."""
-        return self._lasting + self.kv_cache + self.prefill
+        return self._lasting + self.kv_cache + self.prefill + self.vllm
 
     @property
     def total(self) -> int:
@@ -79,15 +93,16 @@ class MemoryEstimate:
         return self.libraries + self.weights + self.float32_copies + self.optimizer
 
 
-def estimate_memory(shape: ModelShape, cfg: Config) -> MemoryEstimate:
-    """Estimate what a run with the engine `hf` needs.
+def estimate_memory(shape: ModelShape, cfg: Config, gpu_size: int = 0) -> MemoryEstimate:
+    """Estimate what a run needs; with several GPUs, of each.
 
     Args:
         shape: of its model.
         cfg: its settings.
+        gpu_size: bytes of the GPU that it is for; 0 on the CPU.
     """
     model, tokens = cfg.model, cfg.optim.max_batch_tokens
-    num_bytes = 2 if model.dtype == "bfloat16" else 4
+    num_bytes = _num_bytes(cfg)
     num_adapter = model.lora_rank * shape.linear_sizes
     num_trained = num_adapter or shape.num_weights
     num_copies = 2 if cfg.loss.kl_coef and not model.lora_rank else 1
@@ -98,7 +113,8 @@ def estimate_memory(shape: ModelShape, cfg: Config) -> MemoryEstimate:
     else:
         activations = tokens * shape.num_layers * layer
     num_logits = min(tokens * shape.vocabulary_size, MAX_LOGITS)
-    generated = cfg.engine.max_batch_tokens * num_bytes
+    has_vllm = cfg.engine.name == "vllm"
+    vllm, asleep = _vllm_memory(shape, cfg, gpu_size) if has_vllm else (0, 0)
     return MemoryEstimate(
         libraries=LIBRARIES,
         weights=num_copies * num_bytes * shape.num_weights + 4 * num_adapter,
@@ -107,9 +123,49 @@ def estimate_memory(shape: ModelShape, cfg: Config) -> MemoryEstimate:
         optimizer=8 * num_trained,
         activations=activations,
         logits=4 * LOGITS_COPIES * num_logits,
-        kv_cache=generated * shape.num_layers * 2 * shape.kv_size,
-        prefill=generated * (4 * shape.hidden_size + 3 * shape.intermediate_size),
+        kv_cache=0 if has_vllm else cfg.engine.max_batch_tokens * _kv_bytes(shape, cfg),
+        prefill=0 if has_vllm else _prefill(shape, cfg),
+        vllm=vllm,
+        vllm_asleep=asleep,
     )
+
+
+def least_vllm_share(shape: ModelShape, cfg: Config) -> int:
+    """Bytes that vLLM cannot do without: weights, a batch to read, the longest response's cache."""
+    longest = cfg.engine.max_prompt_tokens + cfg.engine.max_new_tokens
+    weights = _num_bytes(cfg) * shape.num_weights
+    return weights + _prefill(shape, cfg) + longest * _kv_bytes(shape, cfg)
+
+
+def vllm_cache_tokens(shape: ModelShape, cfg: Config, gpu_size: int) -> int:
+    """Tokens of prompts and responses for whose keys and values vLLM's share of a GPU has room."""
+    longest = cfg.engine.max_prompt_tokens + cfg.engine.max_new_tokens
+    spare = int(cfg.engine.memory_fraction * gpu_size) - least_vllm_share(shape, cfg)
+    return max(0, longest + spare // _kv_bytes(shape, cfg))
+
+
+def _vllm_memory(shape: ModelShape, cfg: Config, gpu_size: int) -> tuple[int, int]:
+    """Bytes that vLLM takes while it generates, and while the policy is updated."""
+    if gpu_size:
+        return int(cfg.engine.memory_fraction * gpu_size), VLLM_ASLEEP
+    lasting = _num_bytes(cfg) * shape.num_weights + CPU_CACHE_GIB * 2**30
+    return lasting + _prefill(shape, cfg), lasting
+
+
+def _num_bytes(cfg: Config) -> int:
+    """Bytes of one number of the model."""
+    return 2 if cfg.model.dtype == "bfloat16" else 4
+
+
+def _kv_bytes(shape: ModelShape, cfg: Config) -> int:
+    """Bytes of a token's keys and values."""
+    return _num_bytes(cfg) * shape.num_layers * 2 * shape.kv_size
+
+
+def _prefill(shape: ModelShape, cfg: Config) -> int:
+    """Bytes that one layer holds while the prompts of a batch are read."""
+    numbers = 4 * shape.hidden_size + 3 * shape.intermediate_size
+    return cfg.engine.max_batch_tokens * _num_bytes(cfg) * numbers
 
 
 def _layer_activations(shape: ModelShape, num_bytes: int, has_lora: bool) -> int:
@@ -127,46 +183,52 @@ def _layer_activations(shape: ModelShape, num_bytes: int, has_lora: bool) -> int
     return kept
 
 
-def fitting_changes(shape: ModelShape, cfg: Config, available: int) -> tuple[list[str], int]:
+def fitting_changes(
+    shape: ModelShape, cfg: Config, available: int, gpu_size: int = 0
+) -> tuple[list[str], int]:
     """Find settings with which a run that is too large would fit, the least harmful first.
 
     Args:
         shape: of the run's model.
         cfg: its settings.
         available: bytes.
+        gpu_size: as for `estimate_memory`.
 
     Returns:
         What to add to the command line, and the bytes that the run would need then. Nothing if it
         fits already; if nothing is enough, all that helps.
     """
     changes: dict[str, Any] = {}
-    needed = _needed(shape, cfg, changes)
-    for key, value in _candidates(cfg):
+    needed = _needed(shape, cfg, changes, gpu_size)
+    for key, value in _candidates(shape, cfg, gpu_size):
         more = changes | {key: value}
-        if needed > available and _needed(shape, cfg, more) < needed:
-            changes, needed = more, _needed(shape, cfg, more)
+        if needed > available and _needed(shape, cfg, more, gpu_size) < needed:
+            changes, needed = more, _needed(shape, cfg, more, gpu_size)
     for key in list(changes):  # what a later change has made needless
         fewer = {name: value for name, value in changes.items() if name != key}
-        if _needed(shape, cfg, fewer) <= available:
-            changes, needed = fewer, _needed(shape, cfg, fewer)
+        if _needed(shape, cfg, fewer, gpu_size) <= available:
+            changes, needed = fewer, _needed(shape, cfg, fewer, gpu_size)
     return [f"{key}={str(value).lower()}" for key, value in changes.items()], needed
 
 
-def _needed(shape: ModelShape, cfg: Config, changes: dict[str, Any]) -> int:
+def _needed(shape: ModelShape, cfg: Config, changes: dict[str, Any], gpu_size: int) -> int:
     """Bytes that a run would need with some settings changed."""
     for key, value in changes.items():
         group, name = key.split(".")
         cfg = replace(cfg, **{group: replace(getattr(cfg, group), **{name: value})})
-    return estimate_memory(shape, cfg).total
+    return estimate_memory(shape, cfg, gpu_size).total
 
 
-def _candidates(cfg: Config) -> list[tuple[str, Any]]:
+def _candidates(shape: ModelShape, cfg: Config, gpu_size: int) -> list[tuple[str, Any]]:
     """Settings that need less memory; the first ones change how fast a run is, and nothing else."""
     candidates: list[tuple[str, Any]] = [("model.gradient_checkpointing", True)]
     for divisor in (2, 4, 8, 16):
         for group in ("optim", "engine"):
             tokens = getattr(cfg, group).max_batch_tokens // divisor
             candidates.append((f"{group}.max_batch_tokens", max(tokens, 1)))
+        fraction = round(cfg.engine.memory_fraction / divisor, 2)
+        if fraction * gpu_size >= least_vllm_share(shape, cfg):
+            candidates.append(("engine.memory_fraction", fraction))
     bfloat16 = ("model.dtype", "bfloat16")  # of more use once the weights are not trained
     lora = [("model.lora_rank", 16)] if not cfg.model.lora_rank else []
     return [*candidates, bfloat16, *lora, bfloat16]
@@ -225,7 +287,6 @@ def shape_of(model: Any) -> ModelShape:
 
 
 def memory_rows(estimate: MemoryEstimate) -> list[tuple[str, int]]:
-    """The parts of an estimate by their names in words."""
-    return [
-        (field.name.replace("_", " "), getattr(estimate, field.name)) for field in fields(estimate)
-    ]
+    """The parts of an estimate by their names in words, those that there are."""
+    parts = [(field.name, getattr(estimate, field.name)) for field in fields(estimate)]
+    return [(name.replace("_", " "), num_bytes) for name, num_bytes in parts if num_bytes]

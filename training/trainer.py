@@ -176,7 +176,11 @@ def build_optimizer(
     Learning rate and weight decay are those of `cfg`, also where the checkpoint has others.
     """
     optimizer = MasterAdamW(
-        policy.parameters(), lr=cfg.lr, weight_decay=cfg.weight_decay, betas=(0.9, 0.95)
+        policy.parameters(),
+        lr=cfg.lr,
+        weight_decay=cfg.weight_decay,
+        betas=(0.9, 0.95),
+        foreach=False,  # all weights together would take the memory of another copy, on a GPU
     )
     if checkpoint:
         load_optimizer(checkpoint, optimizer)

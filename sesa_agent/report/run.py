@@ -96,19 +96,21 @@ def are_apart(first: Value, second: Value) -> bool:
 
 
 def repeat_command(settings: Mapping[str, Any]) -> str:
-    """Return the command that trains a run anew: its method and what differs from the preset.
+    """Return the command that trains a run anew: its presets and what differs from them.
 
     Args:
         settings: what the run's `config.yaml` holds.
     """
     env = env_name(settings["env"]["id"])
-    preset = load_config(env, settings["method"])
+    scale = settings.get("scale", "")
+    preset = load_config(env, settings["method"], scale=scale)
     if env in env_names():  # another environment may not be installed where the page is made
         preset = resolve_auto(preset)
     before, after = _flat(config_to_dict(preset)), _flat(settings)
     words = ["sesa-agent", "train", "--env", env, "--method", settings["method"]]
+    words += ["--scale", scale] if scale else []
     for key, value in after.items():
-        is_setting = key not in ("method", "env.id", "output", "model.device")
+        is_setting = key not in ("method", "scale", "env.id", "output", "model.device")
         if is_setting and before.get(key) != value:
             text = value if isinstance(value, str) else json.dumps(value)
             words.append(without_folder(f"{key}={text}"))

@@ -112,7 +112,7 @@ def test_equal_prompts_come_from_the_cache(engine, policy):
 
 def with_blocks(monkeypatch, count):
     """Give vLLM's cache this many blocks of 32 tokens."""
-    import vllm
+    import vllm  # pyright: ignore[reportMissingImports]
 
     small = functools.partial(vllm.LLM, num_gpu_blocks_override=count)
     monkeypatch.setattr(vllm, "LLM", small)

@@ -126,6 +126,11 @@ MISTAKES = {
         ("train", "--resume", "run", "--output", "other"),
         "--output must be left out with --resume",
     ),
+    "another scale": (
+        ("train", "--resume", "run", "--scale", "3b-1gpu"),
+        "--scale must be left out with --resume, got '3b-1gpu'. A run keeps its own.",
+    ),
+    "an unknown scale": ((*TRAIN, "--scale", "3b"), "--scale must be one of 0.5b-1gpu, "),
     "a rescue of what is sequential": (
         (*TRAIN, "monitor.rescue=auto"),
         "monitor.rescue must be off with sampling.name=tree, got 'auto'.",
@@ -383,3 +388,18 @@ def test_problems_of_a_file_are_trained_on_and_counted_once(call, model, tmp_pat
     )
     assert (code, err.count("\n")) == (2, 1)
     assert "row 31" in err
+
+
+def test_a_scale_is_trained_with_another_model_and_goes_on(call, model):
+    words = ("train", "--env", "countdown", "--scale", "0.5b-1gpu", "--model", model, "--steps", 1)
+    # Neither vLLM nor a GPU is here, and a byte is a token: the prompt has no room for many.
+    code, _, _ = call(*words, *SMALL, "engine.name=hf", "model.device=cpu", "model.thinking=false")
+    assert code == 0
+    run = Path("runs/countdown-sesa-0.5b-1gpu-0")
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert (config["scale"], config["model"]["dtype"]) == ("0.5b-1gpu", "bfloat16")
+    assert (config["optim"]["lr"], config["loss"]["engine_gap_cap"]) == (1e-6, 2.0)
+    code, _, _ = call("train", "--resume", run, "--method", "ragen", "--steps", 2)
+    assert code == 0
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert (config["optim"]["lr"], config["loss"]["filter_ratio"]) == (1e-6, 0.25)

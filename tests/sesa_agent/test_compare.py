@@ -61,6 +61,12 @@ MISTAKES = {
     "a seed as a setting": ((*LAKE, "seed=3"), "seed is set by --seeds"),
     "a method as a setting": ((*LAKE, "method=ragen"), "method is set by --methods"),
     "a budget as a setting": ((*LAKE, "optim.max_env_steps=3"), "is set by --budget"),
+    "a scale without a budget": (
+        (*LAKE[:2], "--scale", "7b-1gpu"),
+        "--budget must be given with --scale, got ''.",
+    ),
+    "a scale as a setting": ((*LAKE, "scale=7b-1gpu"), "scale is set by --scale"),
+    "runs and a scale": (("run", "--scale", "7b-1gpu"), "--scale must be left out with run"),
     "an unknown key": ((*LAKE, "optim.learnrate=1"), "optim.learnrate is not a setting"),
     "a missing model": ((*LAKE, "model.path=./none"), "'./none', which does not"),
     "no run": (("nowhere", "elsewhere"), "nowhere is not a run folder: it has no config.yaml"),
@@ -103,6 +109,12 @@ def test_every_arm_has_every_seed_and_the_same_puzzles():
     assert [(arm.label, arm.seed) for arm in arms] == [(a, s) for a in labels for s in range(5)]
     assert len({arm.measurements for arm in arms}) == 1
     assert {(cfg.eval.final_episodes, cfg.optim.lr) for cfg in arms.values()} == {(1024, 0.5)}
+
+
+def test_a_scale_is_that_of_every_arm():
+    arms = comparison_arms("sokoban", "base,ragen", False, 1, "calls=9", 8, [], "7b-1gpu")
+    assert {arm.scale for arm in arms} == {"7b-1gpu"}
+    assert {(cfg.model.lora_rank, cfg.optim.lr) for cfg in arms.values()} == {(16, 1e-5)}
 
 
 def test_an_ablation_changes_one_thing_at_a_time():

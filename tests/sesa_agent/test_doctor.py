@@ -4,6 +4,8 @@ import torch
 
 from sesa_agent.doctor_command import free_memory, installed_version
 
+from ..qwen import write_qwen
+
 
 def test_the_machine_alone_is_shown_without_a_model(sesa_agent):
     code, out, _ = sesa_agent("doctor")
@@ -21,13 +23,32 @@ def test_a_model_that_fits(sesa_agent, model):
         assert out.endswith("It fits.\n")
 
 
-def test_a_run_that_does_not_fit_is_told_what_to_change(sesa_agent, model, monkeypatch):
-    monkeypatch.setattr("sesa_agent.doctor_command.free_memory", lambda: 2 * 2**30)
-    settings = ("optim.max_batch_tokens=2000000", "model.device=cpu")
+def test_a_run_that_does_not_fit_is_told_what_to_change(sesa_agent, model):
+    """On a GPU that is not here: how much of this machine is free changes."""
+    settings = ("optim.max_batch_tokens=100000000", "--gpu-gb", 24)
     code, out, _ = sesa_agent("doctor", "--model", model, *settings)
     assert code == 0
     assert "It does not fit." in out
     assert "optim.max_batch_tokens=" in out and "model.gradient_checkpointing=true" in out
+
+
+def test_a_scale_is_planned_for_a_gpu_that_is_not_here(sesa_agent, tmp_path):
+    words = ("doctor", "--scale", "3b-1gpu", "--model", write_qwen(tmp_path, "3b"))
+    code, out, _ = sesa_agent(*words, "--gpu-gb", 80)
+    assert code == 0
+    assert "59.4 GiB at the peak, while generating; 74.5 GiB free (a GPU of 80 GB)." in out
+    assert "vLLM has room for about 338 thousand tokens" in out
+    assert out.endswith("It fits.\n")
+    _, out, _ = sesa_agent(*words, "--gpu-gb", 80, "engine.memory_fraction=0.1")
+    assert "56.2 GiB at the peak, while learning" in out
+    _, out, _ = sesa_agent(*words, "--gpu-gb", 48)
+    assert "It does not fit. With model.lora_rank=16" in out
+
+
+def test_a_share_that_vllm_cannot_start_with_is_told(sesa_agent, tmp_path):
+    words = ("--scale", "3b-1gpu", "--model", write_qwen(tmp_path, "3b"), "--gpu-gb", 80)
+    _, out, _ = sesa_agent("doctor", *words, "engine.memory_fraction=0.05")
+    assert "engine.memory_fraction=0.05 gives vLLM 3.7 GiB, and it needs 7.2 GiB" in out
 
 
 def test_a_mistake_is_one_line(sesa_agent, tmp_path):
@@ -37,6 +58,9 @@ def test_a_mistake_is_one_line(sesa_agent, tmp_path):
         ("--model", "./no-such-folder"),
         ("--env", "sokobann"),
         ("model.lora_rank=-1",),
+        ("--scale", "1b-1gpu"),
+        ("--gpu-gb", -1),
+        ("--gpu-gb", 80, "model.device=cpu"),
     ):
         code, _, err = sesa_agent("doctor", *words)
         assert (code, err.count("\n")) == (2, 1), err

@@ -148,6 +148,14 @@ def test_the_command_of_a_run_gives_its_settings_again():
     assert config_to_dict(again) == settings
 
 
+def test_the_command_of_a_run_names_its_scale():
+    words = ["optim.lr=3e-05", "model.lora_rank=4"]
+    settings = config_to_dict(resolve_auto(load_config("countdown", "ragen", words, "3b-8gpu")))
+    command = shlex.split(repeat_command(settings))
+    assert command[6:8] == ["--scale", "3b-8gpu"]
+    assert sorted(command[8:]) == sorted(words)
+
+
 def test_the_command_of_a_run_in_an_environment_of_ones_own_gives_its_settings_again():
     words = ["optim.lr=3e-05", "sampling.merge_states=off", "loss.credit=best"]
     settings = config_to_dict(resolve_auto(load_config(CORRIDOR, "sesa", words)))

@@ -19,20 +19,25 @@ from transformers import (
 
 from sesa_agent.agents.lora import add_adapter
 from sesa_agent.agents.policy import Policy
+from sesa_agent.agents.vllm_engine import CPU_CACHE_GIB
 from sesa_agent.configs.load import load_config
 from sesa_agent.configs.schema import SettingError
 from sesa_agent.training.memory import (
-    ModelShape,
+    VLLM_ASLEEP,
     estimate_memory,
     fitting_changes,
+    least_vllm_share,
     read_shape,
     shape_of,
+    vllm_cache_tokens,
 )
 from sesa_agent.training.optimizer import MasterAdamW
 
 from ..agents.models import make_rows
+from ..qwen import qwen_shape
 
 N, T = 4, 96
+QWEN_7B = qwen_shape("7b")
 SIZES: dict[str, Any] = {
     "vocab_size": 500,
     "hidden_size": 128,
@@ -164,18 +169,56 @@ def test_a_model_that_is_not_there_is_one_line(tmp_path, monkeypatch):
     assert "\n" not in str(error.value)
 
 
-# ---- advice ----
+# ---- vLLM ----
 
-QWEN_7B = ModelShape(
-    num_weights=7_615_616_512,
-    linear_sizes=28 * (3584 * 8 + 2 * 512 + 3 * 18944 + 3 * 3584 - 3584 * 2),
-    num_layers=28,
-    hidden_size=3584,
-    intermediate_size=18944,
-    query_size=3584,
-    kv_size=512,
-    vocabulary_size=152064,
-)
+VLLM = ("engine.name=vllm", "engine.memory_fraction=0.5")
+GPU = 10**9
+
+
+def test_on_a_gpu_vllm_takes_its_share_and_sleeps_while_the_trainer_learns():
+    """The trainer's weights and optimiser are there all the time."""
+    shape = shape_of(FAMILIES["qwen2"]())
+    plain, shared = (estimate_memory(shape, make_config(*words), GPU) for words in ((), VLLM))
+    lasting = plain.libraries + plain.weights + plain.optimizer
+    assert shared.generating == lasting + GPU / 2
+    assert shared.learning == plain.learning + VLLM_ASLEEP
+    assert shared.total == max(shared.generating, shared.learning)
+
+
+def test_on_the_cpu_vllm_keeps_a_copy_of_the_weights():
+    shape = shape_of(FAMILIES["qwen2"]())
+    plain, shared = (estimate_memory(shape, make_config(*words)) for words in ((), VLLM))
+    assert shared.learning == plain.learning + plain.weights + CPU_CACHE_GIB * 2**30
+    assert shared.generating == shared.learning - plain.learning + plain.generating - plain.kv_cache
+
+
+def test_vllm_has_room_for_what_its_share_leaves():
+    shape = shape_of(FAMILIES["qwen2"]())
+    cfg = make_config(*VLLM)
+    least, longest = least_vllm_share(shape, cfg), 4096 + 24
+    per_token = 4 * 4 * 2 * 64  # bytes, layers, keys and values, their size
+    assert vllm_cache_tokens(shape, cfg, 2 * least) == longest
+    assert vllm_cache_tokens(shape, cfg, 2 * (least + 10 * per_token)) == longest + 10
+    assert vllm_cache_tokens(shape, cfg, 0) == 0
+
+
+def test_a_smaller_share_is_advised_where_generating_is_what_does_not_fit():
+    cfg = load_config("sokoban", scale="7b-1gpu")
+    gpu = 80 * 10**9
+    changes, total = fitting_changes(QWEN_7B, cfg, 40 * 2**30, gpu)
+    assert changes == ["engine.memory_fraction=0.25"]
+    again = load_config("sokoban", "sesa", changes, "7b-1gpu")
+    assert estimate_memory(QWEN_7B, again, gpu).total == total <= 40 * 2**30
+    assert least_vllm_share(QWEN_7B, again) < 0.25 * gpu
+
+
+def test_a_share_is_never_advised_that_vllm_cannot_start_with():
+    cfg = load_config("sokoban", scale="7b-1gpu")
+    changes, _ = fitting_changes(QWEN_7B, cfg, 2**30, 32 * 10**9)
+    assert not any(change.startswith("engine.memory_fraction") for change in changes)
+
+
+# ---- advice ----
 
 
 def test_a_run_that_fits_is_left_as_it_is():

@@ -1,0 +1,130 @@
+"""The presets of real models: they win over what is there for the bundled ones, and fit a GPU."""
+
+import pytest
+import yaml
+
+from sesa_agent.configs.load import (
+    config_from_dict,
+    config_to_dict,
+    env_names,
+    load_config,
+    method_names,
+    scale_names,
+)
+from sesa_agent.configs.schema import Config, SettingError
+from sesa_agent.training.memory import estimate_memory, least_vllm_share
+from sesa_agent.training.monitor import rescued_config
+from sesa_agent.training.setup import resolve_auto
+
+from ..qwen import SIZES, qwen_shape
+
+GPU = 80 * 10**9
+USABLE = 0.9
+"""What is allocated in passing is not in an estimate."""
+
+
+def test_there_is_one_for_every_model_and_machine():
+    sizes = [f"{size}-{gpus}" for size in SIZES for gpus in ("1gpu", "8gpu")]
+    assert scale_names() == sorted(sizes)
+
+
+@pytest.mark.parametrize("method", method_names())
+def test_no_number_of_the_bundled_models_is_left(method):
+    """How a model is run and how fast it learns is the scale's, whatever a game's file says.
+
+    A scale lies over all games alike, so one is tried with each and the others with two.
+    """
+    for scale in scale_names():
+        expected = load_config("sesa/Sokoban-v0", scale=scale)
+        for env in env_names() if scale == scale_names()[0] else ("sokoban", "countdown"):
+            config = load_config(env, method, scale=scale)
+            assert config.model == expected.model
+            assert config.engine == expected.engine
+            assert config.optim == expected.optim
+            assert config.sampling.num_tasks == expected.sampling.num_tasks
+            assert (config.scale, config.method) == (scale, method)
+
+
+@pytest.mark.parametrize("env", env_names())
+def test_every_auto_is_decided(env):
+    method = "sesa" if load_config(env).env.max_turns > 1 else "sesa-two-stage"
+    config = resolve_auto(load_config(env, method, scale="3b-8gpu"))
+    assert "auto" not in yaml.safe_dump(config_to_dict(config))
+
+
+@pytest.mark.parametrize("scale", scale_names())
+def test_a_scale_says_all_that_a_model_needs(scale):
+    """Of these the defaults are for the bundled models, so a scale that is silent is wrong."""
+    config, default = load_config("sokoban", scale=scale), Config()
+    assert config.model.path == f"Qwen/Qwen2.5-{scale.split('b-')[0]}B-Instruct"
+    assert (config.model.dtype, config.model.thinking) == ("bfloat16", True)
+    assert (config.engine.name, config.engine.max_new_tokens) == ("vllm", 400)
+    assert config.optim.lr == (1e-5 if config.model.lora_rank else 1e-6)
+    assert bool(config.model.lora_rank) == scale.startswith("7b")
+    assert config.sampling.sketch_tokens > default.sampling.sketch_tokens
+    assert config.sampling.num_tasks == (128 if scale.endswith("8gpu") else 16)
+
+
+def test_methods_keep_what_makes_them_and_drop_what_suits_the_bundled_model():
+    scale = "0.5b-1gpu"
+    ragen = load_config("sokoban", "ragen", scale=scale).loss
+    assert (ragen.filter_ratio, ragen.entropy_coef) == (0.25, 0.001)  # RAGEN's, not the game's
+    assert load_config("countdown", "ragen-entropy", scale=scale).loss.entropy_coef == 0.02
+    dapo = load_config("math", "dapo", scale=scale)
+    assert dapo.loss.overlong_buffer == dapo.engine.max_new_tokens / 5
+    assert load_config("sokoban", "sesa", scale=scale).sampling.proposer == "history"
+    assert load_config("sudoku", "ragen-kl-cov", scale=scale).loss.exploration_share == 0.0002
+    plain = load_config("countdown", "sesa-paper")
+    sized = load_config("countdown", "sesa-paper", scale=scale)
+    assert sized.sampling.num_proposals == plain.sampling.num_proposals
+    assert load_config("path_exploration", scale=scale).eval == load_config("path_exploration").eval
+
+
+def test_what_is_typed_has_the_last_word():
+    config = load_config("sokoban", "ragen", ["optim.lr=2e-6", "model.path=a/b"], "3b-1gpu")
+    assert (config.optim.lr, config.model.path) == (2e-6, "a/b")
+
+
+def test_a_run_that_goes_on_keeps_its_scale_with_another_method_too():
+    words = ["optim.steps=7", "env.options.max_steps=9"]
+    old = resolve_auto(load_config("sokoban", "ragen", words, "7b-1gpu"))
+    values = yaml.safe_load(yaml.safe_dump(config_to_dict(old)))
+    assert config_from_dict(values) == old
+    new = resolve_auto(load_config("sokoban", "sesa", words, "7b-1gpu"))
+    assert resolve_auto(config_from_dict(values, "sesa")) == new
+    rescued = rescued_config(resolve_auto(config_from_dict(values, "", ["monitor.rescue=auto"])))
+    assert (rescued.sampling.proposer, rescued.optim) == ("history", old.optim)
+
+
+def test_a_run_from_before_there_were_scales_has_none():
+    values = config_to_dict(load_config("sokoban", "ragen"))
+    values.pop("scale")
+    assert config_from_dict(values, "sesa") == load_config("sokoban", "sesa")
+
+
+def test_a_wrong_name_is_told_with_the_nearest_one():
+    with pytest.raises(SettingError, match="--scale must be one of .* Did you mean '7b-8gpu'?"):
+        load_config("sokoban", scale="7b8gpu")
+    with pytest.raises(SettingError, match="--scale must be one of"):
+        load_config("sokoban", scale="common")
+    with pytest.raises(SettingError, match="scale is set by --scale"):
+        load_config("sokoban", "sesa", ["scale=3b-1gpu"])
+
+
+@pytest.mark.parametrize("method", ["sesa", "ragen", "ragen-paper-grpo"])
+@pytest.mark.parametrize("scale", scale_names())
+def test_every_scale_fits_a_gpu_of_80_gb(scale, method):
+    """The penalty of `ragen-paper-grpo` needs a second copy of the weights."""
+    config, shape = load_config("countdown", method, scale=scale), qwen_shape(scale.split("-")[0])
+    assert estimate_memory(shape, config, GPU).total < USABLE * GPU
+    assert config.engine.memory_fraction * GPU > 1.5 * least_vllm_share(shape, config)
+
+
+def test_half_a_billion_weights_fit_a_gpu_of_24_gb():
+    config, gpu = load_config("sokoban", scale="0.5b-1gpu"), 24 * 10**9
+    assert estimate_memory(qwen_shape("0.5b"), config, gpu).total < USABLE * gpu
+
+
+def test_three_billion_weights_need_checkpointing():
+    config = load_config("sokoban", "sesa", ["model.gradient_checkpointing=false"], "3b-1gpu")
+    assert estimate_memory(qwen_shape("3b"), config, GPU).total > GPU

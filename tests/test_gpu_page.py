@@ -1,0 +1,80 @@
+"""docs/gpu.md: its figures are the estimate's, its settings those of the files."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from sesa_agent.configs.load import env_names, load_config, method_names, scale_names
+from sesa_agent.configs.schema import Config
+from sesa_agent.doctor_command import run_doctor, show_bytes
+from sesa_agent.training.memory import estimate_memory, vllm_cache_tokens
+
+from .qwen import qwen_shape, write_qwen
+
+PAGE = (Path(__file__).parents[1] / "docs" / "gpu.md").read_text(encoding="utf-8")
+GPU = 80 * 10**9
+
+
+def row(scale: str) -> str:
+    """A line of the page's table."""
+    cfg, shape = load_config("sokoban", scale=scale), qwen_shape(scale.split("-")[0])
+    memory = estimate_memory(shape, cfg, GPU)
+    has_lora = bool(cfg.model.lora_rank)
+    # An adapter is in float32, as large as its gradients.
+    saved = memory.gradients if has_lora else memory.weights + memory.float32_copies
+    cells = (
+        f"`{scale}`",
+        f"LoRA, rank {cfg.model.lora_rank}" if has_lora else "all weights",
+        show_bytes(memory.libraries + memory.weights + memory.float32_copies + memory.optimizer),
+        show_bytes(memory.learning),
+        show_bytes(memory.generating),
+        f"{vllm_cache_tokens(shape, cfg, GPU) // 1000} thousand",
+        show_bytes(saved + memory.optimizer),
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+@pytest.mark.parametrize("scale", scale_names())
+def test_the_table_of_memory_is_that_of_the_estimate(scale):
+    assert row(scale) in PAGE
+
+
+def test_what_doctor_prints_is_what_the_page_shows(tmp_path, capsys):
+    model = str(write_qwen(tmp_path, "0.5b"))
+    run_doctor(model, "sokoban", "", ["model.device=auto"], "0.5b-1gpu", gpu_gb=24.0)
+    assert "\n".join(capsys.readouterr().out.splitlines()[-3:]) in PAGE
+
+
+def value(cfg: Config, key: str) -> str:
+    group, name = key.split(".")
+    found = getattr(getattr(cfg, group), name)
+    return f"{found:g}".replace("e-0", "e-") if isinstance(found, float) else str(found).lower()
+
+
+def test_the_table_of_settings_is_that_of_the_files():
+    cfg = load_config("sokoban", "ragen", scale="0.5b-1gpu")
+    sesa = load_config("sokoban", "sesa", scale="0.5b-1gpu")
+    rows = re.findall(r"^\| `(\w+\.\w+)` \| (\S+) \|", PAGE, flags=re.MULTILINE)
+    assert len(rows) >= 8
+    for key, shown in rows:
+        assert shown == value(cfg, key), key
+    assert f"| {sesa.sampling.proposer} | without_replacement |" in PAGE
+    assert f"| {cfg.optim.num_minibatches}, {cfg.optim.num_epochs} | 2, 2 |" in PAGE
+    assert (cfg.loss.filter_ratio, cfg.loss.entropy_coef) == (0.25, 0.001)
+    sampling = cfg.sampling
+    most = sampling.num_tasks * sampling.max_trajectories * cfg.env.max_turns
+    assert f"= {most}" in PAGE
+
+
+def test_the_numbers_of_the_bundled_models_lie_within_those_on_the_page():
+    plain = [load_config(env, method) for env in env_names() for method in method_names()]
+    for key, low, high in (
+        ("optim.lr", 3e-5, 1e-3),
+        ("optim.steps", 60, 150),
+        ("engine.max_new_tokens", 24, 64),
+        ("sampling.num_tasks", 5, 128),
+    ):
+        group, name = key.split(".")
+        found = {getattr(getattr(cfg, group), name) for cfg in plain}
+        assert (min(found), max(found)) == (low, high), key
