@@ -78,7 +78,7 @@ def pretrain(
         # Examples of one course are nearly of one length: a batch per course wastes no padding.
         for course, known in zip(recipe.courses, examples, strict=True):
             batch = rng.choices(known, k=course.batch_size)
-            loss += _backward(policy, batch, 1 / len(recipe.courses))
+            loss += add_gradients(policy, batch, 1 / len(recipe.courses))
         torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
@@ -180,7 +180,7 @@ RECIPES = {
 """The bundled models by name, at the difficulty that `configs/` trains them at."""
 
 
-def _backward(policy: Policy, examples: list[Example], weight: float) -> float:
+def add_gradients(policy: Policy, examples: list[Example], weight: float) -> float:
     """Add the weighted gradients of the mean token loss; return that loss in nats."""
     width = max(len(example.token_ids) for example in examples)
     first = min(example.start for example in examples)
