@@ -8,6 +8,7 @@ from importlib.util import find_spec
 import pytest
 import torch
 
+from sesa_agent.agents.chat import ChatFormat
 from sesa_agent.agents.engine import EngineError, SamplingParams, StreamEngine, load_engine
 from sesa_agent.agents.hf_engine import HFEngine
 from sesa_agent.agents.policy import Policy
@@ -146,6 +147,29 @@ def test_a_cache_too_small_for_one_response_is_told_in_one_line(policy, monkeypa
     with_blocks(monkeypatch, 3)
     with pytest.raises(SettingError, match=r"got 226 tokens.*Lower engine.max_prompt_tokens"):
         load_engine(policy, replace(CFG, max_new_tokens=26))
+
+
+@needs_vllm
+@pytest.mark.smollm
+@pytest.mark.slow
+def test_a_real_model_agrees_after_a_training_step_and_says_the_same_when_greedy(smollm2):
+    """SmolLM2-135M, whose output head is its embedding table."""
+    policy = Policy.load(str(smollm2), device="cpu")
+    engine = load_engine(policy, CFG)
+    optimizer = torch.optim.AdamW(policy.parameters(), lr=1e-4)
+    ids = torch.tensor([PROMPTS[2]])
+    policy.model(ids, labels=ids).loss.backward()
+    optimizer.step()
+    params = SamplingParams(max_new_tokens=24, seed=1)
+    assert logprob_error(policy, PROMPTS, engine.generate(PROMPTS, params)) > 0.01
+    engine.load_weights(policy)
+    assert logprob_error(policy, PROMPTS, engine.generate(PROMPTS, params)) < 1e-4
+    texts = ("Name three colours.", "What is 17 + 25?", "You stand at a door. Reply in one word.")
+    chat = ChatFormat(policy.tokenizer)
+    prompts = [list(chat.opening("You are a careful player.", text)) for text in texts]
+    cold = SamplingParams(temperature=1e-6, max_new_tokens=24)
+    found, expected = (e.generate(prompts, cold) for e in (engine, HFEngine(policy)))
+    assert [c.token_ids for c in found] == [c.token_ids for c in expected]
 
 
 @needs_vllm
