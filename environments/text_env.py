@@ -37,6 +37,17 @@ class TextSpec:
     """What may be answered: the action names, or the form of a free answer."""
     sketch: str = "one way to solve it"
     """What an outline of a solution says, for two-stage sampling."""
+    examples: tuple[str, ...] = ()
+    """Texts that can be read as actions, where `actions` is no list of names: the checks play them,
+    no player is shown them."""
+
+    def listed_actions(self) -> list[str]:
+        """Return texts that can be read as actions: the examples, or the names that are listed.
+
+        >>> TextSpec("Walk to the goal.", legend="", actions="Left, Right").listed_actions()
+        ['Left', 'Right']
+        """
+        return list(self.examples) or [name.strip() for name in self.actions.split(",")]
 
 
 class TextGame(gymnasium.Env[Any, Action], Generic[Action]):
@@ -186,6 +197,11 @@ def _copy(env: Any) -> Any:
     if isinstance(env, gymnasium.Wrapper):
         return copy.deepcopy(env, {id(env.env): _copy(env.env)})
     return env.fork() if hasattr(env, "fork") else copy.deepcopy(env)
+
+
+def fork_method(env: gymnasium.Env[Any, Any]) -> str:
+    """Return how `fork` copies an environment, in words."""
+    return "its own fork()" if hasattr(env.unwrapped, "fork") else "copy.deepcopy"
 
 
 def state_key(env: gymnasium.Env[Any, Any]) -> Hashable:
