@@ -73,6 +73,11 @@ class Outcome(NamedTuple):
         """Whether the episode is over."""
         return self.terminated or self.truncated
 
+    def __str__(self) -> str:
+        flags = [name for name in ("terminated", "truncated", "success") if getattr(self, name)]
+        flags += [] if self.legal else ["not legal"]
+        return ", ".join([f"{self.observation!r} with reward {self.reward:g}", *flags])
+
 
 def passed(seen: str) -> Finding:
     """Tell that all is well."""

@@ -38,23 +38,25 @@ CHECKS: dict[str, Callable[[Subject], Finding]] = {
     "garbage": check_garbage,
     "rewards": check_rewards,
     "info": check_info,
-    "episode end": check_episode_end,
     "seeding": check_seeding,
+    "episode end": check_episode_end,
     "forks": check_forks,
     "siblings": check_siblings,
-    "state key": check_state_key,
     "noise": check_noise,
+    "state key": check_state_key,
     "pictures": check_pictures,
     "speed": check_speed,
 }
 """Every check, in the order in which they run."""
 NEEDS = {
+    "episode end": ("seeding",),
     "forks": ("seeding",),
-    "siblings": ("seeding", "forks"),
-    "state key": ("seeding", "forks", "siblings"),
-    "noise": ("seeding", "forks", "siblings"),
+    "siblings": ("forks",),
+    "noise": ("siblings",),
+    "state key": ("noise",),
+    "speed": ("forks",),
 }
-"""What must not have failed for a check to mean anything; all but the first need the api too."""
+"""What must have passed for a check to mean anything; all but the first need the api too."""
 
 
 def run_checks(
@@ -101,7 +103,7 @@ def _listed_actions(env: TextEnvironment) -> tuple[list[str], bool]:
 def _find(name: str, subject: Subject, earlier: dict[str, Finding]) -> Finding:
     """Run one check, unless one that it builds on did not pass."""
     for need in ("api", *NEEDS.get(name, ())):
-        if need in earlier and earlier[need].status in ("failed", "skipped"):
+        if need in earlier and earlier[need].status not in ("passed", "warned"):
             return skipped(f"needs {need}")
     try:
         return CHECKS[name](subject)

@@ -199,9 +199,9 @@ def _copy(env: Any) -> Any:
     return env.fork() if hasattr(env, "fork") else copy.deepcopy(env)
 
 
-def fork_method(env: gymnasium.Env[Any, Any]) -> str:
-    """Return how `fork` copies an environment, in words."""
-    return "its own fork()" if hasattr(env.unwrapped, "fork") else "copy.deepcopy"
+def fork_kind(env: gymnasium.Env[Any, Any]) -> str:
+    """Return how `fork` copies an environment: "fork", by its own, or "deepcopy"."""
+    return "fork" if hasattr(env.unwrapped, "fork") else "deepcopy"
 
 
 def state_key(env: gymnasium.Env[Any, Any]) -> Hashable:
