@@ -86,5 +86,5 @@ def test_every_setting_that_a_page_names_exists():
     known = set(re.findall(r"^\| `([\w.]+)` \|", read("settings.md"), flags=re.MULTILINE))
     groups = "env|model|engine|sampling|loss|optim|eval|monitor"
     for page in ("quickstart.md", "models.md", "method.md", "metrics.md", "collapse.md"):
-        for name in re.findall(rf"\b((?:{groups})\.[a-z_]+)(?![\w.]|\.py)", read(page)):
+        for name in re.findall(rf"(?<![\w-])((?:{groups})\.[a-z_]+)(?![\w.]|\.py)", read(page)):
             assert name in known or name == "env.options", (page, name)

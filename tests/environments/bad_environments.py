@@ -294,8 +294,8 @@ class BlindKey(CoinEnv):
         return "somewhere"
 
 
-class KeyWithoutTheGoal(TextEnv):
-    """Two calls decide, and the key does not tell which came first."""
+class KeyWithoutTheCalls(TextEnv):
+    """The last two calls decide, and neither board nor key tells them."""
 
     def __init__(self):
         super().__init__(SecondCallGame(), max_steps=4)
@@ -370,7 +370,7 @@ BAD_ENVIRONMENTS: dict[type[gymnasium.Env], tuple[str, str]] = {
     UnhashableKey: ("state key", "must be hashable"),
     KeyOfTheObject: ("state key", "A fork must have the original's state_key()"),
     BlindKey: ("state key", "Two states with the state_key() 'somewhere'"),
-    KeyWithoutTheGoal: ("state key", "From two states with the state_key()"),
+    KeyWithoutTheCalls: ("state key", "From two states with the state_key()"),
     FalselyDeterministic: ("noise", "is_deterministic is True, but"),
     NoPicture: ("pictures", "rgb_array must be uint8"),
     Slow: ("speed", "steps/s"),
