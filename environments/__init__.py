@@ -65,6 +65,7 @@ register_environments()
 __all__ = [
     "ENVIRONMENTS",
     "EnvError",
+    "GuardedEnv",
     "TextAdapter",
     "TextEnv",
     "TextGame",
