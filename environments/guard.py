@@ -46,7 +46,8 @@ class GuardedEnv(gymnasium.Wrapper[str, str, Any, Any]):
     """
 
     def __init__(self, build: Callable[[], gymnasium.Env[Any, Any]], step_timeout: float):
-        super().__init__(build())
+        with redirect_stdout(_Nowhere()):
+            super().__init__(build())
         self.build, self.step_timeout = build, step_timeout
         self.cannot_be_copied = False
         self._log: list[tuple[str, Any]] = []

@@ -103,6 +103,10 @@ class MiniGrid(TextAdapter):
         "facing right, down, left and up"
     )
 
+    def __init__(self, env: gymnasium.Env[Any, Any] | None = None, **options: Any):
+        super().__init__(env, **options)
+        self.is_deterministic = not hasattr(self.env.unwrapped, "obstacles")  # which wander about
+
     def observation_text(self, observation: Any) -> str:
         """The mission, the grid and what is carried."""
         game: Any = self.env.unwrapped

@@ -31,7 +31,10 @@ def build_env(cfg: Config) -> gymnasium.Env[Any, Any]:
     try:
         return make_env(cfg.env.id, step_timeout=cfg.env.step_timeout, **cfg.env.options)
     except gymnasium.error.Error as error:
-        raise SettingError(f"--env {cfg.env.id!r} is not an environment: {error}") from error
+        advice = "" if ":" in cfg.env.id else " Write module:Name-v0 if a package registers it."
+        raise SettingError(
+            f"--env {cfg.env.id!r} is not an environment: {error}{advice}"
+        ) from error
     except ModuleNotFoundError as error:
         raise SettingError(
             f"--env {cfg.env.id!r} names a module that cannot be imported: {error}. Install it."
