@@ -124,6 +124,9 @@ class APIEngine:
             f"api:{self.model} cannot be trained, only evaluated. Train a model with weights."
         )
 
+    def sleep(self) -> None:
+        """An endpoint's memory is not ours."""
+
     def generate(
         self,
         prompts: Sequence[Sequence[int]],

@@ -117,6 +117,7 @@ class RoomyLayer(DynamicLayer):
         if self.keys is not self.shown or end > self.rooms[0].shape[2]:
             self.rooms = [_room(key_states, end), _room(value_states, end)]
             if start:
+                assert self.keys is not None and self.values is not None
                 self.rooms[0][:, :, :start] = self.keys
                 self.rooms[1][:, :, :start] = self.values
         self.rooms[0][:, :, start:end] = key_states
@@ -174,7 +175,7 @@ AttentionMaskInterface.register(_GROUPED, sdpa_mask)
 @contextmanager
 def _grouped_attention(model: Any) -> Iterator[None]:
     """Let a model on the CPU that shares keys among heads attend by `grouped_attention`."""
-    config = getattr(model, "config", None)
+    config: Any = getattr(model, "config", None)
     heads, shared = (getattr(config, f"num_{n}_heads", 0) for n in ("attention", "key_value"))
     fits = model.device.type == "cpu" and shared and shared < heads
     if not fits or config._attn_implementation != "sdpa":
@@ -192,7 +193,7 @@ def _roomy_cache(model: Any) -> Cache | None:
     cache = DynamicCache(config=model.config)
     if {type(layer) for layer in cache.layers} != {DynamicLayer}:
         return None
-    cache.layers = [RoomyLayer() for _ in cache.layers]
+    cache.layers = [RoomyLayer() for _ in cache.layers]  # pyright: ignore[reportAttributeAccessIssue]
     return cache
 
 

@@ -182,7 +182,10 @@ class _Batch:
 
 def common_start(prompts: Sequence[Sequence[int]]) -> int:
     """How many tokens all prompts begin with, such that each has one or more left to be read."""
-    first, last = min(prompts), max(prompts)  # what these two share, all share
+    first, last = (
+        min(map(list, prompts)),
+        max(map(list, prompts)),
+    )  # what these two share, all share
     longest = min(map(len, prompts)) - 1
     pairs = zip(first[:longest], last[:longest], strict=True)
     return next((place for place, (a, b) in enumerate(pairs) if a != b), longest)

@@ -116,8 +116,8 @@ class VLLMEngine:
         Returns:
             The request's name.
         """
-        from vllm import SamplingParams as VLLMParams
-        from vllm.sampling_params import RequestOutputKind
+        from vllm import SamplingParams as VLLMParams  # pyright: ignore[reportMissingImports]
+        from vllm.sampling_params import RequestOutputKind  # pyright: ignore[reportMissingImports]
 
         from .vllm_exclusion import KEY, OPEN, Exclusion
 
@@ -222,7 +222,8 @@ def start_llm(policy: "Policy", cfg: EngineConfig, is_wide: bool) -> Any:
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(CPU_CACHE_GIB))
-    from vllm import LLM
+    set_num_threads = torch.set_num_threads
+    from vllm import LLM  # pyright: ignore[reportMissingImports]
 
     with TemporaryDirectory() as folder, quiet_transformers():
         config.save_pretrained(folder)
@@ -243,6 +244,8 @@ def start_llm(policy: "Policy", cfg: EngineConfig, is_wide: bool) -> Any:
                 f"engine.name 'vllm' cannot run this model: {first_line(error)}. "
                 "Try engine.name=hf."
             ) from error
+        finally:
+            torch.set_num_threads = set_num_threads  # vLLM's workers disable it for the process
     _LIVE[key] = llm
     return llm
 

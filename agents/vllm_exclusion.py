@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from vllm import SamplingParams
-from vllm.v1.sample.logits_processor import AdapterLogitsProcessor
+from vllm import SamplingParams  # pyright: ignore[reportMissingImports]
+from vllm.v1.sample.logits_processor import AdapterLogitsProcessor  # pyright: ignore[reportMissingImports]
 
 from .draws import without_excluded
 from .engine import Completion

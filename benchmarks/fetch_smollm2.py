@@ -85,8 +85,7 @@ def convert(gguf_folder: Path, folder: Path) -> None:
         quantization_config=GgufConfig(dequantize=True),
         dtype=torch.bfloat16,
     )
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config  # it is not quantised any more
+    vars(model.config).pop("quantization_config", None)  # it is not quantised any more
     model.config._name_or_path = NAME
     model.save_pretrained(folder, safe_serialization=True)
     tokenizer.save_pretrained(folder)

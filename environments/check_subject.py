@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import gymnasium
 
+from .guard import EnvError
 from .text_env import fork, state_key
 
 TextEnvironment = gymnasium.Env[Any, Any]
@@ -114,8 +115,8 @@ def call(
     """
     try:
         return function(*args, **kwargs)
-    except CheckFailed:
-        raise
+    except EnvError as error:  # what guards an environment has said it already
+        raise CheckFailed(f"{error}.", advice) from error.__cause__
     except Exception as error:
         raise CheckFailed(f"{name} raised {error!r}.", advice) from error
 

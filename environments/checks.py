@@ -8,6 +8,7 @@ A test of three lines is all that an environment of your own needs:
 `run_checks` gives the findings of the same checks one by one; `sesa-agent check-env` shows them.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 
 from .check_copies import (
@@ -29,6 +30,7 @@ from .check_play import (
     check_speed,
 )
 from .check_subject import CheckFailed, Finding, Subject, TextEnvironment, skipped
+from .guard import GuardedEnv
 from .text_env import TextSpec
 
 CHECKS: dict[str, Callable[[Subject], Finding]] = {
@@ -83,6 +85,9 @@ def run_checks(
         The findings by the name of the check, in the order of `CHECKS`.
     """
     seeds = range(seed, seed + num_episodes)
+    if isinstance(env, GuardedEnv):
+        env = copy.copy(env)
+        env.checks_values = False  # that is for the checks to tell, each by its name
     listed, are_all = _listed_actions(env)
     subject = Subject(env, actions or listed, are_all and not actions, seeds, count_tokens)
     findings: dict[str, Finding] = {}

@@ -1,6 +1,7 @@
 """How experience is drawn: environments and agents meet here, and only here."""
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import numpy as np
 
@@ -35,7 +36,7 @@ SINGLE_ANSWER_SAMPLERS = ("single_pass", "two_stage")
 def choose_sampler(name: str, engine: Engine) -> Sampler:
     """Return the sampler of that name in the form that suits the engine."""
     can_stream = isinstance(engine, StreamEngine) and name in STREAMED
-    return STREAMED[name] if can_stream else SAMPLERS[name]
+    return cast(Sampler, STREAMED[name]) if can_stream else SAMPLERS[name]
 
 
 def has_other_prompts(cfg: SamplingConfig) -> bool:

@@ -5,6 +5,7 @@ traceback.
 """
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -32,6 +33,7 @@ def main() -> None:
     """Run the command line."""
     # Threads that wait by spinning bring a shared machine to a standstill; read when torch loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    sys.path.append(os.getcwd())  # --env my_file:MyGame-v0, wherever the command is installed
     try:
         app()
     except SettingError as error:

@@ -158,17 +158,23 @@ def _game(position: Position) -> Any:
     return position.env.unwrapped.game  # pyright: ignore[reportAttributeAccessIssue]
 
 
+def _chat(dialogue: Dialogue) -> ChatFormat:
+    """The chat of a policy, which `_dialogue` gave it."""
+    assert isinstance(dialogue.chat, ChatFormat)
+    return dialogue.chat
+
+
 def _proposal(dialogue: Dialogue, position: Position, moves: list[str], place: int) -> Example:
     """The move at a place of the list, asked for with the earlier ones in view."""
     prompt = dialogue.proposal_prompt(position, moves[:place]).prompt_ids
     example = _reply(dialogue, prompt, f"<answer>{moves[place]}</answer>")
     # The list itself is play too: its items are drawn as the responses are.
-    shared = len(position.prompt_ids) - len(dialogue.chat.tail_ids) + 1
+    shared = len(position.prompt_ids) - len(_chat(dialogue).tail_ids) + 1
     return Example(example.token_ids, shared) if place else example
 
 
 def _reply(dialogue: Dialogue, prompt: tuple[int, ...], text: str) -> Example:
-    tokenizer = dialogue.chat.tokenizer
+    tokenizer = _chat(dialogue).tokenizer
     response = tokenizer.encode(text + tokenizer.eos_token, add_special_tokens=False)
     return Example((*prompt, *response), len(prompt))
 

@@ -32,6 +32,7 @@ from .batch import (
     merge_equal_rows,
 )
 from .checkpoint import latest_checkpoint, load_optimizer, read_state, save_checkpoint
+from .env_errors import first_error, played_trees
 from .exploration import active_entropy_coef, changed_share, explore, next_entropy_coef
 from .losses import grpo_loss, mean_stats
 from .metrics import gap_metrics, rollout_metrics, variety_metrics
@@ -93,6 +94,8 @@ class Progress:
     """Kinds of what is wrong at present; each was told of when it began."""
     is_rescued: bool = False
     """Whether `monitor.rescue=auto` has replaced the sampler."""
+    has_env_errors: bool = False
+    """Whether the environment has failed; the first failure was told of."""
 
     def add_step(
         self, trees: Sequence[TrajectoryTree], num_tokens: int, num_seconds: float
@@ -191,7 +194,7 @@ def train(
                 "time/learn_s": learned - rolled_out,
             }
             log.write(step, metrics)
-            for news in _look_after(progress, metrics, now):
+            for news in _look_after(progress, metrics, now, trees):
                 log.write_event(step, news.kind, news.text)
                 tell(news.text)
             wants_stop = watch(progress, metrics)
@@ -227,11 +230,16 @@ def build_optimizer(
     return optimizer
 
 
-def _look_after(progress: Progress, metrics: dict[str, float], cfg: Config) -> list[Symptom]:
+def _look_after(
+    progress: Progress,
+    metrics: dict[str, float],
+    cfg: Config,
+    trees: Sequence[TrajectoryTree],
+) -> list[Symptom]:
     """Hold a step against the run's first ones, and begin a rescue if one is due.
 
     Returns:
-        What is new: symptoms that did not stand before, with advice, and the rescue.
+        What is new: symptoms, with advice, the environment's first failure, and the rescue.
     """
     if progress.sampler != cfg.sampling.name:
         progress.sampler, progress.history, progress.symptoms = cfg.sampling.name, [], []
@@ -244,6 +252,10 @@ def _look_after(progress: Progress, metrics: dict[str, float], cfg: Config) -> l
         if symptom.kind not in progress.symptoms
     ]
     progress.symptoms = [symptom.kind for symptom in found]
+    error = None if progress.has_env_errors else first_error(trees)
+    if error:
+        progress.has_env_errors = True
+        news.append(error)
     if cfg.monitor.rescue == "auto" and is_dying(found):
         progress.is_rescued = True
         news.append(RESCUE)
@@ -363,8 +375,11 @@ def rollout(
         dialogue: how the policy plays.
 
     Returns:
-        All trees that were drawn, and those to learn from: all, or with `sampling.max_redraws` the
-        first `sampling.num_tasks` that have signal, which may be fewer or none.
+        All trees that were drawn, and those to learn from: all that were played, or with
+        `sampling.max_redraws` at most the first `sampling.num_tasks` that have signal.
+
+    Raises:
+        SettingError: if the environment could not open a single puzzle.
     """
     sampling, params = cfg.sampling, sampling_params(cfg.engine)
     # The puzzles of all rounds are set aside, drawn or not: a step's must not depend on how many
@@ -377,7 +392,8 @@ def rollout(
     for start in range(0, len(seeds), sampling.num_tasks):
         tasks = [Task(cfg.env.id, seed) for seed in seeds[start : start + sampling.num_tasks]]
         trees += draw(tasks, engine, dialogue, sampling, params, rng)
-        with_signal = [tree for tree in trees if has_signal(tree, cfg.loss)]
+        with_signal = [tree for tree in trees if len(tree) and has_signal(tree, cfg.loss)]
         if len(with_signal) >= sampling.num_tasks:
             break
-    return trees, with_signal[: sampling.num_tasks] if sampling.max_redraws else trees
+    played = played_trees(trees)
+    return trees, with_signal[: sampling.num_tasks] if sampling.max_redraws else played

@@ -1,5 +1,7 @@
 """What a model has read is the same with shared beginnings, with room, and read anew each time."""
 
+from typing import Any
+
 import pytest
 import torch
 from transformers import (
@@ -28,16 +30,16 @@ from sesa_agent.agents.policy import Policy
 from .models import make_rows, random_policy
 
 TOKENIZER = build_tokenizer(["Up", "Down"])
-SIZES = {
+SIZES: dict[str, Any] = {
     "vocab_size": len(TOKENIZER),
     "initializer_range": 0.3,
     "bos_token_id": None,
     "eos_token_id": TOKENIZER.eos_token_id,
     "pad_token_id": TOKENIZER.pad_token_id,
 }
-WIDE = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
-HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
-SMALL = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 128}
+WIDE: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+HEADS: dict[str, Any] = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
+SMALL: dict[str, Any] = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 128}
 MODELS = {
     "llama": lambda: LlamaForCausalLM(LlamaConfig(**SIZES, **WIDE, **HEADS)),
     "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**SIZES, **WIDE, **HEADS)),
@@ -130,6 +132,7 @@ def test_a_layer_with_room_shows_what_was_put_in_and_copies_it_seldom():
         torch_layer.append(states)
         keys, values = layer.update(states, -states)
         assert torch.equal(keys, torch.cat(torch_layer, 2)) and torch.equal(values, -keys)
+    assert layer.keys is not None
     shown, room = layer.keys.clone(), layer.rooms[0]
     layer.update(states, states)
     assert layer.rooms[0] is room

@@ -1,5 +1,7 @@
 """Logits in chunks: the same numbers and gradients, in memory that the batch does not change."""
 
+from typing import Any
+
 import pytest
 import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM, GPT2Config, GPT2LMHeadModel
@@ -15,7 +17,7 @@ ROWS = [([5, 6, 7, 8, 9, 10], 3), ([11, 12, 13], 2), ([14, 15, 16, 17], 1)]
 def gpt2_policy() -> Policy:
     """Learned positions, and a head that is the embedding table."""
     torch.manual_seed(0)
-    sizes = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
+    sizes: dict[str, Any] = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
     config = GPT2Config(vocab_size=60, initializer_range=0.3, **sizes)
     return Policy(GPT2LMHeadModel(config), None)
 

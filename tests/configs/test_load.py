@@ -4,7 +4,6 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from sesa_agent.agents.engine import ENGINES
 from sesa_agent.configs import load
 from sesa_agent.configs.load import (
     config_from_dict,
@@ -17,7 +16,6 @@ from sesa_agent.configs.load import (
 from sesa_agent.configs.schema import (
     NUM_PUZZLES,
     Config,
-    EngineConfig,
     LossConfig,
     SamplingConfig,
     SettingError,
@@ -150,8 +148,6 @@ def test_unknown_names_are_told_with_the_nearest_one():
 
 def test_the_names_in_the_schema_are_those_that_exist():
     """The configuration may not import what it names, so it names it twice."""
-    for name in ENGINES:
-        EngineConfig(name=name)
     for name in SAMPLERS:
         SamplingConfig(name=name)
     for name in ADVANTAGES:

@@ -21,7 +21,8 @@ def test_a_model_that_fits(sesa_agent, model):
         assert out.endswith("It fits.\n")
 
 
-def test_a_run_that_does_not_fit_is_told_what_to_change(sesa_agent, model):
+def test_a_run_that_does_not_fit_is_told_what_to_change(sesa_agent, model, monkeypatch):
+    monkeypatch.setattr("sesa_agent.doctor_command.free_memory", lambda: 2 * 2**30)
     settings = ("optim.max_batch_tokens=100000000", "model.device=cpu")
     code, out, _ = sesa_agent("doctor", "--model", model, *settings)
     assert code == 0

@@ -73,10 +73,12 @@ def test_the_reference_of_lora_is_no_second_copy(llama):
 def test_a_run_can_begin_with_an_adapter_of_another_run(llama, tmp_path):
     """Its effect is part of the base then, so the reference is the policy at the start."""
     run(make_config(llama, *RUN, LORA, "optim.lr=0.1"), tmp_path)
-    start = str(latest_checkpoint(tmp_path) / "model")
+    checkpoint = latest_checkpoint(tmp_path)
+    assert checkpoint is not None
+    start = checkpoint / "model"
     cfg = make_config(start, LORA)
     policy, rows = build_policy(cfg), make_rows(ROWS)
-    expected = Policy.load(start).logprobs(rows)[0]
+    expected = Policy.load(str(start)).logprobs(rows)[0]
     assert torch.equal(policy.logprobs(rows)[0], expected)
     assert torch.equal(build_reference(cfg, policy).logprobs(rows)[0], expected)
 

@@ -1,6 +1,7 @@
 """The estimate of memory against what torch really holds, on small random models."""
 
 from dataclasses import replace
+from typing import Any
 
 import huggingface_hub
 import pytest
@@ -32,7 +33,7 @@ from sesa_agent.training.optimizer import MasterAdamW
 from ..agents.models import make_rows
 
 N, T = 4, 96
-SIZES = {
+SIZES: dict[str, Any] = {
     "vocab_size": 500,
     "hidden_size": 128,
     "intermediate_size": 352,

