@@ -199,11 +199,6 @@ def _copy(env: Any) -> Any:
     return env.fork() if hasattr(env, "fork") else copy.deepcopy(env)
 
 
-def fork_kind(env: gymnasium.Env[Any, Any]) -> str:
-    """Return how `fork` copies an environment: "fork", by its own, or "deepcopy"."""
-    return "fork" if hasattr(env.unwrapped, "fork") else "deepcopy"
-
-
 def state_key(env: gymnasium.Env[Any, Any]) -> Hashable:
     """Return a hashable key of the environment's state.
 
