@@ -74,8 +74,7 @@ def check_forks(subject: Subject) -> Finding:
         outcomes = play(twin, future)
         _require_equal(f"After {len(prefix)} actions a fork", "the original", outcomes, expected)
         num_forks += 1
-    kind = fork_kind(subject.env)
-    kind = FORK_KINDS.get(kind, kind)
+    kind = FORK_KINDS[fork_kind(subject.env)]
     return passed(f"{num_forks} forks by {kind} had the original's future")
 
 

@@ -4,6 +4,7 @@ import math
 import random
 import time
 import unicodedata
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -260,7 +261,9 @@ def check_episode_end(subject: Subject) -> Finding:
             "Count the actions and return truncated = True at a limit, named max_steps.",
         )
         terminated += outcome is not None and outcome.terminated
-        step(env, rng.choice(subject.actions))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Gymnasium's own games warn of it
+            step(env, rng.choice(subject.actions))
         require(
             reset(env, seed) == start,
             f"After an episode reset(seed={seed}) gave another puzzle than before it.",

@@ -110,6 +110,13 @@ def call(
 ) -> Answer:
     """Call into the environment.
 
+    Args:
+        name: the call, as a finding tells it.
+        advice: what to do if it raises.
+        function: what is called.
+        args: its arguments.
+        kwargs: its keyword arguments.
+
     Raises:
         CheckFailed: if the environment raises, whatever it may be.
     """

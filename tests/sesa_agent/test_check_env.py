@@ -1,6 +1,7 @@
 """`sesa-agent check-env`: the findings as a table, and an exit code that scripts can use."""
 
 from io import StringIO
+from threading import Lock
 
 import gymnasium
 import pytest
@@ -12,13 +13,26 @@ from sesa_agent.configs.load import env_names
 from sesa_agent.environments.check_subject import Finding
 from sesa_agent.environments.checks import CHECKS
 
-from .. import toy_game
-from ..environments.bad_environments import BAD_ENVIRONMENTS, Slow
+from .. import bad_games, toy_game
+from ..environments.bad_environments import BAD_ENVIRONMENTS, CoinEnv, Slow
 
 FIRST_BAD = {check: bad for bad, (check, _) in reversed(BAD_ENVIRONMENTS.items())}
 ONE_OF_EACH = list(FIRST_BAD.values())
 """A bad environment for each check."""
-for bad in ONE_OF_EACH:
+PLAIN_TAXI = max(name for name in gymnasium.registry if name.startswith("Taxi-v"))
+
+
+class Locked(CoinEnv):
+    """Holds what cannot be copied, and has no fork of its own."""
+
+    fork = property()  # pyright: ignore[reportAssignmentType]
+
+    def __init__(self):
+        super().__init__()
+        self.lock = Lock()
+
+
+for bad in (*ONE_OF_EACH, Locked):
     gymnasium.register(f"bad/{bad.__name__}-v0", bad, order_enforce=False, disable_env_checker=True)
 
 
@@ -112,3 +126,29 @@ def test_long_quotations_are_cut_and_shown_as_they_are():
     text = console.export_text()
     assert text.count("[red]") == MAX_LENGTH // len("[red]")
     assert "→ Make it [bold]short[/]." in text
+
+
+@pytest.mark.parametrize("name", [PLAIN_TAXI, "CliffWalking-v1", "Blackjack-v1"])
+def test_games_of_gymnasium_pass_by_the_words_that_are_derived(sesa_agent, name):
+    code, out, _ = sesa_agent("check-env", name)
+    assert code == 0
+    assert "failed" not in out and "warned" not in out
+
+
+def test_a_game_that_hangs_is_stopped_and_named(sesa_agent):
+    words = (bad_games.ENV_ID, "env.options.fault=hang", "env.step_timeout=0.2")
+    code, out, _ = sesa_agent("check-env", *words)
+    assert code == 1
+    assert "step('Left') took longer than env.step_timeout=0.2 seconds" in out
+
+
+def test_what_a_game_prints_is_not_shown(sesa_agent):
+    code, out, _ = sesa_agent("check-env", bad_games.ENV_ID, "env.options.fault=print")
+    assert "starting a game" not in out
+    assert code == 0, out
+
+
+def test_a_game_that_cannot_be_copied_is_forked_by_a_replay(sesa_agent):
+    code, out, _ = sesa_agent("check-env", "bad/Locked-v0")
+    assert code == 0
+    assert "forks by a replay of the actions" in out
