@@ -66,6 +66,8 @@ class Turn:
     """How often the response led here then."""
     sketch: str = ""
     """The outline that it was drawn under (two-stage sampling); empty if there was none."""
+    error: str = ""
+    """What went wrong in the environment, which truncated the episode; empty if nothing did."""
 
     @property
     def is_repeat(self) -> bool:
@@ -112,6 +114,9 @@ class TrajectoryTree:
     have been too long."""
     num_failed: int = 0
     """Independent rollouts that broke off, because the engine could get no response."""
+    error: str = ""
+    """Why the environment could not open the puzzle, so that nothing was played; empty if it
+    could."""
 
     def add(self, parent: int, turn: Turn) -> int:
         """Append a turn below `parent` (`ROOT` for the start) and return its number."""
@@ -154,6 +159,12 @@ class TrajectoryTree:
     def num_env_steps(self) -> int:
         """Actions that were played in the environment."""
         return sum(turn.num_env_steps for turn in self.turns)
+
+    @property
+    def env_errors(self) -> list[str]:
+        """What went wrong in the environment: at the start, or at the end of a trajectory."""
+        errors = [self.error, *(turn.error for turn in self.turns)]
+        return [error for error in errors if error]
 
     @property
     def success(self) -> bool:

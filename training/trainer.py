@@ -7,7 +7,7 @@ whatever prompt a response was drawn under.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -45,6 +45,7 @@ from .distributed import (
     own_rows,
     spread,
 )
+from .env_errors import first_error, played_trees
 from .exploration import active_entropy_coef, changed_share, explore, next_entropy_coef
 from .losses import grpo_loss, mean_stats
 from .metrics import gap_metrics, rollout_metrics, variety_metrics
@@ -143,7 +144,7 @@ def train(
                 "time/rollout_s": rolled_out - measured,
                 "time/learn_s": learned - rolled_out,
             }
-            found = _look_after(progress, metrics, now)
+            found = _look_after(progress, metrics, now, trees)
             vars(progress).update(from_first(vars(progress)))  # other processes' clocks differ
             if log:
                 log.write(step, metrics)
@@ -189,11 +190,16 @@ def build_optimizer(
     return optimizer
 
 
-def _look_after(progress: Progress, metrics: dict[str, float], cfg: Config) -> list[Symptom]:
+def _look_after(
+    progress: Progress,
+    metrics: dict[str, float],
+    cfg: Config,
+    trees: Sequence[TrajectoryTree],
+) -> list[Symptom]:
     """Hold a step against the run's first ones, and begin a rescue if one is due.
 
     Returns:
-        What is new: symptoms that did not stand before, with advice, and the rescue.
+        What is new: symptoms, with advice, the environment's first failure, and the rescue.
     """
     if progress.sampler != cfg.sampling.name:
         progress.sampler, progress.history, progress.symptoms = cfg.sampling.name, [], []
@@ -206,6 +212,10 @@ def _look_after(progress: Progress, metrics: dict[str, float], cfg: Config) -> l
         if symptom.kind not in progress.symptoms
     ]
     progress.symptoms = [symptom.kind for symptom in found]
+    error = None if progress.has_env_errors else first_error(trees)
+    if error:
+        progress.has_env_errors = True
+        news.append(error)
     if cfg.monitor.rescue == "auto" and is_dying(found):
         progress.is_rescued = True
         news.append(RESCUE)
@@ -329,8 +339,11 @@ def rollout(
         dialogue: how the policy plays.
 
     Returns:
-        All trees that were drawn, and those to learn from: all, or with `sampling.max_redraws` the
-        first `sampling.num_tasks` that have signal, which may be fewer or none.
+        All trees that were drawn, and those to learn from: all that were played, or with
+        `sampling.max_redraws` at most the first `sampling.num_tasks` that have signal.
+
+    Raises:
+        SettingError: if the environment could not open a single puzzle.
     """
     sampling, params = cfg.sampling, sampling_params(cfg.engine)
     # The puzzles of all rounds are set aside, drawn or not: a step's must not depend on how many
@@ -348,7 +361,8 @@ def rollout(
             TrajectoryTree.to_json,
             TrajectoryTree.from_json,
         )
-        with_signal = [tree for tree in trees if has_signal(tree, cfg.loss)]
+        with_signal = [tree for tree in trees if len(tree) and has_signal(tree, cfg.loss)]
         if len(with_signal) >= sampling.num_tasks:
             break
-    return trees, with_signal[: sampling.num_tasks] if sampling.max_redraws else trees
+    played = played_trees(trees)
+    return trees, with_signal[: sampling.num_tasks] if sampling.max_redraws else played
