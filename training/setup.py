@@ -41,8 +41,11 @@ def build_env(cfg: Config) -> gymnasium.Env[Any, Any]:
         ) from error
     except ModuleNotFoundError as error:
         raise SettingError(
-            f"--env {cfg.env.id!r} names a module that cannot be imported: {error}. Install it."
+            f"--env {cfg.env.id!r} names a module that cannot be imported: "
+            f"{str(error).rstrip('.')}. Install it."
         ) from error
+    except SettingError:
+        raise
     except (TypeError, ValueError) as error:
         raise SettingError(
             f"env.options does not fit {cfg.env.id}: {str(error).rstrip('.')}."
