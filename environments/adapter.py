@@ -71,7 +71,7 @@ class TextAdapter(gymnasium.Env[str, str]):
     """Actions after which an episode is truncated; 0 for the environment's own limit, else 200."""
     is_deterministic: bool = False
     """Whether a state and an action fix the next state."""
-    metadata = {"render_modes": ["ansi"]}
+    metadata = {"render_modes": ["ansi"], "render_fps": 4}
 
     def __init__(self, env: gymnasium.Env[Any, Any] | None = None, **options: Any):
         self.env = make_plugin(self.env_id, **options) if env is None else env

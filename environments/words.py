@@ -79,13 +79,13 @@ def space_words(space: gymnasium.Space[Any]) -> str:
         return f"{space.start} to {space.start + space.n - 1}"
     if isinstance(space, Box | MultiDiscrete | MultiBinary):
         size = " x ".join(map(str, space.shape or (1,)))
-        bounds = f" from {space.low.min():g} to {space.high.max():g}" if _is_bounded(space) else ""
-        return f"{size} numbers{bounds}"
+        return f"{size} numbers{_bounds(space) if isinstance(space, Box) else ''}"
     return ""
 
 
-def _is_bounded(space: gymnasium.Space[Any]) -> bool:
-    return isinstance(space, Box) and bool(space.low.min() > -1e6 and space.high.max() < 1e6)
+def _bounds(space: Box) -> str:
+    low, high = float(space.low.min()), float(space.high.max())
+    return f" from {low:g} to {high:g}" if low > -1e6 and high < 1e6 else ""
 
 
 def plain_text(text: str) -> str:
@@ -135,7 +135,7 @@ def documented_actions(env: gymnasium.Env[Any, Any], num_actions: int) -> tuple[
 
 def _named_actions(env: Any) -> list[list[str]]:
     """What may be the names of the actions, the likeliest first."""
-    found = [list(getattr(env, "action_names", None) or ())]
+    found: list[list[str]] = [list(getattr(env, "action_names", None) or ())]
     if hasattr(env, "get_action_meanings"):
         found.append(list(env.get_action_meanings()))
     members = getattr(getattr(env, "actions", None), "__members__", {})

@@ -32,8 +32,8 @@ FAULTS = {
 class BadGame(TextEnv):
     """The game of `LineGame`, with one fault."""
 
-    def __init__(self, fault: str):
-        super().__init__(LineGame(), max_steps=10)
+    def __init__(self, fault: str, noisy: bool = False):
+        super().__init__(LineGame(is_deterministic=not noisy), max_steps=10)
         self.fault = fault
         self.is_unhashable = False
 
@@ -90,4 +90,5 @@ class BadGame(TextEnv):
 
 
 if "Bad-v0" not in gymnasium.registry:
-    gymnasium.register("Bad-v0", BadGame, order_enforce=False, disable_env_checker=True)
+    entry_point: Any = BadGame
+    gymnasium.register("Bad-v0", entry_point, order_enforce=False, disable_env_checker=True)

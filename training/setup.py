@@ -31,14 +31,21 @@ def build_env(cfg: Config) -> gymnasium.Env[Any, Any]:
     try:
         return make_env(cfg.env.id, step_timeout=cfg.env.step_timeout, **cfg.env.options)
     except gymnasium.error.Error as error:
-        advice = "" if ":" in cfg.env.id else " Write module:Name-v0 if a package registers it."
+        is_missing = isinstance(
+            error, gymnasium.error.NameNotFound | gymnasium.error.NamespaceNotFound
+        )
+        is_bare = is_missing and ":" not in cfg.env.id
+        advice = " Write module:Name-v0 if a package registers it." if is_bare else ""
         raise SettingError(
             f"--env {cfg.env.id!r} is not an environment: {error}{advice}"
         ) from error
     except ModuleNotFoundError as error:
         raise SettingError(
-            f"--env {cfg.env.id!r} names a module that cannot be imported: {error}. Install it."
+            f"--env {cfg.env.id!r} names a module that cannot be imported: "
+            f"{str(error).rstrip('.')}. Install it."
         ) from error
+    except SettingError:
+        raise
     except (TypeError, ValueError) as error:
         raise SettingError(
             f"env.options does not fit {cfg.env.id}: {str(error).rstrip('.')}."

@@ -15,9 +15,8 @@ from sesa_agent.environments import (
     make_env,
     state_key,
 )
+from tests.toy_game import TAXI
 
-TAXI = "Taxi-v4" if "Taxi-v4" in gymnasium.registry else "Taxi-v3"
-"""Gymnasium 1.3 replaced the one by the other."""
 TOY_TEXT = (TAXI, "CliffWalking-v1", "Blackjack-v1", "FrozenLake-v1")
 
 
@@ -143,7 +142,7 @@ def test_actions_without_names_are_numbers():
         (MultiDiscrete([3, 2]), "2, 1", "2 1"),
         (MultiDiscrete([3, 2]), "2 2", None),
         (MultiDiscrete([3, 2]), "2", None),
-        (MultiDiscrete([[3, 2], [2, 2]]), "2 1 0 1", "2 1 0 1"),
+        (MultiDiscrete(np.array([[3, 2], [2, 2]])), "2 1 0 1", "2 1 0 1"),
         (MultiBinary(3), "1 0 1", "1 0 1"),
         (MultiBinary(3), "1 0 2", None),
         (MultiDiscrete([3]), "9" * 10_000, None),

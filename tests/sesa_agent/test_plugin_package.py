@@ -86,6 +86,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", CASES)
 def test_an_installed_package_is_trained_by_its_id_alone(form, llama, tmp_path):
     package, entry_points, env_id = CASES[form]

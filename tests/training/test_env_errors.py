@@ -12,8 +12,8 @@ from sesa_agent.evaluation.validation import validate
 from sesa_agent.training.setup import resolve_auto
 from sesa_agent.training.trainer import train
 from tests.bad_games import ENV_ID
-from tests.environments.test_adapter import TAXI
 from tests.tiny_models import SMALL_GROUPS
+from tests.toy_game import TAXI
 
 
 def run(env, model, folder, *settings):
@@ -42,9 +42,11 @@ def test_minigrid_is_trained_unmodified(llama, tmp_path):
     assert len(lines) == 2 and told == []
 
 
-@pytest.mark.parametrize("sampler", ["tree", "parallel"])
-def test_a_failing_environment_is_counted_and_told_of_once(sampler, llama, tmp_path):
-    settings = ("env.options.fault=raise", f"sampling.name={sampler}", "sampling.num_tasks=6")
+@pytest.mark.parametrize(
+    "setting", ["sampling.name=tree", "sampling.name=parallel", "env.options.noisy=true"]
+)
+def test_a_failing_environment_is_counted_and_told_of_once(setting, llama, tmp_path):
+    settings = ("env.options.fault=raise", setting, "sampling.num_tasks=6")
     lines, told = run(ENV_ID, llama, tmp_path, *settings)
     assert len(lines) == 2 and all(line["rollout/env_errors"] > 0 for line in lines)
     assert [text.startswith("Warning: tests.bad_games:Bad-v0 failed on") for text in told] == [True]
@@ -72,7 +74,7 @@ def test_an_unknown_id_says_how_to_name_a_package():
 
 
 def test_an_environment_that_cannot_be_made_is_named_with_its_line():
-    def make_broken():
+    def make_broken(**_) -> gymnasium.Env:
         raise RuntimeError("no display")
 
     gymnasium.register("Broken-v0", make_broken)
