@@ -232,6 +232,7 @@ class Dialogue:
             legal=all_readable and outcome.legal,
             num_env_steps=outcome.num_played,
             proposal_index=proposal_index,
+            next_observation=after.observation,
         )
         return turn, after
 

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ..agents.engine import Engine
 from ..agents.policy import Policy
@@ -28,7 +27,6 @@ from .batch import (
     collate,
     correct_engine_gap,
     correct_history_gap,
-    equal_rows,
     merge_equal_rows,
 )
 from .checkpoint import latest_checkpoint, load_optimizer, read_state, save_checkpoint
@@ -47,6 +45,7 @@ from .monitor import (
 )
 from .optimizer import MasterAdamW
 from .run_log import RunLog
+from .score import score, with_plain_logprobs
 from .setup import (
     build_dialogue,
     build_engine,
@@ -65,6 +64,8 @@ BUDGETS = {
     "max_seconds": "num_seconds",
 }
 """What counts against each limit of `optim`, as a field of `Progress`."""
+NUM_SAMPLES = 2
+"""Trees of a step that are written down, where any are."""
 
 
 @dataclass
@@ -174,6 +175,12 @@ def train(
             num_tokens = engine.usage.response_tokens - tokens_before
             engine.sleep()
             rolled_out = time.perf_counter()
+            ahead = replace(progress)
+            ahead.add_step(trees, num_tokens, rolled_out - measured)
+            samples = trees[:NUM_SAMPLES]
+            if _is_saved(ahead, cfg.optim):  # scored before the update, by the policy that drew it
+                longest = cfg.optim.max_batch_tokens
+                samples = [with_plain_logprobs(policy, tree, longest) for tree in samples]
             metrics |= rollout_metrics(trees, now.loss)
             if now.sampling.name == "parallel":
                 metrics |= variety_metrics(trees)
@@ -195,9 +202,8 @@ def train(
                 log.write_event(step, news.kind, news.text)
                 tell(news.text)
             wants_stop = watch(progress, metrics)
-            is_last = progress.share_done(cfg.optim) >= 1
-            if wants_stop or is_last or progress.step % cfg.optim.checkpoint_every == 0:
-                log.write_trees(step, trees[:2])
+            if wants_stop or _is_saved(progress, cfg.optim):
+                log.write_trees(step, samples)
                 save_checkpoint(
                     folder,
                     save_model=policy.save,
@@ -225,6 +231,11 @@ def build_optimizer(
         for group in optimizer.param_groups:
             group.update(lr=cfg.lr, weight_decay=cfg.weight_decay)
     return optimizer
+
+
+def _is_saved(progress: Progress, optim: OptimConfig) -> bool:
+    """Whether checkpoint and sample trees are due after the last step."""
+    return progress.step % optim.checkpoint_every == 0 or progress.share_done(optim) >= 1
 
 
 def _look_after(progress: Progress, metrics: dict[str, float], cfg: Config) -> list[Symptom]:
@@ -320,23 +331,6 @@ def learn(
         "train/tokens": float(batch.num_tokens),
         "train/rows": float(len(batch)),
     }
-
-
-@torch.no_grad()
-def score(policy: Policy, batch: Batch, max_tokens: int) -> tuple[Tensor, Tensor]:
-    """Log-probabilities and entropies of the batch's tokens under the plain prompt.
-
-    Two (N, T) tensors in nats, 0 at tokens that are not trained.
-    """
-    firsts, places = equal_rows(batch)
-    different = batch.select(firsts)
-    scores = torch.zeros(2, *different.old_logprobs.shape, dtype=batch.old_logprobs.dtype)
-    for rows in different.micro_batch_rows(max_tokens):
-        part = different.select(rows)
-        values = torch.stack(policy.logprobs(part))  # (2, n, t)
-        values = torch.where(part.loss_mask, values, 0.0).to(scores.dtype)
-        scores[:, torch.tensor(rows), : values.shape[2]] = values
-    return scores[0, places], scores[1, places]
 
 
 def _backward(
