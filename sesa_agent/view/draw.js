@@ -51,7 +51,7 @@ function drawEdges(paint, state, box, path) {
     { colour: palette.won, width: Math.min(2.6, Math.max(1.1, 4 * view.scale)), path: new Path2D() },
     { colour: palette.ink, width: 2.4, path: new Path2D() },
   ];
-  const isCurved = view.scale >= FAR;
+  const isCurved = view.scale >= FAR, rows = new Map();
   for (const node of tree.nodes) {
     if (!node.parent) continue;
     const [left, y1] = spot(view, node.parent);
@@ -59,7 +59,10 @@ function drawEdges(paint, state, box, path) {
     const x1 = left + shownSize(view, node.parent)[0];
     if (x2 < 0 || left > box.width) continue;
     if (Math.max(y1, y2) < 0 || Math.min(y1, y2) > box.height) continue;
-    const line = kinds[path.has(node) ? 2 : node.wins ? 1 : 0].path;
+    const kind = path.has(node) ? 2 : node.wins ? 1 : 0;
+    if (!kind && Math.abs(rows.get(node.parent) - y2) < 1) continue; // nobody could tell them apart
+    rows.set(node.parent, y2);
+    const line = kinds[kind].path;
     line.moveTo(x1, y1);
     if (isCurved) {
       const bend = (x2 - x1) / 2;

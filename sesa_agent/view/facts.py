@@ -134,7 +134,7 @@ def summary(tree: TrajectoryTree, ends: Sequence[str]) -> str:
     counts = Counter(ends)
     num_leaves = len(tree.leaves())
     merged = f", {counts[MERGED]} ended in a state met before" if counts[MERGED] else ""
-    dropped = f", {_count(len(tree.repeats), 'repeat')} were dropped" if tree.repeats else ""
+    dropped = f", {_count(len(tree.repeats), 'repeat')} dropped" if tree.repeats else ""
     won = f"{counts[WON] or 'None'} of {_count(num_leaves, 'branch')} won"
     sentences = [f"{won}{merged}{dropped}."]
     is_branched = any(turn.proposal_index > 0 for turn in tree.turns)
