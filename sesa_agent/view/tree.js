@@ -34,6 +34,8 @@ function buildTree(data) {
     ...answer(repeats, place, texts),
     kind: "repeat",
     parent: nodes[parent + 1],
+    after: "",
+    sketch: "",
     earlier: repeats.earlier[place],
     end: "dropped",
     value: null,
