@@ -126,7 +126,17 @@ def run_python(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=60)
 
 
-COMMANDS = ("train", "evaluate", "compare", "doctor", "envs", "pretrain", "report", "reproduce")
+COMMANDS = (
+    "train",
+    "evaluate",
+    "compare",
+    "doctor",
+    "envs",
+    "pretrain",
+    "report",
+    "reproduce",
+    "view",
+)
 
 
 SLOW_IMPORTS = {"torch", "transformers", "matplotlib", "scipy", "statsmodels"}

@@ -76,10 +76,10 @@ function drawEdges(paint, state, box, path) {
   }
 }
 
-// What the advantage of a node is painted in: a colour and how strongly.
+// What training does to a response: a colour and how strongly, the correction of the gap included.
 function push(tree, node) {
   if (!node.advantage) return null;
-  const strength = 0.25 + 0.75 * Math.abs(node.advantage) / tree.largest;
+  const strength = 0.25 + 0.75 * Math.abs(node.advantage * (node.weight ?? 1)) / tree.largest;
   return { colour: node.advantage > 0 ? palette.plus : palette.minus, strength };
 }
 
@@ -322,6 +322,7 @@ function plainNumber(value) {
 
 function signed(value) {
   const size = Math.abs(value);
+  if (!size) return "0";
   const text = size < 0.005 ? size.toExponential(0) : size.toFixed(size < 10 ? 2 : 1);
   return `${value < 0 ? "−" : "+"}${text.replace(/^0\./, ".").replace("e-", "e−")}`;
 }

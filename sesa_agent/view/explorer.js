@@ -137,6 +137,11 @@ function firstChild(node) {
   return node.children.find(child => child.kind === "turn" && child.wins) ?? node.children[0];
 }
 
+function zoomChosen(factor) {
+  zoom(factor, ...spot(state.view, state.chosen));
+  reveal(state.chosen);
+}
+
 const KEYS = {
   ArrowLeft: () => state.chosen.parent,
   ArrowRight: () => firstChild(state.chosen),
@@ -150,9 +155,9 @@ const ACTIONS = {
   n: () => next(state.hits, 1),
   N: () => next(state.hits, -1),
   f: fitTree,
-  "+": () => zoom(1.3, ...spot(state.view, state.chosen)),
-  "=": () => zoom(1.3, ...spot(state.view, state.chosen)),
-  "-": () => zoom(1 / 1.3, ...spot(state.view, state.chosen)),
+  "+": () => zoomChosen(1.3),
+  "=": () => zoomChosen(1.3),
+  "-": () => zoomChosen(1 / 1.3),
   "/": () => { search.focus(); search.select(); },
   PageDown: () => turnTo(1),
   PageUp: () => turnTo(-1),

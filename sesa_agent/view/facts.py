@@ -124,32 +124,44 @@ def gap_weight(turn: Turn, advantage: float | None, mode: str) -> float | None:
     return math.exp(min(gap, math.log(1.0 if mode == "negatives" else 2.0)))
 
 
-def summary(tree: TrajectoryTree, ends: Sequence[str]) -> str:
+def summary(tree: TrajectoryTree, facts: Sequence[TurnFacts]) -> str:
     """Say in a few words what was found, and what part branching had in it.
 
     Args:
         tree: at least one turn.
-        ends: of its turns.
+        facts: of its turns.
     """
+    ends = [fact.end for fact in facts]
+    parts = [_found(tree, ends), *_branching(tree, ends)]
+    if not any(fact.advantage for fact in facts):
+        parts.append("It teaches nothing: no proposal was better than another.")
+    return " ".join(parts)
+
+
+def _found(tree: TrajectoryTree, ends: Sequence[str]) -> str:
+    """How many branches won, and what else became of them."""
     counts = Counter(ends)
     num_leaves = len(tree.leaves())
     merged = f", {counts[MERGED]} ended in a state met before" if counts[MERGED] else ""
     dropped = f", {_count(len(tree.repeats), 'repeat')} dropped" if tree.repeats else ""
     won = f"{counts[WON] or 'None'} of {_count(num_leaves, 'branch')} won"
-    sentences = [f"{won}{merged}{dropped}."]
-    is_branched = any(turn.proposal_index > 0 for turn in tree.turns)
-    if not is_branched:
-        return sentences[0] + (" They were drawn independently." if num_leaves > 1 else "")
+    return f"{won}{merged}{dropped}."
+
+
+def _branching(tree: TrajectoryTree, ends: Sequence[str]) -> list[str]:
+    """What first proposals alone came to, and what the others added."""
     if any(turn.sketch for turn in tree.turns):
-        return sentences[0]
+        return []
+    if not any(turn.proposal_index > 0 for turn in tree.turns):
+        return ["They were drawn independently."] if len(tree.leaves()) > 1 else []
     first = _first_leaf(tree)
     is_ordinary = all(tree.turns[node].proposal_index == 0 for node in tree.path(first))
     what = ", an ordinary rollout," if is_ordinary else ""
-    sentences.append(f"First proposals alone{what} {_FIRST_WORDS[ends[first]]}.")
+    sentences = [f"First proposals alone{what} {_FIRST_WORDS[ends[first]]}."]
     wins = [node for node, end in enumerate(ends) if end == WON]
     if wins and ends[first] != WON:
         sentences.append(_win(tree, min((tree.path(node) for node in wins), key=len)))
-    return " ".join(sentences)
+    return sentences
 
 
 _FIRST_WORDS = {

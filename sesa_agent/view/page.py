@@ -13,7 +13,7 @@ from importlib.resources import files
 import jinja2
 from markupsafe import Markup
 
-from sesa_agent.view.facts import MEAN_WORDS, VALUE_WORDS, summary, turn_ends
+from sesa_agent.view.facts import MEAN_WORDS, VALUE_WORDS, summary, turn_facts
 from sesa_agent.view.payload import pack, tree_payload
 from sesa_agent.view.saved import Decode, SavedTree
 
@@ -55,7 +55,7 @@ def _entry(saved: SavedTree) -> dict[str, object]:
         "seed": str(tree.task.seed),
         "turns": len(tree),
         "won": tree.success,
-        "sentence": summary(tree, turn_ends(tree)),
+        "sentence": summary(tree, turn_facts(tree, saved.cfg)),
         "notes": _notes(saved),
         "sampler": saved.cfg.sampling.name,
         "proposer": saved.cfg.sampling.proposer,

@@ -32,7 +32,7 @@ def print_tree(console: Console, saved: SavedTree, title: str) -> None:
     facts = turn_facts(tree, saved.cfg)
     head = f"{title}; step {saved.step}, tree {saved.number}, puzzle {tree.task.seed}"
     console.print(Text(head, style="bold"), soft_wrap=True)
-    console.print(Text(summary(tree, [fact.end for fact in facts])))
+    console.print(Text(summary(tree, facts)))
     console.print(Text(_plain(tree.turns[0].observation, keep_lines=True)))
     children = tree.children()
     repeats: dict[int, list[Repeat]] = {}

@@ -99,24 +99,34 @@ def test_the_gap_weight_is_that_of_training(advantage, mode, weight):
     assert unknown == (None if weight != 1.0 else 1.0)
 
 
+def sentence(tree, *overrides):
+    return summary(tree, turn_facts(tree, settings(*BEST, *overrides)))
+
+
 def test_the_sentence_says_what_branching_found():
-    tree = seen_tree()
-    assert summary(tree, turn_ends(tree)) == (
+    assert sentence(seen_tree()) == (
         "1 of 3 branches won, 1 ended in a state met before, 1 repeat dropped. "
         "First proposals alone, an ordinary rollout, ran out of turns. "
         "The shortest win takes 2 turns, 1 of them by a later proposal; the least expected of "
         "these is Down at turn 2, of probability .050 under the plain prompt."
     )
-    tree = seen_tree(plain=False)
-    assert summary(tree, turn_ends(tree)).endswith("1 of them by a later proposal.")
+    assert sentence(seen_tree(plain=False)).endswith("1 of them by a later proposal.")
+
+
+def test_the_sentence_says_when_nothing_is_learnt():
+    tree = seen_tree()
+    tree.turns[3] = replace(tree.turns[3], success=False, reward=0.0)
+    assert sentence(tree).startswith("None of 3 branches won")
+    assert sentence(tree).endswith("It teaches nothing: no proposal was better than another.")
 
 
 def test_of_independent_rollouts_the_sentence_claims_no_branching():
     tree = seen_tree()
-    tree.turns[:] = [replace(one, proposal_index=0) for one in tree.turns]
+    tree.turns[:] = [replace(one, proposal_index=0, merged_into=None) for one in tree.turns]
     tree.parents[:], tree.repeats[:] = [ROOT] * 4, []
-    ends = ["lost", "lost", "lost", "won"]
-    assert summary(tree, ends) == "1 of 4 branches won. They were drawn independently."
+    assert sentence(tree, "loss.credit=trajectory") == (
+        "1 of 4 branches won. They were drawn independently."
+    )
 
 
 # ---- the page's data ----
