@@ -72,8 +72,12 @@ function drawTile(paint, tile, x, y, size) {
     ring(paint, palette.target, ...middle, size * 0.27, size * 0.12);
   }
   if (tile === "box" || tile === "stored") crate(paint, tile === "stored", x, y, size);
-  if (tile === "player" || tile === "player-on-ice") disc(paint, palette.player, ...middle, size * 0.32);
-  if (tile === "player-on-target" || tile === "arrived") disc(paint, palette.player, ...middle, size * 0.19);
+  if (tile === "player" || tile === "player-on-ice") {
+    disc(paint, palette.player, ...middle, size * 0.32);
+  }
+  if (tile === "player-on-target" || tile === "arrived") {
+    disc(paint, palette.player, ...middle, size * 0.19);
+  }
   if (tile === "arrived") ring(paint, palette.won, ...middle, size * 0.36, size * 0.12);
   if (tile === "fallen") disc(paint, palette.player, ...middle, size * 0.15);
 }

@@ -6,7 +6,11 @@ const panel = document.getElementById("panel");
 const search = document.getElementById("search");
 const stepList = document.getElementById("step");
 const numberList = document.getElementById("number");
-const state = { index: null, tree: null, about: null, chosen: null, hits: [], view: { x: 0, y: 0, scale: 1, fitX: 1 } };
+const state = {
+  index: null, place: 0, tree: null, about: null, chosen: null, hits: [], numSeen: 0,
+  // What is seen: offsets in CSS pixels, scale of the rows, and the scale at which columns fit.
+  view: { x: 0, y: 0, scale: 1, fitX: 1 },
+};
 const trees = new Map();
 let awaitsFrame = false;
 
@@ -17,7 +21,7 @@ function redraw() {
     awaitsFrame = false;
     if (!state.tree) return;
     state.numSeen = drawTree(canvas, state);
-    drawOverview();
+    drawOverview(overview, canvas, state);
   });
 }
 
@@ -42,12 +46,15 @@ async function openTree(place) {
 function listChoices() {
   const all = state.index.trees;
   const steps = [...new Set(all.map(tree => tree.step))];
-  const option = (value, text, isChosen) => make("option", { value, selected: isChosen }, text);
-  stepList.replaceChildren(...steps.map(step => option(String(step), String(step), step === state.about.step)));
-  const mine = all.map((tree, place) => [tree, place]).filter(([tree]) => tree.step === state.about.step);
-  numberList.replaceChildren(...mine.map(([tree, place]) => option(
-    String(place), `${tree.number}: ${count(tree.turns, "turn")}${tree.won ? ", ★ won" : ""}`, place === state.place,
-  )));
+  const now = state.about.step;
+  const option = (value, text, selected) => make("option", { value: String(value), selected }, text);
+  stepList.replaceChildren(...steps.map(step => option(step, String(step), step === now)));
+  const places = [...all.keys()].filter(place => all[place].step === now);
+  numberList.replaceChildren(...places.map(place => {
+    const { number, turns, won } = all[place];
+    const text = `${number}: ${count(turns, "turn")}${won ? ", ★ won" : ""}`;
+    return option(place, text, place === state.place);
+  }));
 }
 
 function choose(node) {
@@ -64,8 +71,9 @@ function reveal(node) {
   const { view } = state;
   const [x, y] = spot(view, node), [width, height] = shownSize(view, node);
   const edge = 40;
+  const top = y - height / 2, bottom = y + height / 2;
   view.x += Math.max(0, edge - x) - Math.max(0, x + width + edge - canvas.clientWidth);
-  view.y += Math.max(0, edge - (y - height / 2)) - Math.max(0, y + height / 2 + edge - canvas.clientHeight);
+  view.y += Math.max(0, edge - top) - Math.max(0, bottom + edge - canvas.clientHeight);
 }
 
 function fitTree() {
@@ -103,7 +111,8 @@ function nodeAt(x, y) {
 
 function find() {
   const words = search.value.trim().toLowerCase();
-  state.hits = words ? state.tree.nodes.filter(node => node.kind !== "start" && node.haystack.includes(words)) : [];
+  const responses = state.tree.nodes.slice(1);
+  state.hits = words ? responses.filter(node => node.haystack.includes(words)) : [];
   tellHits();
   redraw();
 }
@@ -129,7 +138,8 @@ function next(nodes, direction) {
 function beside(node, direction) {
   const near = siblings(node), place = near.indexOf(node) + direction;
   if (near[place]) return near[place];
-  const level = state.tree.nodes.filter(other => other.depth === node.depth).sort((a, b) => a.y - b.y);
+  const level = state.tree.nodes.filter(other => other.depth === node.depth);
+  level.sort((a, b) => a.y - b.y);
   return level[level.indexOf(node) + direction];
 }
 
@@ -216,90 +226,26 @@ canvas.addEventListener("wheel", event => {
     state.view.x -= event.deltaX;
     state.view.y -= event.deltaY;
     redraw();
-  } else zoom(Math.exp(-event.deltaY * (event.ctrlKey ? 0.01 : 0.0016)), event.offsetX, event.offsetY);
+    return;
+  }
+  const speed = event.ctrlKey ? 0.01 : 0.0016; // a pinch comes as small turns with Ctrl
+  zoom(Math.exp(-event.deltaY * speed), event.offsetX, event.offsetY);
 }, { passive: false });
 canvas.addEventListener("dblclick", event => zoom(1.8, event.offsetX, event.offsetY));
 
 // ---- the overview ----
 
-let overviewPicture = null;
-
-// The whole tree, small; the picture is made once, only the frame of what is seen moves.
-function drawOverview() {
-  const { tree, view } = state;
-  const box = [canvas.clientWidth, canvas.clientHeight];
-  const ends = [view.x + tree.size.width * columnScale(view), view.y + tree.size.height * view.scale];
-  overview.hidden = view.x >= 0 && view.y >= 0 && ends[0] <= box[0] + 1 && ends[1] <= box[1] + 1;
-  if (overview.hidden) return;
-  const ratio = window.devicePixelRatio || 1, width = 190, height = 130;
-  overview.width = width * ratio;
-  overview.height = height * ratio;
-  const across = (width - 12) / tree.size.width, down = (height - 12) / tree.size.height;
-  overviewPicture ??= miniature(tree, width, height, ratio, across, down);
-  const paint = overview.getContext("2d");
-  paint.drawImage(overviewPicture, 0, 0);
-  paint.scale(ratio, ratio);
-  paint.strokeStyle = palette.ink;
-  paint.lineWidth = 1.5;
-  paint.strokeRect(
-    6 - view.x / columnScale(view) * across, 6 - view.y / view.scale * down,
-    box[0] / columnScale(view) * across, box[1] / view.scale * down,
-  );
-}
-
-function miniature(tree, width, height, ratio, across, down) {
-  const picture = document.createElement("canvas");
-  picture.width = width * ratio;
-  picture.height = height * ratio;
-  const paint = picture.getContext("2d");
-  paint.scale(ratio, ratio);
-  for (const node of tree.nodes) {
-    const shade = push(tree, node);
-    paint.globalAlpha = shade ? shade.strength : 0.45;
-    paint.fillStyle = node.end === "won" ? palette.won : shade ? shade.colour : palette.soft;
-    paint.fillRect(6 + node.x * across, 6 + node.y * down - 1, Math.max(node.width * across, 2), node.end === "won" ? 3 : 2);
-  }
-  return picture;
-}
-
 function jump(event) {
-  const { tree, view } = state;
-  view.x = canvas.clientWidth / 2 - (event.offsetX - 6) / (190 - 12) * tree.size.width * columnScale(view);
-  view.y = canvas.clientHeight / 2 - (event.offsetY - 6) / (130 - 12) * tree.size.height * view.scale;
+  centreOn(state, canvas, event.offsetX, event.offsetY);
   redraw();
 }
-overview.addEventListener("pointerdown", event => { overview.setPointerCapture(event.pointerId); jump(event); });
-overview.addEventListener("pointermove", event => { if (event.buttons) jump(event); });
-
-// ---- the legend ----
-
-function showLegend(legend, env) {
-  const swatch = (style, className = "", text = "") => make("i", { className: `swatch ${className}`, style }, text);
-  const item = (mark, text) => make("span", {}, mark, text);
-  const items = [
-    item(swatch("background: var(--plus)", "strip"), "made likelier"),
-    item(swatch("background: var(--minus)", "strip"), "made less likely (paler: less so; none: not taught)"),
-    item(swatch("background: var(--won-card); border: 2px solid var(--won)"), "★ won"),
-    item(swatch("background: var(--won); height: 3px"), "way to a success"),
-    item(swatch("background: var(--ink); height: 3px"), "way to the chosen turn"),
-    item(swatch("", "badge filled", "1"), "first proposal, an ordinary draw"),
-    item(swatch("", "badge", "2"), "later proposal"),
-    item(swatch("", "dashed"), "seen before, or said again and dropped"),
-  ];
-  const tiles = [...new Set(Object.values(TILES[env] ?? {}))].filter(tile => TILE_WORDS[tile]);
-  items.push(...tiles.map(tile => item(tileCanvas(tile), TILE_WORDS[tile])));
-  const keys = [["← →", "parent, child"], ["↑ ↓", "proposals"], ["/", "search"], ["s", "next success"], ["f", "fit"], ["+ −", "zoom"], ["PgDn", "next tree"]];
-  items.push(...keys.map(([key, text]) => item(make("kbd", {}, key), text)));
-  legend.replaceChildren(...items);
-}
-
-function tileCanvas(tile) {
-  const ratio = window.devicePixelRatio || 1;
-  const picture = make("canvas", { width: 15 * ratio, height: 15 * ratio, "aria-hidden": "true" });
-  picture.style.width = picture.style.height = "15px";
-  drawTile(picture.getContext("2d"), tile, 0, 0, 15 * ratio);
-  return picture;
-}
+overview.addEventListener("pointerdown", event => {
+  overview.setPointerCapture(event.pointerId);
+  jump(event);
+});
+overview.addEventListener("pointermove", event => {
+  if (event.buttons) jump(event);
+});
 
 // ---- beginning ----
 
@@ -328,7 +274,9 @@ async function begin() {
   new ResizeObserver(resize).observe(canvas);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
   search.addEventListener("input", find);
-  stepList.addEventListener("change", () => openTree(state.index.trees.findIndex(tree => String(tree.step) === stepList.value)));
+  stepList.addEventListener("change", () => {
+    openTree(state.index.trees.findIndex(tree => String(tree.step) === stepList.value));
+  });
   numberList.addEventListener("change", () => openTree(Number(numberList.value)));
   document.getElementById("fit").addEventListener("click", fitTree);
   document.getElementById("next-win").addEventListener("click", () => next(state.tree.wins, 1));

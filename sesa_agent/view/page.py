@@ -17,8 +17,19 @@ from sesa_agent.view.facts import MEAN_WORDS, VALUE_WORDS, summary, turn_facts
 from sesa_agent.view.payload import pack, tree_payload
 from sesa_agent.view.saved import Decode, SavedTree
 
-SCRIPTS = ("tree", "layout", "boards", "draw", "panel", "explorer")
-"""In the order in which they need each other."""
+SCRIPTS = (
+    "tree",
+    "layout",
+    "words",
+    "boards",
+    "cards",
+    "draw",
+    "overview",
+    "legend",
+    "panel",
+    "explorer",
+)
+"""The page's script, in the order in which its parts need each other."""
 
 
 def render(title: str, saved: Sequence[SavedTree], first: SavedTree, decode: Decode | None) -> str:
@@ -60,6 +71,7 @@ def _entry(saved: SavedTree) -> dict[str, object]:
         "sampler": saved.cfg.sampling.name,
         "proposer": saved.cfg.sampling.proposer,
         "credit": loss.credit,
+        "gap": loss.history_gap,
         "value": VALUE_WORDS.get(loss.credit, MEAN_WORDS),
     }
 

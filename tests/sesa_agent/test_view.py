@@ -156,7 +156,7 @@ def test_prompts_are_those_of_the_decisions_and_share_their_beginning():
     tree.turns[:] = [
         replace(one, prompt_ids=(1,) if node < 2 else (2,)) for node, one in enumerate(tree.turns)
     ]
-    words = {(1,): "Play 🎲 well: a", (2,): "Play 🎲 well: b"}
+    words: dict[tuple[int, ...], str] = {(1,): "Play 🎲 well: a", (2,): "Play 🎲 well: b"}
     values = tree_payload(saved_tree(tree, *BEST), lambda ids: words[tuple(ids)])
     assert values["prompts"] == [[ROOT, ROOT, 0, "Play 🎲 well: a"], [0, ROOT, 14, "b"]]
 

@@ -1,6 +1,7 @@
 """Small and large trees for the tests of the tree explorer."""
 
 import random
+from typing import Any
 
 from sesa_agent.sampling.trajectory import ROOT, Repeat, Task, TrajectoryTree, Turn
 
@@ -12,7 +13,7 @@ SOKOBAN = "sesa/Sokoban-v0"
 
 def turn(action: str | None, before: str, after: str, plain: float | None, drawn: float, **fields):
     """A turn with one response token; log-probabilities under both prompts."""
-    defaults = {"reward": 0.0, "terminated": False, "truncated": False}
+    defaults: dict[str, Any] = {"reward": 0.0, "terminated": False, "truncated": False}
     return Turn(
         observation=before,
         prompt_ids=(5, 6, 7),
