@@ -258,6 +258,7 @@ class Dialogue:
             legal=all_readable and outcome.legal,
             num_env_steps=outcome.num_played,
             proposal_index=proposal_index,
+            next_observation=after.observation,
             error=outcome.error,
         )
         return turn, after

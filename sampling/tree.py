@@ -29,7 +29,7 @@ from ..configs.schema import SamplingConfig, SettingError
 from ..environments import is_deterministic, state_key
 from .dialogue import Dialogue, Position
 from .proposer import Decision, first_index, propose
-from .trajectory import ROOT, Task, TrajectoryTree, Turn
+from .trajectory import ROOT, Repeat, Task, TrajectoryTree, Turn
 
 
 def allocate_widths(
@@ -172,6 +172,10 @@ def expand(
         growth.tree.num_calls += decision.num_calls
         growth.tree.num_duplicates += decision.num_duplicates
         growth.tree.num_cut_prompts += decision.num_cut_prompts
+        growth.tree.repeats += [
+            Repeat(node, num_earlier, said.token_ids, said.logprobs, said.text, action)
+            for num_earlier, said, action in decision.repeats
+        ]
         first = first_index(cfg.proposer, decision.width)
         for index, completion in enumerate(decision.proposals, start=first):
             if growth.num_draws > 1:

@@ -305,6 +305,26 @@ def report(
 
 
 @app.command()
+def view(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
+    step: Annotated[
+        int | None, typer.Option(help="The step to begin with; the newest by default.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="The page; RUN/trees.html by default.")
+    ] = None,
+    opens: Annotated[bool, typer.Option("--open", help="Show the page in a browser.")] = False,
+    in_terminal: Annotated[
+        bool, typer.Option("--terminal", help="Print the trees of the step instead, as over ssh.")
+    ] = False,
+) -> None:
+    """Write the saved trees of a run as one HTML page to walk through: sesa-agent view RUN."""
+    from sesa_agent.view.command import run_view
+
+    run_view(run, step, output, opens, in_terminal)
+
+
+@app.command()
 def pretrain(
     model: Annotated[
         str, typer.Argument(metavar="[MODEL]", help="sesa-tiny or sesa-tiny-answers.")

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ..agents.engine import Engine
 from ..agents.policy import Policy
@@ -29,12 +28,10 @@ from .batch import (
     collate,
     correct_engine_gap,
     correct_history_gap,
-    equal_rows,
     merge_equal_rows,
 )
 from .checkpoint import latest_checkpoint, load_optimizer, read_state, save_checkpoint
 from .distributed import (
-    add_up,
     add_up_gradients,
     agreed,
     from_first,
@@ -62,6 +59,7 @@ from .monitor import (
 from .optimizer import MasterAdamW
 from .progress import Progress
 from .run_log import RunLog
+from .score import score, with_plain_logprobs
 from .setup import (
     build_dialogue,
     build_engine,
@@ -74,6 +72,8 @@ from .setup import (
 Measure = Callable[[Engine, Dialogue, list[int]], dict[str, float]]
 """Measures the policy on some puzzles, called in every process; what it returns is logged under
 `eval/`."""
+NUM_SAMPLES = 2
+"""Trees of a step that are written down, where any are."""
 Watcher = Callable[[Progress, dict[str, float]], bool]
 """Told of every step and its metrics, in every process; returns True to have the run stopped and
 saved."""
@@ -128,6 +128,14 @@ def train(
             num_tokens = sum(gather(engine.usage.response_tokens - tokens_before))
             engine.sleep()
             rolled_out = time.perf_counter()
+            ahead = replace(progress)
+            ahead.add_step(trees, num_tokens, rolled_out - measured)
+            samples = trees[:NUM_SAMPLES]
+            if from_first(
+                _is_saved(ahead, cfg.optim)
+            ):  # scored before the update, by the policy that drew it
+                longest = cfg.optim.max_batch_tokens
+                samples = [with_plain_logprobs(policy, tree, longest) for tree in samples]
             metrics |= rollout_metrics(trees, now.loss)
             if now.sampling.name == "parallel":
                 metrics |= variety_metrics(trees)
@@ -152,10 +160,8 @@ def train(
                     log.write_event(step, news.kind, news.text)
                     tell(news.text)
             wants_stop = any(gather(watch(progress, metrics)))
-            is_last = progress.share_done(cfg.optim) >= 1
-            is_due = progress.step % cfg.optim.checkpoint_every == 0
-            if log and (wants_stop or is_last or is_due):
-                log.write_trees(step, trees[:2])
+            if log and (wants_stop or _is_saved(progress, cfg.optim)):
+                log.write_trees(step, samples)
                 save_checkpoint(
                     folder,
                     save_model=policy.save,
@@ -188,6 +194,11 @@ def build_optimizer(
         for group in optimizer.param_groups:
             group.update(lr=cfg.lr, weight_decay=cfg.weight_decay)
     return optimizer
+
+
+def _is_saved(progress: Progress, optim: OptimConfig) -> bool:
+    """Whether checkpoint and sample trees are due after the last step."""
+    return progress.step % optim.checkpoint_every == 0 or progress.share_done(optim) >= 1
 
 
 def _look_after(
@@ -295,24 +306,6 @@ def learn(
         "train/tokens": float(batch.num_tokens),
         "train/rows": float(len(batch)),
     }
-
-
-@torch.no_grad()
-def score(policy: Policy, batch: Batch, max_tokens: int) -> tuple[Tensor, Tensor]:
-    """Log-probabilities and entropies of the batch's tokens under the plain prompt.
-
-    Two (N, T) tensors in nats, 0 at tokens that are not trained.
-    """
-    firsts, places = equal_rows(batch)
-    different = batch.select(firsts)
-    scores = torch.zeros(2, *different.old_logprobs.shape, dtype=batch.old_logprobs.dtype)
-    for rows in different.micro_batch_rows(max_tokens, own_rows(different)):
-        part = different.select(rows)
-        values = torch.stack(policy.logprobs(part))  # (2, n, t)
-        values = torch.where(part.loss_mask, values, 0.0).to(scores.dtype)
-        scores[:, torch.tensor(rows), : values.shape[2]] = values
-    add_up(scores)
-    return scores[0, places], scores[1, places]
 
 
 def _backward(
