@@ -18,7 +18,7 @@ check: .venv/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-# What the tests of the HTML report need: they are skipped without it.
+# What the tests of the HTML pages need: they are skipped without it.
 browser: .venv/.installed
 	$(BIN)/python -m pip install -c constraints.txt -e ".[browser]"
 	command -v chromium || $(BIN)/playwright install --with-deps chromium

@@ -50,9 +50,13 @@ class EnvConfig:
     """Responses of the policy in one episode."""
     actions_per_turn: int = 1
     """Actions that one response may hold, separated by " || "."""
+    step_timeout: float = 60.0
+    """Seconds in which an environment of another package must answer each call, before its
+    trajectory ends as an error; 0 for no limit."""
 
     def __post_init__(self) -> None:
         check(self.max_turns >= 1, "env.max_turns", self.max_turns, "at least 1")
+        check(self.step_timeout >= 0, "env.step_timeout", self.step_timeout, "at least 0")
         check(
             self.actions_per_turn >= 1, "env.actions_per_turn", self.actions_per_turn, "at least 1"
         )

@@ -4,12 +4,17 @@ Only problems read from files need more: pyarrow for parquet, math-verify for La
 imported when used.
 """
 
+from functools import partial
 from typing import Any
 
 import gymnasium
 
+from .adapter import TextAdapter
 from .checks import check_text_env
-from .text_env import TextEnv, TextGame, TextSpec, fork, is_deterministic, state_key
+from .guard import EnvError, GuardedEnv
+from .known_games import adapt
+from .plugins import make_plugin
+from .text_env import TextEnv, TextGame, TextSpec, fork, fork_kind, is_deterministic, state_key
 
 ENVIRONMENTS = {
     "sesa/Sokoban-v0": "sesa_agent.environments.sokoban:make_sokoban",
@@ -30,20 +35,44 @@ def register_environments() -> None:
             gymnasium.register(env_id, entry_point, order_enforce=False, disable_env_checker=True)
 
 
-def make_env(env_id: str, **options: Any) -> gymnasium.Env[Any, Any]:
-    """Build an environment by its Gymnasium id (also `module:Name-v0`)."""
-    return gymnasium.make(env_id, **options)
+def make_env(env_id: str, *, step_timeout: float = 60.0, **options: Any) -> gymnasium.Env[Any, Any]:
+    """Build a text environment by its Gymnasium id, also `module:Name-v0` or one of a plug-in.
+
+    Ours as they are. Any other gets a text side by `TextAdapter` if it has no `text_spec`, and is
+    guarded: whatever goes wrong in it raises `EnvError`.
+
+    Args:
+        env_id: the id.
+        step_timeout: seconds in which a guarded environment must answer; 0 for no limit.
+        options: keyword arguments of the environment.
+
+    Raises:
+        gymnasium.error.Error: if the id is unknown.
+        SettingError: if no words can be found for its actions or observations.
+    """
+    if env_id in ENVIRONMENTS:
+        return gymnasium.make(env_id, **options)
+    return GuardedEnv(partial(_make_with_words, env_id, options), step_timeout)
+
+
+def _make_with_words(env_id: str, options: dict[str, Any]) -> gymnasium.Env[Any, Any]:
+    env = make_plugin(env_id, **options)
+    return env if hasattr(env.unwrapped, "text_spec") else adapt(env)
 
 
 register_environments()
 
 __all__ = [
     "ENVIRONMENTS",
+    "EnvError",
+    "GuardedEnv",
+    "TextAdapter",
     "TextEnv",
     "TextGame",
     "TextSpec",
     "check_text_env",
     "fork",
+    "fork_kind",
     "is_deterministic",
     "make_env",
     "register_environments",

@@ -298,6 +298,7 @@ class CountdownGame(TextGame[np.ndarray]):
         legend="",
         actions="an expression that uses every number once, such as 3 + 5 - 2",
         sketch="which signs to put between which numbers",
+        examples=("3 + 5 - 2", "(1+2)*3", "17"),
     )
 
     def __init__(self, reward: str = "success", **knobs: Any):

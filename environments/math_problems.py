@@ -380,6 +380,7 @@ def _text_spec(is_generated: bool) -> TextSpec:
         if is_generated
         else r"the working with the answer at the end as in \boxed{7}",
         sketch="the method of calculation",
+        examples=("27+38=65; 65-19=46", "46"),
     )
 
 

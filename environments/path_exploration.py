@@ -204,6 +204,7 @@ def _text_spec(world: str) -> TextSpec:
         actions="a place from province to district, such as "
         "Shandong Province – Qingdao City – Laoshan District",
         sketch="in which part of China to look",
+        examples=("Hunan – Changsha – Yuelu", "Beijing – Haidian", "Shanghai – Pudong"),
     )
 
 

@@ -209,12 +209,19 @@ def _text_spec(size: int, answer: str) -> TextSpec:
         "grid": f"the whole grid, {size} rows of {size} digits separated by /",
         "fill": "row column digit of every blank, in any order, such as 1 2 3; 3 1 4; 2 4 1",
     }
+    whole = "/".join(["1" * size] * size)  # what a filling reads as depends on the blanks
+    examples = {
+        "placements": ("1 1 1", "1 2 3", "2 1 4", "2 3 1", "3 4 2", "4 1 2", "4 4 3"),
+        "grid": (whole,),
+        "fill": (whole,),
+    }
     return TextSpec(
         instruction="Fill the blanks so that every row, every column and every "
         f"{box}x{box} box holds the digits 1 to {size} once.",
         legend="_: blank",
         actions=actions[answer],
         sketch="the order in which to fill the blanks",
+        examples=examples[answer],
     )
 
 

@@ -13,7 +13,7 @@ are told apart by `info["legal"] = False`.
 import copy
 import string
 from abc import abstractmethod
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, SupportsFloat, TypeVar
 
@@ -37,6 +37,17 @@ class TextSpec:
     """What may be answered: the action names, or the form of a free answer."""
     sketch: str = "one way to solve it"
     """What an outline of a solution says, for two-stage sampling."""
+    examples: tuple[str, ...] = ()
+    """Texts that can be read as actions, where `actions` is no list of names: the checks play them,
+    no player is shown them."""
+
+    def listed_actions(self) -> list[str]:
+        """Return texts that can be read as actions: the examples, or the names that are listed.
+
+        >>> TextSpec("Walk to the goal.", legend="", actions="Left, Right").listed_actions()
+        ['Left', 'Right']
+        """
+        return list(self.examples) or [name.strip() for name in self.actions.split(",")]
 
 
 class TextGame(gymnasium.Env[Any, Action], Generic[Action]):
@@ -165,8 +176,7 @@ Env = TypeVar("Env", bound=gymnasium.Env[Any, Any])
 def fork(env: Env, reseed: int | None = None) -> Env:
     """Copy a live environment, so that stepping the copy leaves the original alone.
 
-    Uses the environment's own `fork()` where it has one, copies wrappers around it one by one, and
-    falls back to `copy.deepcopy`. The copy keeps the state of the random generator, so that in a
+    How is for `fork_kind` to say. The copy keeps the state of the random generator, so that in a
     slippery world all copies slip alike; `reseed` gives the copy noise of its own.
 
     Args:
@@ -176,16 +186,50 @@ def fork(env: Env, reseed: int | None = None) -> Env:
     twin = _copy(env)
     if reseed is not None:
         generator = np.random.default_rng(reseed)
-        twin.unwrapped.np_random = generator
+        twin.np_random = generator  # wrappers hand it on
         if isinstance(twin.unwrapped, TextEnv):
             twin.unwrapped.game.np_random = generator
     return twin
 
 
+def fork_kind(env: gymnasium.Env[Any, Any]) -> str:
+    """Say how `fork` copies an environment; the first that can be had.
+
+    "fork": by its own `fork()`. "state": by its own `get_state()` and `set_state(state)`, in a
+    fresh environment. "deepcopy": by `copy.deepcopy`. "replay": by playing all actions again from
+    the seed, which only what `make_env` returned can do. Wrappers are copied around the result.
+    """
+    innermost = env
+    for layer in _layers(env):
+        if hasattr(layer, "fork_kind"):
+            return layer.fork_kind
+        if hasattr(layer, "fork"):
+            return "fork"
+        innermost = layer
+    has_state = hasattr(innermost, "get_state") and hasattr(innermost, "set_state")
+    return "state" if has_state and innermost.spec is not None else "deepcopy"
+
+
+def _layers(env: Any) -> Iterator[Any]:
+    """An environment and all that it is built around, from the outside in."""
+    while isinstance(env, gymnasium.Env):
+        yield env
+        env = getattr(env, "env", None)
+
+
 def _copy(env: Any) -> Any:
-    if isinstance(env, gymnasium.Wrapper):
-        return copy.deepcopy(env, {id(env.env): _copy(env.env)})
-    return env.fork() if hasattr(env, "fork") else copy.deepcopy(env)
+    if hasattr(env, "fork"):
+        return env.fork()
+    kind, inner = fork_kind(env), getattr(env, "env", None)
+    if kind == "deepcopy":
+        return copy.deepcopy(env)
+    if isinstance(inner, gymnasium.Env):
+        return copy.deepcopy(env, {id(inner): _copy(inner)})
+    twin = gymnasium.make(env.spec).unwrapped
+    twin.reset(seed=0)  # some environments have no state before
+    twin.np_random = copy.deepcopy(env.np_random)
+    twin.set_state(copy.deepcopy(env.get_state()))  # pyright: ignore[reportAttributeAccessIssue]
+    return twin
 
 
 def state_key(env: gymnasium.Env[Any, Any]) -> Hashable:

@@ -17,7 +17,7 @@ from ..configs.schema import SamplingConfig, SettingError
 from ..sampling import choose_sampler
 from ..sampling.dialogue import Dialogue
 from ..sampling.trajectory import ROOT, Task, TrajectoryTree
-from ..training.distributed import own_rng, spread
+from ..training.distributed import gather, own_rng, spread
 from ..training.metrics import RATIO_K
 from .statistics import coverage_at_k, mean_pass_at_k, wilson_interval
 
@@ -64,7 +64,10 @@ class Evaluation:
     mean_turns: float
     left_out: tuple[int, ...] = ()
     """Seeds of the puzzles that are not counted, because an attempt broke off when a call of the
-    engine failed: what was played of them favours short episodes."""
+    engine failed (what was played of them favours short episodes), or the environment could not
+    open them."""
+    num_env_errors: int = 0
+    """Failures of the environment. An attempt that one ended has not succeeded."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, ready for `json.dump`; `wins` as one line of text, "1 0 1"."""
@@ -107,25 +110,25 @@ def evaluate(
     Raises:
         ValueError: if an argument is outside its range, or more different answers succeed than the
             environment's `num_targets`.
-        SettingError: if no puzzle is left to count, since calls of the engine failed.
+        SettingError: if no puzzle is left to count, since calls of the engine or the environment
+            failed.
     """
     if num_samples < 1:
         raise ValueError(f"num_samples must be at least 1, got {num_samples}.")
     ks = sorted({*(ks or default_ks(num_samples))})
     if not 1 <= ks[0] <= ks[-1] <= num_samples:
         raise ValueError(f"ks must be from 1 to num_samples ({num_samples}), got {ks}.")
+    errors: list[str] = []
     played = spread(
-        lambda tasks: _play(engine, dialogue, tasks, params, num_samples),
+        lambda tasks: _play(engine, dialogue, tasks, params, num_samples, errors),
         [Task(env_id, seed) for seed in seeds],
         encode=lambda tally: tally and asdict(tally),
         decode=lambda values: values and _Tally(**{**values, "hits": tuple(values["hits"])}),
     )
+    errors = [error for found in gather(errors) for error in found]
     tallies = [tally for tally in played if tally]
     if not tallies:
-        raise SettingError(
-            f"No puzzle was played to its end: {engine.usage.failed_calls} calls failed, the last "
-            f"with {engine.usage.last_failure}."
-        )
+        raise SettingError("No puzzle was played to its end: " + _failure(engine, errors))
     num_puzzles, num_turns = len(tallies), sum(tally.num_turns for tally in tallies)
     wins = np.array([sum(tally.hits) for tally in tallies])  # (N,)
     passes = {k: mean_pass_at_k(wins, num_samples, k) for k in ks}
@@ -149,6 +152,7 @@ def evaluate(
         legal_rate=sum(tally.num_legal for tally in tallies) / num_turns,
         mean_turns=num_turns / (num_puzzles * num_samples),
         left_out=tuple(seed for seed, tally in zip(seeds, played, strict=True) if not tally),
+        num_env_errors=len(errors),
     )
 
 
@@ -168,8 +172,12 @@ def _play(
     tasks: Sequence[Task],
     params: SamplingParams,
     num_samples: int,
+    errors: list[str],
 ) -> list[_Tally | None]:
-    """Play every task `num_samples` times, some tasks at once; None where an attempt broke off."""
+    """Play every task `num_samples` times, some tasks at once; None where an attempt broke off.
+
+    Failures of the environment are added to `errors`.
+    """
     cfg = SamplingConfig(
         name="parallel", max_trajectories=num_samples, fork_noise="independent", num_proposals=1
     )
@@ -178,12 +186,22 @@ def _play(
     tallies: list[_Tally | None] = []
     for start in range(0, len(tasks), at_once):
         part = tasks[start : start + at_once]
-        tallies += map(_tally, play(part, engine, dialogue, cfg, params, rng))
+        trees = play(part, engine, dialogue, cfg, params, rng)
+        tallies += map(_tally, trees)
+        errors += [error for tree in trees for error in tree.env_errors]
     return tallies
 
 
+def _failure(engine: Engine, errors: Sequence[str]) -> str:
+    """Say why nothing was played to its end."""
+    if errors:
+        return f"the environment failed {len(errors)} times, first: {errors[0]}."
+    usage = engine.usage
+    return f"{usage.failed_calls} calls failed, the last with {usage.last_failure}."
+
+
 def _tally(tree: TrajectoryTree) -> _Tally | None:
-    if tree.num_failed:
+    if tree.num_failed or not len(tree):
         return None
     firsts = {tree.turns[node].action for node in tree.children()[ROOT]}
     hits = Counter(_answer(path.turns[-1].action) for path in tree.trajectories() if path.success)

@@ -2,11 +2,12 @@
 
 A `Position` is a live place in a game: the environment as it stands and the prompt that asks for
 the next action. `Dialogue.start` opens a task, `Dialogue.play` plays one response. Neither draws
-anything: that is the samplers' part.
+anything: that is the samplers' part. An environment that fails (`EnvError`) ends that trajectory,
+never the run: the turn is truncated and says what went wrong.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gymnasium
@@ -24,8 +25,8 @@ from ..agents.prompts import (
     propose_another,
 )
 from ..configs.schema import SettingError, check
-from ..environments import fork
-from .trajectory import Task, Turn
+from ..environments import EnvError, GuardedEnv, fork
+from .trajectory import Task, TrajectoryTree, Turn
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ class _Outcome:
     truncated: bool = False
     success: bool = False
     legal: bool = True
+    error: str = ""
 
 
 class Dialogue:
@@ -120,8 +122,22 @@ class Dialogue:
         max_steps = getattr(env.unwrapped, "max_steps", None) or max_turns * actions_per_turn
         self.max_actions = min(max_steps, max_turns * actions_per_turn)
 
+    def open(self, tree: TrajectoryTree) -> Position | None:
+        """Open the puzzle of a tree; None if the environment fails, which the tree remembers."""
+        try:
+            start = self.start(tree.task)
+        except (EnvError, SettingError) as error:  # it could be made before, so this is its fault
+            tree.error = str(error)
+            return None
+        tree.num_cut_prompts += start.is_cut
+        return start
+
     def start(self, task: Task) -> Position:
-        """Open the puzzle of a task."""
+        """Open the puzzle of a task.
+
+        Raises:
+            EnvError: if the environment fails.
+        """
         env = self.make()
         observation, _ = env.reset(seed=task.seed)
         place = (observation, 1, self.max_actions)
@@ -174,9 +190,13 @@ class Dialogue:
         """Return the canonical action of a response, or None if it has none.
 
         Several actions are joined by the separator; reading stops at the first one that the
-        environment does not know.
+        environment does not know. If it fails at reading, the response stands as it is, and fails
+        again when it is played.
         """
-        actions, _ = self._read_actions(position, response)
+        try:
+            actions, _ = self._read_actions(position, response)
+        except EnvError:
+            return response
         return SEPARATOR.join(actions) or None
 
     def _read_actions(self, position: Position, response: str) -> tuple[list[str], bool]:
@@ -197,6 +217,7 @@ class Dialogue:
         completion: Completion,
         proposal_index: int = 0,
         in_place: bool = False,
+        noise: int | None = None,
     ) -> tuple[Turn, Position]:
         """Play a response on a copy of the position's environment.
 
@@ -205,13 +226,18 @@ class Dialogue:
             completion: the response.
             proposal_index: its place among the proposals of this decision.
             in_place: step the position's own environment, which nobody needs any more.
+            noise: a seed for the copy's random generator; None for the position's own.
 
         Returns:
             The turn, and the position after it (over if the turn is terminated or truncated).
         """
-        actions, all_readable = self._read_actions(position, completion.text)
-        env = position.env if in_place else fork(position.env)
-        outcome = _step(env, actions, position.observation)
+        actions, all_readable, env = [], False, position.env
+        try:
+            actions, all_readable = self._read_actions(position, completion.text)
+            env = position.env if in_place else fork(position.env, noise)
+            outcome = _step(env, actions, position.observation)
+        except EnvError as error:
+            outcome = _Outcome(position.observation, truncated=True, error=str(error))
         after = self._after(position, env, outcome, completion.token_ids)
         is_last = (
             position.turn >= self.max_turns
@@ -232,6 +258,8 @@ class Dialogue:
             legal=all_readable and outcome.legal,
             num_env_steps=outcome.num_played,
             proposal_index=proposal_index,
+            next_observation=after.observation,
+            error=outcome.error,
         )
         return turn, after
 
@@ -282,7 +310,10 @@ def _step(env: gymnasium.Env[Any, Any], actions: list[str], observation: str) ->
     """Play actions until the last or the end of the episode."""
     outcome = _Outcome(observation)
     for action in actions:
-        observation, reward, terminated, truncated, info = env.step(action)
+        try:
+            observation, reward, terminated, truncated, info = env.step(action)
+        except EnvError as error:
+            return replace(outcome, truncated=True, error=str(error))
         outcome = _Outcome(
             observation,
             outcome.num_played + 1,
@@ -318,5 +349,6 @@ def prompt_style(
 
 def _canonical(env: gymnasium.Env[Any, Any], text: str) -> str | None:
     """The environment's one spelling of an action; the text itself where it has no such notion."""
-    read = getattr(env.unwrapped, "canonical_action", None)
+    own = env if isinstance(env, GuardedEnv) else env.unwrapped
+    read = getattr(own, "canonical_action", None)
     return text if read is None else read(text)

@@ -5,14 +5,12 @@ differ but chance.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from ..agents.engine import Engine, SamplingParams
 from ..configs.schema import SamplingConfig
-from ..environments import fork
-from .dialogue import Dialogue
+from .dialogue import Dialogue, Position
 from .proposer import reseeded
 from .trajectory import ROOT, Task, TrajectoryTree
 
@@ -32,26 +30,28 @@ def sample_parallel(
     cannot be had breaks off.
     """
     trees = [TrajectoryTree(task) for task in tasks]
-    live = []
+    live: list[tuple[TrajectoryTree, int, Position, int | None]] = []
     for tree in trees:
-        start = dialogue.start(tree.task)
-        tree.num_cut_prompts += start.is_cut
+        start = dialogue.open(tree)
+        if start is None:
+            continue
         for member in range(cfg.max_trajectories):
             independent = cfg.fork_noise == "independent" and member > 0
-            env = fork(start.env, reseed=int(rng.integers(2**31)) if independent else None)
-            live.append((tree, ROOT, replace(start, env=env)))
+            noise = int(rng.integers(2**31)) if independent else None
+            live.append((tree, ROOT, start, noise))
     while live:
-        prompts = [position.prompt_ids for _, _, position in live]
+        prompts = [position.prompt_ids for _, _, position, _ in live]
         completions = engine.generate(prompts, reseeded(params, rng))
         after = []
-        for (tree, node, position), completion in zip(live, completions, strict=True):
+        for (tree, node, position, noise), completion in zip(live, completions, strict=True):
             if completion.finish_reason == "failed":
                 tree.num_failed += 1
                 continue
-            turn, next_position = dialogue.play(position, completion, in_place=True)
+            is_own = node != ROOT  # members share the start alone
+            turn, next_position = dialogue.play(position, completion, in_place=is_own, noise=noise)
             tree.num_calls += 1
             child = tree.add(node, turn)
             if not (turn.terminated or turn.truncated):
-                after.append((tree, child, next_position))
+                after.append((tree, child, next_position, None))
         live = after
     return trees

@@ -27,10 +27,16 @@ class Decision:
     proposals: list[Completion] = field(default_factory=list)
     actions: list[str | None] = field(default_factory=list)
     """What each proposal says; None is an action too: the unreadable one."""
+    repeats: list[tuple[int, Completion, str | None]] = field(default_factory=list)
+    """Responses that were dropped: proposals that stood by then, and what it says that they did."""
     num_calls: int = 0
-    num_duplicates: int = 0
     num_cut_prompts: int = 0
     """Prompts that could not hold all earlier proposals."""
+
+    @property
+    def num_duplicates(self) -> int:
+        """Responses that repeated an earlier proposal."""
+        return len(self.repeats)
 
     @property
     def readable(self) -> list[str]:
@@ -168,7 +174,7 @@ def accept(decision: Decision, completion: Completion, action: str | None) -> bo
     """Take a proposal unless what it says is there already."""
     decision.num_calls += 1
     if action in decision.actions:
-        decision.num_duplicates += 1
+        decision.repeats.append((len(decision.proposals), completion, action))
         return False
     decision.proposals.append(completion)
     decision.actions.append(action)

@@ -9,14 +9,12 @@ decision has random numbers of its own: what is drawn does not depend on which r
 
 import asyncio
 from collections.abc import Awaitable, Sequence
-from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
 
 from ..agents.engine import Completion, SamplingParams, StreamEngine
 from ..configs.schema import SamplingConfig
-from ..environments import fork
 from .dialogue import Dialogue, Position
 from .proposer import Decision, accept, next_request
 from .trajectory import ROOT, Task, TrajectoryTree, Turn
@@ -143,13 +141,15 @@ async def _fill(
 async def _play_group(
     task: Task, stream: Stream, dialogue: Dialogue, cfg: SamplingConfig, rng: np.random.Generator
 ) -> TrajectoryTree:
-    start = dialogue.start(task)
-    tree = TrajectoryTree(task, num_cut_prompts=int(start.is_cut))
+    tree = TrajectoryTree(task)
+    start = dialogue.open(tree)
+    if start is None:
+        return tree
     episodes = []
     for member, own in _split(range(cfg.max_trajectories), rng):
         independent = cfg.fork_noise == "independent" and member > 0
-        env = fork(start.env, reseed=int(own.integers(2**31)) if independent else None)
-        episodes.append(_play_episode(replace(start, env=env), stream, dialogue, own))
+        noise = int(own.integers(2**31)) if independent else None
+        episodes.append(_play_episode(start, noise, stream, dialogue, own))
     for turns in await asyncio.gather(*episodes):
         node = ROOT
         for turn in turns:
@@ -159,12 +159,18 @@ async def _play_group(
 
 
 async def _play_episode(
-    position: Position, stream: Stream, dialogue: Dialogue, rng: np.random.Generator
+    position: Position,
+    noise: int | None,
+    stream: Stream,
+    dialogue: Dialogue,
+    rng: np.random.Generator,
 ) -> list[Turn]:
+    """Play on from a start that others play on from as well."""
     turns: list[Turn] = []
     while not turns or not (turns[-1].terminated or turns[-1].truncated):
         completion = await stream.draw(position.prompt_ids, rng)
-        turn, position = dialogue.play(position, completion, in_place=True)
+        is_own = bool(turns)
+        turn, position = dialogue.play(position, completion, in_place=is_own, noise=noise)
         turns.append(turn)
     return turns
 

@@ -5,7 +5,7 @@ sampled; nothing is tokenised again later. A trajectory is a path from the start
 is one GRPO group: independent rollouts are simply a tree that branches at its start only.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,11 +66,33 @@ class Turn:
     """How often the response led here then."""
     sketch: str = ""
     """The outline that it was drawn under (two-stage sampling); empty if there was none."""
+    next_observation: str = ""
+    """The text after the response."""
+    plain_logprob: float | None = None
+    """log pi(y | x) over all its tokens, of the policy that drew it; None where not computed."""
+    error: str = ""
+    """What went wrong in the environment, which truncated the episode; empty if nothing did."""
 
     @property
     def is_repeat(self) -> bool:
         """Whether its state already stood in its tree."""
         return self.merged_into is not None
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """A response that said what an earlier proposal of its decision had said: it was not played."""
+
+    parent: int
+    """The turn that its decision follows, `ROOT` for the start."""
+    num_earlier: int
+    """Proposals that its decision had by then."""
+    response_ids: tuple[int, ...]
+    """As those of a turn, like the rest."""
+    sampling_logprobs: tuple[float, ...]
+    response: str
+    action: str | None
+    plain_logprob: float | None = None
 
 
 @dataclass(frozen=True)
@@ -112,6 +134,11 @@ class TrajectoryTree:
     have been too long."""
     num_failed: int = 0
     """Independent rollouts that broke off, because the engine could get no response."""
+    repeats: list[Repeat] = field(default_factory=list)
+    """Those of the duplicates that answered x, in the order they were drawn."""
+    error: str = ""
+    """Why the environment could not open the puzzle, so that nothing was played; empty if it
+    could."""
 
     def add(self, parent: int, turn: Turn) -> int:
         """Append a turn below `parent` (`ROOT` for the start) and return its number."""
@@ -156,22 +183,59 @@ class TrajectoryTree:
         return sum(turn.num_env_steps for turn in self.turns)
 
     @property
+    def env_errors(self) -> list[str]:
+        """What went wrong in the environment: at the start, or at the end of a trajectory."""
+        errors = [self.error, *(turn.error for turn in self.turns)]
+        return [error for error in errors if error]
+
+    @property
     def success(self) -> bool:
         """Whether any trajectory won."""
         return any(turn.success for turn in self.turns)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, ready for `json.dump`; nothing is copied."""
-        turns = [vars(turn) for turn in self.turns]
-        return {**vars(self), "task": vars(self.task), "turns": turns}
+        """Plain values, ready for `json.dump`.
+
+        A prompt or an observation that several turns share is written once: see `_shared_texts`.
+        """
+        turns = [dict(vars(turn)) for turn in self.turns]
+        for node, key, first, first_key in _shared_texts(self.parents):
+            if turns[node][key] == getattr(self.turns[first], first_key):
+                del turns[node][key]
+        repeats = [vars(repeat) for repeat in self.repeats]
+        return {**vars(self), "task": vars(self.task), "turns": turns, "repeats": repeats}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "TrajectoryTree":
         """The tree that `to_json` wrote."""
-        turns = [_read_turn(turn) for turn in data["turns"]]
-        return cls(**{**data, "task": Task(**data["task"]), "turns": turns})
+        turns: list[dict[str, Any]] = [dict(turn) for turn in data["turns"]]
+        for node, key, first, first_key in _shared_texts(data["parents"]):
+            turns[node].setdefault(key, turns[first][first_key])
+        return cls(
+            **{
+                **data,
+                "task": Task(**data["task"]),
+                "turns": [Turn(**_with_tuples(turn)) for turn in turns],
+                "repeats": [Repeat(**_with_tuples(repeat)) for repeat in data.get("repeats", ())],
+            }
+        )
 
 
-def _read_turn(data: dict[str, Any]) -> Turn:
-    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
-    return Turn(**fields)
+def _shared_texts(parents: Sequence[int]) -> Iterator[tuple[int, str, int, str]]:
+    """Pairs of fields that are alike: (turn, field) can be left out for (first, its field).
+
+    Turns of one decision have its observation and prompt, and a turn leads to its child's.
+    """
+    firsts: dict[int, int] = {}
+    for node, parent in enumerate(parents):
+        first = firsts.setdefault(parent, node)
+        if first != node:
+            yield node, "observation", first, "observation"
+            yield node, "prompt_ids", first, "prompt_ids"
+    for parent, first in firsts.items():
+        if parent != ROOT:
+            yield parent, "next_observation", first, "observation"
+
+
+def _with_tuples(data: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}

@@ -26,10 +26,10 @@ import numpy as np
 
 from ..agents.engine import Completion, Engine, SamplingParams
 from ..configs.schema import SamplingConfig, SettingError
-from ..environments import fork, is_deterministic, state_key
+from ..environments import is_deterministic, state_key
 from .dialogue import Dialogue, Position
 from .proposer import Decision, first_index, propose
-from .trajectory import ROOT, Task, TrajectoryTree, Turn
+from .trajectory import ROOT, Repeat, Task, TrajectoryTree, Turn
 
 
 def allocate_widths(
@@ -111,11 +111,14 @@ def grow_trees(
 
 def start_growth(task: Task, dialogue: Dialogue, cfg: SamplingConfig) -> Growth:
     """Begin a tree: its start is its frontier."""
-    position = dialogue.start(task)
+    tree = TrajectoryTree(task)
+    position = dialogue.open(tree)
+    if position is None:  # nothing to grow
+        return Growth(tree, [], {}, stops_on_success=False, num_draws=1)
     deterministic = is_deterministic(position.env)
     merges = resolve_merging(cfg.merge_states, position.env)
     return Growth(
-        TrajectoryTree(task, num_cut_prompts=int(position.is_cut)),
+        tree,
         frontier=[(ROOT, position)],
         seen={state_key(position.env): ROOT} if merges else {},
         stops_on_success=cfg.stop_on_success == "on"
@@ -169,6 +172,10 @@ def expand(
         growth.tree.num_calls += decision.num_calls
         growth.tree.num_duplicates += decision.num_duplicates
         growth.tree.num_cut_prompts += decision.num_cut_prompts
+        growth.tree.repeats += [
+            Repeat(node, num_earlier, said.token_ids, said.logprobs, said.text, action)
+            for num_earlier, said, action in decision.repeats
+        ]
         first = first_index(cfg.proposer, decision.width)
         for index, completion in enumerate(decision.proposals, start=first):
             if growth.num_draws > 1:
@@ -178,7 +185,7 @@ def expand(
             else:
                 has_own_noise = cfg.fork_noise == "independent" and index > first
                 noise = int(rng.integers(2**31)) if has_own_noise else None
-                outcomes = [_play(dialogue, position, completion, index, noise)]
+                outcomes = [dialogue.play(position, completion, index, noise=noise)]
             for turn, after in outcomes:
                 child = _add(growth, node, turn, after)
                 if child is not None:
@@ -187,14 +194,6 @@ def expand(
         kept = rng.choice(len(frontier), cfg.max_trajectories, replace=False)
         frontier = [frontier[place] for place in sorted(kept)]
     growth.frontier = [] if growth.stops_on_success and growth.tree.success else frontier
-
-
-def _play(
-    dialogue: Dialogue, position: Position, completion: Completion, index: int, noise: int | None
-) -> tuple[Turn, Position]:
-    """Play a proposal on a fork of its own."""
-    own = replace(position, env=fork(position.env, noise))
-    return dialogue.play(own, completion, index, in_place=True)
 
 
 def _draw_outcomes(
@@ -208,8 +207,9 @@ def _draw_outcomes(
     """Play a proposal several times, each with noise of its own; return what it led to."""
     outcomes: dict[Hashable, tuple[Turn, Position]] = {}
     for noise in rng.integers(2**31, size=num_draws).tolist():
-        turn, after = _play(dialogue, position, completion, index, noise)
-        kind = turn.reward, turn.terminated, turn.truncated, turn.success, state_key(after.env)
+        turn, after = dialogue.play(position, completion, index, noise=noise)
+        key = state_key(after.env) if not turn.error else turn.error
+        kind = turn.reward, turn.terminated, turn.truncated, turn.success, key
         unknown = replace(turn, outcome=len(outcomes), num_draws=0, num_env_steps=0)
         known, after = outcomes.get(kind, (unknown, after))
         num_steps = known.num_env_steps + turn.num_env_steps
@@ -223,7 +223,7 @@ def _add(growth: Growth, parent: int, turn: Turn, after: Position) -> int | None
     is_over, is_noisy = turn.terminated or turn.truncated, growth.num_draws > 1
     growth.num_finished += is_over and not is_noisy
     # Where values are passed on, an outcome that a limit cut off has that of the state it reached.
-    if growth.seen and not (turn.terminated if is_noisy else is_over):
+    if growth.seen and not turn.error and not (turn.terminated if is_noisy else is_over):
         key = state_key(after.env)
         turn = replace(turn, merged_into=growth.seen.get(key))
         if not is_over:

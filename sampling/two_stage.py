@@ -41,13 +41,14 @@ def sample_two_stage(
         SettingError: if an episode has several turns.
     """
     check_single_answer("two_stage", dialogue.max_turns)
-    drafts = [Decision(dialogue.start(task), cfg.num_proposals) for task in tasks]
+    trees = [TrajectoryTree(task) for task in tasks]
+    opened = [(tree, start) for tree in trees if (start := dialogue.open(tree))]
+    drafts = [Decision(start, cfg.num_proposals) for _, start in opened]
     draft_sketches(engine, dialogue, drafts, cfg, params, rng)
-    trees = []
-    for task, draft in zip(tasks, drafts, strict=True):
-        num_cut = draft.num_cut_prompts + draft.position.is_cut
-        trees.append(TrajectoryTree(task, [], [], draft.num_calls, draft.num_duplicates, num_cut))
-    _solve(trees, engine, dialogue, drafts, params, rng)
+    for (tree, _), draft in zip(opened, drafts, strict=True):
+        tree.num_calls, tree.num_duplicates = draft.num_calls, draft.num_duplicates
+        tree.num_cut_prompts += draft.num_cut_prompts
+    _solve([tree for tree, _ in opened], engine, dialogue, drafts, params, rng)
     return trees
 
 

@@ -14,6 +14,7 @@ _HOMES = {
     "Evaluation": "evaluation.evaluate",
     "Policy": "agents.policy",
     "ScriptedEngine": "agents.engine",
+    "TextAdapter": "environments",
     "TextEnv": "environments",
     "TextGame": "environments",
     "TextSpec": "environments",

@@ -5,6 +5,7 @@ traceback.
 """
 
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -39,6 +40,7 @@ def main() -> None:
     """Run the command line."""
     # Threads that wait by spinning bring a shared machine to a standstill; read when torch loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    sys.path.append(os.getcwd())  # --env my_file:MyGame-v0, wherever the command is installed
     try:
         app()
     except (SettingError, EngineError) as error:
@@ -233,6 +235,38 @@ def envs() -> None:
     Console().print(table)
 
 
+@app.command("check-env")
+def check_env(
+    env: Annotated[
+        str, typer.Argument(metavar="ID", help="A short name, or a Gymnasium id (module:Name-v0).")
+    ],
+    overrides: Overrides = None,
+    action: Annotated[
+        list[str] | None,
+        typer.Option(help="A text to play; again for more. By default what the game lists."),
+    ] = None,
+    episodes: Annotated[int, typer.Option(help="Puzzles that each check plays.")] = 3,
+    seed: Annotated[int, typer.Option(help="The first puzzle.")] = 0,
+    model: Annotated[str, typer.Option(help="Tell lengths in the tokens of this model too.")] = "",
+) -> None:
+    """Check an environment and say what to do about each failure; exit code 1 if there is one."""
+    from sesa_agent.check_env_command import run_check_env
+
+    if not run_check_env(env, list(overrides or []), action or [], episodes, seed, model):
+        raise typer.Exit(1)
+
+
+@app.command("new-env")
+def new_env(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the package, as my_game.")],
+    folder: Annotated[Path, typer.Option(help="Where the package's folder goes.")] = Path("."),
+) -> None:
+    """Write a small package with a game of your own, ready to train: sesa-agent new-env my_game."""
+    from sesa_agent.new_env_command import run_new_env
+
+    run_new_env(name, folder)
+
+
 @app.command()
 def doctor(
     overrides: Overrides = None,
@@ -268,6 +302,26 @@ def report(
     from sesa_agent.report.command import run_report
 
     run_report(source, output, png, runs)
+
+
+@app.command()
+def view(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
+    step: Annotated[
+        int | None, typer.Option(help="The step to begin with; the newest by default.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="The page; RUN/trees.html by default.")
+    ] = None,
+    opens: Annotated[bool, typer.Option("--open", help="Show the page in a browser.")] = False,
+    in_terminal: Annotated[
+        bool, typer.Option("--terminal", help="Print the trees of the step instead, as over ssh.")
+    ] = False,
+) -> None:
+    """Write the saved trees of a run as one HTML page to walk through: sesa-agent view RUN."""
+    from sesa_agent.view.command import run_view
+
+    run_view(run, step, output, opens, in_terminal)
 
 
 @app.command()

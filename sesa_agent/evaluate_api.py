@@ -187,7 +187,7 @@ def report_calls(result: Evaluation, account: dict[str, Any], cfg: Config) -> No
             f"{account['cut_off']} answers were cut off at "
             f"engine.max_new_tokens={cfg.engine.max_new_tokens}. Raise it if they need more."
         )
-    if result.left_out:
+    if account["failed_calls"]:
         say(
             f"{account['failed_calls']} calls failed, the last with {account['last_failure']}. "
             f"{len(result.left_out)} puzzles are left out for it: success is over the "

@@ -12,7 +12,7 @@ from sesa_agent.evaluate_api import PREFIX, ApiOptions, evaluate_api, report_cal
 from sesa_agent.evaluation.evaluate import Evaluation, evaluate
 from sesa_agent.runs import CONFIG_FILE, check_writable, read_run
 from sesa_agent.sampling.seeds import evaluation_seeds, puzzle_seeds
-from sesa_agent.screen import console, result_table
+from sesa_agent.screen import console, result_table, say
 from sesa_agent.training.checkpoint import latest_checkpoint
 from sesa_agent.training.setup import (
     build_dialogue,
@@ -77,6 +77,11 @@ def _report(
 ) -> None:
     """Print the result and write it, with what else there is to say."""
     console.print(result_table(cfg.env.id, {Path(target).name or target: result}, ks))
+    if result.num_env_errors:
+        say(
+            f"The environment failed {result.num_env_errors} times; what it ended is not won, and "
+            f"{len(result.left_out)} puzzles that it could not open are left out."
+        )
     if json_file:
         values = {"target": target, "env": cfg.env.id, "seed": seed, **result.to_json(), **more}
         json_file.parent.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ import pytest
 
 from sesa_agent.agents.chat import ChatFormat
 from sesa_agent.configs.load import load_config
-from sesa_agent.environments import make_env
+from sesa_agent.environments import check_text_env, make_env
 from sesa_agent.evaluation.validation import validate
 from sesa_agent.sampling.dialogue import Dialogue
 from sesa_agent.sampling.trajectory import Task
@@ -73,6 +73,31 @@ def test_the_environment_of_the_quickstart_can_be_trained(llama, tmp_path, monke
     sys.modules.pop("guess")
 
 
+def python_blocks(page: str) -> dict[str, str]:
+    """The Python files of a page by the name that stands before each."""
+    found = re.findall(r"`(\w+)\.py`:\n\n```python\n(.*?)```", read(page), flags=re.DOTALL)
+    return dict(found)
+
+
+@pytest.mark.parametrize("name", ["treasure:Treasure-v0", "my_taxi:MyTaxi-v0"])
+def test_the_environments_of_the_page_keep_the_contract_and_can_be_trained(
+    name, llama, tmp_path, monkeypatch
+):
+    module = name.partition(":")[0]
+    code = python_blocks("environments.md")[module]
+    (tmp_path / f"{module}.py").write_text(code, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    check_text_env(make_env(name))
+    lines = run(name, llama, tmp_path / "run")
+    assert [line["rollout/env_errors"] for line in lines] == [0.0, 0.0]
+    sys.modules.pop(module)
+
+
+def test_the_adapter_of_the_page_has_at_most_twenty_lines():
+    lines = python_blocks("environments.md")["my_taxi"].splitlines()
+    assert len([line for line in lines if line.strip()]) <= 20
+
+
 @pytest.mark.parametrize("page", sorted(path.name for path in DOCS.glob("*.md")))
 def test_links_and_named_files_exist(page):
     text = read(page)
@@ -85,7 +110,7 @@ def test_links_and_named_files_exist(page):
 def test_every_setting_that_a_page_names_exists():
     known = set(re.findall(r"^\| `([\w.]+)` \|", read("settings.md"), flags=re.MULTILINE))
     groups = "env|model|engine|sampling|loss|optim|eval|monitor"
-    pages = ("quickstart.md", "models.md", "gpu.md", "method.md", "metrics.md", "collapse.md")
-    for page in pages:
-        for name in re.findall(rf"\b((?:{groups})\.[a-z_]+)(?![\w.]|\.py)", read(page)):
+    pages = ("quickstart", "environments", "models", "gpu", "method", "metrics", "collapse")
+    for page in (f"{name}.md" for name in pages):
+        for name in re.findall(rf"(?<![\w-])((?:{groups})\.[a-z_]+)(?![\w.]|\.py)", read(page)):
             assert name in known or name == "env.options", (page, name)

@@ -178,7 +178,7 @@ def tree_credit(tree: TrajectoryTree, cfg: LossConfig) -> Credit:
     returns = leaf_returns(tree, cfg.format_penalty)
     if _are_equal(returns):
         return _turn_credit(tree, np.zeros(len(tree)), np.ones(len(tree), dtype=bool), cfg)
-    values = _sum_below(tree, returns) / _sum_below(tree, np.ones(len(returns)))
+    values = mean_values(tree, cfg.format_penalty)
     start = returns.mean()
     above = np.array([start if parent == ROOT else values[parent] for parent in tree.parents])
     advantages = (values - start) + (values - above)
@@ -196,7 +196,7 @@ def best_credit(tree: TrajectoryTree, cfg: LossConfig) -> Credit:
     over c and its siblings); A(c) = V(c) for an only child. Decisions without a success below teach
     nothing. The unit is a taught turn.
     """
-    values = _best_values(tree, cfg.discount)
+    values = best_values(tree, cfg.discount)
     advantages = np.zeros(len(tree))
     is_taught = np.zeros(len(tree), dtype=bool)
     for siblings in tree.children().values():
@@ -216,6 +216,26 @@ def expected_credit(tree: TrajectoryTree, cfg: LossConfig) -> Credit:
     advantages = action_advantages(tree, cfg.discount, cfg.format_penalty)
     is_taught = np.abs(advantages) > EQUAL_RETURNS  # False for NaN
     return _turn_credit(tree, np.where(is_taught, advantages, 0.0), is_taught, cfg)
+
+
+def best_values(tree: TrajectoryTree, discount: float) -> np.ndarray:
+    """Value of each turn for `best_credit`, (num_turns,)."""
+    num_turns = np.ones(len(tree), dtype=int)  # from the start to the turn, itself included
+    for node, parent in enumerate(tree.parents):
+        num_turns[node] += 0 if parent == ROOT else num_turns[parent]
+    wins = np.array([turn.success and not turn.is_repeat for turn in tree.turns])
+    values = np.where(wins, float(discount) ** num_turns, 0.0)
+    for node in range(len(tree) - 1, -1, -1):
+        parent = tree.parents[node]
+        if parent != ROOT:
+            values[parent] = max(values[parent], values[node])
+    return values
+
+
+def mean_values(tree: TrajectoryTree, format_penalty: float) -> np.ndarray:
+    """Mean return of the trajectories through each turn, (num_turns,), as in `tree_credit`."""
+    returns = leaf_returns(tree, format_penalty)
+    return _sum_below(tree, returns) / _sum_below(tree, np.ones(len(returns)))
 
 
 ADVANTAGES: dict[str, Callable[[TrajectoryTree, LossConfig], Credit]] = {
@@ -240,20 +260,6 @@ def _sum_below(tree: TrajectoryTree, leaf_values: np.ndarray) -> np.ndarray:
         if tree.parents[node] != ROOT:
             sums[tree.parents[node]] += sums[node]
     return sums
-
-
-def _best_values(tree: TrajectoryTree, discount: float) -> np.ndarray:
-    """Value of each turn for `best_credit`, (num_turns,)."""
-    num_turns = np.ones(len(tree), dtype=int)  # from the start to the turn, itself included
-    for node, parent in enumerate(tree.parents):
-        num_turns[node] += 0 if parent == ROOT else num_turns[parent]
-    wins = np.array([turn.success and not turn.is_repeat for turn in tree.turns])
-    values = np.where(wins, float(discount) ** num_turns, 0.0)
-    for node in range(len(tree) - 1, -1, -1):
-        parent = tree.parents[node]
-        if parent != ROOT:
-            values[parent] = max(values[parent], values[node])
-    return values
 
 
 def _leaf_credit(tree: TrajectoryTree, advantages: np.ndarray, cfg: LossConfig) -> Credit:

@@ -321,7 +321,7 @@ def _num_tokens(turn: Turn) -> int:
 def _is_trained(tree: TrajectoryTree, credit: Credit, keep_untaught: bool) -> np.ndarray:
     """Which turns of a tree are trained, (num_turns,) bool."""
     is_taught = (credit.positive != 0) | (credit.negative != 0)
-    is_empty = np.array([not turn.response_ids for turn in tree.turns])
+    is_empty = np.array([not turn.response_ids for turn in tree.turns], dtype=bool)
     return (credit.weight != 0) & (is_taught | keep_untaught) & ~is_empty
 
 

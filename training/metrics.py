@@ -19,7 +19,9 @@ RATIO_K = 16
 
 
 def rollout_metrics(trees: Sequence[TrajectoryTree], cfg: LossConfig) -> dict[str, float]:
-    """Describe the groups of one step."""
+    """Describe the groups of one step; those that could not be opened are counted only."""
+    num_errors = sum(len(tree.env_errors) for tree in trees)
+    trees = [tree for tree in trees if len(tree)]
     turns = [turn for tree in trees for turn in tree.turns]
     leaves = [tree.turns[leaf] for tree in trees for leaf in tree.leaves()]
     firsts = [{tree.turns[node].action for node in tree.children()[ROOT]} for tree in trees]
@@ -43,6 +45,7 @@ def rollout_metrics(trees: Sequence[TrajectoryTree], cfg: LossConfig) -> dict[st
         "rollout/readable_rate": float(np.mean([turn.action is not None for turn in turns])),
         "rollout/legal_rate": float(np.mean([turn.legal for turn in turns])),
         "rollout/response_tokens": float(np.mean([len(turn.response_ids) for turn in turns])),
+        "rollout/env_errors": float(num_errors),
     }
 
 
@@ -60,6 +63,7 @@ def variety_metrics(trees: Sequence[TrajectoryTree]) -> dict[str, float]:
         group met at least twice, however often that was.
     """
     metrics = {}
+    trees = [tree for tree in trees if len(tree)]
     wins = [[tree.turns[leaf].success for leaf in tree.leaves()] for tree in trees]
     if any(map(any, wins)) and all(len(group) > 1 for group in wins):
         passes = [pass_at_k(len(group), sum(group), min(RATIO_K, len(group))) for group in wins]

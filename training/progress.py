@@ -41,6 +41,8 @@ class Progress:
     """Kinds of what is wrong at present; each was told of when it began."""
     is_rescued: bool = False
     """Whether `monitor.rescue=auto` has replaced the sampler."""
+    has_env_errors: bool = False
+    """Whether the environment has failed; the first failure was told of."""
 
     def add_step(
         self, trees: Sequence[TrajectoryTree], num_tokens: int, num_seconds: float

@@ -12,10 +12,14 @@ from ..agents.lora import add_adapter, import_peft, is_adapter, load_adapter
 from ..agents.policy import Policy
 from ..agents.prompts import STOP
 from ..configs.schema import Config, EngineConfig, SettingError, check
-from ..environments import is_deterministic, make_env
+from ..environments import ENVIRONMENTS, EnvError, is_deterministic, make_env
+from ..environments.guard import describe_error
 from ..sampling import SINGLE_ANSWER_SAMPLERS
 from ..sampling.dialogue import Dialogue, check_single_answer, prompt_style
 from ..sampling.tree import resolve_merging
+
+NUM_TRIED_PUZZLES = 3
+"""Puzzles that an environment may fail to open one after another before a run is refused."""
 
 
 def build_env(cfg: Config) -> gymnasium.Env[Any, Any]:
@@ -25,17 +29,54 @@ def build_env(cfg: Config) -> gymnasium.Env[Any, Any]:
         SettingError: in one line, if the id is unknown or an option is not allowed.
     """
     try:
-        return make_env(cfg.env.id, **cfg.env.options)
+        return make_env(cfg.env.id, step_timeout=cfg.env.step_timeout, **cfg.env.options)
     except gymnasium.error.Error as error:
-        raise SettingError(f"--env {cfg.env.id!r} is not an environment: {error}") from error
+        is_missing = isinstance(
+            error, gymnasium.error.NameNotFound | gymnasium.error.NamespaceNotFound
+        )
+        is_bare = is_missing and ":" not in cfg.env.id
+        advice = " Write module:Name-v0 if a package registers it." if is_bare else ""
+        raise SettingError(
+            f"--env {cfg.env.id!r} is not an environment: {error}{advice}"
+        ) from error
     except ModuleNotFoundError as error:
         raise SettingError(
-            f"--env {cfg.env.id!r} names a module that cannot be imported: {error}. Install it."
+            f"--env {cfg.env.id!r} names a module that cannot be imported: "
+            f"{str(error).rstrip('.')}. Install it."
         ) from error
+    except SettingError:
+        raise
     except (TypeError, ValueError) as error:
         raise SettingError(
             f"env.options does not fit {cfg.env.id}: {str(error).rstrip('.')}."
         ) from error
+    except Exception as error:
+        if cfg.env.id in ENVIRONMENTS:
+            raise
+        raise SettingError(
+            f"env.id {cfg.env.id} fails when made: {describe_error(error)}"
+        ) from error
+
+
+def check_env_opens(cfg: Config, env: gymnasium.Env[Any, Any]) -> None:
+    """Open a puzzle, since some options can only be seen not to fit when one is made.
+
+    Raises:
+        SettingError: if an option does not fit, or the environment fails at every puzzle tried.
+    """
+    for seed in range(NUM_TRIED_PUZZLES):
+        try:
+            env.reset(seed=seed)
+            return
+        except ValueError as error:
+            raise SettingError(
+                f"env.options does not fit {cfg.env.id}: {str(error).rstrip('.')}."
+            ) from error
+        except EnvError as error:
+            failure = error
+    raise SettingError(
+        f"env.id {cfg.env.id} opens none of the puzzles 0 to {NUM_TRIED_PUZZLES - 1}: {failure}."
+    )
 
 
 def resolve_auto(cfg: Config) -> Config:
@@ -48,12 +89,7 @@ def resolve_auto(cfg: Config) -> Config:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     env = build_env(cfg)
-    try:
-        env.reset(seed=0)  # some options can only be seen not to fit when a puzzle is made
-    except ValueError as error:
-        raise SettingError(
-            f"env.options does not fit {cfg.env.id}: {str(error).rstrip('.')}."
-        ) from error
+    check_env_opens(cfg, env)
     prompt_style(env)  # raises if the environment cannot be played in words
     if cfg.sampling.name in SINGLE_ANSWER_SAMPLERS:
         check_single_answer(cfg.sampling.name, cfg.env.max_turns)

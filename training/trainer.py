@@ -7,14 +7,13 @@ whatever prompt a response was drawn under.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ..agents.engine import Engine
 from ..agents.policy import Policy
@@ -29,12 +28,10 @@ from .batch import (
     collate,
     correct_engine_gap,
     correct_history_gap,
-    equal_rows,
     merge_equal_rows,
 )
 from .checkpoint import latest_checkpoint, load_optimizer, read_state, save_checkpoint
 from .distributed import (
-    add_up,
     add_up_gradients,
     agreed,
     from_first,
@@ -45,6 +42,7 @@ from .distributed import (
     own_rows,
     spread,
 )
+from .env_errors import first_error, played_trees
 from .exploration import active_entropy_coef, changed_share, explore, next_entropy_coef
 from .losses import grpo_loss, mean_stats
 from .metrics import gap_metrics, rollout_metrics, variety_metrics
@@ -61,6 +59,7 @@ from .monitor import (
 from .optimizer import MasterAdamW
 from .progress import Progress
 from .run_log import RunLog
+from .score import score, with_plain_logprobs
 from .setup import (
     build_dialogue,
     build_engine,
@@ -73,6 +72,8 @@ from .setup import (
 Measure = Callable[[Engine, Dialogue, list[int]], dict[str, float]]
 """Measures the policy on some puzzles, called in every process; what it returns is logged under
 `eval/`."""
+NUM_SAMPLES = 2
+"""Trees of a step that are written down, where any are."""
 Watcher = Callable[[Progress, dict[str, float]], bool]
 """Told of every step and its metrics, in every process; returns True to have the run stopped and
 saved."""
@@ -127,6 +128,14 @@ def train(
             num_tokens = sum(gather(engine.usage.response_tokens - tokens_before))
             engine.sleep()
             rolled_out = time.perf_counter()
+            ahead = replace(progress)
+            ahead.add_step(trees, num_tokens, rolled_out - measured)
+            samples = trees[:NUM_SAMPLES]
+            if from_first(
+                _is_saved(ahead, cfg.optim)
+            ):  # scored before the update, by the policy that drew it
+                longest = cfg.optim.max_batch_tokens
+                samples = [with_plain_logprobs(policy, tree, longest) for tree in samples]
             metrics |= rollout_metrics(trees, now.loss)
             if now.sampling.name == "parallel":
                 metrics |= variety_metrics(trees)
@@ -143,7 +152,7 @@ def train(
                 "time/rollout_s": rolled_out - measured,
                 "time/learn_s": learned - rolled_out,
             }
-            found = _look_after(progress, metrics, now)
+            found = _look_after(progress, metrics, now, trees)
             vars(progress).update(from_first(vars(progress)))  # other processes' clocks differ
             if log:
                 log.write(step, metrics)
@@ -151,10 +160,8 @@ def train(
                     log.write_event(step, news.kind, news.text)
                     tell(news.text)
             wants_stop = any(gather(watch(progress, metrics)))
-            is_last = progress.share_done(cfg.optim) >= 1
-            is_due = progress.step % cfg.optim.checkpoint_every == 0
-            if log and (wants_stop or is_last or is_due):
-                log.write_trees(step, trees[:2])
+            if log and (wants_stop or _is_saved(progress, cfg.optim)):
+                log.write_trees(step, samples)
                 save_checkpoint(
                     folder,
                     save_model=policy.save,
@@ -189,11 +196,21 @@ def build_optimizer(
     return optimizer
 
 
-def _look_after(progress: Progress, metrics: dict[str, float], cfg: Config) -> list[Symptom]:
+def _is_saved(progress: Progress, optim: OptimConfig) -> bool:
+    """Whether checkpoint and sample trees are due after the last step."""
+    return progress.step % optim.checkpoint_every == 0 or progress.share_done(optim) >= 1
+
+
+def _look_after(
+    progress: Progress,
+    metrics: dict[str, float],
+    cfg: Config,
+    trees: Sequence[TrajectoryTree],
+) -> list[Symptom]:
     """Hold a step against the run's first ones, and begin a rescue if one is due.
 
     Returns:
-        What is new: symptoms that did not stand before, with advice, and the rescue.
+        What is new: symptoms, with advice, the environment's first failure, and the rescue.
     """
     if progress.sampler != cfg.sampling.name:
         progress.sampler, progress.history, progress.symptoms = cfg.sampling.name, [], []
@@ -206,6 +223,10 @@ def _look_after(progress: Progress, metrics: dict[str, float], cfg: Config) -> l
         if symptom.kind not in progress.symptoms
     ]
     progress.symptoms = [symptom.kind for symptom in found]
+    error = None if progress.has_env_errors else first_error(trees)
+    if error:
+        progress.has_env_errors = True
+        news.append(error)
     if cfg.monitor.rescue == "auto" and is_dying(found):
         progress.is_rescued = True
         news.append(RESCUE)
@@ -287,24 +308,6 @@ def learn(
     }
 
 
-@torch.no_grad()
-def score(policy: Policy, batch: Batch, max_tokens: int) -> tuple[Tensor, Tensor]:
-    """Log-probabilities and entropies of the batch's tokens under the plain prompt.
-
-    Two (N, T) tensors in nats, 0 at tokens that are not trained.
-    """
-    firsts, places = equal_rows(batch)
-    different = batch.select(firsts)
-    scores = torch.zeros(2, *different.old_logprobs.shape, dtype=batch.old_logprobs.dtype)
-    for rows in different.micro_batch_rows(max_tokens, own_rows(different)):
-        part = different.select(rows)
-        values = torch.stack(policy.logprobs(part))  # (2, n, t)
-        values = torch.where(part.loss_mask, values, 0.0).to(scores.dtype)
-        scores[:, torch.tensor(rows), : values.shape[2]] = values
-    add_up(scores)
-    return scores[0, places], scores[1, places]
-
-
 def _backward(
     policy: Policy, part: Batch, loss_cfg: LossConfig, reference: Policy | None
 ) -> dict[str, float]:
@@ -329,8 +332,11 @@ def rollout(
         dialogue: how the policy plays.
 
     Returns:
-        All trees that were drawn, and those to learn from: all, or with `sampling.max_redraws` the
-        first `sampling.num_tasks` that have signal, which may be fewer or none.
+        All trees that were drawn, and those to learn from: all that were played, or with
+        `sampling.max_redraws` at most the first `sampling.num_tasks` that have signal.
+
+    Raises:
+        SettingError: if the environment could not open a single puzzle.
     """
     sampling, params = cfg.sampling, sampling_params(cfg.engine)
     # The puzzles of all rounds are set aside, drawn or not: a step's must not depend on how many
@@ -348,7 +354,8 @@ def rollout(
             TrajectoryTree.to_json,
             TrajectoryTree.from_json,
         )
-        with_signal = [tree for tree in trees if has_signal(tree, cfg.loss)]
+        with_signal = [tree for tree in trees if len(tree) and has_signal(tree, cfg.loss)]
         if len(with_signal) >= sampling.num_tasks:
             break
-    return trees, with_signal[: sampling.num_tasks] if sampling.max_redraws else trees
+    played = played_trees(trees)
+    return trees, with_signal[: sampling.num_tasks] if sampling.max_redraws else played

@@ -178,7 +178,7 @@ def newest_trees(folder: Path) -> Iterator[tuple[int, TrajectoryTree]]:
         try:
             values = json.loads(file.read_text(encoding="utf-8"))
             trees = [TrajectoryTree.from_json(tree) for tree in values]
-        except (ValueError, KeyError) as error:
+        except (ValueError, LookupError) as error:
             raise SettingError(f"{file} is damaged: {error}. Delete it.") from error
         except TypeError:
             continue

@@ -1,10 +1,10 @@
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 from hypothesis import given
 
-from sesa_agent.sampling.trajectory import ROOT, Trajectory, TrajectoryTree
+from sesa_agent.sampling.trajectory import ROOT, Repeat, Trajectory, TrajectoryTree
 
 from ..strategies import TASK, make_tree, make_turn, trees
 
@@ -62,6 +62,32 @@ def test_trajectories_cover_every_turn_and_end_in_different_leaves(tree):
 def test_a_tree_comes_back_from_json_as_it_was(tree):
     tree = replace(tree, num_calls=7, num_duplicates=2)
     assert TrajectoryTree.from_json(json.loads(json.dumps(tree.to_json()))) == tree
+
+
+def test_what_turns_share_is_written_once():
+    turns = [
+        make_turn(observation="a", next_observation="b", prompt_ids=(1, 2)),
+        make_turn(observation="b", next_observation="c", prompt_ids=(3,)),
+        make_turn(observation="b", next_observation="d", prompt_ids=(3,), proposal_index=1),
+    ]
+    tree = make_tree([ROOT, 0, 0], turns)
+    tree.repeats.append(Repeat(0, 2, (7,), (-0.5,), "up", "up", plain_logprob=-1.5))
+    written = tree.to_json()
+    assert "next_observation" not in written["turns"][0]
+    assert [turn.get("prompt_ids") for turn in written["turns"]] == [(1, 2), (3,), None]
+    assert TrajectoryTree.from_json(json.loads(json.dumps(written))) == tree
+
+
+def test_trees_that_an_older_version_wrote_can_be_read():
+    """They lack repeats, and say where a turn led only by its child's observation."""
+    tree = make_tree([ROOT, 0], [make_turn(observation="a"), make_turn(observation="b")])
+    old = asdict(tree)
+    del old["repeats"]
+    for turn in old["turns"]:
+        del turn["next_observation"], turn["plain_logprob"]
+    read = TrajectoryTree.from_json(json.loads(json.dumps(old)))
+    assert [turn.next_observation for turn in read.turns] == ["b", ""]
+    assert (read.repeats, read.turns[0].plain_logprob) == ([], None)
 
 
 def test_a_turn_is_frozen():

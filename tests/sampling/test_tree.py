@@ -103,6 +103,24 @@ def test_every_response_is_a_turn_or_a_duplicate(grown):
     assert sum(len(g.tree) + g.tree.num_duplicates for g in grown) == grown[0].calls
 
 
+@given(grown_trees())
+def test_every_duplicate_is_kept_beside_the_proposal_that_it_repeats(grown):
+    for tree in (g.tree for g in grown):
+        assert len(tree.repeats) == tree.num_duplicates
+        children = tree.children()
+        for said in tree.repeats:
+            earlier = [tree.turns[node].action for node in children[said.parent]]
+            assert said.action in earlier[: said.num_earlier]
+
+
+@given(grown_trees())
+def test_a_turn_leads_to_what_its_children_see(grown):
+    for tree in (g.tree for g in grown):
+        for node, parent in enumerate(tree.parents):
+            if parent != ROOT:
+                assert tree.turns[parent].next_observation == tree.turns[node].observation
+
+
 @given(grown_trees(games=("line", "sokoban", "lake"), merge_states="on"))
 def test_with_merged_states_no_state_is_expanded_twice(grown):
     for g in grown:

@@ -1,8 +1,13 @@
+import os
+import shutil
 import sys
+from pathlib import Path
 
 import pytest
 
 from sesa_agent import cli
+
+CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
 @pytest.fixture
@@ -24,3 +29,18 @@ def sesa_agent(monkeypatch, capsys):
 def model(llama):
     """A folder of weights that tests only read."""
     return llama
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed: make browser"
+    )
+    with playwright.sync_playwright() as driver:
+        found = next(filter(None, map(shutil.which, CHROMIUMS)), driver.chromium.executable_path)
+        if not Path(found).exists():
+            pytest.skip("there is no Chromium: make browser")
+        flags = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
+        chromium = driver.chromium.launch(executable_path=found, args=flags)
+        yield chromium
+        chromium.close()

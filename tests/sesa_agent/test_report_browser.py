@@ -4,8 +4,6 @@
 """
 
 import os
-import shutil
-from pathlib import Path
 
 import pytest
 
@@ -16,7 +14,6 @@ from sesa_agent.report.run import run_page
 
 from .report_files import arms, evaluation, write_comparison, write_run
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 WIDTHS = (360, 1280)
 LEAST_CONTRAST = 4.5
 """Of text, by the Web Content Accessibility Guidelines (level AA)."""
@@ -39,21 +36,6 @@ CONTRAST = """element => {
   return (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
 }"""
 """Contrast of an element's text with the page; a canvas turns any notation into sRGB."""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip(
-        "playwright.sync_api", reason="playwright is not installed: make browser"
-    )
-    with playwright.sync_playwright() as driver:
-        found = next(filter(None, map(shutil.which, NAMES)), driver.chromium.executable_path)
-        if not Path(found).exists():
-            pytest.skip("there is no Chromium: make browser")
-        flags = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-        chromium = driver.chromium.launch(executable_path=found, args=flags)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")

@@ -348,6 +348,9 @@ def test_a_run_folder_holds_everything(llama, tmp_path):
     assert [file.name for file in files] == [f"step-{step:06d}.json" for step in range(3)]
     trees = [TrajectoryTree.from_json(tree) for tree in json.loads(files[0].read_text())]
     assert [tree.task.env_id for tree in trees] == [ENV_ID] * 2
+    firsts = [turn for tree in trees for turn in tree.turns if turn.proposal_index == 0]
+    for turn in firsts:  # drawn under the plain prompt, by the policy before the update
+        assert turn.plain_logprob == pytest.approx(sum(turn.sampling_logprobs), abs=1e-4)
 
 
 def test_a_stop_is_saved_and_goes_on(llama, tmp_path):

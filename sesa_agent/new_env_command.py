@@ -1,0 +1,94 @@
+"""`sesa-agent new-env NAME`: writes a small package with a game of one's own, its test and README.
+
+The files are `new_env/*.template`, with `$package` and `$name` in place of the names.
+"""
+
+import keyword
+import re
+import sys
+from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+from string import Template
+
+from sesa_agent.configs.schema import SettingError, check
+from sesa_agent.screen import say
+
+TEMPLATES = {
+    "pyproject.toml": "pyproject.toml",
+    "README.md": "README.md",
+    "init.py": "{package}/__init__.py",
+    "game.py": "{package}/game.py",
+    "test_game.py": "tests/test_game.py",
+}
+"""Where each template goes."""
+
+
+def run_new_env(package: str, folder: Path) -> None:
+    """Write the package and tell what to do with it.
+
+    Raises:
+        SettingError: if the name cannot be one, or the place cannot be written.
+    """
+    check_package_name(package)
+    target = folder / package
+    if target.exists():
+        raise SettingError(
+            f"{target} exists, and nothing is overwritten. Choose another NAME or --folder."
+        )
+    paths = write_package(package, target)
+    env_id = f"{package}:{class_name(package)}-v0"
+    say(f"Wrote {target}: {', '.join(path.relative_to(target).as_posix() for path in paths)}.")
+    say(f"  pip install -e {target}")
+    say(f"  sesa-agent check-env {env_id}")
+    say(f"  sesa-agent train --env {env_id}")
+
+
+def check_package_name(name: str) -> None:
+    """Refuse a name that Python cannot import, or already imports.
+
+    Raises:
+        SettingError: saying what is allowed, and a name that is near.
+    """
+    near = re.sub(r"[^a-z0-9]+", "_", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()).strip("_")
+    if re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name) is None:
+        near = near if near[:1].isalpha() and near.isascii() else "my_game"
+        allowed = "lower-case letters, digits and single underscores, beginning with a letter"
+        check(False, "NAME", name, allowed, f"Try {near}.")
+    spec = find_spec(name)
+    is_installed = spec is not None and spec.origin is not None  # a bare folder is no package
+    is_word = keyword.iskeyword(name) or name in sys.stdlib_module_names or name == "tests"
+    is_taken = is_installed or is_word
+    check(not is_taken, "NAME", name, "a name that Python does not use yet", f"Try {name}_game.")
+
+
+def class_name(package: str) -> str:
+    """The name of the game's class and id.
+
+    >>> class_name("ice_lake")
+    'IceLake'
+    """
+    return "".join(word.capitalize() for word in package.split("_"))
+
+
+def write_package(package: str, target: Path) -> list[Path]:
+    """Write every file of the package; none of them may exist.
+
+    Raises:
+        SettingError: if the folder cannot be written.
+    """
+    paths = []
+    try:
+        for template, place in TEMPLATES.items():
+            path = target / place.format(package=package)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            source = files("sesa_agent").joinpath("new_env", f"{template}.template")
+            text = Template(source.read_text(encoding="utf-8"))
+            with path.open("x", encoding="utf-8") as file:
+                file.write(text.substitute(package=package, name=class_name(package)))
+            paths.append(path)
+    except OSError as error:
+        raise SettingError(
+            f"--folder {target.parent} cannot be written: {error.strerror}. Choose another folder."
+        ) from error
+    return paths

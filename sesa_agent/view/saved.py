@@ -1,0 +1,79 @@
+"""Reads the saved trees of a run, with the settings that credited them and the prompts' text."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sesa_agent.agents.policy import BUNDLED, bundled_model_folder, quiet_transformers
+from sesa_agent.configs.load import config_from_dict
+from sesa_agent.configs.schema import Config, SettingError
+from sesa_agent.report.files import RunFiles, newest_trees, read_run_files
+from sesa_agent.runs import CONFIG_FILE
+from sesa_agent.sampling.trajectory import TrajectoryTree
+from sesa_agent.training.checkpoint import latest_checkpoint
+from sesa_agent.training.monitor import RESCUE, rescued_config
+
+Decode = Callable[[Sequence[int]], str]
+
+
+@dataclass(frozen=True)
+class SavedTree:
+    """A tree that a run wrote down."""
+
+    step: int
+    number: int
+    """Its place among those of its step, from 1."""
+    tree: TrajectoryTree
+    cfg: Config
+    """The settings of its step."""
+
+
+def read_saved(folder: Path) -> tuple[RunFiles, list[SavedTree]]:
+    """Read all saved trees of a run, the oldest first.
+
+    Raises:
+        SettingError: if it is no run folder, holds no trees, or a file in it is damaged.
+    """
+    if not (folder / CONFIG_FILE).is_file():
+        raise SettingError(
+            f"{folder} is no run folder: it has no {CONFIG_FILE}. Name one that sesa-agent train "
+            "wrote."
+        )
+    run = read_run_files(folder)
+    cfg = config_from_dict(run.settings)
+    rescue = min((event.step for event in run.events if event.kind == RESCUE.kind), default=None)
+    rescued = cfg if rescue is None else rescued_config(cfg)
+    by_step: dict[int, list[TrajectoryTree]] = {}
+    for step, tree in newest_trees(folder):
+        if len(tree):
+            by_step.setdefault(step, []).append(tree)
+    if not by_step:
+        raise SettingError(
+            f"{folder} has no saved trees: a run writes some with every checkpoint, as often as "
+            "optim.checkpoint_every says, and at its end. Look again then."
+        )
+    return run, [
+        SavedTree(step, number, tree, cfg if rescue is None or step <= rescue else rescued)
+        for step in sorted(by_step)
+        for number, tree in enumerate(by_step[step], start=1)
+    ]
+
+
+def prompt_decoder(run: RunFiles) -> Decode | None:
+    """Load what turns the ids of a prompt into text: the tokenizer of the run's model.
+
+    Returns:
+        None if there is none on this machine. No code that a model brings along is run.
+    """
+    checkpoint, path = latest_checkpoint(run.folder), str(run.settings["model"]["path"])
+    start = str(bundled_model_folder(path)) if path in BUNDLED else path
+    for place in ([str(checkpoint / "model")] if checkpoint else []) + [start]:
+        from transformers import AutoTokenizer
+
+        try:
+            with quiet_transformers():
+                tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=True)
+        except Exception:  # noqa: BLE001  whatever transformers and tokenizers raise
+            continue
+        return lambda ids: str(tokenizer.decode(list(ids)))
+    return None
