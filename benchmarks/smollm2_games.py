@@ -50,10 +50,11 @@ SETTINGS = (
     "optim.lr=2e-5",
     "optim.warmup_steps=0",
     "optim.num_epochs=1",
-    "sampling.num_tasks=4",
-    "sampling.max_trajectories=4",
+    "sampling.num_tasks=8",
+    "sampling.max_trajectories=6",
     "env.max_turns=4",
-    "eval.episodes=16",
+    "eval.episodes=32",
+    "eval.final_episodes=64",
     "model.dtype=bfloat16",
     "eval.every=100",
     "model.device=cpu",
@@ -150,7 +151,7 @@ def section(env: str, method: str, steps: int, base: Path) -> Iterable[str]:
 def main() -> None:
     """Run both games and write the page."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=10)
     steps = parser.parse_args().steps
     base = smollm2_folder()
     if base is None:
@@ -159,7 +160,7 @@ def main() -> None:
         "# SmolLM2-135M-Instruct in Sokoban and Countdown, on two CPU cores",
         "",
         f"`python benchmarks/smollm2_games.py --steps {steps}`: bfloat16, vLLM as the engine, "
-        f"{LESSONS * 4} moves of scripted players shown first. {steps} steps of 4 puzzles are far "
+        f"{LESSONS * 4} moves of scripted players shown first. {steps} steps of 8 puzzles are far "
         "too few to become good; the page shows that a real model goes through every part.",
     ]
     for env, method in (("sokoban", "sesa"), ("countdown", "sesa"), ("countdown", "ragen")):
