@@ -16,6 +16,8 @@ from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from .tree_attention import TREE
+
 _SPARE = 32
 """Tokens for which a row has room before its keys and values are copied to a larger place."""
 _GROUPED = "sesa_grouped"
@@ -178,14 +180,15 @@ def _grouped_attention(model: Any) -> Iterator[None]:
     config: Any = getattr(model, "config", None)
     heads, shared = (getattr(config, f"num_{n}_heads", 0) for n in ("attention", "key_value"))
     fits = model.device.type == "cpu" and shared and shared < heads
-    if not fits or config._attn_implementation != "sdpa":
+    before = config._attn_implementation if fits else ""
+    if before not in ("sdpa", TREE):
         yield
         return
     config._attn_implementation = _GROUPED
     try:
         yield
     finally:
-        config._attn_implementation = "sdpa"
+        config._attn_implementation = before
 
 
 def _roomy_cache(model: Any) -> Cache | None:

@@ -16,7 +16,10 @@ from torch import Tensor
 from ..configs.schema import SettingError
 from .likelihood import MAX_LOGITS, chunked_likelihoods, has_plain_head, token_likelihoods
 from .lora import base_of, is_adapter, merge_adapter, merged_weights, without_adapter
+from .packing import PackedRows, pack
 
+MIN_GAIN = 1.1
+"""Padded tokens per packed one from which on rows are packed: below it gathering costs more."""
 BUNDLED = ("sesa-tiny", "sesa-tiny-answers")
 """The names of the models that ship with the package."""
 
@@ -66,10 +69,14 @@ class Policy:
         temperature: float = 1.0,
         max_logits: int = MAX_LOGITS,
     ):
+        from .tree_attention import allow_packed_rows
+
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.temperature = temperature
         self.max_logits = max_logits
+        self.why_not_packed = allow_packed_rows(model)
+        """Why its rows are padded, in words that end a sentence; empty where they can be packed."""
         self._recomputed: list[Any] = []
 
     def parameters(self) -> list[torch.nn.Parameter]:
@@ -79,8 +86,9 @@ class Policy:
     def logprobs(self, batch: Rows, entropy_grad: bool = False) -> tuple[Tensor, Tensor]:
         """Log-probability of every trained token and the entropy it was drawn at.
 
-        Where they would be more than `MAX_LOGITS`, logits are formed of trained positions alone,
-        some at a time.
+        What rows begin with alike is computed once, where that pays and the model allows it
+        (`packing.py`). Where they would be more than `MAX_LOGITS`, logits are formed of trained
+        positions alone, some at a time.
 
         Args:
             batch: N rows of T tokens.
@@ -91,6 +99,19 @@ class Policy:
             the distributions over token t given the tokens before it. Both are zero outside
             `loss_mask`.
         """
+        packed = None
+        if not self.why_not_packed:
+            packed = pack(batch.token_ids.cpu(), batch.attention_mask.cpu())
+        if packed and batch.token_ids.numel() >= MIN_GAIN * len(packed):
+            values = self._read_packed(batch, packed, entropy_grad)
+        else:
+            values = self._read_padded(batch, entropy_grad)
+        trained = batch.loss_mask.to(self.model.device)
+        chosen, entropy = (v.new_zeros(trained.shape).masked_scatter(trained, v) for v in values)
+        return chosen.cpu(), entropy.cpu()
+
+    def _read_padded(self, batch: Rows, entropy_grad: bool) -> tuple[Tensor, Tensor]:
+        """Likelihoods and entropies of the trained tokens, row by row: two of shape (M,)."""
         device = self.model.device
         ids, mask = batch.token_ids.to(device), batch.attention_mask.to(device)
         trained = batch.loss_mask.to(device)
@@ -101,30 +122,57 @@ class Policy:
             "position_ids": (mask.cumsum(1) - 1).clamp(min=0),
             "use_cache": False,
         }
-        vocabulary = self.model.get_input_embeddings().num_embeddings
-        is_large = ids[:, first:].numel() * vocabulary > self.max_logits
-        if is_large and has_plain_head(self.model, ids[:1, :1]):
+        if self._needs_chunks(ids[:, first:].numel(), ids[:1, :1]):
             with self._recomputing():
                 hidden = self.model.get_decoder()(**inputs).last_hidden_state  # (N, T, H)
-            values = chunked_likelihoods(
-                self.model.get_output_embeddings(),
-                hidden[:, :-1][trained[:, 1:]],  # (M, H); the state at t - 1 speaks about token t
-                ids[trained],
-                self.temperature,
-                entropy_grad,
-                chunk=max(1, self.max_logits // vocabulary),
-            )
-            chosen, entropy = (
-                v.new_zeros(trained.shape).masked_scatter(trained, v) for v in values
-            )
-        else:
+            # The state at t - 1 speaks about token t.
+            return self._in_chunks(hidden[:, :-1][trained[:, 1:]], ids[trained], entropy_grad)
+        with self._recomputing():
+            output = self.model(**inputs, logits_to_keep=ids.shape[1] - first + 1)
+        chosen, entropy = token_likelihoods(
+            output.logits[:, :-1], ids[:, first:], self.temperature, entropy_grad
+        )
+        return chosen[trained[:, first:]], entropy[trained[:, first:]]
+
+    def _read_packed(
+        self, batch: Rows, packed: PackedRows, entropy_grad: bool
+    ) -> tuple[Tensor, Tensor]:
+        """`_read_padded` of packed rows."""
+        from .tree_attention import packed_inputs
+
+        device = self.model.device
+        inputs = packed_inputs(packed, device, self.model.dtype)
+        ids = batch.token_ids[batch.loss_mask].to(device)  # (M,)
+        before = packed.places[:, :-1][batch.loss_mask.cpu()[:, 1:]].to(device)  # (M,)
+        if self._needs_chunks(len(ids), inputs["input_ids"][:, :1]):
             with self._recomputing():
-                output = self.model(**inputs, logits_to_keep=ids.shape[1] - first + 1)
-            values = token_likelihoods(
-                output.logits[:, :-1], ids[:, first:], self.temperature, entropy_grad
-            )
-            chosen, entropy = (torch.where(trained, _prepend_zeros(v, first), 0.0) for v in values)
-        return chosen.cpu(), entropy.cpu()
+                hidden = self.model.get_decoder()(**inputs).last_hidden_state  # (1, L, H)
+            return self._in_chunks(hidden[0, before], ids, entropy_grad)
+        with self._recomputing():
+            logits = self.model(**inputs, logits_to_keep=before).logits[0]  # (M, V)
+        return token_likelihoods(logits, ids, self.temperature, entropy_grad)
+
+    def _needs_chunks(self, num_positions: int, some_token: Tensor) -> bool:
+        """Whether their logits are too many to be held at once, and can be formed apart."""
+        is_large = num_positions * self._vocabulary > self.max_logits
+        return is_large and has_plain_head(self.model, some_token)
+
+    def _in_chunks(
+        self, hidden: Tensor, token_ids: Tensor, entropy_grad: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Likelihoods and entropies of tokens by the states (M, H) that speak about them."""
+        return chunked_likelihoods(
+            self.model.get_output_embeddings(),
+            hidden,
+            token_ids,
+            self.temperature,
+            entropy_grad,
+            chunk=max(1, self.max_logits // self._vocabulary),
+        )
+
+    @property
+    def _vocabulary(self) -> int:
+        return self.model.get_input_embeddings().num_embeddings
 
     def recompute_layers(self) -> None:
         """Keep only the inputs of each layer for the backward pass, and compute the rest again.
@@ -297,7 +345,3 @@ def check_model_path(path: str) -> None:
         raise SettingError(
             f"model.path {path!r} is damaged: config.json is not JSON ({error})."
         ) from error
-
-
-def _prepend_zeros(values: Tensor, count: int) -> Tensor:
-    return torch.cat([values.new_zeros(values.shape[0], count), values], dim=1)

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..agents.packing import alphabetical, new_lengths
 from ..sampling.trajectory import ROOT, TrajectoryTree, Turn
 from .advantages import Credit
 
@@ -97,16 +98,20 @@ class Batch:
         return [self.select(part)._scale(len(parts)) for part in parts]
 
     def micro_batch_rows(
-        self, max_tokens: int, rows: Sequence[int] | None = None
+        self, max_tokens: int, rows: Sequence[int] | None = None, packed: bool = False
     ) -> list[list[int]]:
-        """Group rows of like length so that rows times padded length stays within `max_tokens`.
+        """Group rows for one forward and backward pass each.
 
-        The longest rows come first; a row that alone exceeds the limit stands alone. Each row is in
-        one group, or each of `rows` if they are given.
+        Rows of like length, so that rows times padded length stays within `max_tokens`, the longest
+        first; or rows that begin alike, so that their packed tokens do (`agents/packing.py`). A row
+        that alone exceeds the limit stands alone. Each row is in one group, or each of `rows` if
+        they are given.
         """
+        chosen = list(range(len(self)) if rows is None else rows)
+        if packed:
+            return self._packed_groups(max_tokens, chosen)
         lengths = self.attention_mask.sum(dim=1).tolist()
         groups: list[list[int]] = []
-        chosen = range(len(self)) if rows is None else rows
         for row in sorted(chosen, key=lambda row: -lengths[row]):
             if groups and (len(groups[-1]) + 1) * lengths[groups[-1][0]] <= max_tokens:
                 groups[-1].append(row)
@@ -114,9 +119,30 @@ class Batch:
                 groups.append([row])
         return groups
 
-    def micro_batches(self, max_tokens: int, rows: Sequence[int] | None = None) -> list["Batch"]:
+    def micro_batches(
+        self, max_tokens: int, rows: Sequence[int] | None = None, packed: bool = False
+    ) -> list["Batch"]:
         """Split into `micro_batch_rows`; losses and gradients of the parts add up to the whole."""
-        return [self.select(group) for group in self.micro_batch_rows(max_tokens, rows)]
+        groups = self.micro_batch_rows(max_tokens, rows, packed)
+        return [self.select(group) for group in groups]
+
+    def _packed_groups(self, max_tokens: int, rows: list[int]) -> list[list[int]]:
+        """Neighbours in alphabetical order; the first of a group brings all its tokens."""
+        if not rows:
+            return []
+        tokens, mask = self.token_ids[rows], self.attention_mask[rows]
+        order = alphabetical(tokens, mask)
+        lengths = mask.sum(dim=1).tolist()
+        groups: list[list[int]] = []
+        num_packed = 0
+        for place, added in zip(order, new_lengths(tokens, mask, order), strict=True):
+            if groups and num_packed + added <= max_tokens:
+                groups[-1].append(rows[place])
+                num_packed += added
+            else:
+                groups.append([rows[place]])
+                num_packed = lengths[place]
+        return groups
 
     def _scale(self, factor: float) -> "Batch":
         return replace(

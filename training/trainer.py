@@ -291,7 +291,8 @@ def learn(
         for minibatch in batch.minibatches(optim.num_minibatches, generator):
             optimizer.zero_grad()
             merged = merge_equal_rows(minibatch)
-            for part in merged.micro_batches(optim.max_batch_tokens, own_rows(merged)):
+            rows, packed = own_rows(merged), not policy.why_not_packed
+            for part in merged.micro_batches(optim.max_batch_tokens, rows, packed):
                 stats.append(_backward(policy, part, loss, reference))
             weights = [p for group in optimizer.param_groups for p in group["params"]]
             add_up_gradients(weights)

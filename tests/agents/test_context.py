@@ -142,7 +142,8 @@ def test_a_layer_with_room_shows_what_was_put_in_and_copies_it_seldom():
 
 
 def test_attention_of_shared_heads_is_left_as_it_was_found():
-    policy = random_policy("qwen2")
-    context = CachedContext(policy.model)
-    context.read([[1, 2]])
-    assert policy.model.config._attn_implementation == "sdpa"
+    model = random_policy("qwen2").model
+    for name in (model.config._attn_implementation, "sdpa"):
+        model.config._attn_implementation = name
+        CachedContext(model).read([[1, 2]])
+        assert model.config._attn_implementation == name

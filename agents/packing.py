@@ -1,0 +1,214 @@
+"""Rows that begin alike, laid out so that what they share stands once.
+
+The rows of a batch form a trie over their token ids. A run is a stretch of tokens that the same
+rows share; its path are the runs that lead to it, itself the last. One behind the other, the runs
+are one sequence in which every token sees its path alone (`tree_attention.py`): hidden states and
+gradients are those of padded rows. Whether rows share the rules of the game (context `state`) or
+whole turns (`full`) is all one.
+
+Pure: no model is needed. Letters: N rows of T padded tokens, L packed tokens.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+MIN_RUN = 16
+"""Shorter stretches are not shared: keys and values are gathered for every run, so a run of few
+tokens costs more than it saves."""
+MAX_WASTE = 1.5
+"""Attention of runs of like length is computed at once, while padding makes it at most this much
+larger, or larger by `SMALL_WASTE` scores."""
+SMALL_WASTE = 2**14
+_ROOT = -1
+
+
+@dataclass(frozen=True)
+class Run:
+    """A stretch of tokens that some rows share."""
+
+    row: int
+    """One of the rows."""
+    start: int
+    """Where it begins in them, in tokens."""
+    path: np.ndarray
+    """(start + length,) packed places of the tokens of its path, its own the last."""
+
+    @property
+    def own(self) -> np.ndarray:
+        """(length,) packed places of its own tokens."""
+        return self.path[self.start :]
+
+
+@dataclass(frozen=True)
+class RunGroup:
+    """R runs whose attention is computed at once, padded on the right to Q own and K path tokens.
+
+    Own token q of run r sees the path tokens up to `num_before[r] + q`. Padding is place 0: what it
+    sees and says is thrown away.
+    """
+
+    queries: Tensor
+    """(R, Q) int64, packed places of the runs' own tokens."""
+    keys: Tensor
+    """(R, K) int64, packed places of the tokens of their paths."""
+    num_before: Tensor
+    """(R,) int64, path tokens before the run's own."""
+
+
+@dataclass(frozen=True)
+class PackedRows:
+    """N rows of T tokens as one sequence of L."""
+
+    token_ids: Tensor
+    """(L,) int64."""
+    position_ids: Tensor
+    """(L,) int64, place of each token in its rows."""
+    places: Tensor
+    """(N, T) int64, where each token of the rows is packed; 0 on padding."""
+    groups: list[RunGroup]
+    """Each run is in one."""
+    outputs: Tensor
+    """(L,) int64, where each packed token is among the padded own tokens of all groups."""
+
+    def __len__(self) -> int:
+        return len(self.token_ids)
+
+
+def pack(token_ids: Tensor, attention_mask: Tensor, min_run: int = MIN_RUN) -> PackedRows:
+    """Lay rows out so that what they begin with alike stands once.
+
+    Args:
+        token_ids: (N, T) int64, on the CPU; at least one row.
+        attention_mask: (N, T) bool, False on the padding on the right; no row is empty.
+        min_run: shortest stretch that is shared, at least 1.
+    """
+    ids, lengths = token_ids.numpy(), attention_mask.sum(dim=1).numpy()
+    order = alphabetical(token_ids, attention_mask)
+    runs, ends = _find_runs(order, lengths, _shared_lengths(ids, lengths, order), min_run)
+    places = np.zeros(ids.shape, dtype=np.int64)
+    for row, end in enumerate(ends):
+        places[row, : lengths[row]] = runs[end].path
+    own_ids = [ids[run.row, run.start : len(run.path)] for run in runs]
+    positions = [np.arange(run.start, len(run.path)) for run in runs]
+    grouped = _group_runs(runs)
+    groups = [_pad_group(members) for members in grouped]
+    return PackedRows(
+        token_ids=torch.from_numpy(np.concatenate(own_ids)),
+        position_ids=torch.from_numpy(np.concatenate(positions)),
+        places=torch.from_numpy(places),
+        groups=groups,
+        outputs=_outputs(grouped, [group.queries.shape[1] for group in groups]),
+    )
+
+
+def alphabetical(token_ids: Tensor, attention_mask: Tensor) -> list[int]:
+    """Order rows by their first token, then the second and so on: those that begin alike meet."""
+    ids = torch.where(attention_mask, token_ids + 1, 0).numpy().astype(">u4")  # ends come first
+    texts = [row.tobytes() for row in ids]
+    return sorted(range(len(texts)), key=texts.__getitem__)
+
+
+def new_lengths(
+    token_ids: Tensor, attention_mask: Tensor, order: Sequence[int], min_run: int = MIN_RUN
+) -> list[int]:
+    """How many packed tokens each row adds to those before it in alphabetical order, at most.
+
+    Args:
+        token_ids: (N, T) int64, on the CPU.
+        attention_mask: (N, T) bool.
+        order: rows, in alphabetical order; may leave some out.
+        min_run: as in `pack`.
+    """
+    ids, lengths = token_ids.numpy(), attention_mask.sum(dim=1).numpy()
+    shared = np.concatenate([[0], _shared_lengths(ids, lengths, order)])[: len(order)]
+    # Up to `min_run - 1` tokens before the rows part may be too few for a run of their own.
+    reused = np.maximum(shared - (min_run - 1), 0)
+    return (lengths[list(order)] - reused).tolist()
+
+
+def _shared_lengths(ids: np.ndarray, lengths: np.ndarray, order: Sequence[int]) -> np.ndarray:
+    """How many tokens neighbours in `order` begin with alike, (num_rows - 1,)."""
+    ids, lengths = ids[list(order)], lengths[list(order)]
+    differs = ids[1:] != ids[:-1]
+    first = np.where(differs.any(axis=1), differs.argmax(axis=1), ids.shape[1])
+    return np.minimum(first, np.minimum(lengths[1:], lengths[:-1]))
+
+
+def _find_runs(
+    order: Sequence[int], lengths: np.ndarray, shared: np.ndarray, min_run: int
+) -> tuple[list[Run], list[int]]:
+    """All runs, each after those before it on its path, and the last run of each row.
+
+    Args:
+        order: rows in alphabetical order.
+        lengths: (N,) tokens of the rows.
+        shared: (N - 1,) as of `_shared_lengths`.
+        min_run: as in `pack`.
+    """
+    runs: list[Run] = []
+    ends = [_ROOT] * len(order)
+    num_packed = 0
+    pending = [(0, len(order), _ROOT)]  # neighbours in `order`, from .. to, that follow a run
+    while pending:
+        first, stop, run = pending.pop()
+        path = runs[run].path if run != _ROOT else np.zeros(0, dtype=np.int64)
+        is_one = stop - first == 1
+        alike = int(lengths[order[first]] if is_one else shared[first : stop - 1].min())
+        length = alike - len(path)
+        if length and (is_one or length >= min_run):
+            own = np.arange(num_packed, num_packed + length)
+            runs.append(Run(order[first], len(path), np.concatenate([path, own])))
+            run, num_packed = len(runs) - 1, num_packed + length
+        if is_one:
+            ends[order[first]] = run
+            continue
+        parts = np.flatnonzero(shared[first : stop - 1] == alike) + first + 1
+        bounds = [first, *parts.tolist(), stop]
+        pending += [(*pair, run) for pair in zip(bounds, bounds[1:], strict=False)][::-1]
+    return runs, ends
+
+
+def _group_runs(runs: Sequence[Run]) -> list[list[Run]]:
+    """Put runs of like size together; those with nothing before them, which need no mask, apart."""
+    groups: list[list[Run]] = []
+    needed = longest = 0
+    for run in sorted(runs, key=lambda r: (r.start > 0, len(r.own), len(r.path)), reverse=True):
+        scores = len(run.own) * len(run.path)
+        if groups and (groups[-1][0].start > 0) == (run.start > 0):
+            allowed = max(MAX_WASTE * (needed + scores), needed + scores + SMALL_WASTE)
+            widest, longest = len(groups[-1][0].own), max(longest, len(run.path))
+            if (len(groups[-1]) + 1) * widest * longest <= allowed:
+                groups[-1].append(run)
+                needed += scores
+                continue
+        groups.append([run])
+        needed, longest = scores, len(run.path)
+    return groups
+
+
+def _pad_group(runs: Sequence[Run]) -> RunGroup:
+    queries = np.zeros((len(runs), max(len(run.own) for run in runs)), dtype=np.int64)
+    keys = np.zeros((len(runs), max(len(run.path) for run in runs)), dtype=np.int64)
+    for n, run in enumerate(runs):
+        queries[n, : len(run.own)] = run.own
+        keys[n, : len(run.path)] = run.path
+    return RunGroup(
+        queries=torch.from_numpy(queries),
+        keys=torch.from_numpy(keys),
+        num_before=torch.tensor([run.start for run in runs]),
+    )
+
+
+def _outputs(groups: Sequence[Sequence[Run]], widths: Sequence[int]) -> Tensor:
+    """As `PackedRows.outputs`; `widths` are the own tokens that each group is padded to."""
+    outputs = np.zeros(sum(len(run.own) for runs in groups for run in runs), dtype=np.int64)
+    offset = 0
+    for runs, width in zip(groups, widths, strict=True):
+        for run in runs:
+            outputs[run.own] = offset + np.arange(len(run.own))
+            offset += width
+    return torch.from_numpy(outputs)

@@ -1,0 +1,156 @@
+"""Packed rows give the likelihoods and gradients of padded ones, in every family allowed."""
+
+from typing import Any
+
+import pytest
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    GPT2Config,
+    GPTNeoXConfig,
+    LlamaConfig,
+    MistralConfig,
+    Qwen2Config,
+    Qwen3Config,
+)
+
+from sesa_agent.agents.lora import add_adapter
+from sesa_agent.agents.policy import Policy
+
+from .models import make_rows, table_policy
+
+SIZES: dict[str, Any] = {
+    "vocab_size": 60,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "initializer_range": 0.2,
+    "bos_token_id": None,
+    "eos_token_id": None,
+}
+GPT2: dict[str, Any] = {"vocab_size": 60, "n_embd": 32, "n_layer": 2, "n_head": 4}
+GPT2 |= {"initializer_range": 0.2, "bos_token_id": None, "eos_token_id": None}
+FAMILIES = {
+    "llama": LlamaConfig(**SIZES),
+    "mistral": MistralConfig(**SIZES, sliding_window=None),
+    "qwen2": Qwen2Config(**SIZES),
+    "qwen3": Qwen3Config(**SIZES, head_dim=16),
+    "gpt2": GPT2Config(**GPT2),
+}
+
+
+def make_policy(config, dtype=torch.float32):
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config)
+    return Policy(model.to(dtype), None, temperature=0.8)
+
+
+def uneven_tree():
+    """Rows that part after 40 and 70 tokens, after 3, and one that ends where others go on."""
+    torch.manual_seed(1)
+    trunk = torch.randint(1, 60, (70,)).tolist()
+    lengths = [(70, 9), (70, 1), (40, 30), (40, 5), (70, 40), (3, 20)]
+    rows = [trunk[:k] + torch.randint(1, 60, (n,)).tolist() for k, n in lengths]
+    rows += [trunk[:60], rows[4] + torch.randint(1, 60, (17,)).tolist()]
+    return make_rows([(row, max(1, len(row) - 12)) for row in rows])
+
+
+def compute(policy, rows, packed, max_logits=2**25):
+    """Likelihoods, entropies and gradients of a loss that weighs all of them differently."""
+    why, policy.why_not_packed = policy.why_not_packed, "" if packed else "a test says so"
+    policy.max_logits = max_logits
+    policy.model.zero_grad()
+    chosen, entropy = policy.logprobs(rows, entropy_grad=True)
+    weight = torch.linspace(-1.0, 1.5, chosen.numel()).reshape(chosen.shape)
+    ((chosen + 0.3 * entropy) * weight).sum().backward()
+    policy.why_not_packed = why
+    gradients = [p.grad.clone() for p in policy.parameters()]
+    return chosen.detach(), entropy.detach(), *gradients
+
+
+def assert_equal(policy, tolerance, **settings):
+    """Packed against padded, relative to the largest number of each tensor."""
+    rows = uneven_tree()
+    padded = compute(policy, rows, packed=False)
+    packed = compute(policy, rows, packed=True, **settings)
+    for expected, actual in zip(padded, packed, strict=True):
+        assert (actual - expected).abs().max() <= tolerance * max(1.0, expected.abs().max())
+    assert padded[0].std() > 0.1
+
+
+@pytest.fixture
+def attended(monkeypatch):
+    """How many tokens each attention layer was given, as a list that grows."""
+    from sesa_agent.agents import tree_attention
+
+    lengths = []
+    plain = tree_attention._gather
+
+    def note(states, places):
+        lengths.append(len(states))
+        return plain(states, places)
+
+    monkeypatch.setattr(tree_attention, "_gather", note)
+    return lengths
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_packed_rows_are_padded_rows_up_to_rounding(family, attended):
+    assert_equal(make_policy(FAMILIES[family]), 1e-5)
+    assert attended and max(attended) < uneven_tree().token_ids.numel() / 2
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_likelihoods_and_all_gradients_agree_in_float64(family):
+    """transformers takes norms and rotary angles in float32 whatever the weights are in."""
+    assert_equal(make_policy(FAMILIES[family], torch.float64), 1e-6)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_layers_that_are_computed_again_find_the_same_attention(family):
+    policy = make_policy(FAMILIES[family], torch.float64)
+    policy.recompute_layers()
+    assert_equal(policy, 1e-6)
+
+
+@pytest.mark.parametrize("max_logits", [1, 500])
+def test_logits_in_chunks_are_those_of_the_same_tokens(max_logits):
+    assert_equal(make_policy(FAMILIES["qwen2"], torch.float64), 1e-6, max_logits=max_logits)
+
+
+def test_an_adapter_gets_the_same_gradients():
+    pytest.importorskip("peft")
+    policy = make_policy(FAMILIES["llama"])
+    add_adapter(policy.model, 2, "base", seed=0)
+    policy.model.double()
+    for weight in policy.parameters():  # one half begins at zero
+        torch.nn.init.normal_(weight, std=0.3)
+    assert_equal(policy, 1e-6)
+
+
+def test_rows_that_share_nothing_are_padded(attended):
+    policy = make_policy(FAMILIES["llama"])
+    with torch.no_grad():
+        policy.logprobs(make_rows([([n] * 30, 20) for n in range(1, 5)]))
+    assert not attended
+
+
+def test_a_saved_model_does_not_know_of_it(tmp_path):
+    make_policy(FAMILIES["llama"]).model.save_pretrained(tmp_path)
+    assert "sesa_tree" not in (tmp_path / "config.json").read_text(encoding="utf-8")
+    assert AutoModelForCausalLM.from_pretrained(tmp_path).config._attn_implementation == "sdpa"
+
+
+def test_what_stands_against_packing_is_told():
+    window = MistralConfig(**SIZES, sliding_window=8)
+    assert "do not look at all earlier tokens" in make_policy(window).why_not_packed
+    neo = GPTNeoXConfig(**{k: v for k, v in SIZES.items() if k != "num_key_value_heads"})
+    assert make_policy(neo).why_not_packed.startswith("models of type gpt_neox")
+    model = AutoModelForCausalLM.from_config(FAMILIES["llama"], attn_implementation="eager")
+    assert "its attention is eager" in Policy(model, None).why_not_packed
+    assert table_policy([[0.5, 0.5], [0.5, 0.5]], "ab").why_not_packed
+    with torch.no_grad():
+        make_policy(window).logprobs(uneven_tree())

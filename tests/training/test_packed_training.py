@@ -1,0 +1,161 @@
+"""Packed training is padded training: every loss and credit, their gradients, and whole updates."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sesa_agent.agents.packing import pack
+from sesa_agent.configs.schema import LossConfig
+from sesa_agent.sampling.trajectory import ROOT, TrajectoryTree
+from sesa_agent.training.advantages import ADVANTAGES, best_credit
+from sesa_agent.training.batch import Batch, collate
+from sesa_agent.training.exploration import clip_cov, kl_cov
+from sesa_agent.training.losses import grpo_loss, mean_stats
+from sesa_agent.training.score import score
+from sesa_agent.training.setup import build_dialogue, build_engine, build_policy
+from sesa_agent.training.trainer import build_optimizer, learn, rollout
+
+from ..agents.test_tree_attention import FAMILIES, make_policy
+from ..strategies import make_tree, make_turn, trees
+from .test_trainer import ONE_UPDATE, make_config
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+PARENTS = [ROOT, ROOT, 0, 0, 0, 1, 2, 2, 6, 6, 9]
+"""Branches at several depths, and leaves at all of them."""
+LOSSES = {
+    "surrogate": LossConfig(credit="trajectory"),
+    "entropy and kl": LossConfig(credit="trajectory", entropy_coef=0.1, kl_coef=0.2),
+    "a wide and a narrow clip": LossConfig(credit="tree", clip_low=0.1, clip_high=1.0),
+}
+
+
+def uneven_tree(context: str, seed: int = 0) -> TrajectoryTree:
+    """Turns of 2 to 6 tokens; prompts share their first 20, or continue their parent's turn."""
+    rng = np.random.default_rng(seed)
+
+    def tokens(low, high):
+        return tuple(rng.integers(1, 60, rng.integers(low, high)).tolist())
+
+    tree = make_tree([])
+    rules, start = tokens(20, 21), tokens(5, 12)
+    prompts = {ROOT: rules + start}
+    for node, parent in enumerate(PARENTS):
+        turn = make_turn(
+            prompt_ids=prompts[parent],
+            response_ids=tokens(2, 7),
+            reward=float(rng.normal()),
+            success=bool(rng.integers(2)),
+            proposal_index=PARENTS[:node].count(parent),
+            terminated=node not in PARENTS,
+        )
+        above = turn.prompt_ids + turn.response_ids if context == "full" else rules
+        prompts[node] = above + tokens(5, 12)
+        tree.add(parent, turn)
+    return tree
+
+
+def scored_batch(policy, context: str, cfg: LossConfig) -> Batch:
+    """Two trees with old log-probabilities far enough away for both clips."""
+    groups = [uneven_tree(context, seed) for seed in (0, 1)]
+    credits = [ADVANTAGES[cfg.credit](tree, cfg) for tree in groups]
+    batch = collate(groups, credits, 0, keep_untaught=True, dtype=torch.float64)
+    gap = torch.randn(batch.loss_mask.shape, dtype=torch.float64) * 0.4
+    return replace(batch, old_logprobs=score(policy, batch, 10**6)[0] + gap)
+
+
+def gradients(policy, parts, cfg):
+    """Loss, gradients and statistics of micro-batches."""
+    policy.model.zero_grad()
+    total, stats = 0.0, []
+    for part in parts:
+        logprobs, entropy = policy.logprobs(part, entropy_grad=bool(cfg.entropy_coef))
+        reference = part.old_logprobs + 0.3 if cfg.kl_coef else None
+        loss, sums = grpo_loss(logprobs, entropy, part, cfg, reference)
+        loss.backward()
+        total += float(loss.detach())
+        stats.append(sums)
+    return total, [p.grad.clone() for p in policy.parameters()], mean_stats(stats)
+
+
+def assert_packed_is_padded(policy, batch, cfg, tokens=10**6):
+    policy.why_not_packed = "a test says so"
+    loss, expected, stats = gradients(policy, [batch], cfg)
+    policy.why_not_packed = ""
+    parts = batch.micro_batches(tokens, packed=True)
+    packed_loss, actual, packed_stats = gradients(policy, parts, cfg)
+    assert packed_loss == pytest.approx(loss, abs=1e-6)
+    for ours, theirs in zip(actual, expected, strict=True):
+        assert (ours - theirs).abs().max() <= 1e-6
+    assert packed_stats == pytest.approx(stats, abs=1e-6)
+    assert stats["clip_fraction"] > 0.05
+    assert max(float(grad.abs().max()) for grad in expected) > 1e-3
+
+
+@pytest.fixture(scope="module", params=["llama", "qwen2", "qwen3"])
+def policy(request):
+    return make_policy(FAMILIES[request.param], torch.float64)
+
+
+@pytest.mark.parametrize("context", ["full", "state"])
+@pytest.mark.parametrize("aggregate", ["trajectory", "token"])
+@pytest.mark.parametrize("credit", ADVANTAGES)
+def test_every_credit_and_average_has_the_same_loss_and_gradients(
+    policy, credit, aggregate, context
+):
+    cfg = LossConfig(credit=credit, aggregate=aggregate, pass_k=2)
+    batch = scored_batch(policy, context, cfg)
+    assert len(pack(batch.token_ids, batch.attention_mask)) < 0.7 * batch.token_ids.numel()
+    assert_packed_is_padded(policy, batch, cfg)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_term_of_the_loss_has_the_same_gradients(policy, loss):
+    assert_packed_is_padded(policy, scored_batch(policy, "full", LOSSES[loss]), LOSSES[loss])
+
+
+def test_tokens_that_are_held_or_left_out_have_the_same_gradients(policy):
+    cfg = LossConfig(credit="trajectory")
+    batch = scored_batch(policy, "full", cfg)
+    assert_packed_is_padded(policy, kl_cov(batch, 0.2), cfg)
+    assert_packed_is_padded(policy, clip_cov(batch, 0.2, torch.Generator()), cfg)
+
+
+@pytest.mark.parametrize("tokens", [1, 90, 150])
+def test_micro_batches_of_packed_rows_add_up_to_the_whole(policy, tokens):
+    cfg = LossConfig(credit="tree")
+    assert_packed_is_padded(policy, scored_batch(policy, "full", cfg), cfg, tokens)
+
+
+@given(st.lists(trees(), max_size=3), st.integers(1, 60), st.integers(1, 3))
+def test_packed_micro_batches_cover_the_rows_within_the_limit(groups, max_tokens, every):
+    credits = [best_credit(tree, LossConfig()) for tree in groups]
+    whole = collate(groups, credits, 0, keep_untaught=True)
+    rows = list(range(0, len(whole), every))
+    assert sorted(sum(whole.micro_batch_rows(max_tokens, rows, packed=True), [])) == rows
+    for part in whole.micro_batches(max_tokens, rows, packed=True):
+        assert len(part) == 1 or len(pack(part.token_ids, part.attention_mask)) <= max_tokens
+
+
+@pytest.mark.parametrize("settings", [(), ("model.gradient_checkpointing=true",)])
+@pytest.mark.parametrize("context", ["full", "state"])
+def test_an_update_is_the_one_of_padded_rows(llama, context, settings):
+    words = (f"model.context={context}", *ONE_UPDATE, "sampling.num_tasks=3", *settings)
+    cfg = make_config(llama, *words, "loss.kl_coef=0.01", "loss.entropy_coef=0.01")
+    start = build_policy(cfg)
+    groups = rollout(cfg, 0, build_engine(cfg, start), build_dialogue(cfg, start))[1]
+    results = []
+    for why in ("", "a test says so"):
+        policy, reference = build_policy(cfg), build_policy(cfg)
+        policy.why_not_packed = reference.why_not_packed = why
+        metrics = learn(policy, build_optimizer(policy, cfg.optim), groups, cfg, 0, reference)
+        results.append((metrics, torch.cat([w.flatten() for w in policy.parameters()])))
+    assert results[0][0] == pytest.approx(results[1][0], abs=1e-5, rel=1e-4)
+    assert results[0][0]["train/grad_norm"] > 1e-3
+    before = torch.cat([w.flatten() for w in start.parameters()])
+    step = results[1][1] - before
+    assert (results[0][1] - results[1][1]).norm() < 0.01 * step.norm()
