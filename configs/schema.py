@@ -310,7 +310,7 @@ class OptimConfig:
     num_epochs: int = 2
     """Passes over a rollout; the clipped ratio bounds how far they can lead away from it."""
     max_batch_tokens: int = 16384
-    """Padded tokens in one forward and backward pass; bounds memory, changes nothing else."""
+    """Tokens (packed or padded) in one forward and backward pass; bounds memory, nothing else."""
     checkpoint_every: int = 10
     """Steps between checkpoints."""
     keep_checkpoints: int = 2

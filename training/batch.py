@@ -20,6 +20,9 @@ from ..agents.packing import alphabetical, new_lengths
 from ..sampling.trajectory import ROOT, TrajectoryTree, Turn
 from .advantages import Credit
 
+MAX_READ = 4
+"""Tokens of the rows of a packed micro-batch, for each that `max_tokens` allows to be packed."""
+
 
 @dataclass(frozen=True, eq=False)
 class Batch:
@@ -127,21 +130,24 @@ class Batch:
         return [self.select(group) for group in groups]
 
     def _packed_groups(self, max_tokens: int, rows: list[int]) -> list[list[int]]:
-        """Neighbours in alphabetical order; the first of a group brings all its tokens."""
+        """Neighbours in alphabetical order; the first of a group brings all its tokens.
+
+        Attention gathers keys for whole rows, shared or not: `MAX_READ` bounds those.
+        """
         if not rows:
             return []
         tokens, mask = self.token_ids[rows], self.attention_mask[rows]
         order = alphabetical(tokens, mask)
         lengths = mask.sum(dim=1).tolist()
         groups: list[list[int]] = []
-        num_packed = 0
+        num_packed = num_read = 0
         for place, added in zip(order, new_lengths(tokens, mask, order), strict=True):
-            if groups and num_packed + added <= max_tokens:
-                groups[-1].append(rows[place])
-                num_packed += added
-            else:
-                groups.append([rows[place]])
-                num_packed = lengths[place]
+            num_packed += added
+            num_read += lengths[place]
+            if not groups or num_packed > max_tokens or num_read > MAX_READ * max_tokens:
+                groups.append([])
+                num_packed = num_read = lengths[place]
+            groups[-1].append(rows[place])
         return groups
 
     def _scale(self, factor: float) -> "Batch":

@@ -23,6 +23,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ..agents.engine import EngineError
+from ..agents.packing import alphabetical, new_lengths
 from ..configs.schema import Config, SettingError, check
 from .batch import Batch
 
@@ -192,12 +193,21 @@ def spread(
     return [decode(parts[place % num][place // num]) for place in range(len(items))]
 
 
-def own_rows(batch: Batch) -> list[int]:
+def own_rows(batch: Batch, packed: bool = False) -> list[int]:
     """Choose the rows that this process computes: about an equal part of the tokens.
+
+    Args:
+        batch: the same in every process.
+        packed: whether its rows will be packed; then rows that begin alike stay together.
 
     Returns:
         Ascending; all rows in a single process. There may be none.
     """
+    if packed and len(batch):
+        order = alphabetical(batch.token_ids, batch.attention_mask)
+        ends = np.cumsum(new_lengths(batch.token_ids, batch.attention_mask, order))
+        owners = (ends - 1) * num_processes() // ends[-1]
+        return sorted(np.array(order)[owners == process_index()].tolist())
     lengths = batch.attention_mask.sum(dim=1).tolist()
     longest_first = sorted(range(len(batch)), key=lambda row: -lengths[row])
     return sorted(longest_first[process_index() :: num_processes()])

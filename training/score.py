@@ -23,7 +23,7 @@ def score(policy: Policy, batch: Batch, max_tokens: int) -> tuple[Tensor, Tensor
     different = batch.select(firsts)
     scores = torch.zeros(2, *different.old_logprobs.shape, dtype=batch.old_logprobs.dtype)
     packed = not policy.why_not_packed
-    for rows in different.micro_batch_rows(max_tokens, own_rows(different), packed):
+    for rows in different.micro_batch_rows(max_tokens, own_rows(different, packed), packed):
         part = different.select(rows)
         values = torch.stack(policy.logprobs(part))  # (2, n, t)
         values = torch.where(part.loss_mask, values, 0.0).to(scores.dtype)

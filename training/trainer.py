@@ -72,6 +72,8 @@ from .setup import (
 Measure = Callable[[Engine, Dialogue, list[int]], dict[str, float]]
 """Measures the policy on some puzzles, called in every process; what it returns is logged under
 `eval/`."""
+PADDED = "Rows are padded, not packed, so updates are slower than they could be: {reason}."
+"""What is told of a model that cannot read packed rows."""
 NUM_SAMPLES = 2
 """Trees of a step that are written down, where any are."""
 Watcher = Callable[[Progress, dict[str, float]], bool]
@@ -113,6 +115,10 @@ def train(
     optimizer = build_optimizer(policy, cfg.optim, checkpoint)
     progress = Progress(**read_state(checkpoint)) if checkpoint else Progress()
     with RunLog(folder, resume_step=progress.step) if is_first() else nullcontext() as log:
+        if log and policy.why_not_packed and not checkpoint:
+            news = PADDED.format(reason=policy.why_not_packed)
+            log.write_event(0, "padded_rows", news)
+            tell(news)
         while progress.share_done(cfg.optim) < 1:
             step, started = progress.step, time.perf_counter()
             metrics: dict[str, float] = {}
@@ -286,12 +292,13 @@ def learn(
     warm_up = min(1.0, (step + 1) / max(1, optim.warmup_steps))
     for group in optimizer.param_groups:
         group["lr"] = optim.lr * warm_up
+    packed = not policy.why_not_packed
     stats, norms = [], []
     for _ in range(optim.num_epochs):
         for minibatch in batch.minibatches(optim.num_minibatches, generator):
             optimizer.zero_grad()
             merged = merge_equal_rows(minibatch)
-            rows, packed = own_rows(merged), not policy.why_not_packed
+            rows = own_rows(merged, packed)
             for part in merged.micro_batches(optim.max_batch_tokens, rows, packed):
                 stats.append(_backward(policy, part, loss, reference))
             weights = [p for group in optimizer.param_groups for p in group["params"]]

@@ -1,5 +1,6 @@
 """Packed training is padded training: every loss and credit, their gradients, and whole updates."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -12,15 +13,16 @@ from sesa_agent.agents.packing import pack
 from sesa_agent.configs.schema import LossConfig
 from sesa_agent.sampling.trajectory import ROOT, TrajectoryTree
 from sesa_agent.training.advantages import ADVANTAGES, best_credit
-from sesa_agent.training.batch import Batch, collate
+from sesa_agent.training.batch import MAX_READ, Batch, collate
 from sesa_agent.training.exploration import clip_cov, kl_cov
 from sesa_agent.training.losses import grpo_loss, mean_stats
 from sesa_agent.training.score import score
 from sesa_agent.training.setup import build_dialogue, build_engine, build_policy
-from sesa_agent.training.trainer import build_optimizer, learn, rollout
+from sesa_agent.training.trainer import build_optimizer, learn, rollout, train
 
 from ..agents.test_tree_attention import FAMILIES, make_policy
 from ..strategies import make_tree, make_turn, trees
+from ..tiny_models import save_llama
 from .test_trainer import ONE_UPDATE, make_config
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -139,6 +141,22 @@ def test_packed_micro_batches_cover_the_rows_within_the_limit(groups, max_tokens
     assert sorted(sum(whole.micro_batch_rows(max_tokens, rows, packed=True), [])) == rows
     for part in whole.micro_batches(max_tokens, rows, packed=True):
         assert len(part) == 1 or len(pack(part.token_ids, part.attention_mask)) <= max_tokens
+        assert len(part) == 1 or part.attention_mask.sum() <= MAX_READ * max_tokens
+
+
+def test_a_run_says_once_why_its_rows_are_padded(tmp_path):
+    folder = save_llama(tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "mistral", "architectures": ["MistralForCausalLM"]}
+    (folder / "config.json").write_text(json.dumps(config | {"sliding_window": 8}))
+    told = []
+    for _ in range(2):
+        cfg = make_config(folder, "optim.steps=1")
+        train(cfg, tmp_path / "run", lambda *_: {}, tell=told.append)
+    assert [text for text in told if text.startswith("Rows are padded")] == [
+        "Rows are padded, not packed, so updates are slower than they could be: "
+        "some of its layers do not look at all earlier tokens."
+    ]
 
 
 @pytest.mark.parametrize("settings", [(), ("model.gradient_checkpointing=true",)])

@@ -1,0 +1,209 @@
+"""Packed training against padded rows, and against one mask over the packed sequence.
+
+    python benchmarks/packed.py [--rounds 3]
+
+Trees of context `full` in four shapes, their credit and loss as in training, one forward and
+backward pass on one thread. All sides take turns in one process and form the same logits; padded
+rows get the best of several micro-batches. Figures are least CPU seconds; the token ratio (tokens
+of the rows to packed ones) is what could be gained at most but for attention. Writes
+`results/packed.json`.
+"""
+
+import argparse
+import json
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from sesa_agent.agents import tree_attention
+from sesa_agent.agents.packing import pack
+from sesa_agent.agents.policy import Policy
+from sesa_agent.configs.schema import LossConfig
+from sesa_agent.sampling.trajectory import ROOT, Task, TrajectoryTree, Turn
+from sesa_agent.training.advantages import trajectory_credit
+from sesa_agent.training.batch import Batch, collate
+from sesa_agent.training.losses import grpo_loss
+
+RESULTS = Path(__file__).parent.parent / "results" / "packed.json"
+SHAPES = {
+    "early": (4, 2, 2, 1, 1, 1),
+    "capped": (4, 4, 1, 1, 1, 1),
+    "late": (1, 1, 2, 2, 2, 2),
+    "at the start": (16, 1, 1, 1, 1, 1),
+}
+"""Children of every turn by depth; 16 trajectories each."""
+VOCABULARY = 8192
+SIZES: dict[str, Any] = {
+    "hidden_size": 512,
+    "intermediate_size": 1408,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 2,
+}
+"""25 million weights."""
+MAX_LOGITS = 2**22
+"""So few that every side forms them at trained positions alone, in chunks."""
+ROWS_AT_ONCE = (1, 4, 16)
+
+
+@dataclass(frozen=True)
+class Result:
+    """CPU seconds of one shape, least of all rounds."""
+
+    shape: str
+    prompt: int
+    turn: int
+    """Tokens of the first prompt, and of a turn with the observation after it."""
+    packed_tokens: int
+    row_tokens: int
+    token_ratio: float
+    packed_s: float
+    padded_s: float
+    dense_s: float
+    """With one mask over the packed sequence."""
+    gain: float
+    """Of packed over padded."""
+    share: float
+    """The gain to the token ratio."""
+    gain_over_dense: float
+
+
+def grow(shape: tuple[int, ...], prompt: int, turn: int) -> TrajectoryTree:
+    """A tree of random tokens; half of each turn is the response, half what was observed."""
+    rng = np.random.default_rng(0)
+
+    def tokens(count: int) -> tuple[int, ...]:
+        return tuple(rng.integers(1, VOCABULARY, count).tolist())
+
+    tree = TrajectoryTree(Task("sesa/Sokoban-v0", 0))
+    level = [(ROOT, tokens(prompt))]
+    for depth, num_children in enumerate(shape):
+        below = []
+        for parent, prompt_ids in level:
+            for _ in range(num_children):
+                response = tokens(turn // 2)
+                is_last = depth == len(shape) - 1
+                added = Turn(
+                    "",
+                    prompt_ids,
+                    response,
+                    (-1.0,) * len(response),
+                    "",
+                    "",
+                    float(rng.normal()),
+                    is_last,
+                    False,
+                )
+                node = tree.add(parent, added)
+                below.append((node, prompt_ids + response + tokens(turn - turn // 2)))
+        level = below
+    return tree
+
+
+def update(policy: Policy, parts: list[Batch]) -> float:
+    """Add up the gradients of all parts; CPU seconds."""
+    policy.model.zero_grad()
+    started = time.process_time()
+    for part in parts:
+        logprobs, entropy = policy.logprobs(part)
+        part = replace(part, old_logprobs=logprobs.detach())
+        grpo_loss(logprobs, entropy, part, LossConfig())[0].backward()
+    return time.process_time() - started
+
+
+def dense_inputs(packed: Any, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+    """Packed rows for transformers' own attention: every pair of tokens gets a score."""
+    inputs = tree_attention.packed_inputs(packed, device, dtype)
+    mask = torch.zeros(len(packed), len(packed), dtype=torch.bool)
+    for group in packed.groups:
+        for own, path, num_before in zip(group.queries, group.keys, group.num_before, strict=True):
+            for query, place in enumerate(own.tolist()):
+                if query == 0 or place:  # the rest is padding
+                    mask[place, path[: int(num_before) + query + 1]] = True
+    del inputs["runs"]
+    return inputs | {"attention_mask": mask[None, None]}
+
+
+def measure(name: str, prompt: int, turn: int, num_rounds: int) -> Result:
+    """All sides on one shape, taking turns."""
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=VOCABULARY, **SIZES))
+    policy = Policy(model, None, max_logits=MAX_LOGITS)
+    tree = grow(SHAPES[name], prompt, turn)
+    batch = collate([tree], [trajectory_credit(tree, LossConfig())], 0)
+    packed = pack(batch.token_ids, batch.attention_mask)
+    dense = dense_inputs(packed, torch.device("cpu"), torch.float32)
+    plain_inputs = tree_attention.packed_inputs
+
+    def run_dense() -> float:
+        tree_attention.packed_inputs = lambda *_: dense  # pyright: ignore
+        seconds = update(policy, [batch])
+        tree_attention.packed_inputs = plain_inputs
+        return seconds
+
+    def run_padded(rows_at_once: int) -> float:
+        policy.why_not_packed = "this side is padded"
+        seconds = update(policy, batch.micro_batches(rows_at_once * batch.token_ids.shape[1]))
+        policy.why_not_packed = ""
+        return seconds
+
+    sides: dict[str, Callable[[], float]] = {
+        "packed": lambda: update(policy, batch.micro_batches(2**20, packed=True)),
+        "dense": run_dense,
+        **{f"padded {n}": lambda n=n: run_padded(n) for n in ROWS_AT_ONCE},
+    }
+    seconds: dict[str, list[float]] = {side: [] for side in sides}
+    for _ in range(num_rounds):
+        for side, run in sides.items():
+            seconds[side].append(run())
+    least = {side: min(values) for side, values in seconds.items()}
+    padded = min(value for side, value in least.items() if side.startswith("padded"))
+    ratio = int(batch.attention_mask.sum()) / len(packed)
+    return Result(
+        shape=name,
+        prompt=prompt,
+        turn=turn,
+        packed_tokens=len(packed),
+        row_tokens=int(batch.attention_mask.sum()),
+        token_ratio=round(ratio, 3),
+        packed_s=round(least["packed"], 3),
+        padded_s=round(padded, 3),
+        dense_s=round(least["dense"], 3),
+        gain=round(padded / least["packed"], 3),
+        share=round(padded / least["packed"] / ratio, 3),
+        gain_over_dense=round(least["dense"] / least["packed"], 3),
+    )
+
+
+def main() -> None:
+    """Measure, print and write down."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # pyright: ignore
+    parser.add_argument("--rounds", type=int, default=3)
+    num_rounds = parser.parse_args().rounds
+    torch.set_num_threads(1)
+    cases = [(name, 100, 16) for name in SHAPES] + [("early", 200, 30)]
+    results = [measure(*case, num_rounds) for case in cases]
+    table = Table("shape", "tokens", "token ratio", "gain", "gain / ratio", "gain over a mask")
+    for r in results:
+        shown = (r.token_ratio, r.gain, r.share, r.gain_over_dense)
+        tokens = f"{r.prompt} + 6 x {r.turn}"
+        table.add_row(r.shape, tokens, *(f"{value:.2f}" for value in shown))
+    Console().print(table)
+    machine = {"torch": version("torch"), "transformers": version("transformers")}
+    machine |= {"machine": platform.machine(), "rounds": num_rounds}
+    record = {"measured_with": machine, "results": [asdict(result) for result in results]}
+    RESULTS.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
