@@ -81,26 +81,24 @@ def assert_equal(policy, tolerance, **settings):
     assert padded[0].std() > 0.1
 
 
-@pytest.fixture
-def attended(monkeypatch):
-    """How many tokens each attention layer was given, as a list that grows."""
-    from sesa_agent.agents import tree_attention
+def read_tokens(policy):
+    """A list that will hold how many tokens the model reads, padding included, in each pass."""
+    counts = []
 
-    lengths = []
-    plain = tree_attention._gather
+    def note(module, inputs):
+        counts.append(inputs[0].numel())
 
-    def note(states, places):
-        lengths.append(len(states))
-        return plain(states, places)
-
-    monkeypatch.setattr(tree_attention, "_gather", note)
-    return lengths
+    policy.model.get_input_embeddings().register_forward_pre_hook(note)
+    return counts
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_packed_rows_are_padded_rows_up_to_rounding(family, attended):
-    assert_equal(make_policy(FAMILIES[family]), 1e-5)
-    assert attended and max(attended) < uneven_tree().token_ids.numel() / 2
+def test_packed_rows_are_padded_rows_up_to_rounding(family):
+    policy = make_policy(FAMILIES[family])
+    counts = read_tokens(policy)
+    assert_equal(policy, 1e-5)
+    padded, packed = counts
+    assert padded == uneven_tree().token_ids.numel() > 3 * packed
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -131,11 +129,18 @@ def test_an_adapter_gets_the_same_gradients():
     assert_equal(policy, 1e-6)
 
 
-def test_rows_that_share_nothing_are_padded(attended):
+def test_rows_that_share_nothing_are_padded():
     policy = make_policy(FAMILIES["llama"])
+    counts = read_tokens(policy)
     with torch.no_grad():
-        policy.logprobs(make_rows([([n] * 30, 20) for n in range(1, 5)]))
-    assert not attended
+        policy.logprobs(make_rows([([n] * length, 20) for n, length in enumerate((29, 30), 1)]))
+    assert counts == [2 * 30]
+
+
+def test_bfloat16_has_the_same_likelihoods_but_for_its_rounding():
+    exact = compute(make_policy(FAMILIES["qwen2"]), uneven_tree(), packed=True)
+    rough = compute(make_policy(FAMILIES["qwen2"], torch.bfloat16), uneven_tree(), packed=True)
+    assert (rough[0] - exact[0]).abs().max() < 0.1
 
 
 def test_a_saved_model_does_not_know_of_it(tmp_path):
