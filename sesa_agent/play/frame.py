@@ -13,7 +13,7 @@ CELLS: dict[str, dict[str, str]] = {
     "sesa/Sokoban-v0": {
         "#": "grey42 on grey42",
         "_": "grey37",
-        "O": "bold red",
+        "O": "bold red1",
         "X": "bold black on dark_goldenrod",
         "√": "bold black on green3",
         "P": "bold white on blue",
@@ -30,6 +30,7 @@ CELLS: dict[str, dict[str, str]] = {
     "sesa/Sudoku-v0": {"_": "grey37"},
 }
 """Styles of the symbols, by the id of a game whose observation is a grid of them."""
+_BRIGHT = ("green", "yellow", "cyan", "white")
 _TAGGED = re.compile(r"<(black|red|green|yellow|blue|magenta|cyan|white)>(.*?)</\1>", re.DOTALL)
 
 
@@ -52,7 +53,8 @@ def draw_board(env_id: str, observation: str, in_colour: bool) -> Text:
     end = 0
     for found in _TAGGED.finditer(observation):  # as `words.plain_text` writes them
         board.append(observation[end : found.start()])
-        board.append(found[2], style=f"bold black on {found[1]}")
+        ink = "black" if found[1] in _BRIGHT else "white"
+        board.append(found[2], style=f"bold {ink} on {found[1]}")
         end = found.end()
     return board.append(f"{observation[end:]}\n")
 
