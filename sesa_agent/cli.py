@@ -325,6 +325,25 @@ def view(
 
 
 @app.command()
+def play(
+    overrides: Overrides = None,
+    env: EnvName = "",
+    policy: Annotated[
+        str, typer.Option(metavar="RUN", help="Watch it play: a run folder, or a model.")
+    ] = "",
+    seed: Annotated[int, typer.Option(help="The first puzzle.")] = 0,
+    delay: Annotated[
+        float | None,
+        typer.Option(help="Seconds between the turns of a policy; without, it waits for a key."),
+    ] = None,
+) -> None:
+    """Play a game yourself, or watch a policy play: sesa-agent play --env sokoban."""
+    from sesa_agent.play.command import run_play
+
+    run_play(env, list(overrides or []), policy, seed, delay)
+
+
+@app.command()
 def pretrain(
     model: Annotated[
         str, typer.Argument(metavar="[MODEL]", help="sesa-tiny or sesa-tiny-answers.")

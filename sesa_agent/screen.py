@@ -16,6 +16,15 @@ def say(line: str) -> None:
     console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
+def printable(text: str) -> str:
+    r"""Text without what a terminal would obey; its lines stay lines.
+
+    >>> printable("\x1b[2Jwon\n")
+    '�[2Jwon\n'
+    """
+    return "".join(sign if sign.isprintable() or sign == "\n" else "�" for sign in text)
+
+
 def show_number(value: float | None) -> str:
     """A number of a table, to three places."""
     return "none" if value is None else f"{value:.3f}"

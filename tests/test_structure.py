@@ -129,7 +129,7 @@ def run_python(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 COMMANDS = ("train", "evaluate", "compare", "doctor", "envs", "pretrain", "report", "reproduce")
-COMMANDS = (*COMMANDS, "check-env", "new-env", "view")
+COMMANDS = (*COMMANDS, "check-env", "new-env", "play", "view")
 
 
 SLOW_IMPORTS = {"torch", "transformers", "matplotlib", "scipy", "statsmodels"}
