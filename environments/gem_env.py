@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..configs.schema import SettingError
-from .peer_game import Luck, PeerGame, Reply
+from .peer_game import Luck, PeerGame, Reply, needing_word_lists
 from .text_env import TextSpec
 
 PREFIX = "game:"
@@ -33,8 +32,8 @@ MOVES: Mapping[str, Sequence[str]] = {
     "TowerofHanoi": ("A C", "A B", "B C", "C B"),
 }
 """Moves of games that give no example themselves."""
-WORD_LISTS = "python -m nltk.downloader words"
-"""What the games of words need once."""
+WORD_LISTS = "words"
+"""What the games of words need."""
 
 
 def game_names() -> Sequence[str]:
@@ -64,11 +63,8 @@ def make(name: str, max_steps: int = 200, **options: Any) -> "GemGame":
         SettingError: if it needs word lists that are not there.
         TypeError: if the game has no such option.
     """
-    try:
+    with needing_word_lists(f"gem/{name}", WORD_LISTS):
         return GemGame(name, max_steps, options)
-    except LookupError as error:
-        advice = f"Download them: {WORD_LISTS}"
-        raise SettingError(f"gem/{name} needs NLTK's word lists. {advice}.") from error
 
 
 class GemGame(PeerGame):

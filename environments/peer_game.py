@@ -17,6 +17,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from ..configs.schema import SettingError
 from .adapter import AnyText
 from .text_env import TextSpec
 
@@ -141,6 +142,24 @@ class Luck:
             self.python, self.numpy = random.getstate(), np.random.get_state()
             random.setstate(outside[0])
             np.random.set_state(outside[1])
+
+
+@contextmanager
+def needing_word_lists(env_id: str, lists: str) -> Iterator[None]:
+    """Say how word lists of NLTK are installed, if making a game misses them.
+
+    Raises:
+        SettingError: if it does.
+    """
+    try:
+        yield
+    except LookupError as error:
+        if type(error) is not LookupError:  # a KeyError or an IndexError is something else
+            raise
+        raise SettingError(
+            f"env.id {env_id} needs word lists of NLTK. Download them: "
+            f"python -m nltk.downloader {lists}."
+        ) from error
 
 
 def safe_text(text: str) -> str:

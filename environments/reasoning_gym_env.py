@@ -12,6 +12,7 @@ import copy
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
+from .adapter import AnyText
 from .one_answer import OneAnswerEnv
 from .peer_game import MAX_SEED, safe_text
 from .plain_answers import is_formula, is_literal, is_sum
@@ -56,7 +57,9 @@ def make(name: str, success_score: float = 1.0, **options: Any) -> OneAnswerEnv:
         ValueError: if `success_score` or an option is out of range.
         TypeError: if the dataset has no such option.
     """
-    return OneAnswerEnv(ReasoningGame(name, success_score, options), max_steps=1)
+    env = OneAnswerEnv(ReasoningGame(name, success_score, options), max_steps=1)
+    env.observation_space, env.action_space = AnyText(), AnyText()
+    return env
 
 
 class ReasoningGame(TextGame[str]):

@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..configs.schema import SettingError
-from .peer_game import PeerGame, Reply
+from .peer_game import PeerGame, Reply, needing_word_lists
 from .text_env import TextSpec
 
 MOVES = ("up", "down", "left", "right")
@@ -58,8 +57,8 @@ GAMES: Mapping[str, Game] = {
 internet (GuessWho, TwentyQuestions) and one that Python cannot read (Klondike)."""
 RAW = "-raw"
 """Ends the ids of variants that show no text."""
-WORD_LISTS = "python -m nltk.downloader words averaged_perceptron_tagger_eng"
-"""What the games of words need once."""
+WORD_LISTS = "words averaged_perceptron_tagger_eng"
+"""What the games of words need."""
 
 
 def game_names() -> Sequence[str]:
@@ -91,11 +90,8 @@ def make(name: str, max_steps: int = 200, **options: Any) -> "TextArenaGame":
     """
     import textarena
 
-    try:
+    with needing_word_lists(f"textarena/{name}", WORD_LISTS):
         return TextArenaGame(textarena.make(name, **options), name, max_steps)
-    except LookupError as error:
-        advice = f"Download them: {WORD_LISTS}"
-        raise SettingError(f"textarena/{name} needs NLTK's word lists. {advice}.") from error
 
 
 class TextArenaGame(PeerGame):

@@ -5,7 +5,7 @@ import importlib
 import pytest
 
 INSTALL = "make peers"
-REASONING = ("leg_counting", "chain_sum", "mini_sudoku")
+REASONING = ("leg_counting", "chain_sum", "acre")
 """Problems of reasoning-gym that stand for all."""
 TEXTARENA = ("FrozenLake-v0-train", "LightsOut-v0")
 """Games of TextArena that stand for all."""
