@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .peer_game import Luck, PeerGame, Reply, needing_word_lists
+from .peer_game import Luck, PeerGame, Reply, needing_word_lists, one_line
 from .text_env import TextSpec
 
 PREFIX = "game:"
@@ -121,7 +121,7 @@ class GemGame(PeerGame):
 
     def canonical_action(self, text: str) -> str | None:
         r"""The move in `\boxed{...}`, one space between its parts."""
-        words = " ".join(text.split())
+        words = one_line(text)
         return (words if BOX in words else f"{BOX}{words}}}") if words else None
 
     def _show(self, info: dict[str, Any]) -> str:

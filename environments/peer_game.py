@@ -21,6 +21,8 @@ from ..configs.schema import SettingError
 from .adapter import AnyText
 from .text_env import TextSpec
 
+MAX_MOVE = 500
+"""Characters of a move; games stumble over what is much longer."""
 MAX_SEED = 2**31
 """Seeds that games are started with are below it."""
 
@@ -42,7 +44,7 @@ class PeerGame(gymnasium.Env[str, str]):
     """Plays a game of another collection.
 
     Observation: the game's own words, rules included.
-    Actions: any text; an empty one changes nothing.
+    Actions: any text; an empty one, or one far too long, changes nothing.
     Reward: the game's. Episode end: the game's, or truncated after `max_steps` actions.
     Info: `success` (what the game counts as won) and `legal` (it took the move).
 
@@ -142,6 +144,16 @@ class Luck:
             self.python, self.numpy = random.getstate(), np.random.get_state()
             random.setstate(outside[0])
             np.random.set_state(outside[1])
+
+
+def one_line(text: str) -> str:
+    r"""The words of a move with one space between them; nothing if it is far too long for a move.
+
+    >>> one_line(" 1  2\n 5 "), one_line("9" * 1000)
+    ('1 2 5', '')
+    """
+    words = " ".join(text.split())
+    return words if len(words) <= MAX_MOVE else ""
 
 
 @contextmanager

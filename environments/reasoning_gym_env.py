@@ -99,7 +99,10 @@ class ReasoningGame(TextGame[str]):
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Score an answer."""
-        score = float(self.dataset.score_answer(action, self.problem))
+        try:
+            score = float(self.dataset.score_answer(action, self.problem))
+        except Exception:  # a few scorers stumble over answers in another form: these are wrong
+            score = 0.0
         self.is_over = True
         info = {"success": score >= self.success_score, "legal": True}
         return self.problem["question"], score, True, False, info

@@ -139,6 +139,15 @@ def test_every_scorer_that_runs_answers_is_known():
     assert {name for name, source in sources.items() if runs.search(source)} == set(READERS)
 
 
+def test_an_answer_that_a_scorer_stumbles_over_is_wrong():
+    assert opened("reasoning_gym/boxnet").step("0")[1:3] == (0.0, True)
+
+
+def test_a_move_of_thousands_of_digits_reaches_no_game():
+    env = opened("textarena/GuessTheNumber-v0")
+    assert env.step("9" * 10_000)[4] == {"success": False, "legal": False}
+
+
 def test_a_game_that_confuses_reward_and_reason_gives_no_reward():
     """TextArena 0.7.4 hands over both in the wrong order where these forbid a move."""
     env = opened("textarena/Slitherlink-v0")

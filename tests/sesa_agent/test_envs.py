@@ -48,7 +48,7 @@ def run_without(package: str, *words: str) -> subprocess.CompletedProcess[str]:
     )
     wide = {**os.environ, "COLUMNS": "400"}
     command = [sys.executable, "-c", code]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=wide)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=wide)
 
 
 @pytest.mark.parametrize("name", COLLECTIONS)
