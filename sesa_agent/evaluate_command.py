@@ -50,20 +50,27 @@ def run_evaluation(
         _report(target, cfg, result, ks, seed, json_file, api=account)
         report_calls(result, account, cfg)
         return
+    cfg, policy = load_target(target, env, overrides)
+    with console.status(f"playing {episodes} held-out puzzles"):
+        result = evaluate_policy(cfg, policy, episodes, samples, seed, ks)
+    _report(target, cfg, result, ks, seed, json_file)
+
+
+def load_target(target: str, env: str, overrides: list[str]) -> tuple[Config, Policy]:
+    """Load a run's newest checkpoint, or a model, with the settings to measure it by.
+
+    Raises:
+        SettingError: if there is no checkpoint or model, or a setting is wrong.
+    """
     if (Path(target) / CONFIG_FILE).is_file():
         cfg = read_run(Path(target), env, "", overrides)
         checkpoint = latest_checkpoint(Path(target))
         if checkpoint is None:
             raise SettingError(f"{target} has no checkpoint yet. Train it: --resume {target}.")
-        path = str(checkpoint / "model")
-    else:
-        check(bool(env), "--env", env, "given with a model", "Try --env sokoban.")
-        cfg = resolve_auto(load_config(env, "sesa", [*overrides, f"model.path={target}"]))
-        path = target
-    policy = build_policy(cfg, path)
-    with console.status(f"playing {episodes} held-out puzzles"):
-        result = evaluate_policy(cfg, policy, episodes, samples, seed, ks)
-    _report(target, cfg, result, ks, seed, json_file)
+        return cfg, build_policy(cfg, str(checkpoint / "model"))
+    check(bool(env), "--env", env, "given with a model", "Try --env sokoban.")
+    cfg = resolve_auto(load_config(env, "sesa", [*overrides, f"model.path={target}"]))
+    return cfg, build_policy(cfg, target)
 
 
 def _report(
