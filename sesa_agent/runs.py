@@ -8,6 +8,7 @@ import yaml
 from sesa_agent.configs.load import config_from_dict, env_names, load_config
 from sesa_agent.configs.schema import Config, SettingError, check
 from sesa_agent.training.checkpoint import latest_checkpoint
+from sesa_agent.training.loggers import check_loggers
 from sesa_agent.training.setup import resolve_auto
 
 CONFIG_FILE = "config.yaml"
@@ -39,6 +40,7 @@ def new_run(
             "or choose another folder by --output."
         )
     check_writable(folder, "--output")
+    check_loggers(cfg.log)
     return resolve_auto(cfg), folder
 
 
@@ -59,6 +61,7 @@ def resumed_run(folder: Path, env: str, method: str, overrides: list[str]) -> tu
             )
     cfg = read_run(folder, env, method, overrides)
     check_writable(folder, "--resume")
+    check_loggers(cfg.log)
     return cfg, folder
 
 
