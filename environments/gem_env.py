@@ -44,7 +44,7 @@ def game_names() -> Sequence[str]:
     """
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
-    from gem.envs.registration import ENV_REGISTRY
+    from gem.envs.registration import ENV_REGISTRY  # pyright: ignore[reportMissingImports]
 
     root.handlers[:], root.level = handlers, level  # the import sets up logging for everybody
     names = [name.removeprefix(PREFIX) for name in ENV_REGISTRY if name.startswith(PREFIX)]
@@ -82,7 +82,7 @@ class GemGame(PeerGame):
     """
 
     def __init__(self, name: str, max_steps: int, options: dict[str, Any]):
-        import gem
+        import gem  # pyright: ignore[reportMissingImports]
 
         with Luck(np.random.default_rng(0)).in_use():
             self.game = gem.make(f"{PREFIX}{name}", **options)

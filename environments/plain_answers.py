@@ -64,7 +64,7 @@ def _nodes(text: str) -> list[ast.AST]:
 def _is_tame(node: ast.AST) -> bool:
     """Whether a part of a formula is harmless, if all other parts are."""
     if isinstance(node, ast.Constant):
-        return type(node.value) in (int, float) and abs(node.value) <= MAX_NUMBER
+        return _is_at_most(node.value, MAX_NUMBER)
     if isinstance(node, ast.Name):
         return not node.id.startswith("_")
     if isinstance(node, ast.Call):
@@ -77,10 +77,15 @@ def _is_tame(node: ast.AST) -> bool:
     return True
 
 
+def _is_at_most(value: object, most: float) -> bool:
+    """Whether a constant is a number of this size or smaller."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= most
+
+
 def _is_small(node: ast.AST) -> bool:
     """Whether a part of an exponent keeps it small."""
     if isinstance(node, ast.Constant):
-        return abs(node.value) <= MAX_EXPONENT if type(node.value) in (int, float) else False
+        return _is_at_most(node.value, MAX_EXPONENT)
     return isinstance(node, (*SIGNS, ast.Name, ast.Load, ast.Div)) or (
         isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div)
     )

@@ -40,7 +40,7 @@ def game_names() -> Sequence[str]:
     Raises:
         ModuleNotFoundError: if reasoning-gym is not installed.
     """
-    from reasoning_gym.factory import DATASETS
+    from reasoning_gym.factory import DATASETS  # pyright: ignore[reportMissingImports]
 
     return sorted(name for name in DATASETS if name not in LEFT_OUT)
 
@@ -127,7 +127,7 @@ class ReasoningGame(TextGame[str]):
         return self.seed, self.is_over
 
     def _make_dataset(self, seed: int) -> Any:
-        from reasoning_gym import create_dataset
+        from reasoning_gym import create_dataset  # pyright: ignore[reportMissingImports]
 
         try:
             return create_dataset(self.name, seed=seed, size=1, **self.options)

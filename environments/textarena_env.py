@@ -69,7 +69,7 @@ def game_names() -> Sequence[str]:
     Raises:
         ModuleNotFoundError: if TextArena is not installed.
     """
-    from textarena.envs.registration import ENV_REGISTRY
+    from textarena.envs.registration import ENV_REGISTRY  # pyright: ignore[reportMissingImports]
 
     names = [name for name in ENV_REGISTRY if _base(name) in GAMES]
     return [name for name in names if name not in LEFT_OUT and not name.endswith(RAW)]
@@ -91,7 +91,7 @@ def make(name: str, max_steps: int = 200, **options: Any) -> "TextArenaGame":
         SettingError: if it needs word lists that are not there.
         TypeError: if the game has no such option.
     """
-    import textarena
+    import textarena  # pyright: ignore[reportMissingImports]
 
     with needing_word_lists(f"textarena/{name}", WORD_LISTS):
         return TextArenaGame(textarena.make(name, **options), name, max_steps)

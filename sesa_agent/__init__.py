@@ -9,14 +9,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .agents.engine import EngineError, ScriptedEngine
-    from .agents.policy import Policy
-    from .configs.load import load_config
-    from .configs.schema import SettingError
-    from .environments import TextAdapter, TextEnv, TextGame, TextSpec, check_text_env, fork
-    from .evaluation.evaluate import Evaluation
-    from .python_api import evaluate, make_env, train
-    from .train_command import Run
+    from sesa_agent.agents.engine import EngineError, ScriptedEngine
+    from sesa_agent.agents.policy import Policy
+    from sesa_agent.configs.load import load_config
+    from sesa_agent.configs.schema import SettingError
+    from sesa_agent.environments import (
+        TextAdapter,
+        TextEnv,
+        TextGame,
+        TextSpec,
+        check_text_env,
+        fork,
+    )
+    from sesa_agent.evaluation.evaluate import Evaluation
+    from sesa_agent.python_api import evaluate, make_env, train
+    from sesa_agent.train_command import Run
 
 __version__ = "0.1.0"
 

@@ -1,5 +1,7 @@
 """Hints for a person: following them from the start wins, and a lost position is called so."""
 
+from typing import Any
+
 import pytest
 
 from sesa_agent.configs.load import load_config
@@ -30,12 +32,17 @@ def hint(env, actions_left):
     return solver(env.unwrapped.game, actions_left)
 
 
+def unwrapped(env: Any) -> Any:
+    """The text environment itself."""
+    return env.unwrapped
+
+
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("name", [*STEADY, "sudoku digit by digit"])
 def test_following_the_hints_wins(name, seed):
     name, _, is_stepwise = name.partition(" ")
     env = open_game(name, seed, **(FILLED_DIGIT_BY_DIGIT if is_stepwise else STEADY[name]))
-    for left in range(env.unwrapped.max_steps, 0, -1):
+    for left in range(unwrapped(env).max_steps, 0, -1):
         _, _, terminated, truncated, info = env.step(hint(env, left))
         if terminated or truncated:
             break
@@ -64,11 +71,11 @@ def test_there_is_no_hint_for_a_box_in_a_corner():
 
 def test_there_is_no_hint_in_a_sudoku_with_a_wrong_digit():
     env = open_game("sudoku", 0, **FILLED_DIGIT_BY_DIGIT)
-    game = env.unwrapped.game
+    game = unwrapped(env).game
     digits = [cell for cell, digit in enumerate(game.grid) if digit == 0]
     for cell in digits:  # a digit that the rules allow, but the solution does not hold
         for digit in range(1, 5):
-            twin = env.unwrapped.fork()
+            twin = unwrapped(env).fork()
             info = twin.step(f"{cell // 4 + 1} {cell % 4 + 1} {digit}")[4]
             if info["legal"] and digit != game.solution[cell]:
                 assert hint(twin, 10) is None

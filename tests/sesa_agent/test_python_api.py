@@ -21,7 +21,7 @@ from ..toy_game import ENV_ID
 from .test_cli import SMALL
 
 PAGE = Path(__file__).parents[2] / "docs" / "python.md"
-LISTED = dict(word.split("=") for word in SMALL)
+LISTED = {key: value for key, _, value in (word.partition("=") for word in SMALL)}
 
 
 @pytest.fixture

@@ -55,8 +55,8 @@ def write(cfg, folder, steps, resume_step=0, told=None):
 
 def wandb_rows(folder):
     """What the files of W&B hold, a list of rows for each time that the run was opened."""
-    import wandb
-    from wandb.proto.wandb_internal_pb2 import Record
+    import wandb  # pyright: ignore[reportMissingImports]
+    from wandb.proto.wandb_internal_pb2 import Record  # pyright: ignore[reportMissingImports]
 
     wandb.teardown()  # its process writes the last of it when it ends
     sittings = []
@@ -89,7 +89,7 @@ def messages(content):
 
 
 def trackio_rows(trackio, project="tests"):
-    from trackio.sqlite_storage import SQLiteStorage
+    from trackio.sqlite_storage import SQLiteStorage  # pyright: ignore[reportMissingImports]
 
     runs = list(trackio.Api().runs(project))
     return {run.name: SQLiteStorage.get_logs(project, run.name) for run in runs}
