@@ -35,7 +35,7 @@ def typed_names():
     tree = ast.parse(Path(sesa_agent.__file__).read_text())
     (block,) = [node for node in tree.body if isinstance(node, ast.If)]
     return {
-        alias.name: f"sesa_agent.{node.module}"
+        alias.name: str(node.module)
         for node in block.body
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
