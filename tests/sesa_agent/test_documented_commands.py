@@ -152,6 +152,8 @@ def replaced(here, model, monkeypatch):
 
 def shrunk(words, replaced):
     """The command with what is here, and a run of a step."""
+    if not find_spec("wandb"):
+        words = [word for word in words if word != "log.to=wandb"]
     for what, by in replaced.items():
         words = [re.sub(what, by, word) for word in words]
     if words[0] == "evaluate":
@@ -165,7 +167,7 @@ def shrunk(words, replaced):
 
 def is_installed(words):
     """Whether the package that a command needs is here."""
-    needs = {"minigrid:": "minigrid", "log.to=wandb": "wandb"}
+    needs = {"minigrid:": "minigrid"}
     line = " ".join(words)
     return all(find_spec(package) for word, package in needs.items() if word in line)
 
