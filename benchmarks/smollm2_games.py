@@ -163,7 +163,7 @@ def main() -> None:
         f"{LESSONS * 4} moves of scripted players shown first. {steps} steps of 8 puzzles are far "
         "too few to become good; the page shows that a real model goes through every part.",
     ]
-    for env, method in (("sokoban", "sesa"), ("countdown", "sesa"), ("countdown", "ragen")):
+    for env, method in (("sokoban", "sesa"), ("countdown", "sesa")):
         text += section(env, method, steps, base)
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
         text.append(f"\nPeak memory of training so far: {peak:.1f} GiB.")

@@ -380,6 +380,27 @@ class MonitorConfig:
 
 
 @dataclass
+class LogConfig:
+    """Where the metrics of a run go besides its folder, which always holds them."""
+
+    to: str = ""
+    """`wandb` (Weights & Biases), `trackio`, or both as `wandb,trackio`; empty for none. Each needs
+    an extra, as `pip install 'sesa-agent[wandb]'`."""
+    project: str = "sesa-agent"
+    """The project there."""
+
+    def __post_init__(self) -> None:
+        known = {"wandb", "trackio"}
+        check(known.issuperset(self.names), "log.to", self.to, "wandb, trackio or wandb,trackio")
+        check(bool(self.project), "log.project", self.project, "a name")
+
+    @property
+    def names(self) -> list[str]:
+        """The loggers, each once."""
+        return list(dict.fromkeys(name.strip() for name in self.to.split(",") if name.strip()))
+
+
+@dataclass
 class Config:
     """One run."""
 
@@ -401,6 +422,7 @@ class Config:
     optim: OptimConfig = field(default_factory=OptimConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     monitor: MonitorConfig = field(default_factory=MonitorConfig)
+    log: LogConfig = field(default_factory=LogConfig)
 
     def __post_init__(self) -> None:
         check(

@@ -4,7 +4,8 @@
 the entry-point group `gymnasium.envs` of the installed packages, which Gymnasium itself no longer
 reads (since 1.0): the name of an entry point is the namespace of its ids, or `__root__` for ids
 without one, and its value a function that registers them (or a module that does so on import). Only
-when an id is unknown are they loaded, and only those of its namespace.
+when an id is unknown are they loaded, and only those of its namespace. Namespaces of collections
+that we have adapters for (`peers.py`) come first.
 """
 
 import warnings
@@ -18,6 +19,7 @@ from gymnasium.envs.registration import namespace, parse_env_id
 from gymnasium.error import NameNotFound, NamespaceNotFound
 
 from .guard import describe_error
+from .peers import register_collection
 
 GROUP = "gymnasium.envs"
 """The entry-point group."""
@@ -34,12 +36,14 @@ def make_plugin(env_id: str, **options: Any) -> gymnasium.Env[Any, Any]:
 
     Raises:
         gymnasium.error.Error: if no package registers the id.
+        SettingError: if it is a game of a collection (`peers.py`) that is not installed.
         ModuleNotFoundError: if the module of `module:Name-v0` is missing.
     """
     try:
         return _make(env_id, options)
     except (NameNotFound, NamespaceNotFound):
-        if not load_plugins(_namespace_of(env_id)):
+        name = _namespace_of(env_id)
+        if not (register_collection(name) or load_plugins(name)):
             raise
         return _make(env_id, options)
 

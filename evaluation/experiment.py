@@ -228,6 +228,7 @@ def _digest(arm: Arm) -> str:
     """A name for all that decides the weights that an arm ends with."""
     values = config_to_dict(resolve_arm(arm))
     values["eval"].pop("final_episodes")
+    values.pop("log")
     start = [_digest(arm.start_from)] if arm.start_from else []
     weights = weights_digest(values["model"]["path"])
     text = json.dumps([arm.is_trained, values, start, weights], sort_keys=True)

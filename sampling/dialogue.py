@@ -205,7 +205,7 @@ class Dialogue:
         given = split_actions(answer, self.style.actions_per_turn)
         actions: list[str] = []
         for text in given:
-            canonical = _canonical(position.env, text)
+            canonical = canonical_action(position.env, text)
             if canonical is None:
                 break
             actions.append(canonical)
@@ -347,8 +347,14 @@ def prompt_style(
     )
 
 
-def _canonical(env: gymnasium.Env[Any, Any], text: str) -> str | None:
-    """The environment's one spelling of an action; the text itself where it has no such notion."""
+def canonical_action(env: gymnasium.Env[Any, Any], text: str) -> str | None:
+    """The environment's one spelling of an action, None if the text names none.
+
+    The text itself where the environment has no such notion.
+
+    Raises:
+        EnvError: if a guarded environment fails.
+    """
     own = env if isinstance(env, GuardedEnv) else env.unwrapped
     read = getattr(own, "canonical_action", None)
     return text if read is None else read(text)

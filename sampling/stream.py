@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from ..agents.engine import Completion, SamplingParams, StreamEngine
+from ..agents.engine import Completion, EngineError, SamplingParams, StreamEngine
 from ..configs.schema import SamplingConfig
 from .dialogue import Dialogue, Position
 from .proposer import Decision, accept, next_request
@@ -57,11 +57,16 @@ class Stream:
 
     async def _run(self, jobs: Sequence[Awaitable[Found]]) -> list[Found]:
         results = asyncio.gather(*jobs)
-        while not results.done():
-            await asyncio.sleep(0)  # whoever can go on does, and asks for more
-            if self._waiting:
-                for name, completion in self.engine.step():
-                    self._waiting.pop(name).set_result(completion)
+        try:
+            while not results.done():
+                await asyncio.sleep(0)  # whoever can go on does, and asks for more
+                if self._waiting:
+                    for name, completion in self.engine.step():
+                        self._waiting.pop(name).set_result(completion)
+        except EngineError:
+            results.cancel()
+            await asyncio.gather(results, return_exceptions=True)  # all coroutines end in order
+            raise
         return await results
 
 

@@ -1,32 +1,70 @@
 """Trains LLM agents by reinforcement learning in text games, exploring one proposal after another.
 
 The folders of the repository are imported as `sesa_agent.environments`, `sesa_agent.sampling` and
-so on; the names below are also here. `sesa-agent --help` (also `python -m sesa_agent --help`) is
-the way in from the shell.
+so on; the names below are also here (docs/python.md). `sesa-agent --help` (also `python -m
+sesa_agent --help`) is the way in from the shell.
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sesa_agent.agents.engine import EngineError, ScriptedEngine
+    from sesa_agent.agents.policy import Policy
+    from sesa_agent.configs.load import load_config
+    from sesa_agent.configs.schema import SettingError
+    from sesa_agent.environments import (
+        TextAdapter,
+        TextEnv,
+        TextGame,
+        TextSpec,
+        check_text_env,
+        fork,
+    )
+    from sesa_agent.evaluation.evaluate import Evaluation
+    from sesa_agent.python_api import evaluate, make_env, train
+    from sesa_agent.train_command import Run
 
 __version__ = "0.1.0"
 
+__all__ = [
+    "EngineError",
+    "Evaluation",
+    "Policy",
+    "Run",
+    "ScriptedEngine",
+    "SettingError",
+    "TextAdapter",
+    "TextEnv",
+    "TextGame",
+    "TextSpec",
+    "__version__",
+    "check_text_env",
+    "evaluate",
+    "fork",
+    "load_config",
+    "make_env",
+    "train",
+]
+
 _HOMES = {
+    "EngineError": "agents.engine",
     "Evaluation": "evaluation.evaluate",
     "Policy": "agents.policy",
+    "Run": "train_command",
     "ScriptedEngine": "agents.engine",
+    "SettingError": "configs.schema",
     "TextAdapter": "environments",
     "TextEnv": "environments",
     "TextGame": "environments",
     "TextSpec": "environments",
     "check_text_env": "environments",
-    "evaluate": "evaluation.evaluate",
+    "evaluate": "python_api",
     "fork": "environments",
     "load_config": "configs.load",
-    "make_env": "environments",
-    "train": "training.trainer",
+    "make_env": "python_api",
+    "train": "python_api",
 }
-
-__all__ = sorted([*_HOMES, "__version__"])
 
 
 def __getattr__(name: str) -> Any:
@@ -34,3 +72,8 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'sesa_agent' has no attribute {name!r}")
     return getattr(import_module(f"sesa_agent.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """The public names, also those not imported yet: what a notebook completes."""
+    return sorted({*globals(), *__all__})

@@ -217,22 +217,16 @@ def compare(
 
 
 @app.command()
-def envs() -> None:
-    """List the environments that come with the package."""
-    from rich.console import Console
-    from rich.table import Table
+def envs(
+    collection: Annotated[
+        str,
+        typer.Argument(metavar="[COLLECTION]", help="All ids of reasoning_gym, textarena or gem."),
+    ] = "",
+) -> None:
+    """List the environments that come with the package, and the collections that can be added."""
+    from sesa_agent.envs_command import run_envs
 
-    from sesa_agent.configs.load import env_names, load_config
-    from sesa_agent.environments import make_env
-
-    table = Table(title="sesa-agent train --env NAME")
-    for column in ("name", "Gymnasium id", "turns", "actions"):
-        table.add_column(column)
-    for name in env_names():
-        env = load_config(name).env
-        spec = make_env(env.id, **env.options).unwrapped.text_spec  # pyright: ignore[reportAttributeAccessIssue]
-        table.add_row(name, env.id, str(env.max_turns), spec.actions)
-    Console().print(table)
+    run_envs(collection)
 
 
 @app.command("check-env")
@@ -322,6 +316,25 @@ def view(
     from sesa_agent.view.command import run_view
 
     run_view(run, step, output, opens, in_terminal)
+
+
+@app.command()
+def play(
+    overrides: Overrides = None,
+    env: EnvName = "",
+    policy: Annotated[
+        str, typer.Option(metavar="RUN", help="Watch it play: a run folder, or a model.")
+    ] = "",
+    seed: Annotated[int, typer.Option(help="The first puzzle.")] = 0,
+    delay: Annotated[
+        float | None,
+        typer.Option(help="Seconds between the turns of a policy; without, it waits for a key."),
+    ] = None,
+) -> None:
+    """Play a game yourself, or watch a policy play: sesa-agent play --env sokoban."""
+    from sesa_agent.play.command import run_play
+
+    run_play(env, list(overrides or []), policy, seed, delay)
 
 
 @app.command()

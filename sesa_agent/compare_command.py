@@ -20,7 +20,7 @@ from sesa_agent.evaluation.paper import (
 )
 from sesa_agent.experiment_files import write_comparison
 from sesa_agent.experiment_run import (
-    check_model,
+    check_needs,
     refuse_fixed,
     result_head,
     run_with_bar,
@@ -80,7 +80,7 @@ def run_comparison(
     check(jobs >= 1, "--jobs", jobs, "at least 1")
     reference = choose_reference(reference, [arm.label for arm in arms])
     for cfg in arms.values():
-        check_model(cfg)
+        check_needs(cfg)
     check_writable(output, "--output")
     check_writable(runs, "--runs")
     results = run_with_bar(arms, (SUCCESS, PASS_RATIO), runs, jobs)

@@ -7,13 +7,12 @@ from typing import Any
 
 from sesa_agent.agents.policy import Policy
 from sesa_agent.configs.load import load_config
-from sesa_agent.configs.schema import Config, SettingError, check
+from sesa_agent.configs.schema import Config, check
 from sesa_agent.evaluate_api import PREFIX, ApiOptions, evaluate_api, report_calls
 from sesa_agent.evaluation.evaluate import Evaluation, evaluate
-from sesa_agent.runs import CONFIG_FILE, check_writable, read_run
+from sesa_agent.runs import check_writable, find_policy
 from sesa_agent.sampling.seeds import evaluation_seeds, puzzle_seeds
 from sesa_agent.screen import console, result_table, say
-from sesa_agent.training.checkpoint import latest_checkpoint
 from sesa_agent.training.setup import (
     build_dialogue,
     build_engine,
@@ -50,16 +49,7 @@ def run_evaluation(
         _report(target, cfg, result, ks, seed, json_file, api=account)
         report_calls(result, account, cfg)
         return
-    if (Path(target) / CONFIG_FILE).is_file():
-        cfg = read_run(Path(target), env, "", overrides)
-        checkpoint = latest_checkpoint(Path(target))
-        if checkpoint is None:
-            raise SettingError(f"{target} has no checkpoint yet. Train it: --resume {target}.")
-        path = str(checkpoint / "model")
-    else:
-        check(bool(env), "--env", env, "given with a model", "Try --env sokoban.")
-        cfg = resolve_auto(load_config(env, "sesa", [*overrides, f"model.path={target}"]))
-        path = target
+    cfg, path = find_policy(target, env, overrides)
     policy = build_policy(cfg, path)
     with console.status(f"playing {episodes} held-out puzzles"):
         result = evaluate_policy(cfg, policy, episodes, samples, seed, ks)

@@ -17,6 +17,7 @@ from sesa_agent.evaluation.paper import Metric
 from sesa_agent.evaluation.run_arms import Report, run_arms
 from sesa_agent.screen import progress_bar, show_number
 from sesa_agent.train_command import stop_on_interrupt
+from sesa_agent.training.loggers import check_loggers
 
 UNKNOWN_CALLS = 50_000
 """What the bar takes a run for whose budget is not in policy calls."""
@@ -68,12 +69,13 @@ def refuse_fixed(overrides: Sequence[str], options: Mapping[str, str]) -> None:
             raise SettingError(f"{key} is set by {options[key]}, got {word!r}.")
 
 
-def check_model(cfg: Config) -> None:
-    """Refuse a model that is not there.
+def check_needs(cfg: Config) -> None:
+    """Refuse a model or a logger that is not there.
 
     Raises:
         SettingError: naming it.
     """
+    check_loggers(cfg.log)
     if cfg.model.path not in BUNDLED:
         check_model_path(cfg.model.path)
 

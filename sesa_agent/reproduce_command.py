@@ -19,7 +19,7 @@ from sesa_agent.experiment_files import (
     write_comparison,
     write_results,
 )
-from sesa_agent.experiment_run import check_model, refuse_fixed, result_head, run_with_bar
+from sesa_agent.experiment_run import check_needs, refuse_fixed, result_head, run_with_bar
 from sesa_agent.plots import save_bars, save_counts, save_curves
 from sesa_agent.runs import check_writable
 from sesa_agent.screen import progress_bar, say
@@ -67,7 +67,7 @@ def run_reproduction(
     arms = experiment_arms(name, numbers, quick, words)
     configs = {arm: resolve_arm(arm) for arm in arms}
     for cfg in configs.values():
-        check_model(cfg)
+        check_needs(cfg)
     check_writable(runs, "--runs")
     results = run_with_bar(configs, EXPERIMENTS[name].metrics, runs / name, jobs)
     if len(results) < len(arms):
@@ -145,7 +145,7 @@ def run_diversity(
 ) -> None:
     """Draw answers in every regime and count the distinct ones (Figure 1)."""
     cfg = resolve_auto(load_config("path_exploration", "sesa-paper", overrides))
-    check_model(cfg)
+    check_needs(cfg)
     policy = build_policy(cfg)
     engine, dialogue = build_engine(cfg, policy), build_dialogue(cfg, policy)
     num_answers = NUM_ANSWERS // QUICK_SHARE if quick else NUM_ANSWERS

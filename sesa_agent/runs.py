@@ -1,4 +1,4 @@
-"""Run folders: how a new run claims its place, and how an old one goes on."""
+"""Run folders: how a new run claims its place, how an old one goes on, and whose policy plays."""
 
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -7,6 +7,8 @@ import yaml
 
 from sesa_agent.configs.load import config_from_dict, env_names, load_config
 from sesa_agent.configs.schema import Config, SettingError, check
+from sesa_agent.training.checkpoint import latest_checkpoint
+from sesa_agent.training.loggers import check_loggers
 from sesa_agent.training.setup import resolve_auto
 
 CONFIG_FILE = "config.yaml"
@@ -38,6 +40,7 @@ def new_run(
             "or choose another folder by --output."
         )
     check_writable(folder, "--output")
+    check_loggers(cfg.log)
     return resolve_auto(cfg), folder
 
 
@@ -58,6 +61,7 @@ def resumed_run(folder: Path, env: str, method: str, overrides: list[str]) -> tu
             )
     cfg = read_run(folder, env, method, overrides)
     check_writable(folder, "--resume")
+    check_loggers(cfg.log)
     return cfg, folder
 
 
@@ -85,6 +89,31 @@ def read_run(folder: Path, env: str, method: str, overrides: list[str]) -> Confi
             "Leave --env out, or choose a run of that environment.",
         )
     return resolve_auto(cfg)
+
+
+def find_policy(target: str, env: str, overrides: list[str]) -> tuple[Config, str]:
+    """Find what is to play: the newest checkpoint of a run, or a model.
+
+    Args:
+        target: a run folder, or a model's folder or name.
+        env: must be given with a model; a run has its own.
+        overrides: `group.key=value` words.
+
+    Returns:
+        The settings to play with, and the model for `build_policy`.
+
+    Raises:
+        SettingError: as `read_run`, or if the run has no checkpoint yet.
+    """
+    folder = Path(target)
+    if not (folder / CONFIG_FILE).is_file():
+        check(bool(env), "--env", env, "given with a model", "Try --env sokoban.")
+        return resolve_auto(load_config(env, "sesa", [*overrides, f"model.path={target}"])), target
+    cfg = read_run(folder, env, "", overrides)
+    checkpoint = latest_checkpoint(folder)
+    if checkpoint is None:
+        raise SettingError(f"{target} has no checkpoint yet. Train it: --resume {target}.")
+    return cfg, str(checkpoint / "model")
 
 
 def check_writable(folder: Path, option: str) -> None:

@@ -1,12 +1,15 @@
 """What a user sees: lines, the progress bar, the table of success rates."""
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from sesa_agent.evaluation.evaluate import Evaluation
+from sesa_agent.training.distributed import is_first
 
 console = Console()
 
@@ -14,6 +17,33 @@ console = Console()
 def say(line: str) -> None:
     """Print a line as it is: unbroken, so that a command in it can be copied."""
     console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+
+def printable(text: str) -> str:
+    r"""Text without what a terminal would obey; its lines stay lines.
+
+    >>> printable("\x1b[2Jwon\n")
+    '�[2Jwon\n'
+    """
+    return "".join(sign if sign.isprintable() or sign == "\n" else "�" for sign in text)
+
+
+def warn(line: str) -> None:
+    """Print a line that should not be missed; where nothing is printed, log it as a warning."""
+    if not console.quiet:
+        console.print(line, style="bold", markup=False, highlight=False)
+    elif is_first():
+        logging.getLogger("sesa_agent").warning(line)
+
+
+@contextmanager
+def showing(wanted: bool) -> Iterator[None]:
+    """Print for a while, or print nothing."""
+    before, console.quiet = console.quiet, not wanted
+    try:
+        yield
+    finally:
+        console.quiet = before
 
 
 def show_number(value: float | None) -> str:

@@ -3,8 +3,10 @@
 import json
 import shlex
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,10 @@ from sesa_agent.agents.policy import Policy
 from sesa_agent.configs.load import config_to_dict
 from sesa_agent.configs.schema import Config
 from sesa_agent.evaluate_command import evaluate_policy
+from sesa_agent.evaluation.evaluate import Evaluation
 from sesa_agent.evaluation.validation import validate
 from sesa_agent.runs import CONFIG_FILE
-from sesa_agent.screen import console, progress_bar, result_table, say
+from sesa_agent.screen import console, progress_bar, result_table, say, warn
 from sesa_agent.training import trainer
 from sesa_agent.training.distributed import (
     agreed,
@@ -30,18 +33,47 @@ from sesa_agent.training.distributed import (
 )
 from sesa_agent.training.monitor import rescued_config
 from sesa_agent.training.progress import Progress
+from sesa_agent.training.run_log import read_metrics
 from sesa_agent.training.setup import build_dialogue, build_policy
 
 RESULT_FILE = "result.json"
 """Base against trained policy on the held-out puzzles, in the run folder."""
 
 
-def run_training(cfg: Config, folder: Path) -> None:
+@dataclass(frozen=True)
+class Run:
+    """A training run, finished or stopped and saved."""
+
+    folder: Path
+    """The run folder; `train(resume=folder)` goes on with a run that was stopped."""
+    config: Config = field(repr=False)
+    """Every setting, each "auto" decided."""
+    policy: Policy = field(repr=False)
+    """The trained policy; the newest checkpoint holds the same."""
+    results: dict[str, Evaluation] = field(repr=False)
+    """"base" and "trained" on the held-out puzzles; empty if the run was stopped."""
+
+    @property
+    def was_stopped(self) -> bool:
+        """Whether an interrupt ended the run before its time."""
+        return not self.results
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """What was measured in the last step, by name (docs/metrics.md)."""
+        return self.history()[-1]
+
+    def history(self) -> list[dict[str, Any]]:
+        """The metrics of every step, as for `pandas.DataFrame`; None stands for NaN."""
+        return read_metrics(self.folder)
+
+
+def run_training(cfg: Config, folder: Path) -> Run:
     """Train with a progress bar, save on Ctrl-C, and end with the table of base against trained."""
     if cfg.monitor.rescue == "auto":
         rescued_config(cfg)  # settings that it would not fit fail now
     start_processes(cfg)
-    console.quiet = not is_first()
+    console.quiet = console.quiet or not is_first()
     # A wrong model fails before anything is written, and all processes have looked by then.
     agreed(lambda: build_dialogue(cfg, build_policy(cfg)))
     if is_first():
@@ -50,7 +82,7 @@ def run_training(cfg: Config, folder: Path) -> None:
     processes = f", {num_processes()} processes" if num_processes() > 1 else ""
     say(f"{cfg.method} on {cfg.env.id}, model {cfg.model.path}, run folder {folder}{processes}")
     if cfg.loss.credit == "trajectory" and cfg.loss.baseline == "max":
-        say("Warning: loss.baseline=max never gives a positive advantage. Take mean to learn.")
+        warn("Warning: loss.baseline=max never gives a positive advantage. Take mean to learn.")
     with stop_on_interrupt() as interrupt, progress_bar() as bar:
         task = bar.add_task("training", total=1.0, success="")
 
@@ -65,26 +97,27 @@ def run_training(cfg: Config, folder: Path) -> None:
                 bar.console.print(describe(progress, metrics))
             return bool(interrupt)
 
-        def tell(text: str) -> None:
-            bar.console.print(text, style="bold", markup=False, highlight=False)
-
         try:
-            policy = trainer.train(cfg, folder, partial(validate, cfg), watch, tell)
+            policy = trainer.train(cfg, folder, partial(validate, cfg), watch, warn)
         except EngineError as error:
             again = resume_command(folder)
             raise EngineError(f"{error}. What was saved is whole; go on with: {again}") from error
         was_stopped = any(gather(bool(interrupt)))
         if not was_stopped:
             bar.update(task, completed=1.0)
+    results = {}
     if was_stopped:
         say(f"Stopped. Go on with: {resume_command(folder)}")
     else:
-        report_result(cfg, folder, build_policy(cfg), policy)
+        results = report_result(cfg, folder, build_policy(cfg), policy)
     leave_processes(cfg)
+    return Run(folder, cfg, policy, results)
 
 
-def report_result(cfg: Config, folder: Path, base: Policy, trained: Policy) -> None:
-    """Compare base and trained policy on held-out puzzles; write and print the result."""
+def report_result(
+    cfg: Config, folder: Path, base: Policy, trained: Policy
+) -> dict[str, Evaluation]:
+    """Compare base and trained policy on held-out puzzles; write, print and return the result."""
     with console.status(f"measuring base and trained policy on {cfg.eval.final_episodes} puzzles"):
         results = {
             name: evaluate_policy(cfg, policy, cfg.eval.final_episodes, cfg.eval.samples)
@@ -95,6 +128,7 @@ def report_result(cfg: Config, folder: Path, base: Policy, trained: Policy) -> N
         (folder / RESULT_FILE).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     console.print(result_table(cfg.env.id, results))
     say(f"Curves: tensorboard --logdir {shlex.quote(str(folder))}")
+    return results
 
 
 def resume_command(folder: Path) -> str:
@@ -118,11 +152,14 @@ def describe(progress: Progress, metrics: dict[str, float]) -> str:
 def stop_on_interrupt() -> Iterator[list[int]]:
     """Collect the first Ctrl-C, so that the step can end and be saved; a second stops at once."""
     received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received  # Python gives signals to the main thread alone
+        return
 
     def on_signal(signum: int, frame: Any) -> None:
         received.append(signum)
         signal.signal(signal.SIGINT, before)
-        say("Stopping after this step, then saving. Ctrl-C again stops at once.")
+        warn("Stopping after this step, then saving. Ctrl-C again stops at once.")
 
     before = signal.signal(signal.SIGINT, on_signal)
     try:

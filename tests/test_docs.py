@@ -18,6 +18,7 @@ from sesa_agent.sampling.trajectory import Task
 from sesa_agent.training.setup import resolve_auto
 from sesa_agent.training.trainer import train
 
+from .documented_commands import python_blocks
 from .tiny_models import CHATML, byte_tokenizer
 from .toy_game import ENV_ID
 
@@ -73,18 +74,12 @@ def test_the_environment_of_the_quickstart_can_be_trained(llama, tmp_path, monke
     sys.modules.pop("guess")
 
 
-def python_blocks(page: str) -> dict[str, str]:
-    """The Python files of a page by the name that stands before each."""
-    found = re.findall(r"`(\w+)\.py`:\n\n```python\n(.*?)```", read(page), flags=re.DOTALL)
-    return dict(found)
-
-
 @pytest.mark.parametrize("name", ["treasure:Treasure-v0", "my_taxi:MyTaxi-v0"])
 def test_the_environments_of_the_page_keep_the_contract_and_can_be_trained(
     name, llama, tmp_path, monkeypatch
 ):
     module = name.partition(":")[0]
-    code = python_blocks("environments.md")[module]
+    code = python_blocks(DOCS / "environments.md")[module]
     (tmp_path / f"{module}.py").write_text(code, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     check_text_env(make_env(name))
@@ -94,7 +89,7 @@ def test_the_environments_of_the_page_keep_the_contract_and_can_be_trained(
 
 
 def test_the_adapter_of_the_page_has_at_most_twenty_lines():
-    lines = python_blocks("environments.md")["my_taxi"].splitlines()
+    lines = python_blocks(DOCS / "environments.md")["my_taxi"].splitlines()
     assert len([line for line in lines if line.strip()]) <= 20
 
 
@@ -109,8 +104,17 @@ def test_links_and_named_files_exist(page):
 
 def test_every_setting_that_a_page_names_exists():
     known = set(re.findall(r"^\| `([\w.]+)` \|", read("settings.md"), flags=re.MULTILINE))
-    groups = "env|model|engine|sampling|loss|optim|eval|monitor"
-    pages = ("quickstart", "environments", "models", "gpu", "method", "metrics", "collapse")
+    groups = "env|model|engine|sampling|loss|optim|eval|monitor|log"
+    pages = (
+        "quickstart",
+        "environments",
+        "python",
+        "models",
+        "gpu",
+        "method",
+        "metrics",
+        "collapse",
+    )
     for page in (f"{name}.md" for name in pages):
-        for name in re.findall(rf"(?<![\w-])((?:{groups})\.[a-z_]+)(?![\w.]|\.py)", read(page)):
+        for name in re.findall(rf"(?<![\w-])((?:{groups})\.[a-z_]+)(?![\w.(]|\.py)", read(page)):
             assert name in known or name == "env.options", (page, name)

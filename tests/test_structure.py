@@ -82,9 +82,10 @@ def packages_of_environments(on_import: bool) -> set[str]:
 
 
 def test_environments_need_gymnasium_and_numpy_alone_until_a_file_is_read():
-    """Parquet and LaTeX need more, imported when they are met."""
+    """Parquet, LaTeX and the games of others need more, imported when they are met."""
     assert packages_of_environments(on_import=True) <= {"gymnasium", "numpy", "sesa_agent"}
     lazy = {"math_verify", "latex2sympy2_extended", "sympy", "pyarrow"}
+    lazy |= {"reasoning_gym", "textarena", "gem"}
     assert packages_of_environments(on_import=False) <= lazy | {"gymnasium", "numpy", "sesa_agent"}
 
 
@@ -129,7 +130,7 @@ def run_python(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 COMMANDS = ("train", "evaluate", "compare", "doctor", "envs", "pretrain", "report", "reproduce")
-COMMANDS = (*COMMANDS, "check-env", "new-env", "view")
+COMMANDS = (*COMMANDS, "check-env", "new-env", "play", "view")
 
 
 SLOW_IMPORTS = {"torch", "transformers", "matplotlib", "scipy", "statsmodels"}

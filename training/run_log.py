@@ -12,13 +12,25 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tensorboardX import SummaryWriter
 
 from ..sampling.trajectory import TrajectoryTree
+
+
+class Logger(Protocol):
+    """Takes the numbers of a run too."""
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Take the finite numbers of a step."""
+        ...
+
+    def close(self) -> None:
+        """End; nothing is written any more."""
+        ...
 
 
 class RunLog:
@@ -28,10 +40,14 @@ class RunLog:
         folder: the run folder; created if needed.
         resume_step: first step that will be run again; what was written for it and later steps is
             dropped. None starts a new log in place of one that is there.
+        loggers: are given the same numbers, and closed with the log.
     """
 
-    def __init__(self, folder: Path, resume_step: int | None = None):
+    def __init__(
+        self, folder: Path, resume_step: int | None = None, loggers: Sequence[Logger] = ()
+    ):
         self.folder = folder
+        self._loggers = loggers
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "metrics.jsonl"
         kept = _keep_before(path, resume_step)
@@ -56,6 +72,8 @@ class RunLog:
         """Close the files."""
         self._file.close()
         self._events.close()
+        for logger in self._loggers:
+            logger.close()
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Append a line of metrics, at once on disk but for the system's own cache.
@@ -68,10 +86,12 @@ class RunLog:
         line = {"step": step, "time_s": round(time.monotonic() - self._start, 3), **values}
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
-        for name, value in values.items():
-            if value is not None:
-                self._events.add_scalar(name, value, step)
+        finite = {name: value for name, value in values.items() if value is not None}
+        for name, value in finite.items():
+            self._events.add_scalar(name, value, step)
         self._events.flush()
+        for logger in self._loggers:
+            logger.write(step, finite)
 
     def write_event(self, step: int, kind: str, text: str) -> None:
         """Append something that is told in words.
@@ -91,7 +111,14 @@ class RunLog:
         """Write sample trees as one JSON list, `TrajectoryTree.to_json` each."""
         path = self.folder / "trees" / f"step-{step:06d}.json"
         path.parent.mkdir(exist_ok=True)
-        _replace(path, json.dumps([tree.to_json() for tree in trees], ensure_ascii=False) + "\n")
+        replace_text(
+            path, json.dumps([tree.to_json() for tree in trees], ensure_ascii=False) + "\n"
+        )
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The lines in the log of a run, in their order; none where there is no log."""
+    return _lines_before(folder / "metrics.jsonl", math.inf)
 
 
 def _json_number(value: Any) -> int | float | None:
@@ -105,11 +132,11 @@ def _json_number(value: Any) -> int | float | None:
 def _keep_before(path: Path, step: int | None) -> list[dict[str, Any]]:
     """Leave only the lines of earlier steps in a file, none with None, and return them."""
     kept = [] if step is None else _lines_before(path, step)
-    _replace(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
+    replace_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
     return kept
 
 
-def _lines_before(path: Path, step: int) -> list[dict[str, Any]]:
+def _lines_before(path: Path, step: float) -> list[dict[str, Any]]:
     """Lines of earlier steps. A kill can leave the last line half written: it is left out."""
     lines = []
     for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
@@ -122,7 +149,7 @@ def _lines_before(path: Path, step: int) -> list[dict[str, Any]]:
     return lines
 
 
-def _replace(path: Path, text: str) -> None:
+def replace_text(path: Path, text: str) -> None:
     """Write a file in one step: a kill leaves the old text or the new."""
     draft = path.with_suffix(path.suffix + ".tmp")
     draft.write_text(text, encoding="utf-8")

@@ -44,6 +44,7 @@ from .distributed import (
 )
 from .env_errors import first_error, played_trees
 from .exploration import active_entropy_coef, changed_share, explore, next_entropy_coef
+from .loggers import check_loggers, open_loggers
 from .losses import grpo_loss, mean_stats
 from .metrics import gap_metrics, rollout_metrics, variety_metrics
 from .monitor import (
@@ -106,6 +107,7 @@ def train(
         SettingError: in one line, for settings that do not fit the environment or the model.
     """
     cfg = resolve_auto(cfg)
+    check_loggers(cfg.log)
     rescued = rescued_config(cfg) if cfg.monitor.rescue == "auto" else cfg
     checkpoint = latest_checkpoint(folder)
     policy = build_policy(cfg, str(checkpoint / "model") if checkpoint else "")
@@ -114,7 +116,7 @@ def train(
     engine = agreed(lambda: build_engine(cfg, policy))
     optimizer = build_optimizer(policy, cfg.optim, checkpoint)
     progress = Progress(**read_state(checkpoint)) if checkpoint else Progress()
-    with RunLog(folder, resume_step=progress.step) if is_first() else nullcontext() as log:
+    with _open_log(cfg, folder, progress.step, tell) if is_first() else nullcontext() as log:
         if log and policy.why_not_packed and not checkpoint:
             news = PADDED.format(reason=policy.why_not_packed)
             log.write_event(0, "padded_rows", news)
@@ -200,6 +202,11 @@ def build_optimizer(
         for group in optimizer.param_groups:
             group.update(lr=cfg.lr, weight_decay=cfg.weight_decay)
     return optimizer
+
+
+def _open_log(cfg: Config, folder: Path, step: int, tell: Tell) -> RunLog:
+    """Open the log of a run that begins, or goes on, with a step."""
+    return RunLog(folder, resume_step=step, loggers=open_loggers(cfg, folder, tell))
 
 
 def _is_saved(progress: Progress, optim: OptimConfig) -> bool:

@@ -1,12 +1,11 @@
 """A saved tree in a terminal, in lines; control characters of a model's text do not reach it."""
 
-from collections.abc import Sequence
-
 from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
 from sesa_agent.sampling.trajectory import ROOT, Repeat, Turn
+from sesa_agent.screen import printable
 from sesa_agent.view.facts import (
     LOST,
     MERGED,
@@ -107,9 +106,8 @@ def _probabilities(said: Turn | Repeat) -> str:
 
 
 def _plain(text: str, keep_lines: bool = False) -> str:
-    """Text without what a terminal would obey."""
-    lines: Sequence[str] = text.splitlines() if keep_lines else [" ".join(text.split())]
-    cleaned = ["".join(sign if sign.isprintable() else "�" for sign in line) for line in lines]
+    """Text without what a terminal would obey; in one line, and not too long, unless kept."""
     if keep_lines:
-        return "\n".join(cleaned)
-    return cleaned[0] if len(cleaned[0]) <= MAX_LETTERS else f"{cleaned[0][: MAX_LETTERS - 1]}…"
+        return printable("\n".join(text.splitlines()))
+    line = printable(" ".join(text.split()))
+    return line if len(line) <= MAX_LETTERS else f"{line[: MAX_LETTERS - 1]}…"

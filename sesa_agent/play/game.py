@@ -1,0 +1,128 @@
+"""One puzzle as a person plays it: every place on the way is kept, so moves can be taken back.
+
+A place's environment is never stepped: an action is played on a copy of it. So going back is just
+forgetting the last place, in a noisy world too, where the same move then has the same luck.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+
+from sesa_agent.environments import fork, is_deterministic
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place in a puzzle and how it was reached."""
+
+    env: gymnasium.Env[Any, Any]
+    observation: str
+    num_actions: int = 0
+    episode_return: float = 0.0
+    """Sum of the rewards so far."""
+    action: str = ""
+    """The action that led here; empty at the start."""
+    reward: float = 0.0
+    """What that action earned."""
+    legal: bool = True
+    terminated: bool = False
+    truncated: bool = False
+    success: bool = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the game or a limit ended the episode here."""
+        return self.terminated or self.truncated
+
+    @property
+    def actions_left(self) -> int | None:
+        """Actions before the environment's own limit; None if it has none."""
+        limit = getattr(self.env.unwrapped, "max_steps", None)
+        return max(limit - self.num_actions, 0) if isinstance(limit, int) else None
+
+    def after(self, action: str) -> "Place":
+        """The place that an action leads to.
+
+        Raises:
+            EnvError: if a guarded environment fails.
+        """
+        env = fork(self.env)
+        observation, reward, terminated, truncated, info = env.step(action)
+        return Place(
+            env,
+            observation,
+            self.num_actions + 1,
+            self.episode_return + float(reward),
+            action,
+            float(reward),
+            bool(info.get("legal", True)),
+            bool(terminated),
+            bool(truncated),
+            bool(info.get("success", terminated and float(reward) > 0)),
+        )
+
+
+class Puzzle:
+    """A puzzle under way.
+
+    Args:
+        env: a fresh environment.
+        seed: which of its puzzles.
+
+    Raises:
+        EnvError: if a guarded environment fails.
+    """
+
+    def __init__(self, env: gymnasium.Env[Any, Any], seed: int):
+        observation, info = env.reset(seed=seed)
+        self.seed = seed
+        self.places = [Place(env, observation)]
+        length = info.get("optimal_length")
+        is_exact = isinstance(length, int) and is_deterministic(env)
+        self.optimal_length: int | None = length if is_exact else None
+        """The fewest actions that win, where they are known."""
+
+    @property
+    def place(self) -> Place:
+        """Where it stands."""
+        return self.places[-1]
+
+    def play(self, action: str) -> None:
+        """Play an action."""
+        self.places.append(self.place.after(action))
+
+    def undo(self) -> bool:
+        """Take the last action back; return whether there was one."""
+        if len(self.places) > 1:
+            self.places.pop()
+            return True
+        return False
+
+    def restart(self) -> None:
+        """Go back to the start."""
+        del self.places[1:]
+
+    def summary(self) -> str:
+        """Say whether it is solved, in how many actions, and how many more than needed.
+
+        A puzzle that was left is not solved.
+        """
+        spent, fewest = self.place.num_actions, self.optimal_length
+        with_actions = f"with {count_actions(spent)}"
+        if not self.place.success:
+            needed = "" if fewest is None else f" It takes {count_actions(fewest)}."
+            return f"Not solved {with_actions}.{needed}"
+        if fewest is None:
+            return f"Solved {with_actions}."
+        more = f"{spent - fewest} more than the fewest" if spent > fewest else "the fewest"
+        return f"Solved {with_actions}, {more} possible."
+
+
+def count_actions(number: int) -> str:
+    """Write a number of actions.
+
+    >>> count_actions(1), count_actions(3)
+    ('1 action', '3 actions')
+    """
+    return f"{number} action{'' if number == 1 else 's'}"

@@ -1,0 +1,150 @@
+"""A person plays: what each key or line does, and what is shown after it."""
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+from rich.console import Console
+
+from sesa_agent.environments.hints import find_solver
+from sesa_agent.environments.text_env import TextSpec
+from sesa_agent.play.bindings import COMMANDS, bind_keys, describe_keys
+from sesa_agent.play.frame import draw_board, has_colours, show, words
+from sesa_agent.play.game import Place, Puzzle, count_actions
+from sesa_agent.play.keys import Read, in_terminal
+from sesa_agent.sampling.dialogue import canonical_action
+from sesa_agent.screen import say
+
+NONSENSE = "§ no action §"
+"""What can only be read where every text is an action."""
+MAX_ECHO = 40
+"""Characters of what was typed that are shown again."""
+
+
+@dataclass(frozen=True)
+class Game:
+    """What is played."""
+
+    env_id: str
+    make: Callable[[], gymnasium.Env[Any, Any]]
+    spec: TextSpec
+    bindings: Mapping[str, str]
+    """Action by key; empty where answers are lines of text."""
+
+
+def open_game(env_id: str, make: Callable[[], gymnasium.Env[Any, Any]]) -> Game:
+    """Find out how an environment is played by a person."""
+    env = make()
+    spec: TextSpec = env.unwrapped.text_spec  # pyright: ignore[reportAttributeAccessIssue]
+    names = spec.listed_actions()
+    reads_names = all(canonical_action(env, name) == name for name in names)
+    is_list = reads_names and not spec.examples and canonical_action(env, NONSENSE) is None
+    return Game(env_id, make, spec, bind_keys(names) if is_list else {})
+
+
+def play_puzzles(game: Game, seed: int, read: Read, console: Console) -> None:
+    """Play puzzles from `seed` on until the person leaves; the last line sums up.
+
+    Raises:
+        EnvError: if a guarded environment fails.
+    """
+    puzzle, message = Puzzle(game.make(), seed), ""
+    _show(game, puzzle, message, is_new=True, console=console)
+    with suppress(KeyboardInterrupt):
+        while (typed := read()) is not None and (command := _command(game, typed)) != "q":
+            if command == "n":
+                puzzle, message = Puzzle(game.make(), puzzle.seed + 1), ""
+            else:
+                message = respond(game, puzzle, typed)
+            _show(game, puzzle, message, command == "n", console)
+    if message or not puzzle.place.is_over:  # else it stands there already
+        say(puzzle.summary())
+
+
+def respond(game: Game, puzzle: Puzzle, typed: str) -> str:
+    """Do what was typed, and return what there is to say about it.
+
+    Whatever can be read is played, allowed or not; what cannot be read costs nothing.
+    """
+    command = _command(game, typed)
+    if command == "h":
+        return describe_hint(game.env_id, puzzle.place)
+    if command == "u":
+        return "" if puzzle.undo() else "There is nothing to take back."
+    if command == "r":
+        puzzle.restart()
+        return ""
+    if puzzle.place.is_over:
+        return "The puzzle is over: u takes the last action back, r restarts, n goes on, q ends."
+    action = game.bindings.get(typed.lower()) or canonical_action(puzzle.place.env, typed.strip())
+    if action is None or not typed.strip():
+        echo = typed if len(typed) <= MAX_ECHO else f"{typed[:MAX_ECHO]}..."
+        return f"{echo!r} is no action here. Actions: {game.spec.actions}."
+    puzzle.play(action)
+    return ""
+
+
+def describe_hint(env_id: str, place: Place) -> str:
+    """Say what the solver of the game would play here."""
+    solver = find_solver(place.env)
+    if solver is None:
+        return f"No hint: {env_id} has no solver."
+    if place.is_over:
+        return "No hint: the puzzle is over."
+    game = place.env.unwrapped.game  # pyright: ignore[reportAttributeAccessIssue]
+    left = place.actions_left or 0
+    action = solver(game, left)
+    if action is None:
+        return (
+            f"No hint: the solver finds no way to win with {count_actions(left)} left. u goes back."
+        )
+    return f"Hint: {action}"
+
+
+def _command(game: Game, typed: str) -> str:
+    """The command that was typed; none if it is an action, or a line that begins with a space."""
+    key = typed.lower()
+    return key if key in COMMANDS and key not in game.bindings else ""
+
+
+def _show(game: Game, puzzle: Puzzle, message: str, is_new: bool, console: Console) -> None:
+    """Draw the screen; rules and keys only once where it is not drawn over."""
+    place, spec = puzzle.place, game.spec
+    legend = f"Symbols: {spec.legend}." if spec.legend else ""
+    head = [
+        words(f"{game.env_id}, puzzle {puzzle.seed}", "bold"),
+        words(spec.instruction),
+        words(legend, "dim"),
+        words(f"Actions: {spec.actions}." if not game.bindings else "", "dim"),
+        words(describe_keys(game.bindings), "dim"),
+    ]
+    outcome = puzzle.summary() if place.is_over else ""
+    show(
+        console,
+        [
+            *(head if is_new or in_terminal() else []),
+            draw_board(game.env_id, place.observation, has_colours(console)),
+            words(describe_place(place)),
+            words(message or outcome, "bold green" if place.success else "bold"),
+        ],
+    )
+
+
+def describe_place(place: Place) -> str:
+    """Say in a line where the episode stands and what the last action did.
+
+    A person is in turn t after t - 1 actions.
+    """
+    reward = f"reward {place.episode_return:g}"
+    if place.is_over:
+        line = f"Over after {count_actions(place.num_actions)}, {reward}."
+    else:
+        left = place.actions_left
+        limit = "" if left is None else f"{count_actions(left)} left, "
+        line = f"Turn {place.num_actions + 1}, {limit}{reward}."
+    if place.action:
+        refused = "" if place.legal else ", not allowed"
+        line += f" Last: {place.action}, reward {place.reward:g}{refused}."
+    return line

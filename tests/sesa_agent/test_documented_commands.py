@@ -1,0 +1,186 @@
+"""Every command that a page shows can be typed, and those of the pages to begin with are run."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import gymnasium
+import pytest
+
+from sesa_agent.compare_command import comparison_arms
+from sesa_agent.configs.load import env_names, load_config, method_names
+from sesa_agent.environments import make_env
+from sesa_agent.evaluation.paper import EXPERIMENTS
+
+from ..chat_server import serving
+from ..documented_commands import (
+    PAGES,
+    PLACEHOLDERS,
+    ROOT,
+    fenced_commands,
+    inline_commands,
+    parse,
+    python_blocks,
+    settings,
+)
+from ..environments.test_sudoku_rules import relabelled, write_csv
+
+COMMANDS = [(page, words) for page in PAGES for words in fenced_commands(page)]
+COMMANDS += [(page, words) for page in PAGES for words in inline_commands(page)]
+RUN_PAGES = ("quickstart.md", "environments.md", "check-env.md")
+SMALL = (
+    "sampling.num_tasks=2",
+    "sampling.num_proposals=2",
+    "sampling.max_trajectories=3",
+    "optim.checkpoint_every=1",
+    "eval.episodes=2",
+    "eval.final_episodes=4",
+)
+"""A run of a step takes a second or two."""
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder with the files that the pages have the reader write."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    known = set(gymnasium.registry)
+    for page in PAGES:
+        for name, code in python_blocks(page).items():
+            (tmp_path / f"{name}.py").write_text(code, encoding="utf-8")
+    modules = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - modules:
+        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+    for env_id in set(gymnasium.registry) - known:
+        del gymnasium.registry[env_id]
+
+
+def name_of(words):
+    return re.sub(r"[^\w.-]+", "_", " ".join(words))[:60]
+
+
+def preset_of_run(folder, method):
+    """The environment and the method that a run folder is named after, or the usual ones."""
+    for env in env_names():
+        for name in method_names():
+            if folder and folder.name == f"{env}-{name}-0":
+                return env, method or name
+    return "sokoban", method or "sesa"
+
+
+@pytest.mark.parametrize(
+    ("page", "words"), COMMANDS, ids=[f"{p.stem}-{name_of(w)}" for p, w in COMMANDS]
+)
+def test_a_documented_command_can_be_typed(page, words, here):
+    params, command = parse(words), words[0]
+    env, scale, method = (params.get(key) or "" for key in ("env", "scale", "method"))
+    if command == "reproduce" and params["experiment"] != "NAME":
+        assert params["experiment"] in {*EXPERIMENTS, "diversity"}
+    if command == "compare" and env and env not in PLACEHOLDERS:
+        num_seeds, budget = params["seeds"], params["budget"]
+        options = (params["methods"], params["ablate"], num_seeds, budget, params["episodes"])
+        assert comparison_arms(env, *options, settings(params), scale)
+    elif env in PLACEHOLDERS or not env:
+        env, method = preset_of_run(params.get("resume"), method)
+        load_config(env, method, settings(params), scale)
+    else:
+        cfg = load_config(env, method or "sesa", settings(params), scale)
+        if ":" in env and env.partition(":")[0] == "my_game":
+            return  # the game of `new-env my_game`, which test_new_env.py plays
+        if env.startswith("minigrid:"):
+            pytest.importorskip("minigrid", reason="minigrid is not installed: the extra minigrid")
+        files = {"path", "test_path", "broken_rows"}
+        options = {key: value for key, value in cfg.env.options.items() if key not in files}
+        make_env(cfg.env.id, **options)
+
+
+def test_commands_are_found_on_the_pages():
+    """So that the tests above cannot pass for want of commands."""
+    per_page = {page.name: len(fenced_commands(page)) for page in PAGES}
+    assert per_page["quickstart.md"] >= 14
+    assert per_page["gpu.md"] >= 9
+    assert ["train", "--resume", "runs/sokoban-sesa-0"] in fenced_commands(ROOT / "README.md")
+    assert len(COMMANDS) >= 70
+
+
+@pytest.mark.parametrize(
+    "words", [["train", "--enw", "sokoban"], ["trian"], ["compare", "--jobs", "x"]]
+)
+def test_a_command_that_does_not_exist_is_not_parsed(words):
+    with pytest.raises(Exception, match="(?i)no such|should be a valid"):
+        parse(words)
+
+
+def test_every_page_is_in_the_navigation():
+    text = (ROOT / "zensical.toml").read_text(encoding="utf-8")
+    named = re.findall(r'"([\w-]+\.md)"', text)
+    assert sorted(named) == sorted(path.name for path in (ROOT / "docs").glob("*.md"))
+
+
+def test_the_documentation_is_built_without_a_broken_link(tmp_path):
+    pytest.importorskip("zensical", reason="zensical is not installed: make docs")
+    shutil.copytree(ROOT / "docs", tmp_path / "docs")
+    shutil.copy(ROOT / "zensical.toml", tmp_path)
+    words = [sys.executable, "-m", "zensical", "build", "--strict"]
+    answer = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert "Quickstart" in (tmp_path / "site" / "quickstart.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def replaced(here, model, monkeypatch):
+    """What the pages take for granted, by what they call it: a model, problems, an endpoint."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    problems = [json.dumps({"problem": f"1+{n}?", "answer": str(n + 1)}) for n in range(40)]
+    (here / "train.jsonl").write_text("\n".join(problems[:20]), encoding="utf-8")
+    (here / "test.jsonl").write_text("\n".join(problems[20:]), encoding="utf-8")
+    with serving(lambda body: "Right") as server:
+        write_csv(here / "sudoku-3m.csv", enumerate(map(relabelled, range(9))))
+        yield {
+            r"path/to/model|~/.*SmolLM2.*": str(model),
+            r"dapo-math-17k.parquet": "train.jsonl",
+            r"aime24.jsonl": "test.jsonl",
+            r"https?://[\w.:]+/v1": server.url,
+        }
+
+
+def shrunk(words, replaced):
+    """The command with what is here, and a run of a step."""
+    if not find_spec("wandb"):
+        words = [word for word in words if word != "log.to=wandb"]
+    for what, by in replaced.items():
+        words = [re.sub(what, by, word) for word in words]
+    if words[0] == "evaluate":
+        return [*words, "--episodes", "3"]
+    if words[0] == "check-env":
+        return [*words, "--episodes", "1"]
+    if words[0] == "train":
+        return [*words, *(["--steps", "2"] if "--resume" in words else [*SMALL, "--steps", "1"])]
+    return words
+
+
+def is_installed(words):
+    """Whether the package that a command needs is here."""
+    needs = {"minigrid:": "minigrid"}
+    line = " ".join(words)
+    return all(find_spec(package) for word, package in needs.items() if word in line)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RUN_PAGES)
+def test_the_commands_of_a_page_run_one_after_another(
+    name, sesa_agent, here, replaced, monkeypatch
+):
+    for words in filter(is_installed, fenced_commands(ROOT / "docs" / name)):
+        if (here / "my_game").is_dir():
+            monkeypatch.syspath_prepend(here / "my_game")  # as after `pip install -e my_game`
+        if words[0] == "train" and "--resume" not in words:
+            shutil.rmtree("runs", ignore_errors=True)  # a page has several runs of one name
+        code, _, errors = sesa_agent(*shrunk(words, replaced))
+        assert code == 0, (words, errors)
