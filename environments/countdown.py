@@ -6,7 +6,6 @@ model's text is never executed, and its length, depth and digits are bounded. A 
 its target is the value of a random expression, so a solution exists, and `solve` finds one.
 """
 
-import copy
 import random
 import re
 from collections.abc import Hashable, Sequence
@@ -388,12 +387,6 @@ class CountdownGame(TextGame[np.ndarray]):
             else:
                 return np.full(size, padding)
         return np.array(tokens + [padding] * (size - len(tokens)))
-
-    def fork(self) -> "CountdownGame":
-        """Copy the game with its random generator."""
-        twin = copy.copy(self)
-        twin._np_random = copy.deepcopy(self._np_random)
-        return twin
 
     def state_key(self) -> Hashable:
         """Return the puzzle and the answer, if one was given."""

@@ -6,7 +6,6 @@ any lake. The slips are drawn from the game's `np_random`, which is seeded like 
 gives one map and one sequence of slips.
 """
 
-import copy
 import random
 from collections import deque
 from collections.abc import Hashable, Sequence
@@ -259,19 +258,10 @@ class FrozenLakeGame(TextGame[int]):
         """Return the map and the player's cell; slips to come are not part of it."""
         return self.lake, self.position
 
-    def fork(self) -> "FrozenLakeGame":
-        """Copy the position and the generator's state; the map never changes, so it is shared."""
-        twin = copy.copy(self)
-        bits = np.random.PCG64(_ANY_SEED)  # a quarter of the time that a deepcopy takes
-        bits.state = self.np_random.bit_generator.state  # pyright: ignore[reportAttributeAccessIssue]
-        twin.np_random = np.random.Generator(bits)
-        return twin
-
 
 _READINGS = {name.lower(): (name, number) for number, name in enumerate(ACTIONS)}
 _TO_GYMNASIUM = str.maketrans("P_OG", "SFHG")
 _FROM_GYMNASIUM = str.maketrans("SFHG", "__OG")
-_ANY_SEED = np.random.SeedSequence(0)
 
 
 def _draw(outcomes: list[Outcome], uniform: float) -> Outcome:
