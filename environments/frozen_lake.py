@@ -1,9 +1,10 @@
 """Frozen Lake with words: cross the ice to the goal without falling into a hole.
 
-The lake itself is Gymnasium's own `FrozenLakeEnv`. Here stand the puzzles (random maps, each proved
-solvable), the text side and the exact solvers: `shortest_path` without slips, `optimal_success` for
-any lake. The slips are drawn from the game's `np_random`, which is seeded like the map: one seed
-gives one map and one sequence of slips.
+Moves and slips are those of Gymnasium's `FrozenLakeEnv`, number for number, without the table that
+it builds for every map. Here stand the puzzles (random maps, each proved solvable), the text side
+and the exact solvers: `shortest_path` without slips, `optimal_success` for any lake, by Gymnasium's
+table. The slips are drawn from the game's `np_random`, which is seeded like the map: one seed gives
+one map and one sequence of slips.
 """
 
 import random
@@ -34,9 +35,7 @@ MAX_MAPS = 10_000
 Lake = tuple[str, ...]
 """A map in Gymnasium's letters: rows of S (start), F (frozen), H (hole) and G (goal)."""
 Outcome = tuple[float, int, float, bool]
-"""Probability, next cell, reward, terminated."""
-Transitions = dict[int, dict[int, list[Outcome]]]
-"""What may follow a cell and an action: Gymnasium's table `P`."""
+"""Probability, next cell, reward, terminated: an entry of Gymnasium's table `P`."""
 
 
 def generate_map(
@@ -111,7 +110,7 @@ def _move_targets(size: int) -> list[tuple[int, int, int, int]]:
 
 @lru_cache(maxsize=256)
 def build_lake(lake: Lake, slippery: bool) -> FrozenLakeEnv:
-    """Build Gymnasium's environment of a map. Games share it: they only read its table `P`."""
+    """Build Gymnasium's environment of a map, for its table `P`."""
     return FrozenLakeEnv(desc=list(lake), is_slippery=slippery)
 
 
@@ -206,30 +205,25 @@ class FrozenLakeGame(TextGame[int]):
         return lake
 
     def _enter(self, lake: Lake) -> None:
-        cells = "".join(lake)
         self.lake = lake
-        self.position = cells.index("S")
-        self._goal = cells.index("G")
+        self._cells = "".join(lake)
+        self.position = self._cells.index("S")
+        self._goal = self._cells.index("G")
         self._picture = "\n".join(lake).translate(_FROM_GYMNASIUM)
         codes = [SYMBOLS.index(symbol) for symbol in self._picture if symbol != "\n"]
         self._codes = np.array(codes, dtype=np.uint8)
-        # Gymnasium takes longer to build a lake than to play it, so it waits for the first move.
-        self._transitions: Transitions | None = None
-
-    @property
-    def transitions(self) -> Transitions:
-        """Gymnasium's table `P` of this map."""
-        if self._transitions is None:
-            self._transitions = build_lake(self.lake, self.slippery).P
-        return self._transitions
 
     def step(self, action: int) -> tuple[NDArray[np.uint8], float, bool, bool, dict[str, Any]]:
-        """Move, and slip where the ice is slippery."""
-        outcomes = self.transitions[self.position][int(action)]
-        outcome = outcomes[0] if len(outcomes) == 1 else _draw(outcomes, self.np_random.random())
-        _, self.position, reward, terminated = outcome
+        """Move, and slip where the ice is slippery; from a hole or the goal nothing moves."""
+        reward = 0.0
+        if self._cells[self.position] in "SF":
+            slip = _slip(self.np_random.random()) if self.slippery else 0
+            targets = _move_targets(self.size)[self.position]
+            self.position = targets[(int(action) + slip) % len(ACTIONS)]
+            reward = float(self.position == self._goal)
+        terminated = self._cells[self.position] in "HG"
         info = {"success": self.position == self._goal, "legal": True}
-        return self._observe(), float(reward), terminated, False, info
+        return self._observe(), reward, terminated, False, info
 
     def _observe(self) -> NDArray[np.uint8]:
         codes = self._codes.copy()
@@ -264,14 +258,13 @@ _TO_GYMNASIUM = str.maketrans("P_OG", "SFHG")
 _FROM_GYMNASIUM = str.maketrans("SFHG", "__OG")
 
 
-def _draw(outcomes: list[Outcome], uniform: float) -> Outcome:
-    """Pick what Gymnasium's `categorical_sample` picks for the same number, without its arrays."""
-    cumulated = 0.0
-    for outcome in outcomes:
-        cumulated += outcome[0]
-        if uniform < cumulated:
-            return outcome
-    return outcomes[-1]
+def _slip(uniform: float) -> int:
+    """Return by how many actions a move goes astray: -1, 0 or 1, each with probability 1/3.
+
+    The bounds are rounded as Gymnasium's: the sides have (1 - 1/3) / 2 each.
+    """
+    side = (1 - 1 / 3) / 2
+    return -1 if uniform < side else 0 if uniform < side + 1 / 3 else 1
 
 
 def _text_spec(slippery: bool) -> TextSpec:
