@@ -55,6 +55,13 @@ def generate_map(
     >>> generate_map(seed=3)
     ('FFFF', 'FFFH', 'GFSF', 'HFFF')
     """
+    return _draw_map(seed, size, frozen_probability, min_solution)[0]
+
+
+def _draw_map(
+    seed: int, size: int, frozen_probability: float, min_solution: int
+) -> tuple[Lake, list[int]]:
+    """Draw the map that belongs to a seed, and the fewest moves from its start to its goal."""
     draw = random.Random(seed).random  # the one stream that Python keeps from version to version
     num_cells = size * size
     for _ in range(MAX_MAPS):
@@ -64,7 +71,7 @@ def generate_map(
         lake = tuple("".join(cells[row : row + size]) for row in range(0, num_cells, size))
         path = shortest_path(lake)
         if path is not None and len(path) >= min_solution:
-            return lake
+            return lake, path
     raise ValueError(
         f"min_solution={min_solution} found no {size}x{size} lake in {MAX_MAPS} draws at "
         f"frozen_probability={frozen_probability}. Lower the one or raise the other."
@@ -185,11 +192,12 @@ class FrozenLakeGame(TextGame[int]):
         puzzle_seed = None
         if options and "level" in options:
             lake = self._read_level(options["level"])
+            path = shortest_path(lake)
         else:
             puzzle_seed = int(self.np_random.integers(2**31)) if seed is None else int(seed)
-            lake = generate_map(puzzle_seed, self.size, self.frozen_probability, self.min_solution)
+            knobs = self.size, self.frozen_probability, self.min_solution
+            lake, path = _draw_map(puzzle_seed, *knobs)
         self._enter(lake)
-        path = shortest_path(lake)
         optimal_length = None if path is None else len(path)
         return self._observe(), {"puzzle_seed": puzzle_seed, "optimal_length": optimal_length}
 
