@@ -365,13 +365,13 @@ class SokobanEnv(TextGame[int]):
     def step(self, action: int) -> tuple[NDArray[np.uint8], float, bool, bool, dict[str, Any]]:
         """Walk or push one cell."""
         board, before = self._board, self._player
-        num_off_before = board.count(BOX)
+        is_dense = self.reward == "dense"
+        num_off_before = board.count(BOX) if is_dense else 0
         self._player = move(board, self._ground, before, self._steps[action])
-        num_off = board.count(BOX)
-        success = num_off == 0
+        success = BOX not in board
         reward = 1.0 if success else 0.0
-        if self.reward == "dense":
-            reward = 10.0 * success + num_off_before - num_off - 0.1
+        if is_dense:
+            reward = 10.0 * success + num_off_before - board.count(BOX) - 0.1
         info = {"success": success, "legal": self._player != before}
         return self._observation(), reward, success, False, info
 
