@@ -38,6 +38,7 @@ from sesa_agent.agents.packing import pack
 from sesa_agent.agents.policy import Policy
 from sesa_agent.configs.load import load_config
 from sesa_agent.configs.schema import Config
+from sesa_agent.sampling.dialogue import Dialogue
 from sesa_agent.sampling.trajectory import TrajectoryTree
 from sesa_agent.training.advantages import trajectory_credit
 from sesa_agent.training.batch import collate, merge_equal_rows
@@ -143,6 +144,13 @@ def make_case(
     return Case(kind, context, size, work or num_turns, num_trajectories, num_turns, **rest)
 
 
+def draw_trees(cfg: Config, engine: HFEngine, dialogue: Dialogue) -> list[TrajectoryTree]:
+    """The rollout of a step; nothing that was read stays for the next."""
+    trees, _ = rollout(cfg, 0, engine, dialogue)
+    engine.sleep()
+    return trees
+
+
 def tree_cases(context: str) -> Iterator[Case]:
     """Trees that grow, with the bundled model."""
     for kind, sizes in VALUES.items():
@@ -150,8 +158,8 @@ def tree_cases(context: str) -> Iterator[Case]:
             cfg = make_config(context, **{**BASE, kind: size})
             policy = build_policy(cfg)
             dialogue, engine = build_dialogue(cfg, policy), HFEngine(policy)
-            draw = partial(rollout, cfg, 0, engine, dialogue)
-            trees = draw()[0]
+            draw = partial(draw_trees, cfg, engine, dialogue)
+            trees = draw()
             row_tokens, packed_tokens = count_tokens(trees, cfg)
             yield make_case(
                 kind,
