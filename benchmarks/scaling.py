@@ -265,8 +265,10 @@ def growth(cases: Sequence[Case]) -> dict[str, float]:
 def show(results: Sequence[Result], powers: dict[str, float]) -> Table:
     """Lay the cases of a kind out as a table; powers stand in the last row."""
     kind, context = results[0].kind, results[0].context
-    names = ("leaves", "turns", "row / packed", "rollout s", "packed s", "padded s", "gain")
-    table = Table(kind, *names, "ms / leaf", title=f"context {context}")
+    names = ("leaves", "turns", "tokens", "rollout", "packed", "padded", "gain", "ms each")
+    table = Table(
+        kind, *names, title=f"context {context}: tokens by packed ones; CPU s, ms by leaf"
+    )
     for r in results:
         tokens = f"{r.row_tokens / r.packed_tokens:.2f}"
         seconds = (f"{value:.3f}" for value in (r.rollout_s, r.packed_s, r.padded_s))

@@ -4,8 +4,8 @@
 
 Also how long `train` takes to its first step and to its first line of metrics, the measurement of
 the untrained policy included; and, to hold all that against, the bare import of torch and of
-transformers. All take turns; figures are medians of wall seconds, on one thread. Writes
-`results/startup.json`.
+transformers. All take turns; figures are medians of wall seconds, on one thread, so the file also
+notes how busy the machine was. Writes `results/startup.json`.
 """
 
 import argparse
@@ -118,10 +118,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--rounds", type=int, default=5)
     num_rounds = parser.parse_args().rounds
-    results = measure(num_rounds)
+    results, load = measure(num_rounds), os.getloadavg()[1]
     Console().print(show(results))
     setting = {name: version(name) for name in ("torch", "transformers")}
     setting |= {"python": platform.python_version(), "rounds": num_rounds}
+    setting |= {"load": round(load, 1), "cores": os.cpu_count()}
     record = {"setting": setting, "results": [asdict(result) for result in results]}
     RESULTS.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
