@@ -1,6 +1,6 @@
 """How long the commands take to answer, each in a fresh process.
 
-    python benchmarks/startup.py [--rounds 5]
+    python benchmarks/startup.py [--rounds 3]
 
 Also how long `train` takes to its first step and to its first line of metrics, the measurement of
 the untrained policy included; and, to hold all that against, the bare import of torch and of
@@ -116,7 +116,7 @@ def show(results: Sequence[Result]) -> Table:
 def main() -> None:
     """Measure, print the table, write the file."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     num_rounds = parser.parse_args().rounds
     results, load = measure(num_rounds), os.getloadavg()[1]
     Console().print(show(results))
