@@ -72,11 +72,14 @@ class HFEngine:
         )
         completions: list[Completion | None] = [None] * len(prompts)
         batches = self._batches(prompts, params.max_new_tokens)
-        # Drawn without replacement, the next ones of a prompt are asked for right after the first.
+        # Of a tree: the next proposals, drawn without replacement, have the same prompts, and those
+        # of its next turn may go on from them.
         keeps = excluded is not None and len(batches) == 1
-        read, self._read = self._read if keeps else None, None
+        if not keeps:
+            self._read = None
         for rows in batches:
-            batch = _Batch(self, [prompts[r] for r in rows], params, uniforms[rows], read)
+            batch = _Batch(self, [prompts[r] for r in rows], params, uniforms[rows], self._read)
+            self._read = None  # the batch drops it as soon as it has read on
             drawn = batch.run([excluded[r] for r in rows] if excluded else [()] * len(rows))
             if keeps:
                 self._read = batch.read
