@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import jinja2
 
-from ..configs.schema import SettingError
+from ..configs.errors import SettingError
 
 _SYSTEM, _USER, _LATER = "some system text", "first question", ("second question", "third question")
 _THOUGHTS, _REPLY = "<think>some thoughts</think>", "<answer>some reply</answer>"

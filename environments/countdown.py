@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from gymnasium.spaces import Box, MultiDiscrete
 
-from ..configs.schema import check
+from ..configs.errors import check
 from .one_answer import OneAnswerEnv
 from .pixels import draw_text
 from .text_env import TextEnv, TextGame, TextSpec

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from gymnasium.spaces import Text
 
-from ..configs.schema import check
+from ..configs.errors import check
 from .data_files import Rows, column_names, deal_rows, is_garbled, read_rows, row_of
 from .math_answers import (
     MAX_ANSWER_LENGTH,

@@ -19,7 +19,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete, Space
 from numpy.typing import NDArray
 
-from ..configs.schema import check
+from ..configs.errors import check
 from .text_env import TextEnv, TextGame, TextSpec
 
 SYMBOLS = "#_O√XPS\n"

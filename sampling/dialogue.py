@@ -24,7 +24,7 @@ from ..agents.prompts import (
     outline,
     propose_another,
 )
-from ..configs.schema import SettingError, check
+from ..configs.errors import SettingError, check
 from ..environments import EnvError, GuardedEnv, fork
 from .trajectory import Task, TrajectoryTree, Turn
 

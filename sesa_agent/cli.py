@@ -14,7 +14,7 @@ import typer
 
 from sesa_agent import __version__
 from sesa_agent.agents.engine import EngineError
-from sesa_agent.configs.schema import SettingError, check
+from sesa_agent.configs.errors import SettingError, check
 
 app = typer.Typer(
     help="Train LLM agents in text games, with sequential instead of parallel exploration (SESA).",
