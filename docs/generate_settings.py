@@ -1,6 +1,6 @@
 """Writes docs/settings.md from configs/: `python docs/generate_settings.py`.
 
-The text under each field of `configs/schema.py` is its explanation; the presets are shown as the
+The text under each field in `configs/schema.py` and `learning.py` is its explanation; the presets are shown as the
 files that they are.
 """
 
