@@ -65,6 +65,19 @@ class CachedContext:
         self.cache.batch_select_indices(index)
         self.mask = self.mask[index]
 
+    def branch(self) -> "CachedContext":
+        """Another context that has read the same; neither sees what the other reads from now on.
+
+        Only where `can_branch`. Nothing is copied before one of them reads on.
+        """
+        other = CachedContext(self.model)
+        other.mask = self.mask
+        assert self.cache is not None and other.cache is not None, "it cannot branch"
+        for own, its in zip(self.cache.layers, other.cache.layers, strict=True):
+            its.lazy_initialization(own.keys, own.values)  # pyright: ignore[reportArgumentType]
+            its.keys, its.values = own.keys, own.values
+        return other
+
 
 class WholeContext:
     """Rows that are read from their beginning each time: right for every causal model, but slow."""

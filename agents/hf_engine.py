@@ -1,12 +1,14 @@
 """Generates with any causal language model of transformers, on any device.
 
 Equal prompts and what all prompts of a batch begin with are read once; keys and values are kept
-where the model can (`context.py`). Batches are bounded by tokens, and each token takes one uniform
+where the model can (`context.py`), those of prompts that are asked again while completions are
+excluded too. Batches are bounded by tokens, and each token takes one uniform
 number per row (`draws.py`). The draw of a row depends on the call's seed and the row's place, not
 on how rows were batched (up to rounding).
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,6 +25,16 @@ _WORTH_BRANCHING = 256
 """Tokens that need not be read again, from which on a shared beginning is read by itself."""
 
 
+@dataclass(frozen=True)
+class _ReadPrompts:
+    """Different prompts that were read, as they were before anything was drawn."""
+
+    rows: dict[tuple[int, ...], int]
+    context: CachedContext
+    logits: Tensor
+    """(N, V) float, of the tokens that come next."""
+
+
 class HFEngine:
     """Draws responses with the trainer's own model: loading weights costs nothing.
 
@@ -36,13 +48,15 @@ class HFEngine:
         self.tokenizer = policy.tokenizer
         self.max_batch_tokens = max_batch_tokens
         self.usage = Usage()
+        self._read: _ReadPrompts | None = None
 
     def load_weights(self, policy: "Policy") -> None:
         """Share the policy's module, so that its present weights are ours."""
-        self.model = policy.model
+        self.model, self._read = policy.model, None
 
     def sleep(self) -> None:
-        """The model is the trainer's, and caches end with their batch."""
+        """Drop the keys and values of prompts; the model is the trainer's."""
+        self._read = None
 
     @torch.inference_mode()
     def generate(
@@ -57,9 +71,16 @@ class HFEngine:
             len(prompts), params.max_new_tokens, generator=generator, dtype=torch.float64
         )
         completions: list[Completion | None] = [None] * len(prompts)
-        for rows in self._batches(prompts, params.max_new_tokens):
-            batch = _Batch(self, [prompts[r] for r in rows], params, uniforms[rows])
+        batches = self._batches(prompts, params.max_new_tokens)
+        # Drawn without replacement, the next ones of a prompt are asked for right after the first.
+        keeps = excluded is not None and len(batches) == 1
+        if not keeps or not self._read or not self._read.rows.keys() >= set(map(tuple, prompts)):
+            self._read = None
+        for rows in batches:
+            batch = _Batch(self, [prompts[r] for r in rows], params, uniforms[rows], self._read)
             drawn = batch.run([excluded[r] for r in rows] if excluded else [()] * len(rows))
+            if keeps:
+                self._read = batch.read
             for row, completion in zip(rows, drawn, strict=True):
                 completions[row] = completion
         result = [completion for completion in completions if completion is not None]
@@ -88,10 +109,11 @@ class _Batch:
         prompts: list[Sequence[int]],
         params: SamplingParams,
         uniforms: Tensor,
+        read: _ReadPrompts | None,
     ):
         self.model, self.tokenizer, self.params = engine.model, engine.tokenizer, params
         self.uniforms = uniforms.to(engine.model.device)
-        self.prompts = prompts
+        self.prompts, self.read = prompts, read
         self.ids: list[list[int]] = [[] for _ in prompts]
         self.logprobs: list[list[float]] = [[] for _ in prompts]
         self.raw: list[list[float]] = [[] for _ in prompts]
@@ -100,8 +122,7 @@ class _Batch:
 
     def run(self, excluded: Sequence[Sequence[Completion]]) -> list[Completion]:
         """Read the prompts, then draw one token at a time; finished rows leave the batch."""
-        context = open_context(self.model)
-        logits = self._read_prompts(context)
+        context, logits = self._read_prompts()
         open_rows = list(range(len(self.prompts)))
         for step in range(self.params.max_new_tokens):
             tokens = self._draw(logits, open_rows, step, excluded)
@@ -114,22 +135,36 @@ class _Batch:
             logits = context.read([[token] for token in tokens])
         return [self._completion(row) for row in range(len(self.prompts))]
 
-    def _read_prompts(self, context: CachedContext | WholeContext) -> Tensor:
-        """Logits (N, V) after the prompts; equal ones, and what all begin with, are read once."""
-        different = list(dict.fromkeys(map(tuple, self.prompts)))
-        start = common_start(different)
-        if context.can_branch and start * (len(different) - 1) >= _WORTH_BRANCHING:
-            context.read([different[0][:start]])
-            context.select([0] * len(different))
+    def _read_prompts(self) -> tuple[CachedContext | WholeContext, Tensor]:
+        """What has read the prompts, a row each, and the logits (N, V) after them.
+
+        Equal ones, and what all begin with, are read once.
+        """
+        if self.read is None:
+            different = list(dict.fromkeys(map(tuple, self.prompts)))
+            context, logits = self._read_different(different)
+            places = {prompt: row for row, prompt in enumerate(different)}
+            if isinstance(context, CachedContext) and context.can_branch:
+                self.read = _ReadPrompts(places, context.branch(), logits)
         else:
-            start = 0
-        logits = context.read([prompt[start:] for prompt in different])
-        if len(different) < len(self.prompts):
-            place = {prompt: row for row, prompt in enumerate(different)}
-            rows = [place[tuple(prompt)] for prompt in self.prompts]
+            places, context, logits = self.read.rows, self.read.context.branch(), self.read.logits
+        rows = [places[tuple(prompt)] for prompt in self.prompts]
+        if rows != list(range(len(places))):
             context.select(rows)
             logits = logits[rows]
-        return logits
+        return context, logits
+
+    def _read_different(
+        self, prompts: list[tuple[int, ...]]
+    ) -> tuple[CachedContext | WholeContext, Tensor]:
+        context = open_context(self.model)
+        start = common_start(prompts)
+        if context.can_branch and start * (len(prompts) - 1) >= _WORTH_BRANCHING:
+            context.read([prompts[0][:start]])
+            context.select([0] * len(prompts))
+        else:
+            start = 0
+        return context, context.read([prompt[start:] for prompt in prompts])
 
     def _draw(
         self,

@@ -73,6 +73,12 @@ class PackedRows:
     """Each run is in one."""
     outputs: Tensor
     """(L,) int64, where each packed token is among the padded own tokens of all groups."""
+    own_lengths: Tensor
+    """(R,) int64, own tokens of all runs, which stand in this order."""
+    path_lengths: Tensor
+    """(R,) int64, tokens of their paths."""
+    paths: Tensor
+    """(sum of `path_lengths`,) int64, packed places of the tokens of all paths."""
 
     def __len__(self) -> int:
         return len(self.token_ids)
@@ -102,6 +108,9 @@ def pack(token_ids: Tensor, attention_mask: Tensor, min_run: int = MIN_RUN) -> P
         places=torch.from_numpy(places),
         groups=groups,
         outputs=_outputs(grouped, [group.queries.shape[1] for group in groups]),
+        own_lengths=torch.tensor([len(run.own) for run in runs]),
+        path_lengths=torch.tensor([len(run.path) for run in runs]),
+        paths=torch.from_numpy(np.concatenate([run.path for run in runs])),
     )
 
 

@@ -44,6 +44,17 @@ class Decision:
         return [action for action in self.actions if action is not None]
 
 
+@dataclass
+class _Question:
+    """A decision asks for its next proposal."""
+
+    decision: Decision
+    request: Request
+    excluded: list[Completion]
+    """What was drawn for this prompt and must not come again."""
+    num_repeats: int = 0
+
+
 def propose(
     engine: Engine,
     dialogue: Dialogue,
@@ -138,31 +149,33 @@ def draw_distinct(
             can be excluded from the draw.
         max_retries: times a repetition is asked for again.
     """
-    pending = [decision for decision in decisions if decision.width > 0]
-    while pending:
-        requests = [request(decision) for decision in pending]
-        for decision, asked in zip(pending, requests, strict=True):
-            decision.num_cut_prompts += asked.is_cut
+
+    def ask(decision: Decision) -> _Question:
+        asked = request(decision)
+        decision.num_cut_prompts += asked.is_cut
         # Under a new prompt only its own repeats can be excluded, since the engine knows their
         # probabilities under it.
-        excluded = [list(decision.proposals) if same_prompt else [] for decision in pending]
-        open_rows = list(range(len(pending)))
-        for _ in range(max_retries + 1):
-            completions = engine.generate(
-                [requests[row].prompt_ids for row in open_rows],
-                reseeded(params, rng),
-                [excluded[row] for row in open_rows],
-            )
-            repeats = []
-            for row, completion in zip(open_rows, completions, strict=True):
-                if not accept(pending[row], completion, read(pending[row], completion.text)):
-                    excluded[row].append(completion)
-                    repeats.append(row)
-            open_rows = repeats
-            if not open_rows:
-                break
-        dropped = {id(pending[row]) for row in open_rows}
-        pending = [d for d in pending if id(d) not in dropped and len(d.proposals) < d.width]
+        return _Question(decision, asked, list(decision.proposals) if same_prompt else [])
+
+    # No decision waits for another: while one is asked again, the others go on.
+    questions = [ask(decision) for decision in decisions if decision.width > 0]
+    while questions:
+        completions = engine.generate(
+            [question.request.prompt_ids for question in questions],
+            reseeded(params, rng),
+            [question.excluded for question in questions],
+        )
+        after = []
+        for question, completion in zip(questions, completions, strict=True):
+            decision = question.decision
+            if accept(decision, completion, read(decision, completion.text)):
+                if len(decision.proposals) < decision.width:
+                    after.append(ask(decision))
+            elif question.num_repeats < max_retries:
+                question.num_repeats += 1
+                question.excluded.append(completion)
+                after.append(question)
+        questions = after
 
 
 def reseeded(params: SamplingParams, rng: np.random.Generator) -> SamplingParams:

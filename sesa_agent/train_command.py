@@ -4,7 +4,7 @@ import json
 import shlex
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -35,6 +35,7 @@ from sesa_agent.training.monitor import rescued_config
 from sesa_agent.training.progress import Progress
 from sesa_agent.training.run_log import read_metrics
 from sesa_agent.training.setup import build_dialogue, build_policy
+from sesa_agent.training.stopwatch import PHASES, profile
 
 RESULT_FILE = "result.json"
 """Base against trained policy on the held-out puzzles, in the run folder."""
@@ -127,6 +128,7 @@ def report_result(
         values = {name: result.to_json() for name, result in results.items()}
         (folder / RESULT_FILE).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     console.print(result_table(cfg.env.id, results))
+    say(describe_time(read_metrics(folder)))
     say(f"Curves: tensorboard --logdir {shlex.quote(str(folder))}")
     return results
 
@@ -146,6 +148,13 @@ def describe(progress: Progress, metrics: dict[str, float]) -> str:
         f"entropy {metrics.get('train/entropy', float('nan')):.3f}  "
         f"calls {progress.num_policy_calls}"
     )
+
+
+def describe_time(lines: Sequence[Mapping[str, Any]]) -> str:
+    """One line about where the time of a run's steps went."""
+    shares = profile(lines)
+    parts = [f"{PHASES[name]} {share:.0%}" for name, share in shares.items()]
+    return f"Time: {lines[-1]['time_s'] / 60:.1f} minutes of steps: {', '.join(parts)}"
 
 
 @contextmanager

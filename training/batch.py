@@ -55,6 +55,8 @@ class Batch:
     outside `loss_mask`."""
     proposal_index: Tensor
     """(num_turns,) int64, place of each trained turn among the proposals of its decision."""
+    question: Tensor
+    """(N,) int64, the same in rows of a group whose first trained turn answers the same prompt."""
 
     def __len__(self) -> int:
         return len(self.token_ids)
@@ -79,26 +81,29 @@ class Batch:
         chosen = {
             field.name: getattr(self, field.name)[rows, :length]
             for field in fields(self)
-            if field.name != "proposal_index"
+            if field.name not in ("proposal_index", "question")
         }
-        return replace(self, **chosen)
+        return replace(self, **chosen, question=self.question[rows])
 
     def minibatches(self, num: int, generator: torch.Generator) -> list["Batch"]:
-        """Deal the rows at random into `num` parts, or one part a row if rows are fewer.
+        """Deal the questions at random into `num` parts, or one part each if they are fewer.
 
-        The sizes differ by at most one row. Credit and weight are multiplied by the number of
-        parts: each part's gradient is an unbiased estimate of the whole batch's, so the step size
-        does not depend on `num`, and the parts' losses average to the batch's loss.
+        Answers to one question stay together, so that their prompt is computed once
+        (`agents/packing.py`). Credit and weight are multiplied by the number of parts: each part's
+        gradient is an unbiased estimate of the whole batch's, so the step size does not depend on
+        `num`, and the parts' losses average to the batch's loss.
 
         Args:
-            num: parts, at least 1.
+            num: parts, at least 1; they have as many questions each, or one more.
             generator: CPU generator of the shuffle.
         """
         if len(self) == 0:
             return []
-        order = torch.randperm(len(self), generator=generator)
-        parts = order.tensor_split(min(num, len(self)))
-        return [self.select(part)._scale(len(parts)) for part in parts]
+        questions = self.question.unique()
+        order = questions[torch.randperm(len(questions), generator=generator)]
+        parts = order.tensor_split(min(num, len(order)))
+        rows = [torch.isin(self.question, part).nonzero()[:, 0] for part in parts]
+        return [self.select(chosen)._scale(len(parts)) for chosen in rows]
 
     def micro_batch_rows(
         self, max_tokens: int, rows: Sequence[int] | None = None, packed: bool = False
@@ -199,6 +204,9 @@ def collate(
     token_ids, turn_numbers = np.full(shape, pad_id), np.full(shape, -1)
     positive, negative, weight, sampling_logprobs = np.zeros((4, *shape))
     proposal_index: list[int] = []
+    questions: dict[tuple[int, tuple[int, ...]], int] = {}
+    asked = [(id(tree), tree.turns[nodes[0]].prompt_ids) for tree, _, nodes in rows]
+    question = [questions.setdefault(key, len(questions)) for key in asked]
     for row, (tree, credit, nodes) in enumerate(rows):
         end = tree.turns[nodes[-1]]
         token_ids[row, : lengths[row]] = end.prompt_ids + end.response_ids
@@ -224,6 +232,7 @@ def collate(
         is_held=torch.zeros(shape, dtype=torch.bool),
         count=torch.as_tensor(turn_numbers >= 0).to(dtype),
         proposal_index=torch.tensor(proposal_index, dtype=torch.int64),
+        question=torch.tensor(question, dtype=torch.int64),
     )
 
 

@@ -62,6 +62,7 @@ from .setup import (
     resolve_auto,
     sampling_params,
 )
+from .stopwatch import Stopwatch, time_metrics
 from .update import add_gradients, correct_gaps, needs_scores
 
 Measure = Callable[[Engine, Dialogue, list[int]], dict[str, float]]
@@ -109,6 +110,9 @@ def train(
     dialogue = build_dialogue(cfg, policy)
     engine = agreed(lambda: build_engine(cfg, policy))
     optimizer = build_optimizer(policy, cfg.optim, checkpoint)
+    clock = Stopwatch(policy.model.device)
+    clock.watch(engine, "generate", ("generate", "submit", "step"))
+    clock.watch(dialogue, "environment", ("open", "play", "read"))
     progress = Progress(**read_state(checkpoint)) if checkpoint else Progress()
     with _open_log(cfg, folder, progress.step, tell) if is_first() else nullcontext() as log:
         if log and policy.why_not_packed and not checkpoint:
@@ -116,12 +120,13 @@ def train(
             log.write_event(0, "padded_rows", news)
             tell(news)
         while progress.share_done(cfg.optim) < 1:
-            step, started = progress.step, time.perf_counter()
+            step = progress.step
             metrics: dict[str, float] = {}
             engine.load_weights(policy)  # the engine now is pi_old
             if step % cfg.eval.every == 0:
                 seeds = evaluation_seeds(dialogue.make(), "validation", cfg.eval.episodes)
-                metrics |= measure(engine, dialogue, seeds)
+                with clock.phase("evaluate"):
+                    metrics |= measure(engine, dialogue, seeds)
                 progress.success_rate = metrics.get("eval/success_rate", float("nan"))
             measured = time.perf_counter()
             now = rescued if progress.is_rescued else cfg
@@ -143,17 +148,17 @@ def train(
                 metrics |= variety_metrics(trees)
             coef = progress.entropy_coef
             coef = cfg.loss.entropy_coef if coef is None else coef
-            metrics |= learn(policy, optimizer, taught, now, step, reference, coef)
+            metrics |= learn(policy, optimizer, taught, now, step, reference, coef, clock)
             if "train/old_entropy" in metrics:
                 entropy, target = metrics["train/old_entropy"], cfg.loss.entropy_target
                 progress.entropy_coef = next_entropy_coef(coef, entropy, target)
             learned = time.perf_counter()
             progress.add_step(trees, num_tokens, learned - measured)
             metrics |= progress.counts() | {
-                "time/evaluate_s": measured - started,
                 "time/rollout_s": rolled_out - measured,
                 "time/learn_s": learned - rolled_out,
             }
+            metrics |= time_metrics(clock.lap())
             found = _look_after(progress, metrics, now, trees)
             vars(progress).update(from_first(vars(progress)))  # other processes' clocks differ
             if log:
@@ -248,6 +253,7 @@ def learn(
     step: int,
     reference: Policy | None = None,
     entropy_coef: float = 0.0,
+    clock: Stopwatch | None = None,
 ) -> dict[str, float]:
     """Update the policy on one rollout.
 
@@ -259,10 +265,12 @@ def learn(
         step: seeds the order of the rows, and sets the learning rate while it warms up.
         reference: the initial policy, if `loss.kl_coef` is set.
         entropy_coef: where the coefficient of `loss.exploration=adaptive_entropy` stands.
+        clock: times scoring, forward and backward passes, and the optimiser.
 
     Returns:
         Metrics of the update.
     """
+    clock = clock or Stopwatch()
     loss, optim = cfg.loss, cfg.optim
     longest = cfg.engine.max_new_tokens
     trees = [punish_overlong(tree, loss.overlong_buffer, longest) for tree in trees]
@@ -280,7 +288,8 @@ def learn(
     )
     is_scored = needs_scores(loss, optim)
     if is_scored:
-        old_logprobs, old_entropy = score(policy, batch, optim.max_batch_tokens)
+        with clock.phase("score"):
+            old_logprobs, old_entropy = score(policy, batch, optim.max_batch_tokens)
         batch = replace(batch, old_logprobs=old_logprobs)
         metrics = gap_metrics(batch, has_other_prompts(cfg.sampling))
         if is_adaptive:
@@ -299,17 +308,15 @@ def learn(
     for _ in range(optim.num_epochs):
         for minibatch in batch.minibatches(optim.num_minibatches, generator):
             optimizer.zero_grad()
-            minibatch, sums = add_gradients(
-                policy, minibatch, loss, optim.max_batch_tokens, is_scored, reference
-            )
+            with clock.phase("backward"):
+                minibatch, sums = add_gradients(
+                    policy, minibatch, loss, optim.max_batch_tokens, is_scored, reference
+                )
             stats += sums
             if not is_scored:
                 metrics |= gap_metrics(minibatch, has_other_prompts(cfg.sampling))
-            weights = [p for group in optimizer.param_groups for p in group["params"]]
-            add_up_gradients(weights)
-            norm = torch.nn.utils.clip_grad_norm_(weights, optim.max_grad_norm)
-            norms.append(float(norm))
-            optimizer.step()
+            with clock.phase("optimizer"):
+                norms.append(_update(optimizer, optim.max_grad_norm))
     optimizer.zero_grad()
     stats = [sums for part in gather(stats) for sums in part]
     metrics |= {f"train/{name}": value for name, value in mean_stats(stats).items()}
@@ -318,6 +325,15 @@ def learn(
         "train/tokens": float(batch.num_tokens),
         "train/rows": float(len(batch)),
     }
+
+
+def _update(optimizer: torch.optim.Optimizer, max_norm: float) -> float:
+    """Take a step along the gradients of all processes; their norm before it was bounded."""
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    add_up_gradients(weights)
+    norm = torch.nn.utils.clip_grad_norm_(weights, max_norm)
+    optimizer.step()
+    return float(norm)
 
 
 def rollout(

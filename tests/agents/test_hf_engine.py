@@ -130,6 +130,52 @@ def test_loaded_weights_are_the_ones_that_draw():
     assert engine.generate([[0]], SamplingParams(max_new_tokens=2))[0].text == "bb"
 
 
+@pytest.fixture
+def lengths_read(policy):
+    """(rows, tokens) of every forward pass."""
+    seen: list[tuple[int, int]] = []
+    hook = policy.model.register_forward_pre_hook(
+        lambda *call: seen.append(tuple(call[2]["input_ids"].shape)), with_kwargs=True
+    )
+    yield seen
+    hook.remove()
+
+
+def test_prompts_that_are_asked_again_are_not_read_again_and_answered_as_if_they_were(
+    policy, lengths_read
+):
+    params = SamplingParams(max_new_tokens=6, seed=1)
+    again = replace(params, seed=2)
+    engine = HFEngine(policy)
+    first = engine.generate(PROMPTS, params, [[]] * len(PROMPTS))
+    rows = [4, 0, 2, 2]  # some of them, in another order
+    prompts, excluded = [PROMPTS[row] for row in rows], [[first[row]] for row in rows]
+    for _ in range(2):  # what is drawn in between leaves no trace
+        lengths_read.clear()
+        second = engine.generate(prompts, again, excluded)
+        assert max(width for _, width in lengths_read) == 1
+        afresh = HFEngine(policy).generate(prompts, again, excluded)
+        assert token_ids(second) == token_ids(afresh)
+        for a, b in zip(second, afresh, strict=True):
+            assert a.logprobs == pytest.approx(b.logprobs, abs=1e-5)
+
+
+def test_prompts_are_read_anew_after_other_weights_sleep_or_other_prompts(policy, lengths_read):
+    engine, params = HFEngine(policy), SamplingParams(max_new_tokens=2)
+    ways = (
+        lambda: engine.load_weights(policy),
+        engine.sleep,
+        lambda: engine.generate(PROMPTS[2:3], params, [[]]),
+        lambda: engine.generate(PROMPTS[1:2], params),
+    )
+    for change in ways:
+        engine.generate(PROMPTS[:2], params, [[], []])
+        change()
+        lengths_read.clear()
+        engine.generate(PROMPTS[1:2], params, [[]])
+        assert lengths_read[0] == (1, len(PROMPTS[1]))
+
+
 # ---- the end of a response ----
 
 

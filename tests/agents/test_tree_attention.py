@@ -14,6 +14,7 @@ from transformers import (
     Qwen3Config,
 )
 
+from sesa_agent.agents import tree_attention
 from sesa_agent.agents.lora import add_adapter
 from sesa_agent.agents.policy import Policy
 
@@ -154,8 +155,52 @@ def test_what_stands_against_packing_is_told():
     assert "do not look at all earlier tokens" in make_policy(window).why_not_packed
     neo = GPTNeoXConfig(**{k: v for k, v in SIZES.items() if k != "num_key_value_heads"})
     assert make_policy(neo).why_not_packed.startswith("models of type gpt_neox")
-    model = AutoModelForCausalLM.from_config(FAMILIES["llama"], attn_implementation="eager")
+    model = AutoModelForCausalLM.from_config(LlamaConfig(**SIZES), attn_implementation="eager")
     assert "its attention is eager" in Policy(model, None).why_not_packed
     assert table_policy([[0.5, 0.5], [0.5, 0.5]], "ab").why_not_packed
     with torch.no_grad():
         make_policy(window).logprobs(uneven_tree())
+
+
+def attend_one_by_one(query, key, value, own_ends, path_ends, *longest, scale, **settings):
+    """What torch says that its kernel of variable lengths computes; it runs on GPUs alone."""
+    assert longest == (own_ends.diff().max(), path_ends.diff().max())
+    assert settings["window_size"] == (-1, 0)  # causal: the last query sees the last key
+    outputs = []
+    for run in range(len(own_ends) - 1):
+        q = query[own_ends[run] : own_ends[run + 1]].transpose(0, 1)
+        k, v = (s[path_ends[run] : path_ends[run + 1]].transpose(0, 1) for s in (key, value))
+        seen = torch.ones(q.shape[1], k.shape[1], dtype=torch.bool).tril(k.shape[1] - q.shape[1])
+        outputs.append(
+            torch.nn.functional.scaled_dot_product_attention(
+                q[None], k[None], v[None], attn_mask=seen, scale=scale,
+                enable_gqa=settings["enable_gqa"],
+            )[0].transpose(0, 1)
+        )  # fmt: skip
+    return torch.cat(outputs)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_all_runs_in_one_call_are_the_runs_in_groups(family, monkeypatch):
+    monkeypatch.setattr(tree_attention.varlen, "varlen_attn", attend_one_by_one)
+    monkeypatch.setattr(tree_attention, "runs_to_attend", tree_attention.runs_in_one_call)
+    assert_equal(make_policy(FAMILIES[family], torch.float64), 1e-6)
+
+
+@pytest.mark.parametrize("offset", [0, 1])
+def test_a_kernel_that_aligns_its_mask_otherwise_is_found_out(offset, monkeypatch):
+    def attend(query, key, value, own_ends, path_ends, *longest, **settings):
+        path_ends = path_ends.clone()
+        path_ends[1:-1] -= offset  # a path without its last token
+        longest = own_ends.diff().max(), path_ends.diff().max()
+        return attend_one_by_one(query, key, value, own_ends, path_ends, *longest, **settings)
+
+    monkeypatch.setattr(tree_attention.varlen, "varlen_attn", attend)
+    tree_attention.kernel_agrees.cache_clear()
+    agrees = tree_attention.kernel_agrees(torch.device("cpu"), torch.bfloat16)
+    tree_attention.kernel_agrees.cache_clear()
+    assert agrees == (offset == 0)
+
+
+def test_a_machine_without_the_kernel_does_without():
+    assert not tree_attention.kernel_agrees(torch.device("cpu"), torch.bfloat16)

@@ -141,9 +141,11 @@ def test_a_token_stands_behind_the_prompt_and_the_response_so_far(tree):
 def test_minibatches_deal_out_all_rows_and_average_to_the_whole(tree, num, seed):
     whole = collate([tree], [best_credit(tree, LossConfig())], PAD, True, dtype=torch.float64)
     parts = whole.minibatches(num, torch.Generator().manual_seed(seed))
-    assert len(parts) == min(num, len(whole))
+    assert len(parts) == min(num, len(whole.question.unique()))
     assert sorted(sum((sampled_tokens(part) for part in parts), [])) == sampled_tokens(whole)
-    sizes = [len(part) for part in parts]
+    questions = [part.question.unique().tolist() for part in parts]
+    assert sorted(sum(questions, [])) == whole.question.unique().tolist()  # each in one part
+    sizes = [len(part) for part in questions]
     assert not sizes or max(sizes) - min(sizes) <= 1
     for name in ("positive", "negative", "weight"):
         total = sum(getattr(part, name).sum().item() for part in parts)
@@ -151,13 +153,24 @@ def test_minibatches_deal_out_all_rows_and_average_to_the_whole(tree, num, seed)
 
 
 def test_minibatches_follow_the_generator():
-    groups = [make_tree([ROOT] * 8)]
-    batch = collate(groups, [make_credit(range(1, 9))], PAD)
+    groups = [make_tree([ROOT]) for _ in range(8)]
+    batch = collate(groups, [make_credit([credit]) for credit in range(1, 9)], PAD)
     orders = [
         [part.positive.sum().item() for part in batch.minibatches(4, generator)]
         for generator in (torch.Generator().manual_seed(seed) for seed in (1, 1, 2))
     ]
     assert orders[0] == orders[1] != orders[2]
+
+
+def test_answers_to_one_prompt_of_a_group_stay_together_in_a_minibatch():
+    start, later = (1, 2), (3, 4)
+    answers = [(start, (60,)), (start, (61,)), (start, (62,)), (later, (63,)), (later, (64,))]
+    turns = [make_turn(prompt_ids=prompt, response_ids=said) for prompt, said in answers]
+    groups = [make_tree([ROOT, ROOT, ROOT, 2, 2], turns) for _ in range(2)]
+    batch = collate(groups, [make_credit([1.0] * 5)] * 2, PAD)
+    assert sorted(torch.bincount(batch.question).tolist()) == [2, 2, 3, 3]
+    for part in batch.minibatches(2, torch.Generator().manual_seed(0)):
+        assert len(part.question.unique()) == 2
 
 
 @given(trees(), st.integers(1, 60))
