@@ -29,6 +29,7 @@ import tempfile
 import time
 import warnings
 from dataclasses import asdict, dataclass, replace
+from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -175,10 +176,9 @@ class OurSide:
 
 def train_in_turns(ours: OurSide, folder: Path, num_steps: int) -> tuple[list[Step], list[Step]]:
     """Run TRL's training loop, with a step of ours after each of its steps."""
-    from datasets import Dataset
     from transformers import TrainerCallback
-    from trl import GRPOConfig, GRPOTrainer  # pyright: ignore[reportMissingImports]
 
+    trl: Any = import_module("trl")
     our_steps: list[Step] = []
     trl_steps: list[Step] = []
     phases: dict[str, float] = {}
@@ -206,7 +206,7 @@ def train_in_turns(ours: OurSide, folder: Path, num_steps: int) -> tuple[list[St
         return [points(*pair) for pair in zip(completions, words, strict=True)]
 
     with tempfile.TemporaryDirectory() as output:
-        args = GRPOConfig(
+        args = trl.GRPOConfig(
             output_dir=output,
             max_steps=num_steps,
             per_device_train_batch_size=NUM_PROMPTS * NUM_RESPONSES,
@@ -226,11 +226,11 @@ def train_in_turns(ours: OurSide, folder: Path, num_steps: int) -> tuple[list[St
             report_to=[],
             disable_tqdm=True,
         )
-        trainer = GRPOTrainer(
+        trainer = trl.GRPOTrainer(
             model=str(folder),
             reward_funcs=reward,
             args=args,
-            train_dataset=Dataset.from_list(ours.prompts(num_steps)),
+            train_dataset=import_module("datasets").Dataset.from_list(ours.prompts(num_steps)),
             callbacks=[Turns()],
         )
         generate = trainer._generate_and_score_completions
@@ -249,9 +249,9 @@ def train_in_turns(ours: OurSide, folder: Path, num_steps: int) -> tuple[list[St
 def measure(folder: Path, engine: str, threads: int, is_lean: bool, num_rounds: int) -> Result:
     """One case, in this process."""
     import torch
-    from trl.trainer import utils  # pyright: ignore[reportMissingImports]
 
     if is_lean:
+        utils: Any = import_module("trl.trainer.utils")
         utils._use_triton = lambda device: True  # asked there for the choice of positions alone
     torch.set_num_threads(threads)
     warnings.simplefilter("ignore")
@@ -344,7 +344,7 @@ def main() -> None:
     report["setting"]["cores"] = os.cpu_count()
     for case in cases[:1] if args.quick else cases:
         report["results"].append(run_apart(*case, 1 if args.quick else args.rounds))
-        Console().print(show(report["results"][-1:]))
+        Console(width=110).print(show(report["results"][-1:]))
         if not args.quick:
             RESULTS.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 

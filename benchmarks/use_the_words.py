@@ -4,6 +4,7 @@ The more of the given words a text uses the better, so that the answers of a sma
 never trained for it earn different rewards.
 """
 
+import string
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,7 +37,8 @@ class UseTheWords(gymnasium.Env[str, str]):
             legend="",
             actions="any text",
         )
-        self.observation_space = self.action_space = Text(10_000, min_length=0)
+        self.observation_space = Text(10_000, min_length=0, charset=string.printable)
+        self.action_space = Text(10_000, min_length=0, charset=string.printable)
         self.words: list[str] = []
 
     def reset(
@@ -53,7 +55,9 @@ class UseTheWords(gymnasium.Env[str, str]):
         return "", reward, True, False, {"success": reward >= 1, "legal": True}
 
 
-gymnasium.register(ENV_ID, UseTheWords, order_enforce=False, disable_env_checker=True)
+gymnasium.register(
+    ENV_ID, "use_the_words:UseTheWords", order_enforce=False, disable_env_checker=True
+)
 
 
 def points(text: str, words: Sequence[str]) -> float:
