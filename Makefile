@@ -5,7 +5,7 @@ ARGS ?=
 BIN := .venv/bin
 PACKAGES := agents configs environments evaluation sampling training sesa_agent/__init__.py
 
-.PHONY: train test check docs browser loggers vllm smollm peers
+.PHONY: train test check docs browser loggers vllm smollm peers bench
 
 train: .venv/.installed
 	$(BIN)/sesa-agent train --env sokoban $(ARGS)
@@ -48,6 +48,13 @@ smollm: .venv/.installed
 # Not with the tests' own packages, because some are compiled when they are installed.
 peers: .venv/.installed
 	$(BIN)/python -m pip install -c constraints.txt -e ".[reasoning-gym,textarena,gem]"
+
+# All speed benchmarks one after the other, in at most 30 minutes on two cores, and the table of them,
+# results/speed.md. What cannot be installed leaves the benchmark that needs it out.
+bench: .venv/.installed
+	-$(BIN)/python -m pip install -c constraints.txt -e ".[bench]"
+	-$(MAKE) --keep-going peers smollm vllm
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/speed.py
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from ..configs.schema import SettingError, check
+from ..configs.errors import SettingError, check
 from .answer_log import AnswerLog
 from .endpoint import Answer, CallFailed, Endpoint
 from .engine import Completion, SamplingParams, Usage

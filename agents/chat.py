@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import jinja2
 
-from ..configs.schema import SettingError
+from ..configs.errors import SettingError
 
 _SYSTEM, _USER, _LATER = "some system text", "first question", ("second question", "third question")
 _THOUGHTS, _REPLY = "<think>some thoughts</think>", "<answer>some reply</answer>"
@@ -72,6 +72,7 @@ class ChatFormat:
         """Text between the end of a user message and the start of the reply."""
         self.tail_ids = self._encode(self.tail)
 
+    @lru_cache(maxsize=20_000)  # noqa: B019 - the same boards come back again and again
     def opening(self, system: str, user: str) -> tuple[int, ...]:
         """Ids of a prompt that opens a conversation, up to the start of the reply."""
         rendered = self._render(self._opening_messages(system, user))
@@ -154,6 +155,6 @@ class ChatFormat:
         )
         return _OPENED_THOUGHTS.sub("", rendered)
 
-    @lru_cache(maxsize=10_000)  # noqa: B019 - the same boards come back again and again
+    @lru_cache(maxsize=1_000)  # noqa: B019 - so do requests and answers to moves
     def _encode(self, text: str) -> tuple[int, ...]:
         return tuple(self.tokenizer.encode(text, add_special_tokens=False))

@@ -1,13 +1,13 @@
 """Generates with any causal language model of transformers, on any device.
 
 Equal prompts and what all prompts of a batch begin with are read once; keys and values are kept
-where the model can (`context.py`), those of prompts that are asked again while completions are
-excluded too. Batches are bounded by tokens, and each token takes one uniform
+where the model can (`context.py`), while trees grow also those of prompts that are asked again, or
+that the next turn goes on from. Batches are bounded by tokens, and each token takes one uniform
 number per row (`draws.py`). The draw of a row depends on the call's seed and the row's place, not
 on how rows were batched (up to rounding).
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -72,12 +72,14 @@ class HFEngine:
         )
         completions: list[Completion | None] = [None] * len(prompts)
         batches = self._batches(prompts, params.max_new_tokens)
-        # Drawn without replacement, the next ones of a prompt are asked for right after the first.
+        # Of a tree: the next proposals, drawn without replacement, have the same prompts, and those
+        # of its next turn may go on from them.
         keeps = excluded is not None and len(batches) == 1
-        if not keeps or not self._read or not self._read.rows.keys() >= set(map(tuple, prompts)):
+        if not keeps:
             self._read = None
         for rows in batches:
             batch = _Batch(self, [prompts[r] for r in rows], params, uniforms[rows], self._read)
+            self._read = None  # the batch drops it as soon as it has read on
             drawn = batch.run([excluded[r] for r in rows] if excluded else [()] * len(rows))
             if keeps:
                 self._read = batch.read
@@ -140,14 +142,14 @@ class _Batch:
 
         Equal ones, and what all begin with, are read once.
         """
-        if self.read is None:
-            different = list(dict.fromkeys(map(tuple, self.prompts)))
+        different = list(dict.fromkeys(map(tuple, self.prompts)))
+        if self.read and self.read.rows.keys() >= set(different):
+            places, context, logits = self.read.rows, self.read.context.branch(), self.read.logits
+        else:
             context, logits = self._read_different(different)
             places = {prompt: row for row, prompt in enumerate(different)}
             if isinstance(context, CachedContext) and context.can_branch:
                 self.read = _ReadPrompts(places, context.branch(), logits)
-        else:
-            places, context, logits = self.read.rows, self.read.context.branch(), self.read.logits
         rows = [places[tuple(prompt)] for prompt in self.prompts]
         if rows != list(range(len(places))):
             context.select(rows)
@@ -157,14 +159,24 @@ class _Batch:
     def _read_different(
         self, prompts: list[tuple[int, ...]]
     ) -> tuple[CachedContext | WholeContext, Tensor]:
-        context = open_context(self.model)
-        start = common_start(prompts)
-        if context.can_branch and start * (len(prompts) - 1) >= _WORTH_BRANCHING:
-            context.read([prompts[0][:start]])
-            context.select([0] * len(prompts))
+        """Read prompts in full, or on from those read before where all of them begin with one."""
+        known = self.read.rows if self.read else {}
+        starts = known_starts(prompts, known)
+        if self.read and all(starts):
+            context = self.read.context.branch()
+            pairs = zip(prompts, starts, strict=True)
+            context.select([known[prompt[:start]] for prompt, start in pairs])
         else:
-            start = 0
-        return context, context.read([prompt[start:] for prompt in prompts])
+            context = open_context(self.model)
+            start = common_start(prompts)
+            if context.can_branch and start * (len(prompts) - 1) >= _WORTH_BRANCHING:
+                context.read([prompts[0][:start]])
+                context.select([0] * len(prompts))
+            else:
+                start = 0
+            starts = [start] * len(prompts)
+        pairs = zip(prompts, starts, strict=True)
+        return context, context.read([prompt[start:] for prompt, start in pairs])
 
     def _draw(
         self,
@@ -224,6 +236,21 @@ def common_start(prompts: Sequence[Sequence[int]]) -> int:
     longest = min(map(len, prompts)) - 1
     pairs = zip(first[:longest], last[:longest], strict=True)
     return next((place for place, (a, b) in enumerate(pairs) if a != b), longest)
+
+
+def known_starts(
+    prompts: Sequence[tuple[int, ...]], known: Collection[tuple[int, ...]]
+) -> list[int]:
+    """Tokens of the longest known prompt that each prompt goes on from; 0 where there is none.
+
+    >>> known_starts([(1, 2, 3), (1, 2), (4, 5)], {(1,), (1, 2)})
+    [2, 1, 0]
+    """
+    lengths = sorted({len(prompt) for prompt in known}, reverse=True)
+    return [
+        next((n for n in lengths if n < len(prompt) and prompt[:n] in known), 0)
+        for prompt in prompts
+    ]
 
 
 def end_ids(model: Any, tokenizer: Any) -> set[int]:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ..configs.schema import SettingError
+from ..configs.errors import SettingError
 from .likelihood import MAX_LOGITS, chunked_likelihoods, has_plain_head, token_likelihoods
 from .lora import base_of, is_adapter, merge_adapter, merged_weights, without_adapter
 from .packing import PackedRows, pack

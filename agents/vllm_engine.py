@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..configs.schema import EngineConfig, SettingError
+from ..configs.errors import SettingError
+from ..configs.schema import EngineConfig
 from .engine import Completion, EngineError, SamplingParams, Usage
 from .hf_engine import end_ids
 from .policy import quiet_transformers

@@ -10,19 +10,17 @@ where it is not there.
 """
 
 import argparse
-import json
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from contest import coloured_ratio, take_turns, write_report
 from fetch_smollm2 import smollm2_folder
 from rich.console import Console
 from rich.table import Table
@@ -168,10 +166,11 @@ def run(contest: Contest, quick: bool) -> Result:
     """Let both sides take turns, after one round that does not count."""
     if not contest.ends:
         never_end(contest.policy)
-    ours, peer = [], []
-    for _ in range(2 if quick else contest.num_rounds + 1):
-        ours.append(cpu_seconds(lambda: answer_by_engine(contest)))
-        peer.append(cpu_seconds(lambda: answer_by_generate(contest)))
+    ours, peer = take_turns(
+        lambda: cpu_seconds(lambda: answer_by_engine(contest)),
+        lambda: cpu_seconds(lambda: answer_by_generate(contest)),
+        2 if quick else contest.num_rounds + 1,
+    )
     ours_median, peer_median = statistics.median(ours[1:]), statistics.median(peer[1:])
     return Result(
         contest.name,
@@ -216,10 +215,9 @@ def show(results: list[Result]) -> Table:
         "what", "responses (different prompts)", "ours CPU-s", "generate", "ratio", "wanted"
     )
     for result in results:
-        colour = "green" if result.ratio >= result.target else "red"
         counts = f"{result.num_responses} ({result.num_different})"
         times = f"{result.ours_s:.2f}", f"{result.peer_s:.2f}"
-        ratio = f"[{colour}]{result.ratio:.2f}x[/]"
+        ratio = coloured_ratio(result.ratio, result.target, ".2f")
         table.add_row(result.name, counts, *times, ratio, f"{result.target:.1f}x")
     return table
 
@@ -240,10 +238,7 @@ def main() -> None:
         results.append(run(make(), quick))
         console.print(show(results[-1:]))
     if not quick:
-        packages = {name: version(name) for name in ("torch", "transformers")}
-        setting = {"python": platform.python_version(), **packages}
-        report = {"setting": setting, "results": [asdict(result) for result in results]}
-        RESULTS.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        write_report(RESULTS, results, ("torch", "transformers"))
 
 
 if __name__ == "__main__":

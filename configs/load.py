@@ -9,7 +9,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
-from .schema import Config, SettingError
+from .errors import SettingError
+from .schema import Config
 
 PACKAGE = "sesa_agent.configs"
 OPTIONS = {"method": "--method", "env.id": "--env", "scale": "--scale"}

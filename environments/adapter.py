@@ -12,7 +12,7 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Discrete, MultiBinary, MultiDiscrete, Text
 
-from ..configs.schema import SettingError
+from ..configs.errors import SettingError
 from .plugins import make_plugin
 from .text_env import TextSpec
 from .words import (

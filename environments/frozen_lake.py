@@ -1,12 +1,12 @@
 """Frozen Lake with words: cross the ice to the goal without falling into a hole.
 
-The lake itself is Gymnasium's own `FrozenLakeEnv`. Here stand the puzzles (random maps, each proved
-solvable), the text side and the exact solvers: `shortest_path` without slips, `optimal_success` for
-any lake. The slips are drawn from the game's `np_random`, which is seeded like the map: one seed
-gives one map and one sequence of slips.
+Moves and slips are those of Gymnasium's `FrozenLakeEnv`, number for number, without the table that
+it builds for every map. Here stand the puzzles (random maps, each proved solvable), the text side
+and the exact solvers: `shortest_path` without slips, `optimal_success` for any lake, by Gymnasium's
+table. The slips are drawn from the game's `np_random`, which is seeded like the map: one seed gives
+one map and one sequence of slips.
 """
 
-import copy
 import random
 from collections import deque
 from collections.abc import Hashable, Sequence
@@ -35,9 +35,7 @@ MAX_MAPS = 10_000
 Lake = tuple[str, ...]
 """A map in Gymnasium's letters: rows of S (start), F (frozen), H (hole) and G (goal)."""
 Outcome = tuple[float, int, float, bool]
-"""Probability, next cell, reward, terminated."""
-Transitions = dict[int, dict[int, list[Outcome]]]
-"""What may follow a cell and an action: Gymnasium's table `P`."""
+"""Probability, next cell, reward, terminated: an entry of Gymnasium's table `P`."""
 
 
 def generate_map(
@@ -57,6 +55,13 @@ def generate_map(
     >>> generate_map(seed=3)
     ('FFFF', 'FFFH', 'GFSF', 'HFFF')
     """
+    return _draw_map(seed, size, frozen_probability, min_solution)[0]
+
+
+def _draw_map(
+    seed: int, size: int, frozen_probability: float, min_solution: int
+) -> tuple[Lake, list[int]]:
+    """Draw the map that belongs to a seed, and the fewest moves from its start to its goal."""
     draw = random.Random(seed).random  # the one stream that Python keeps from version to version
     num_cells = size * size
     for _ in range(MAX_MAPS):
@@ -66,7 +71,7 @@ def generate_map(
         lake = tuple("".join(cells[row : row + size]) for row in range(0, num_cells, size))
         path = shortest_path(lake)
         if path is not None and len(path) >= min_solution:
-            return lake
+            return lake, path
     raise ValueError(
         f"min_solution={min_solution} found no {size}x{size} lake in {MAX_MAPS} draws at "
         f"frozen_probability={frozen_probability}. Lower the one or raise the other."
@@ -112,7 +117,7 @@ def _move_targets(size: int) -> list[tuple[int, int, int, int]]:
 
 @lru_cache(maxsize=256)
 def build_lake(lake: Lake, slippery: bool) -> FrozenLakeEnv:
-    """Build Gymnasium's environment of a map. Games share it: they only read its table `P`."""
+    """Build Gymnasium's environment of a map, for its table `P`."""
     return FrozenLakeEnv(desc=list(lake), is_slippery=slippery)
 
 
@@ -187,11 +192,12 @@ class FrozenLakeGame(TextGame[int]):
         puzzle_seed = None
         if options and "level" in options:
             lake = self._read_level(options["level"])
+            path = shortest_path(lake)
         else:
             puzzle_seed = int(self.np_random.integers(2**31)) if seed is None else int(seed)
-            lake = generate_map(puzzle_seed, self.size, self.frozen_probability, self.min_solution)
+            knobs = self.size, self.frozen_probability, self.min_solution
+            lake, path = _draw_map(puzzle_seed, *knobs)
         self._enter(lake)
-        path = shortest_path(lake)
         optimal_length = None if path is None else len(path)
         return self._observe(), {"puzzle_seed": puzzle_seed, "optimal_length": optimal_length}
 
@@ -207,30 +213,25 @@ class FrozenLakeGame(TextGame[int]):
         return lake
 
     def _enter(self, lake: Lake) -> None:
-        cells = "".join(lake)
         self.lake = lake
-        self.position = cells.index("S")
-        self._goal = cells.index("G")
+        self._cells = "".join(lake)
+        self.position = self._cells.index("S")
+        self._goal = self._cells.index("G")
         self._picture = "\n".join(lake).translate(_FROM_GYMNASIUM)
         codes = [SYMBOLS.index(symbol) for symbol in self._picture if symbol != "\n"]
         self._codes = np.array(codes, dtype=np.uint8)
-        # Gymnasium takes longer to build a lake than to play it, so it waits for the first move.
-        self._transitions: Transitions | None = None
-
-    @property
-    def transitions(self) -> Transitions:
-        """Gymnasium's table `P` of this map."""
-        if self._transitions is None:
-            self._transitions = build_lake(self.lake, self.slippery).P
-        return self._transitions
 
     def step(self, action: int) -> tuple[NDArray[np.uint8], float, bool, bool, dict[str, Any]]:
-        """Move, and slip where the ice is slippery."""
-        outcomes = self.transitions[self.position][int(action)]
-        outcome = outcomes[0] if len(outcomes) == 1 else _draw(outcomes, self.np_random.random())
-        _, self.position, reward, terminated = outcome
+        """Move, and slip where the ice is slippery; from a hole or the goal nothing moves."""
+        reward = 0.0
+        if self._cells[self.position] in "SF":
+            slip = _slip(self.np_random.random()) if self.slippery else 0
+            targets = _move_targets(self.size)[self.position]
+            self.position = targets[(int(action) + slip) % len(ACTIONS)]
+            reward = float(self.position == self._goal)
+        terminated = self._cells[self.position] in "HG"
         info = {"success": self.position == self._goal, "legal": True}
-        return self._observe(), float(reward), terminated, False, info
+        return self._observe(), reward, terminated, False, info
 
     def _observe(self) -> NDArray[np.uint8]:
         codes = self._codes.copy()
@@ -259,29 +260,19 @@ class FrozenLakeGame(TextGame[int]):
         """Return the map and the player's cell; slips to come are not part of it."""
         return self.lake, self.position
 
-    def fork(self) -> "FrozenLakeGame":
-        """Copy the position and the generator's state; the map never changes, so it is shared."""
-        twin = copy.copy(self)
-        bits = np.random.PCG64(_ANY_SEED)  # a quarter of the time that a deepcopy takes
-        bits.state = self.np_random.bit_generator.state  # pyright: ignore[reportAttributeAccessIssue]
-        twin.np_random = np.random.Generator(bits)
-        return twin
-
 
 _READINGS = {name.lower(): (name, number) for number, name in enumerate(ACTIONS)}
 _TO_GYMNASIUM = str.maketrans("P_OG", "SFHG")
 _FROM_GYMNASIUM = str.maketrans("SFHG", "__OG")
-_ANY_SEED = np.random.SeedSequence(0)
 
 
-def _draw(outcomes: list[Outcome], uniform: float) -> Outcome:
-    """Pick what Gymnasium's `categorical_sample` picks for the same number, without its arrays."""
-    cumulated = 0.0
-    for outcome in outcomes:
-        cumulated += outcome[0]
-        if uniform < cumulated:
-            return outcome
-    return outcomes[-1]
+def _slip(uniform: float) -> int:
+    """Return by how many actions a move goes astray: -1, 0 or 1, each with probability 1/3.
+
+    The bounds are rounded as Gymnasium's: the sides have (1 - 1/3) / 2 each.
+    """
+    side = (1 - 1 / 3) / 2
+    return -1 if uniform < side else 0 if uniform < side + 1 / 3 else 1
 
 
 def _text_spec(slippery: bool) -> TextSpec:

@@ -5,7 +5,6 @@ to work it out. A file is read in the layouts of DAPO-Math-17k, GSM8K and AIME a
 splits. `math_answers` says how answers are read and compared.
 """
 
-import copy
 import random
 import re
 from collections.abc import Callable, Hashable, Sequence
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 from gymnasium.spaces import Text
 
-from ..configs.schema import check
+from ..configs.errors import check
 from .data_files import Rows, column_names, deal_rows, is_garbled, read_rows, row_of
 from .math_answers import (
     MAX_ANSWER_LENGTH,
@@ -355,12 +354,6 @@ class MathGame(TextGame[str]):
         if len(answer) > MAX_ANSWER_LENGTH or extract_answer(canonical) != answer:
             return None
         return canonical, answer
-
-    def fork(self) -> "MathGame":
-        """Copy the game with its random generator; the problems are shared."""
-        twin = copy.copy(self)
-        twin._np_random = copy.deepcopy(self._np_random)
-        return twin
 
     def state_key(self) -> Hashable:
         """Return the problem and the answer, if one was given."""

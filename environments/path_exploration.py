@@ -8,7 +8,6 @@ Names are read generously by `normalise`: two spellings of a place are one answe
 its matching open.
 """
 
-import copy
 import re
 import string
 import unicodedata
@@ -175,12 +174,6 @@ class PathExplorationGame(TextGame[int]):
             return None
         number = _NUMBERS.get(_squeeze(name), OTHER)
         return (name if number == OTHER else PLACES[number]), number
-
-    def fork(self) -> "PathExplorationGame":
-        """Copy the game with its random generator."""
-        twin = copy.copy(self)
-        twin._np_random = copy.deepcopy(self._np_random)
-        return twin
 
     def state_key(self) -> Hashable:
         """Return the number of the answer, if one was given."""

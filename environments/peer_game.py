@@ -17,7 +17,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from ..configs.schema import SettingError
+from ..configs.errors import SettingError
 from .adapter import AnyText
 from .text_env import TextSpec
 

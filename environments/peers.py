@@ -13,7 +13,7 @@ from importlib import import_module
 
 import gymnasium
 
-from ..configs.schema import SettingError
+from ..configs.errors import SettingError
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ same). Text of a model is never run: for them an answer counts as readable only 
 or a small formula (`plain_answers.py`).
 """
 
-import copy
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
@@ -115,12 +114,6 @@ class ReasoningGame(TextGame[str]):
         """Any text, but only plain ones where the scorer would run it."""
         text = text.strip()
         return (text, text) if text and self.is_readable(text) else None
-
-    def fork(self) -> "ReasoningGame":
-        """Copy all that changes; the problem and its scorer never do."""
-        twin = copy.copy(self)
-        twin._np_random = copy.deepcopy(self._np_random)
-        return twin
 
     def state_key(self) -> Hashable:
         """The problem, and whether it is answered."""

@@ -9,7 +9,6 @@ uniform placements that the solver accepts, so that the solution's length can be
 """
 
 import codecs
-import copy
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete, Space
 from numpy.typing import NDArray
 
-from ..configs.schema import check
+from ..configs.errors import check
 from .text_env import TextEnv, TextGame, TextSpec
 
 SYMBOLS = "#_O√XPS\n"
@@ -343,7 +342,6 @@ class SokobanEnv(TextGame[int]):
         self.observation_space = Box(0, PLAYER_ON_TARGET, shape, np.uint8)
         self.action_space = cast(Space[int], Discrete(len(ACTION_NAMES)))
         self._shape, self._strides = shape, (shape[1] + 1, 1)
-        self._shares_generator = False
         self._start(generate_level(0, self.knobs))
 
     def reset(
@@ -354,9 +352,6 @@ class SokobanEnv(TextGame[int]):
         Raises:
             ValueError: if `options["level"]` is no board of this environment's size.
         """
-        if self._shares_generator and seed is None:
-            self._np_random = copy.deepcopy(self._np_random)
-        self._shares_generator = False
         super().reset(seed=seed)
         puzzle_seed = int(self.np_random.integers(2**31)) if seed is None else int(seed)
         if options and "level" in options:
@@ -370,13 +365,13 @@ class SokobanEnv(TextGame[int]):
     def step(self, action: int) -> tuple[NDArray[np.uint8], float, bool, bool, dict[str, Any]]:
         """Walk or push one cell."""
         board, before = self._board, self._player
-        num_off_before = board.count(BOX)
+        is_dense = self.reward == "dense"
+        num_off_before = board.count(BOX) if is_dense else 0
         self._player = move(board, self._ground, before, self._steps[action])
-        num_off = board.count(BOX)
-        success = num_off == 0
+        success = BOX not in board
         reward = 1.0 if success else 0.0
-        if self.reward == "dense":
-            reward = 10.0 * success + num_off_before - num_off - 0.1
+        if is_dense:
+            reward = 10.0 * success + num_off_before - board.count(BOX) - 0.1
         info = {"success": success, "legal": self._player != before}
         return self._observation(), reward, success, False, info
 
@@ -415,10 +410,8 @@ class SokobanEnv(TextGame[int]):
         return bytes(self._board)
 
     def fork(self) -> "SokobanEnv":
-        """Copy the board. The generator is shared until one side draws from it."""
-        self._shares_generator = True
-        twin = SokobanEnv.__new__(SokobanEnv)
-        twin.__dict__.update(self.__dict__)
+        """Copy the game and its board, which moves change in place."""
+        twin = super().fork()
         twin._board = self._board[:]
         return twin
 

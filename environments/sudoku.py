@@ -4,7 +4,6 @@ The game and its scripted players: some that fill the blanks in an order that ha
 one with a habit, and a random one. `sudoku_rules` has the grids and where puzzles come from.
 """
 
-import copy
 import random
 from collections.abc import Callable, Hashable, Sequence
 from math import isqrt
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 from gymnasium.spaces import Box, MultiDiscrete
 
-from ..configs.schema import check
+from ..configs.errors import check
 from .one_answer import OneAnswerEnv
 from .pixels import draw_text
 from .sudoku_rules import (
@@ -186,12 +185,6 @@ class SudokuGame(TextGame[np.ndarray]):
         if grid is None:
             return None
         return write_rows(grid, " / "), np.array(grid).reshape(self.size, self.size) - 1
-
-    def fork(self) -> "SudokuGame":
-        """Copy the game with its random generator; grids are never changed in place."""
-        twin = copy.copy(self)
-        twin._np_random = copy.deepcopy(self._np_random)
-        return twin
 
     def state_key(self) -> Hashable:
         """Return the grid, the solution that rewards refer to, and the whole-grid answer if any."""

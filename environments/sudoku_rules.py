@@ -30,22 +30,34 @@ _BLANKS = str.maketrans("._", "00")
 # ---- rules and solver ----
 
 
-def _peers(size: int) -> list[list[int]]:
+def _units(size: int) -> list[tuple[int, int, int]]:
+    """For every cell, its row, column and box, as places among all rows, columns and boxes."""
+    box, cells = isqrt(size), [divmod(cell, size) for cell in range(size * size)]
+    return [
+        (row, size + column, 2 * size + row // box * box + column // box) for row, column in cells
+    ]
+
+
+def _peers(units: Sequence[tuple[int, ...]]) -> list[list[int]]:
     """For every cell, the other cells of its row, column and box."""
-    box, cells = isqrt(size), range(size * size)
-
-    def units(cell: int) -> tuple[int, int, int]:
-        row, column = divmod(cell, size)
-        return row, column, row // box * box + column // box
-
-    def share_unit(a: int, b: int) -> bool:
-        return a != b and any(x == y for x, y in zip(units(a), units(b), strict=True))
-
-    return [[other for other in cells if share_unit(cell, other)] for cell in cells]
+    return [
+        [other for other, theirs in enumerate(units) if other != cell and {*own} & {*theirs}]
+        for cell, own in enumerate(units)
+    ]
 
 
-PEERS = {size * size: _peers(size) for size in SIZES}
+UNITS = {size * size: _units(size) for size in SIZES}
+"""By number of cells, then by cell: the three units that may not hold a digit twice."""
+PEERS = {num_cells: _peers(units) for num_cells, units in UNITS.items()}
 """By number of cells, then by cell: the cells that may not hold the same digit."""
+_FREE = {
+    size * size: [
+        [digit for digit in range(1, size + 1) if not held & 1 << digit]
+        for held in range(2 << size)
+    ]
+    for size in SIZES
+}
+"""By number of cells, then by a set of digits (bit d for digit d): the others, ascending."""
 _UNITS_81 = [
     itemgetter(*cells)
     for start in range(9)
@@ -74,7 +86,21 @@ def lacking(grid: Sequence[int], row: int) -> list[int]:
 
 def is_valid(grid: Sequence[int]) -> bool:
     """Return whether no row, column or box holds a digit twice."""
-    return all(not digit or digit in candidates(grid, cell) for cell, digit in enumerate(grid))
+    return _held_digits(grid) is not None
+
+
+def _held_digits(grid: Sequence[int]) -> list[int] | None:
+    """Return the set of digits that each unit holds (bit d for digit d), None if one is twice."""
+    held = [0] * (3 * isqrt(len(grid)))
+    for digit, (row, column, box) in zip(grid, UNITS[len(grid)], strict=True):
+        if digit:
+            bit = 1 << digit
+            if (held[row] | held[column] | held[box]) & bit:
+                return None
+            held[row] |= bit
+            held[column] |= bit
+            held[box] |= bit
+    return held
 
 
 def solutions(grid: Sequence[int], rng: random.Random | None = None) -> Iterator[Grid]:
@@ -84,33 +110,50 @@ def solutions(grid: Sequence[int], rng: random.Random | None = None) -> Iterator
         grid: digits in reading order, 0 for a blank, 16 or 81 of them.
         rng: draws the order in which digits are tried; ascending without it.
     """
-    if is_valid(grid):
-        yield from _search(list(grid), rng)
+    held = _held_digits(grid)
+    if held is not None:
+        blanks = [cell for cell, digit in enumerate(grid) if digit == 0]
+        yield from _search(list(grid), blanks, held, rng)
 
 
-def _search(grid: list[int], rng: random.Random | None) -> Iterator[Grid]:
-    choice = _most_constrained(grid)
-    if choice is None:
+def _search(
+    grid: list[int], blanks: list[int], held: list[int], rng: random.Random | None
+) -> Iterator[Grid]:
+    """Fill the blanks (cells in ascending order) in every way, and leave all as it was."""
+    if not blanks:
         yield tuple(grid)
         return
-    cell, digits = choice
+    place, digits = _most_constrained(len(grid), blanks, held)
     if rng is not None:
+        digits = digits[:]
         rng.shuffle(digits)
+    cell = blanks.pop(place)
+    row, column, box = UNITS[len(grid)][cell]
     for digit in digits:
+        bit = 1 << digit
         grid[cell] = digit
-        yield from _search(grid, rng)
-    grid[cell] = 0
+        held[row] ^= bit
+        held[column] ^= bit
+        held[box] ^= bit
+        yield from _search(grid, blanks, held, rng)
+        held[row] ^= bit
+        held[column] ^= bit
+        held[box] ^= bit
+    blanks.insert(place, cell)
 
 
-def _most_constrained(grid: Sequence[int]) -> tuple[int, list[int]] | None:
-    """Return the blank cell with the fewest candidates and these, or None for a full grid."""
-    best = None
-    for cell, digit in enumerate(grid):
-        if digit == 0:
-            digits = candidates(grid, cell)
-            if best is None or len(digits) < len(best[1]):
-                best = cell, digits
-            if len(digits) <= 1:
+def _most_constrained(
+    num_cells: int, blanks: Sequence[int], held: Sequence[int]
+) -> tuple[int, list[int]]:
+    """Return the place of the first blank with the fewest candidates, and these."""
+    units, free = UNITS[num_cells], _FREE[num_cells]
+    best, fewest = (0, free[0]), len(free[0]) + 1
+    for place, cell in enumerate(blanks):
+        row, column, box = units[cell]
+        digits = free[held[row] | held[column] | held[box]]
+        if len(digits) < fewest:
+            best, fewest = (place, digits), len(digits)
+            if fewest <= 1:
                 break
     return best
 
@@ -153,11 +196,20 @@ def _take_cells(solution: Grid, num_blanks: int, unique: bool, rng: random.Rando
         if missing == 0:
             break
         grid[cell] = 0
-        if unique and count_solutions(grid) > 1:
+        if unique and _has_another(grid, cell, solution[cell]):
             grid[cell] = solution[cell]
         else:
             missing -= 1
     return tuple(grid) if missing == 0 else None
+
+
+def _has_another(grid: Sequence[int], cell: int, digit: int) -> bool:
+    """Return whether a grid with one solution gets another when the digit of a cell is taken.
+
+    That one has another digit in the cell, so most cells need no search.
+    """
+    others = (other for other in candidates(grid, cell) if other != digit)
+    return any(solve([*grid[:cell], other, *grid[cell + 1 :]]) for other in others)
 
 
 # ---- words ----

@@ -22,6 +22,9 @@ import numpy as np
 from gymnasium.spaces import Text
 
 Action = TypeVar("Action")
+Game = TypeVar("Game", bound="TextGame[Any]")
+Copied = TypeVar("Copied")
+_ANY_SEED = np.random.SeedSequence(0)
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ class TextGame(gymnasium.Env[Any, Action], Generic[Action]):
     """Every character that `to_text` may use."""
     max_text_length: int = 1000
     """The length of the longest text that `to_text` may return, in characters."""
+    _shares_generator = False
 
     @abstractmethod
     def to_text(self) -> str:
@@ -79,12 +83,26 @@ class TextGame(gymnasium.Env[Any, Action], Generic[Action]):
         `info["legal"]`.
         """
 
-    @abstractmethod
-    def fork(self) -> "TextGame[Action]":
+    def fork(self: Game) -> Game:
         """Copy the game, so that stepping the copy leaves this one alone.
 
-        The copy keeps the state of the random generator.
+        Attributes are shared: a game that changes one of them in place must copy it here too. The
+        copy keeps the state of the random generator.
         """
+        self._shares_generator = True
+        return shallow_copy(self)
+
+    @property
+    def np_random(self) -> np.random.Generator:
+        """The random generator; a fork shares it until one side asks for it."""
+        if self._shares_generator:
+            self._np_random, self._shares_generator = _copy_generator(super().np_random), False
+        return super().np_random
+
+    @np_random.setter
+    def np_random(self, value: np.random.Generator) -> None:
+        self._np_random, self._np_random_seed = value, -1
+        self._shares_generator = False
 
     @abstractmethod
     def state_key(self) -> Hashable:
@@ -132,9 +150,10 @@ class TextEnv(gymnasium.Env[str, str]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[str, dict[str, Any]]:
         """Start the puzzle that belongs to `seed`, or the next one in the generator's order."""
-        super().reset(seed=seed)
         self.num_steps = 0
         _, info = self.game.reset(seed=seed, options=options)
+        # The game's generator serves both; Gymnasium's checker looks for it here.
+        self._np_random, self._np_random_seed = self.game._np_random, self.game._np_random_seed
         return self.game.to_text(), {**info, "success": False, "legal": True}
 
     def step(self, action: str) -> tuple[str, SupportsFloat, bool, bool, dict[str, Any]]:
@@ -147,6 +166,15 @@ class TextEnv(gymnasium.Env[str, str]):
             _, reward, terminated, _, info = self.game.step(reading[1])
         truncated = not terminated and self.num_steps >= self.max_steps
         return self.game.to_text(), reward, terminated, truncated, info
+
+    @property
+    def np_random(self) -> np.random.Generator:
+        """The random generator of the game."""
+        return self.game.np_random
+
+    @np_random.setter
+    def np_random(self, value: np.random.Generator) -> None:
+        self.game.np_random = value
 
     def render(self) -> Any:
         """Return the text ("ansi") or the picture ("rgb_array": uint8, (height, width, 3))."""
@@ -165,9 +193,25 @@ class TextEnv(gymnasium.Env[str, str]):
 
     def fork(self) -> "TextEnv":
         """Copy the environment at the cost of the state alone."""
-        twin = copy.copy(self)
+        twin = shallow_copy(self)
         twin.game = self.game.fork()
         return twin
+
+
+def shallow_copy(item: Copied) -> Copied:
+    """Do what `copy.copy` does with an ordinary object, in a quarter of the time."""
+    twin = object.__new__(type(item))
+    twin.__dict__.update(item.__dict__)
+    return twin
+
+
+def _copy_generator(generator: np.random.Generator) -> np.random.Generator:
+    """Copy a generator of `reset`, in a quarter of the time that a deepcopy takes."""
+    if not isinstance(generator.bit_generator, np.random.PCG64):
+        return copy.deepcopy(generator)
+    bits = np.random.PCG64(_ANY_SEED)
+    bits.state = generator.bit_generator.state
+    return np.random.Generator(bits)
 
 
 Env = TypeVar("Env", bound=gymnasium.Env[Any, Any])
@@ -185,10 +229,7 @@ def fork(env: Env, reseed: int | None = None) -> Env:
     """
     twin = _copy(env)
     if reseed is not None:
-        generator = np.random.default_rng(reseed)
-        twin.np_random = generator  # wrappers hand it on
-        if isinstance(twin.unwrapped, TextEnv):
-            twin.unwrapped.game.np_random = generator
+        twin.np_random = np.random.default_rng(reseed)  # wrappers hand it on
     return twin
 
 

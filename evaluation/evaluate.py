@@ -13,7 +13,8 @@ import numpy as np
 
 from ..agents.engine import Engine, SamplingParams
 from ..agents.prompts import SEPARATOR
-from ..configs.schema import SamplingConfig, SettingError
+from ..configs.errors import SettingError
+from ..configs.schema import SamplingConfig
 from ..sampling import choose_sampler
 from ..sampling.dialogue import Dialogue
 from ..sampling.trajectory import ROOT, Task, TrajectoryTree

@@ -20,8 +20,9 @@ from pathlib import Path
 import yaml
 
 from ..agents.policy import Policy
+from ..configs.errors import SettingError
 from ..configs.load import config_to_dict, load_config
-from ..configs.schema import Config, SettingError
+from ..configs.schema import Config
 from ..training import trainer
 from ..training.checkpoint import latest_checkpoint, read_state
 from ..training.progress import BUDGETS, Progress

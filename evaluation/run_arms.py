@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from ..configs.schema import SettingError
+from ..configs.errors import SettingError
 from .experiment import Arm, Result, read_result, run_arm
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from ..agents.policy import BUNDLED, Policy, bundled_model_folder
+from ..configs.errors import SettingError
 from ..configs.load import config_to_dict
-from ..configs.schema import Config, SettingError
+from ..configs.schema import Config
 from ..sampling.seeds import evaluation_seeds
 from ..training.checkpoint import latest_checkpoint, read_state
 from ..training.progress import Progress

@@ -24,7 +24,7 @@ from ..agents.prompts import (
     outline,
     propose_another,
 )
-from ..configs.schema import SettingError, check
+from ..configs.errors import SettingError, check
 from ..environments import EnvError, GuardedEnv, fork
 from .trajectory import Task, TrajectoryTree, Turn
 
@@ -50,7 +50,7 @@ class Position:
     """Counts from 1."""
     actions_left: int
     prompt_ids: tuple[int, ...]
-    """The plain context x of this decision."""
+    """The plain context x of this decision; empty where the episode is over."""
     history: tuple[_Past, ...] = ()
     """Earlier turns that the prompt shows."""
     is_cut: bool = False
@@ -238,12 +238,10 @@ class Dialogue:
             outcome = _step(env, actions, position.observation)
         except EnvError as error:
             outcome = _Outcome(position.observation, truncated=True, error=str(error))
-        after = self._after(position, env, outcome, completion.token_ids)
-        is_last = (
-            position.turn >= self.max_turns
-            or after.actions_left <= 0
-            or len(after.prompt_ids) > self.max_prompt_tokens
-        )
+        is_last = position.turn >= self.max_turns or position.actions_left <= outcome.num_played
+        is_over = is_last or outcome.terminated or outcome.truncated
+        after = self._after(position, env, outcome, completion.token_ids, is_over)
+        is_last = is_last or len(after.prompt_ids) > self.max_prompt_tokens
         turn = Turn(
             observation=position.observation,
             prompt_ids=position.prompt_ids,
@@ -269,14 +267,16 @@ class Dialogue:
         env: gymnasium.Env[Any, Any],
         outcome: _Outcome,
         response_ids: tuple[int, ...],
+        is_over: bool,
     ) -> Position:
-        """The position that a turn leads to."""
+        """The position that a turn leads to, without a prompt if nothing is asked there."""
         past = _Past(
             position.observation, position.turn, position.actions_left, response_ids, outcome.reward
         )
         place = (outcome.observation, position.turn + 1, position.actions_left - outcome.num_played)
         history = (*position.history, past)[1 - self.num_shown :] if self.num_shown > 1 else ()
-        return Position(env, *place, self._prompt(*place, history), history)
+        prompt_ids = () if is_over else self._prompt(*place, history)
+        return Position(env, *place, prompt_ids, history)
 
     def _prompt(
         self, observation: str, turn: int, actions_left: int, history: tuple[_Past, ...]

@@ -8,7 +8,7 @@ from typing import Any
 
 import gymnasium
 
-from ..configs.schema import SettingError
+from ..configs.errors import SettingError
 from ..environments.data_files import SPLITS
 
 TRAINING_SEEDS_PER_RUN = 200_000

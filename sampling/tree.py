@@ -25,7 +25,8 @@ import gymnasium
 import numpy as np
 
 from ..agents.engine import Completion, Engine, SamplingParams
-from ..configs.schema import SamplingConfig, SettingError
+from ..configs.errors import SettingError
+from ..configs.schema import SamplingConfig
 from ..environments import is_deterministic, state_key
 from .dialogue import Dialogue, Position
 from .proposer import Decision, first_index, propose

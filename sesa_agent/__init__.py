@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sesa_agent.agents.engine import EngineError, ScriptedEngine
     from sesa_agent.agents.policy import Policy
+    from sesa_agent.configs.errors import SettingError
     from sesa_agent.configs.load import load_config
-    from sesa_agent.configs.schema import SettingError
     from sesa_agent.environments import (
         TextAdapter,
         TextEnv,

@@ -7,8 +7,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from sesa_agent.agents.policy import BUNDLED, bundled_model_folder, check_model_path
+from sesa_agent.configs.errors import SettingError, check
 from sesa_agent.configs.load import load_config
-from sesa_agent.configs.schema import SettingError, check
 from sesa_agent.environments.check_subject import Finding
 from sesa_agent.environments.checks import run_checks
 from sesa_agent.screen import console, say

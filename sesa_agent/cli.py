@@ -12,8 +12,9 @@ from typing import Annotated
 
 import typer
 
+from sesa_agent import __version__
 from sesa_agent.agents.engine import EngineError
-from sesa_agent.configs.schema import SettingError, check
+from sesa_agent.configs.errors import SettingError, check
 
 app = typer.Typer(
     help="Train LLM agents in text games, with sequential instead of parallel exploration (SESA).",
@@ -48,6 +49,23 @@ def main() -> None:
             time.sleep(FIRST_TELLS_S)
         typer.echo(f"sesa-agent: {error}", err=True)
         raise SystemExit(2 if isinstance(error, SettingError) else 1) from None
+
+
+def show_version(wanted: bool) -> None:
+    """Print the version and end, if that was asked for."""
+    if wanted:
+        typer.echo(f"sesa-agent {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=show_version, is_eager=True),
+    ] = False,
+) -> None:
+    """What can stand before a command."""
 
 
 @app.command()

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from sesa_agent.configs.errors import check
 from sesa_agent.configs.load import choose, load_config, method_names
-from sesa_agent.configs.schema import Config, check
+from sesa_agent.configs.schema import Config
 from sesa_agent.evaluation.experiment import BASE, Arm, resolve_arm
 from sesa_agent.evaluation.paper import (
     CALLS,

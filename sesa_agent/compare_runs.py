@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sesa_agent.compare_command import choose_reference
+from sesa_agent.configs.errors import SettingError, check
 from sesa_agent.configs.load import config_to_dict, env_names, load_config, method_names
-from sesa_agent.configs.schema import Config, SettingError, check
+from sesa_agent.configs.schema import Config
 from sesa_agent.evaluation.experiment import BASE
 from sesa_agent.evaluation.paper import comparison_measurements
 from sesa_agent.evaluation.run_results import measure_run

@@ -11,8 +11,9 @@ import torch
 from rich.markup import escape
 from rich.table import Table
 
+from sesa_agent.configs.errors import SettingError, check
 from sesa_agent.configs.load import load_config
-from sesa_agent.configs.schema import Config, SettingError, check
+from sesa_agent.configs.schema import Config
 from sesa_agent.screen import console, say
 from sesa_agent.training.memory import (
     MemoryEstimate,

@@ -17,7 +17,8 @@ from sesa_agent.agents.answer_log import AnswerLog
 from sesa_agent.agents.api_engine import APIEngine, MessagesChat
 from sesa_agent.agents.endpoint import Endpoint
 from sesa_agent.agents.engine import Usage
-from sesa_agent.configs.schema import Config, SettingError, check
+from sesa_agent.configs.errors import SettingError, check
+from sesa_agent.configs.schema import Config
 from sesa_agent.evaluation.evaluate import Evaluation, evaluate
 from sesa_agent.sampling.seeds import evaluation_seeds
 from sesa_agent.screen import console, say

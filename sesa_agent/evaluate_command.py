@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from sesa_agent.agents.policy import Policy
+from sesa_agent.configs.errors import check
 from sesa_agent.configs.load import load_config
-from sesa_agent.configs.schema import Config, check
+from sesa_agent.configs.schema import Config
 from sesa_agent.evaluate_api import PREFIX, ApiOptions, evaluate_api, report_calls
 from sesa_agent.evaluation.evaluate import Evaluation, evaluate
 from sesa_agent.runs import check_writable, find_policy

@@ -11,7 +11,8 @@ import transformers
 
 from sesa_agent import __version__
 from sesa_agent.agents.policy import BUNDLED, check_model_path
-from sesa_agent.configs.schema import Config, SettingError
+from sesa_agent.configs.errors import SettingError
+from sesa_agent.configs.schema import Config
 from sesa_agent.evaluation.experiment import Arm, Result, without_folder
 from sesa_agent.evaluation.paper import Metric
 from sesa_agent.evaluation.run_arms import Report, run_arms

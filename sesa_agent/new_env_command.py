@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from string import Template
 
-from sesa_agent.configs.schema import SettingError, check
+from sesa_agent.configs.errors import SettingError, check
 from sesa_agent.screen import say
 
 TEMPLATES = {

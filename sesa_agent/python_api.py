@@ -14,8 +14,8 @@ from typing import Any
 import gymnasium
 
 from sesa_agent import environments
+from sesa_agent.configs.errors import SettingError, check
 from sesa_agent.configs.load import load_config
-from sesa_agent.configs.schema import SettingError, check
 from sesa_agent.evaluate_api import PREFIX
 from sesa_agent.evaluate_command import evaluate_policy
 from sesa_agent.evaluation.evaluate import Evaluation

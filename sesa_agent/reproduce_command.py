@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sesa_agent.configs.errors import check
 from sesa_agent.configs.load import choose, load_config
-from sesa_agent.configs.schema import Config, check
+from sesa_agent.configs.schema import Config
 from sesa_agent.evaluation.diversity import NUM_ANSWERS, REGIMES, distinct_counts, draw_sets
 from sesa_agent.evaluation.experiment import Arm, Result, resolve_arm
 from sesa_agent.evaluation.paper import EXPERIMENTS, QUICK_SHARE, experiment_arms

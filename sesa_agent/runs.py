@@ -5,8 +5,9 @@ from tempfile import TemporaryFile
 
 import yaml
 
+from sesa_agent.configs.errors import SettingError, check
 from sesa_agent.configs.load import config_from_dict, env_names, load_config
-from sesa_agent.configs.schema import Config, SettingError, check
+from sesa_agent.configs.schema import Config
 from sesa_agent.training.checkpoint import latest_checkpoint
 from sesa_agent.training.loggers import check_loggers
 from sesa_agent.training.setup import resolve_auto

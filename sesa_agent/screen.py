@@ -1,15 +1,16 @@
-"""What a user sees: lines, the progress bar, the table of success rates."""
+"""What a user sees: lines, the progress bar, the table of success rates. Imported without torch."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from sesa_agent.evaluation.evaluate import Evaluation
-from sesa_agent.training.distributed import is_first
+if TYPE_CHECKING:
+    from sesa_agent.evaluation.evaluate import Evaluation
 
 console = Console()
 
@@ -30,6 +31,8 @@ def printable(text: str) -> str:
 
 def warn(line: str) -> None:
     """Print a line that should not be missed; where nothing is printed, log it as a warning."""
+    from sesa_agent.training.distributed import is_first
+
     if not console.quiet:
         console.print(line, style="bold", markup=False, highlight=False)
     elif is_first():
@@ -65,7 +68,7 @@ def progress_bar() -> Progress:
     )
 
 
-def result_table(env_id: str, results: Mapping[str, Evaluation], ks: Sequence[int] = ()) -> Table:
+def result_table(env_id: str, results: Mapping[str, "Evaluation"], ks: Sequence[int] = ()) -> Table:
     """Success with its interval, pass@k and Coverage@k, a row per policy.
 
     Args:

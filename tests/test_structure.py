@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from sesa_agent import __version__
 from sesa_agent.configs.load import env_names, load_config, method_names
 from sesa_agent.environments import ENVIRONMENTS
 
@@ -181,3 +182,24 @@ def test_no_file_names_a_place_on_somebodys_machine():
     places = re.compile(rb"(?<![\w.:/}])/(?:home|root|Users|work|tmp|opt|mnt)/\w")
     guilty = [path.name for path in shipped_files() if places.search(path.read_bytes())]
     assert guilty == []
+
+
+@pytest.mark.parametrize("module", ["envs_command", "new_env_command"])
+def test_commands_without_a_model_are_imported_without_torch(module):
+    code = (
+        f"import sys, sesa_agent.{module}\n"
+        f"assert not {SLOW_IMPORTS!r} & set(sys.modules), sys.modules\n"
+    )
+    assert run_python("-c", code).returncode == 0
+
+
+def test_the_version_answers_without_torch():
+    code = (
+        "import sys\n"
+        "sys.argv = ['sesa-agent', '--version']\n"
+        "from sesa_agent.cli import main\n"
+        "try:\n    main()\n"
+        f"finally:\n    assert not {SLOW_IMPORTS!r} & set(sys.modules)\n"
+    )
+    answer = run_python("-c", code)
+    assert (answer.returncode, answer.stdout) == (0, f"sesa-agent {__version__}\n")

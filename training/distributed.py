@@ -24,7 +24,8 @@ from torch import Tensor
 
 from ..agents.engine import EngineError
 from ..agents.packing import alphabetical, new_lengths
-from ..configs.schema import Config, SettingError, check
+from ..configs.errors import SettingError, check
+from ..configs.schema import Config
 from .batch import Batch
 
 TIMEOUT = timedelta(hours=4)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ..configs.schema import SettingError
+from ..configs.errors import SettingError
 from ..sampling.trajectory import TrajectoryTree
 from .monitor import Symptom
 

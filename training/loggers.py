@@ -15,8 +15,9 @@ from importlib import import_module
 from io import StringIO
 from pathlib import Path
 
+from ..configs.errors import SettingError
 from ..configs.load import config_to_dict
-from ..configs.schema import Config, LogConfig, SettingError
+from ..configs.schema import Config, LogConfig
 from .run_log import Logger, read_metrics, replace_text
 
 IDS_FILE = "loggers.json"

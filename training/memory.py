@@ -19,7 +19,8 @@ from ..agents.likelihood import MAX_LOGITS
 from ..agents.lora import base_of, is_adapter
 from ..agents.policy import BUNDLED, bundled_model_folder, check_model_path, quiet_transformers
 from ..agents.vllm_engine import CPU_CACHE_GIB
-from ..configs.schema import Config, SettingError
+from ..configs.errors import SettingError
+from ..configs.schema import Config
 
 LIBRARIES = 2**29
 """Bytes that Python, torch and transformers take before any model; CUDA's context is as large."""

@@ -11,7 +11,8 @@ from ..agents.engine import Engine, SamplingParams, load_engine
 from ..agents.lora import add_adapter, import_peft, is_adapter, load_adapter
 from ..agents.policy import Policy
 from ..agents.prompts import STOP
-from ..configs.schema import Config, EngineConfig, SettingError, check
+from ..configs.errors import SettingError, check
+from ..configs.schema import Config, EngineConfig
 from ..environments import ENVIRONMENTS, EnvError, is_deterministic, make_env
 from ..environments.guard import describe_error
 from ..sampling import SINGLE_ANSWER_SAMPLERS

@@ -1,6 +1,6 @@
 """Where the time of a run goes: seconds of the phases of its steps.
 
-The phases are those of `PHASES`; what is in none of them (weights, metrics, checkpoints) is "other".
+The phases are those of `PHASES`; "other" is what is in none of them: weights, metrics, checkpoints.
 A phase within another counts as the outer one: the responses of an evaluation are "evaluate".
 """
 

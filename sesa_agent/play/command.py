@@ -4,8 +4,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from sesa_agent.configs.errors import SettingError, check
 from sesa_agent.configs.load import env_names, load_config
-from sesa_agent.configs.schema import Config, SettingError, check
+from sesa_agent.configs.schema import Config
 from sesa_agent.environments import EnvError
 from sesa_agent.play.keys import Read, in_terminal, single_keys, whole_lines
 from sesa_agent.play.session import open_game, play_puzzles

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from sesa_agent.configs.schema import SettingError, check
+from sesa_agent.configs.errors import SettingError, check
 from sesa_agent.experiment_run import installed_versions
 from sesa_agent.report.comparison import comparison_page
 from sesa_agent.report.files import read_run_files

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sesa_agent.configs.schema import SettingError
+from sesa_agent.configs.errors import SettingError
 from sesa_agent.evaluation.experiment import BASE
 from sesa_agent.evaluation.paper import EXPERIMENTS
 from sesa_agent.evaluation.significance import ALPHA

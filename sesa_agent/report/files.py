@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from sesa_agent.configs.schema import SettingError
+from sesa_agent.configs.errors import SettingError
 from sesa_agent.evaluation.experiment import RESULT_FILE as ARM_FILE
 from sesa_agent.evaluation.run_results import SPENT
 from sesa_agent.runs import CONFIG_FILE

@@ -3,7 +3,7 @@
 import webbrowser
 from pathlib import Path
 
-from sesa_agent.configs.schema import SettingError, check
+from sesa_agent.configs.errors import SettingError, check
 from sesa_agent.report.page import env_title
 from sesa_agent.runs import check_writable
 from sesa_agent.screen import console, say

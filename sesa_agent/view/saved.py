@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sesa_agent.agents.policy import BUNDLED, bundled_model_folder, quiet_transformers
+from sesa_agent.configs.errors import SettingError
 from sesa_agent.configs.load import config_from_dict
-from sesa_agent.configs.schema import Config, SettingError
+from sesa_agent.configs.schema import Config
 from sesa_agent.report.files import RunFiles, newest_trees, read_run_files
 from sesa_agent.runs import CONFIG_FILE
 from sesa_agent.sampling.trajectory import TrajectoryTree

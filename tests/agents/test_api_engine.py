@@ -10,7 +10,7 @@ from sesa_agent.agents.api_engine import APIEngine, MessagesChat, escaped, in_th
 from sesa_agent.agents.endpoint import Endpoint
 from sesa_agent.agents.engine import SamplingParams
 from sesa_agent.agents.policy import Policy
-from sesa_agent.configs.schema import SettingError
+from sesa_agent.configs.errors import SettingError
 
 from .. import chat_server
 from ..chat_server import serving

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from sesa_agent.agents.bundled import build_tokenizer
 from sesa_agent.agents.chat import ChatFormat
-from sesa_agent.configs.schema import SettingError
+from sesa_agent.configs.errors import SettingError
 
 from ..tiny_models import CHATML, LLAMA3, byte_tokenizer
 

@@ -7,7 +7,7 @@ from email.utils import formatdate
 import pytest
 
 from sesa_agent.agents.endpoint import CallFailed, Endpoint
-from sesa_agent.configs.schema import SettingError
+from sesa_agent.configs.errors import SettingError
 
 from .. import chat_server
 from ..chat_server import serving

@@ -176,6 +176,29 @@ def test_prompts_are_read_anew_after_other_weights_sleep_or_other_prompts(policy
         assert lengths_read[0] == (1, len(PROMPTS[1]))
 
 
+def test_prompts_that_go_on_from_earlier_ones_are_read_from_there_and_answered_as_afresh(
+    policy, lengths_read
+):
+    """The turns of a tree in context `full`: none is read twice, however deep it grows."""
+    params = SamplingParams(max_new_tokens=6, seed=1)
+    engine, prompts = HFEngine(policy), [tuple(prompt) for prompt in PROMPTS]
+    said = engine.generate(prompts, params, [[]] * len(prompts))
+    for turn in range(3):
+        rows = [row for row in (3, 0, 0, 1, 5) if row < len(prompts)]  # one goes on in two ways
+        told = [(10 + turn, 20 + place)[: 1 + place % 2] for place in range(len(rows))]
+        prompts = [
+            (*prompts[row], *said[row].token_ids, *words)
+            for row, words in zip(rows, told, strict=True)
+        ]
+        lengths_read.clear()
+        said = engine.generate(prompts, params, [[]] * len(prompts))
+        assert lengths_read[0][1] <= params.max_new_tokens + 2
+        afresh = HFEngine(policy).generate(prompts, params, [[]] * len(prompts))
+        assert token_ids(said) == token_ids(afresh)
+        for a, b in zip(said, afresh, strict=True):
+            assert a.logprobs == pytest.approx(b.logprobs, abs=1e-5)
+
+
 # ---- the end of a response ----
 
 

@@ -13,7 +13,7 @@ from sesa_agent.agents.engine import SamplingParams
 from sesa_agent.agents.hf_engine import HFEngine
 from sesa_agent.agents.lora import add_adapter, load_adapter
 from sesa_agent.agents.policy import Policy
-from sesa_agent.configs.schema import SettingError
+from sesa_agent.configs.errors import SettingError
 
 from .models import ARCHITECTURES, make_rows, random_policy
 

@@ -6,7 +6,7 @@ from safetensors.torch import load_file, save_file
 
 from sesa_agent.agents.bundled import build_model, build_tokenizer
 from sesa_agent.agents.policy import BUNDLED, Policy, bundled_model_folder, check_model_path
-from sesa_agent.configs.schema import SettingError
+from sesa_agent.configs.errors import SettingError
 
 from .models import ARCHITECTURES, make_rows, random_policy
 

@@ -12,7 +12,8 @@ from sesa_agent.agents.chat import ChatFormat
 from sesa_agent.agents.engine import EngineError, SamplingParams, StreamEngine, load_engine
 from sesa_agent.agents.hf_engine import HFEngine
 from sesa_agent.agents.policy import Policy
-from sesa_agent.configs.schema import EngineConfig, SettingError
+from sesa_agent.configs.errors import SettingError
+from sesa_agent.configs.schema import EngineConfig
 
 has_vllm = find_spec("vllm") is not None
 needs_vllm = pytest.mark.skipif(not has_vllm, reason="vLLM is not installed: make vllm")

@@ -5,7 +5,7 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 
 from sesa_agent.agents.wide_heads import MIN_HEAD_DIM, head_dim, widen_config, widen_weights
-from sesa_agent.configs.schema import SettingError
+from sesa_agent.configs.errors import SettingError
 
 SHAPE = {
     "vocab_size": 50,

@@ -5,6 +5,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from sesa_agent.configs import load
+from sesa_agent.configs.errors import SettingError
 from sesa_agent.configs.load import (
     config_from_dict,
     config_to_dict,
@@ -13,13 +14,7 @@ from sesa_agent.configs.load import (
     method_names,
     parse_overrides,
 )
-from sesa_agent.configs.schema import (
-    NUM_PUZZLES,
-    Config,
-    LossConfig,
-    SamplingConfig,
-    SettingError,
-)
+from sesa_agent.configs.schema import NUM_PUZZLES, Config, LossConfig, SamplingConfig
 from sesa_agent.sampling import SAMPLERS
 from sesa_agent.sampling.seeds import SPLITS
 from sesa_agent.training.advantages import ADVANTAGES

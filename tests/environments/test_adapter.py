@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Text, Tuple
 
-from sesa_agent.configs.schema import SettingError
+from sesa_agent.configs.errors import SettingError
 from sesa_agent.environments import (
     TextAdapter,
     check_text_env,

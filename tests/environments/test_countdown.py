@@ -182,6 +182,15 @@ def test_every_puzzle_is_within_the_knobs_and_solved(knobs):
         )
 
 
+def test_puzzles_of_a_seed_stay_what_they_were():
+    """Results name puzzles by their seeds, so a faster generator must make the same ones."""
+    hard = CountdownKnobs(min_count=5, max_count=5, max_target=999, operators="+-*/")
+    assert generate_puzzle(0, CountdownKnobs()) == ((98, 54, 6, 34), 4)
+    assert generate_puzzle(1, CountdownKnobs()) == ((73, 98, 9), 34)
+    assert generate_puzzle(0, hard) == ((32, 3, 94, 35, 15), 115)
+    assert generate_puzzle(1, hard) == ((51, 35, 46, 61, 7), 367)
+
+
 def test_same_seed_same_puzzle_in_another_process():
     code = (
         "from sesa_agent.environments.countdown import *;"

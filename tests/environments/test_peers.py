@@ -10,7 +10,7 @@ import gymnasium
 import numpy as np
 import pytest
 
-from sesa_agent.configs.schema import SettingError
+from sesa_agent.configs.errors import SettingError
 from sesa_agent.environments import check_text_env, fork, fork_kind, is_deterministic, make_env
 from sesa_agent.environments.peers import COLLECTIONS, register_collection
 from sesa_agent.environments.reasoning_gym_env import READERS

@@ -124,6 +124,34 @@ def test_canonical_action_is_one_spelling_or_none():
     assert [env.canonical_action(text) for text in ("up", " Up\n", "Up Up")] == ["Up", "Up", None]
 
 
+@pytest.mark.parametrize("first", ["original", "fork"])
+def test_a_fork_draws_what_its_original_draws_whoever_begins(first):
+    """They share one generator until a number is drawn."""
+    env = make_frozen_lake()
+    env.reset(seed=0)
+    twin = fork(env)
+    pair = (env, twin) if first == "original" else (twin, env)
+    expected = np.random.default_rng(0).random(3).tolist()
+    for side in pair:
+        assert side.np_random.random(3).tolist() == expected
+        assert side.np_random is side.game.np_random
+
+
+def test_a_fork_of_a_fork_has_numbers_of_its_own():
+    env = make_frozen_lake()
+    env.reset(seed=0)
+    twins = [env, fork(env), fork(fork(env))]
+    assert len({twin.np_random.random() for twin in twins}) == 1
+    assert len({id(twin.np_random) for twin in twins}) == 3
+
+
+def test_a_generator_of_another_kind_is_copied_too():
+    env = make_frozen_lake()
+    env.reset(seed=0)
+    env.np_random = np.random.Generator(np.random.MT19937(5))
+    assert fork(env).np_random.random() == env.np_random.random()
+
+
 def test_max_steps_below_one_is_refused():
     with pytest.raises(ValueError, match="max_steps must be at least 1, got 0"):
         TextEnv(CountingGame(), max_steps=0)

@@ -1,7 +1,7 @@
 import pytest
 
 from sesa_agent.agents.engine import SamplingParams
-from sesa_agent.configs.schema import SettingError
+from sesa_agent.configs.errors import SettingError
 from sesa_agent.environments import make_env
 from sesa_agent.evaluation.evaluate import evaluate
 from sesa_agent.sampling.dialogue import Dialogue

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from sesa_agent.agents.chat import ChatFormat
 from sesa_agent.agents.engine import SamplingParams, ScriptedEngine
-from sesa_agent.configs.schema import SettingError
+from sesa_agent.configs.errors import SettingError
 from sesa_agent.environments import make_env
 from sesa_agent.environments.places import PLACES
 from sesa_agent.evaluation.diversity import distinct_counts, draw_sets

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sesa_agent.agents.chat import ChatFormat
 from sesa_agent.agents.engine import Completion
 from sesa_agent.agents.prompts import SYSTEM
-from sesa_agent.configs.schema import SettingError
+from sesa_agent.configs.errors import SettingError
 from sesa_agent.environments.text_env import TextSpec
 from sesa_agent.sampling.dialogue import Dialogue, check_single_answer
 from sesa_agent.sampling.trajectory import Task

@@ -6,7 +6,7 @@ import gymnasium
 import pytest
 from hypothesis import given
 
-from sesa_agent.configs.schema import SettingError
+from sesa_agent.configs.errors import SettingError
 from sesa_agent.environments import make_env
 from sesa_agent.sampling.trajectory import ROOT
 from sesa_agent.sampling.tree import resolve_merging

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sesa_agent.configs.schema import SettingError
+from sesa_agent.configs.errors import SettingError
 from sesa_agent.sampling.seeds import (
     SPLITS,
     TRAINING_SEEDS_PER_RUN,

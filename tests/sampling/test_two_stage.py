@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from sesa_agent.agents.engine import SamplingParams
 from sesa_agent.agents.prompts import SKETCH_STOP
-from sesa_agent.configs.schema import SamplingConfig, SettingError
+from sesa_agent.configs.errors import SettingError
+from sesa_agent.configs.schema import SamplingConfig
 from sesa_agent.sampling.trajectory import ROOT, Task
 from sesa_agent.sampling.two_stage import sample_two_stage
 

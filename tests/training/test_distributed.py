@@ -13,8 +13,8 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from sesa_agent.configs.errors import SettingError
 from sesa_agent.configs.load import config_to_dict
-from sesa_agent.configs.schema import SettingError
 from sesa_agent.training import distributed
 from sesa_agent.training.distributed import check_processes, own_rng
 from sesa_agent.training.setup import build_dialogue, build_engine, build_policy

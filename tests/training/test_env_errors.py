@@ -6,8 +6,8 @@ from functools import partial
 import gymnasium
 import pytest
 
+from sesa_agent.configs.errors import SettingError
 from sesa_agent.configs.load import load_config
-from sesa_agent.configs.schema import SettingError
 from sesa_agent.evaluation.validation import validate
 from sesa_agent.training.setup import resolve_auto
 from sesa_agent.training.trainer import train

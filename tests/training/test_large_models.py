@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 from sesa_agent.agents.engine import SamplingParams
 from sesa_agent.agents.hf_engine import HFEngine
 from sesa_agent.agents.policy import Policy
-from sesa_agent.configs.schema import SettingError
+from sesa_agent.configs.errors import SettingError
 from sesa_agent.evaluate_command import evaluate_policy
 from sesa_agent.training.checkpoint import latest_checkpoint
 from sesa_agent.training.setup import build_policy, build_reference

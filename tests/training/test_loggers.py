@@ -8,8 +8,8 @@ from functools import partial
 
 import pytest
 
+from sesa_agent.configs.errors import SettingError
 from sesa_agent.configs.load import load_config
-from sesa_agent.configs.schema import SettingError
 from sesa_agent.evaluation.validation import validate
 from sesa_agent.training.loggers import GuardedLogger, check_loggers, open_loggers
 from sesa_agent.training.run_log import RunLog

@@ -20,8 +20,8 @@ from transformers import (
 from sesa_agent.agents.lora import add_adapter
 from sesa_agent.agents.policy import Policy
 from sesa_agent.agents.vllm_engine import CPU_CACHE_GIB
+from sesa_agent.configs.errors import SettingError
 from sesa_agent.configs.load import load_config
-from sesa_agent.configs.schema import SettingError
 from sesa_agent.training.memory import (
     VLLM_ASLEEP,
     estimate_memory,

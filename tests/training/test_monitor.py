@@ -14,8 +14,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sesa_agent.configs.errors import SettingError
 from sesa_agent.configs.load import config_to_dict, load_config
-from sesa_agent.configs.schema import Config, SettingError
+from sesa_agent.configs.schema import Config
 from sesa_agent.evaluation.validation import validate
 from sesa_agent.training.checkpoint import latest_checkpoint, read_state
 from sesa_agent.training.monitor import (

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sesa_agent.configs.errors import SettingError
 from sesa_agent.configs.load import load_config
-from sesa_agent.configs.schema import LossConfig, SettingError
+from sesa_agent.configs.schema import LossConfig
 from sesa_agent.sampling.trajectory import ROOT
 from sesa_agent.training import pass_at_k
 from sesa_agent.training.advantages import ADVANTAGES, group_advantages, trajectory_credit

@@ -1,0 +1,172 @@
+"""The peak memory of an update, as the token bound grows and as the rollout grows.
+
+    python benchmarks/memory.py
+
+A random Llama learns once from trees of Sokoban in context `full`, on padded and on packed rows, on
+one thread, each case in a process of its own. Its figure is the most memory that the update held
+less what was held before, when an update on a single turn was over. It must follow
+`optim.max_batch_tokens`, and hardly the cap U and the number of groups. Needs Linux: the peak is
+set back by `/proc/self/clear_refs`. Writes `results/memory.json`.
+"""
+
+import argparse
+import json
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from scaling import make_config, random_policy
+
+from sesa_agent.agents.hf_engine import HFEngine
+from sesa_agent.configs.schema import Config
+from sesa_agent.sampling.trajectory import ROOT, TrajectoryTree
+from sesa_agent.training.setup import build_dialogue, build_policy
+from sesa_agent.training.trainer import build_optimizer, learn, rollout
+
+RESULTS = Path(__file__).parent.parent / "results" / "memory.json"
+KINDS = ("padded", "packed")
+BASE = {"tokens": 1024, "U": 8, "groups": 4}
+GROWN = {"tokens": (512, 1024, 2048), "U": (8, 16, 32), "groups": (4, 8, 16)}
+NAMES = {"tokens": "optim.max_batch_tokens", "U": "sampling.max_trajectories", "groups": "groups"}
+DEPTH = 4
+WIDTH, LAYERS = 128, 3
+"""Of the model: half a million weights."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one update held at most, in MiB."""
+
+    rows: str
+    tokens: int
+    """The bound."""
+    U: int
+    groups: int
+    peak: float
+
+
+def config(tokens: int, U: int, groups: int) -> Config:  # noqa: N803
+    """The run of a case."""
+    cfg = make_config("full", groups, U, DEPTH)
+    cfg.optim.max_batch_tokens = tokens
+    return cfg
+
+
+def grow(cfg: Config) -> list[TrajectoryTree]:
+    """The trees of a case, drawn by the bundled model."""
+    policy = build_policy(cfg)
+    return rollout(cfg, 0, HFEngine(policy), build_dialogue(cfg, policy))[0]
+
+
+def learn_here(kind: str, tokens: int, U: int, groups: int, file: Path) -> float:  # noqa: N803
+    """Learn from the trees in a file; how far the memory of this process rose, in MiB."""
+    torch.set_num_threads(1)
+    trees = [TrajectoryTree.from_json(tree) for tree in json.loads(file.read_text())]
+    cfg = config(tokens, U, groups)
+    policy = random_policy(WIDTH, LAYERS, build_policy(cfg).tokenizer)
+    policy.why_not_packed = "" if kind == "packed" else "this side is padded"
+    optimizer = build_optimizer(policy, cfg.optim)
+    one_turn = TrajectoryTree(trees[0].task, [ROOT], trees[0].turns[:1])
+    learn(policy, optimizer, [one_turn], cfg, 0, entropy_coef=cfg.loss.entropy_coef)
+    Path("/proc/self/clear_refs").write_text("5")
+    before = peak()
+    learn(policy, optimizer, trees, cfg, 1, entropy_coef=cfg.loss.entropy_coef)
+    return peak() - before
+
+
+def peak() -> float:
+    """The most memory that this process held since its peak was set back, in MiB.
+
+    Not that of `resource`, which a process has from the one that started it.
+    """
+    status = Path("/proc/self/status").read_text()
+    return int(re.findall(r"VmHWM:\s*(\d+) kB", status)[0]) / 1024
+
+
+def learn_apart(kind: str, tokens: int, U: int, groups: int, file: Path) -> Result:  # noqa: N803
+    """`learn_here` in a fresh process."""
+    case = (kind, str(tokens), str(U), str(groups))
+    command = [sys.executable, __file__, "--case", *case, str(file)]
+    answer = subprocess.run(command, check=True, capture_output=True, text=True)
+    return Result(kind, tokens, U, groups, round(float(answer.stdout.split()[-1]), 1))
+
+
+def cases() -> list[dict[str, int]]:
+    """One number grows at a time."""
+    listed = [{**BASE, name: value} for name, values in GROWN.items() for value in values]
+    return [case for place, case in enumerate(listed) if case not in listed[:place]]
+
+
+def find(results: Sequence[Result], kind: str, **values: int) -> Result:
+    """The result of a case that differs from `BASE` in some values."""
+    wanted = {"rows": kind, **BASE, **values}
+    return next(r for r in results if wanted.items() <= asdict(r).items())
+
+
+def growths(results: Sequence[Result]) -> list[dict[str, str | float]]:
+    """How much the peak grows as a number grows fourfold."""
+    return [
+        {
+            "rows": kind,
+            "grown": NAMES[name],
+            "from": values[0],
+            "to": values[-1],
+            "ratio": round(
+                find(results, kind, **{name: values[-1]}).peak
+                / find(results, kind, **{name: values[0]}).peak,
+                3,
+            ),
+        }
+        for kind in KINDS
+        for name, values in GROWN.items()
+    ]
+
+
+def show(results: Sequence[Result]) -> Table:
+    """Lay the peaks out as a table."""
+    table = Table("rows", "what grows", "values", "peak MiB", "grew by")
+    for growth in growths(results):
+        name = next(name for name, words in NAMES.items() if words == growth["grown"])
+        kind = str(growth["rows"])
+        peaks = [f"{find(results, kind, **{name: value}).peak:.0f}" for value in GROWN[name]]
+        values = ", ".join(map(str, GROWN[name]))
+        table.add_row(kind, NAMES[name], values, ", ".join(peaks), f"{growth['ratio']:.2f}x")
+    return table
+
+
+def main() -> None:
+    """Measure, print the table, write the file."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--case", nargs=5, help=argparse.SUPPRESS)
+    case = parser.parse_args().case
+    if case:
+        kind, *numbers, file = case
+        print(learn_here(kind, *map(int, numbers), Path(file)))
+        return
+    torch.set_num_threads(1)
+    results = []
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "trees.json"
+        for values in cases():
+            trees = grow(config(**values))
+            file.write_text(json.dumps([tree.to_json() for tree in trees]))
+            results += [learn_apart(kind, **values, file=file) for kind in KINDS]
+    Console().print(show(results))
+    setting = {name: version(name) for name in ("torch", "transformers")}
+    setting |= {"python": platform.python_version(), "depth": DEPTH, "context": "full"}
+    listed = [asdict(result) for result in results]
+    record = {"setting": setting, "growth": growths(results), "results": listed}
+    RESULTS.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,304 @@
+"""How the cost of a step grows with the cap U, the depth, the number of trees and the model.
+
+    python benchmarks/scaling.py [--rounds 2]
+
+Real rollouts in Sokoban with the bundled model: trees that neither merge states nor stop at a
+success, so that the cap and the depth decide how large they are, in a context where every turn is a
+row of its own (`state`) and in one where a turn continues its parent's (`full`). The update is
+`learn` with one pass and one optimiser step, on packed and on padded rows. Models of other sizes
+are random Llamas: they answer the same calls with as many tokens and learn from the same trees.
+
+The cases take turns in one process on one thread; figures are least CPU seconds of all rounds. The
+last column is the power of the work that the seconds grew by between the two largest cases of a
+kind: 1 is linear. Work is the turns of the trees, or the weights of the model. Writes
+`results/scaling.json`.
+"""
+
+import argparse
+import json
+import math
+import platform
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from engines import NotingEngine
+from rich.console import Console
+from rich.table import Table
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from sesa_agent.agents.engine import SamplingParams
+from sesa_agent.agents.hf_engine import HFEngine
+from sesa_agent.agents.packing import pack
+from sesa_agent.agents.policy import Policy
+from sesa_agent.configs.load import load_config
+from sesa_agent.configs.schema import Config
+from sesa_agent.sampling.dialogue import Dialogue
+from sesa_agent.sampling.trajectory import TrajectoryTree
+from sesa_agent.training.advantages import trajectory_credit
+from sesa_agent.training.batch import collate, merge_equal_rows
+from sesa_agent.training.setup import build_dialogue, build_policy, resolve_auto
+from sesa_agent.training.trainer import build_optimizer, learn, rollout
+
+RESULTS = Path(__file__).parent.parent / "results" / "scaling.json"
+SETTINGS = (
+    "model.device=cpu",
+    "env.options.max_steps=100",
+    "sampling.merge_states=off",
+    "sampling.stop_on_success=off",
+    "loss.credit=trajectory",
+    "loss.entropy_coef=0.001",  # so that every turn is trained
+    "optim.num_epochs=1",
+    "optim.num_minibatches=1",
+    "optim.lr=1e-12",  # every round finds the same policy
+)
+BASE = {"trees": 2, "U": 8, "depth": 6}
+VALUES = {"U": (4, 8, 16, 32), "depth": (2, 4, 8, 16), "trees": (1, 2, 4, 8)}
+SMALL = {"trees": 2, "U": 4, "depth": 4}
+"""Of the trees that models of other sizes learn from."""
+SIZES = ((96, 2), (192, 4), (320, 5), (512, 8))
+"""Width and layers: .3 to 25 million weights."""
+RESPONSE_TOKENS = 3
+"""Of an action of the bundled model."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """Work of one size, and the ways to do it."""
+
+    kind: str
+    """What grows: U, depth, trees or model."""
+    context: str
+    size: float
+    """The cap, turns of an episode, trees, or millions of weights."""
+    work: float
+    """What the seconds are held against: turns, or weights."""
+    num_trajectories: int
+    num_turns: int
+    row_tokens: int
+    """Of the rows of an update, those that are equal once."""
+    packed_tokens: int
+    ways: dict[str, Callable[[], Any]]
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Result:
+    """Least CPU seconds of a case."""
+
+    kind: str
+    context: str
+    size: float
+    num_trajectories: int
+    num_turns: int
+    row_tokens: int
+    packed_tokens: int
+    rollout_s: float
+    packed_s: float
+    """Of an update on packed rows."""
+    padded_s: float
+    gain: float
+    """Of packed over padded."""
+    step_ms: float
+    """Rollout and packed update, by trajectory."""
+
+
+def make_config(context: str, trees: int, U: int, depth: int) -> Config:  # noqa: N803
+    """A run whose trees have such a shape."""
+    shape = (f"sampling.num_tasks={trees}", f"sampling.max_trajectories={U}")
+    words = (*SETTINGS, *shape, f"env.max_turns={depth}", f"model.context={context}")
+    return resolve_auto(load_config("sokoban", "sesa", list(words)))
+
+
+def count_tokens(trees: Sequence[TrajectoryTree], cfg: Config) -> tuple[int, int]:
+    """Tokens of the rows that an update computes, and of these packed."""
+    credits = [trajectory_credit(tree, cfg.loss) for tree in trees]
+    batch = merge_equal_rows(collate(trees, credits, 0, keep_untaught=True))
+    packed = pack(batch.token_ids, batch.attention_mask)
+    return int(batch.attention_mask.sum()), len(packed)
+
+
+def updates(
+    policy: Policy, trees: list[TrajectoryTree], cfg: Config
+) -> dict[str, Callable[[], Any]]:
+    """One update, on packed and on padded rows."""
+    optimizer = build_optimizer(policy, cfg.optim)
+
+    def update(why_not_packed: str) -> None:
+        policy.why_not_packed = why_not_packed
+        learn(policy, optimizer, trees, cfg, 0, entropy_coef=cfg.loss.entropy_coef)
+
+    return {"packed": lambda: update(""), "padded": lambda: update("this side is padded")}
+
+
+def make_case(
+    kind: str, context: str, size: float, work: float, trees: list[TrajectoryTree], **rest: Any
+) -> Case:
+    """A case with what its trees hold counted."""
+    num_trajectories, num_turns = sum(len(t.leaves()) for t in trees), sum(map(len, trees))
+    return Case(kind, context, size, work or num_turns, num_trajectories, num_turns, **rest)
+
+
+def draw_trees(cfg: Config, engine: HFEngine, dialogue: Dialogue) -> list[TrajectoryTree]:
+    """The rollout of a step; nothing that was read stays for the next."""
+    trees, _ = rollout(cfg, 0, engine, dialogue)
+    engine.sleep()
+    return trees
+
+
+def tree_cases(context: str) -> Iterator[Case]:
+    """Trees that grow, with the bundled model."""
+    for kind, sizes in VALUES.items():
+        for size in sizes:
+            cfg = make_config(context, **{**BASE, kind: size})
+            policy = build_policy(cfg)
+            dialogue, engine = build_dialogue(cfg, policy), HFEngine(policy)
+            draw = partial(draw_trees, cfg, engine, dialogue)
+            trees = draw()
+            row_tokens, packed_tokens = count_tokens(trees, cfg)
+            yield make_case(
+                kind,
+                context,
+                size,
+                0,
+                trees,
+                row_tokens=row_tokens,
+                packed_tokens=packed_tokens,
+                ways={"rollout": draw, **updates(policy, trees, cfg)},
+            )
+
+
+def model_cases(context: str) -> Iterator[Case]:
+    """Models that grow, with the calls and the trees of the bundled one."""
+    cfg = make_config(context, **SMALL)
+    bundled = build_policy(cfg)
+    noting = NotingEngine(bundled)
+    trees, _ = rollout(cfg, 0, noting, build_dialogue(cfg, bundled))
+    row_tokens, packed_tokens = count_tokens(trees, cfg)
+    params = SamplingParams(max_new_tokens=RESPONSE_TOKENS)
+    for width, num_layers in SIZES:
+        policy = random_policy(width, num_layers, bundled.tokenizer)
+        engine = HFEngine(policy)
+
+        def answer(engine: HFEngine = engine) -> None:
+            for prompts in noting.calls:
+                engine.generate(prompts, params)
+
+        num_weights = sum(weight.numel() for weight in policy.parameters())
+        yield make_case(
+            "model",
+            context,
+            round(num_weights / 1e6, 2),
+            num_weights,
+            trees,
+            row_tokens=row_tokens,
+            packed_tokens=packed_tokens,
+            ways={"rollout": answer, **updates(policy, trees, cfg)},
+        )
+
+
+def random_policy(width: int, num_layers: int, tokenizer: Any) -> Policy:
+    """A Llama of random weights with the vocabulary of the bundled model."""
+    torch.manual_seed(0)
+    heads = width // 32
+    shape = LlamaConfig(
+        vocab_size=300,
+        hidden_size=width,
+        intermediate_size=8 * width // 3,
+        num_hidden_layers=num_layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        tie_word_embeddings=True,
+    )
+    return Policy(LlamaForCausalLM(shape), tokenizer)
+
+
+def measure(cases: Sequence[Case], num_rounds: int) -> list[Result]:
+    """Let all cases take turns, after each was done once."""
+    for _ in range(num_rounds):
+        for case in cases:
+            for name, way in case.ways.items():
+                start = time.process_time()
+                way()
+                case.seconds.setdefault(name, []).append(time.process_time() - start)
+    return [summarise(case) for case in cases]
+
+
+def summarise(case: Case) -> Result:
+    """The least seconds of a case."""
+    least = {name: min(seconds) for name, seconds in case.seconds.items()}
+    step = least["rollout"] + least["packed"]
+    return Result(
+        kind=case.kind,
+        context=case.context,
+        size=case.size,
+        num_trajectories=case.num_trajectories,
+        num_turns=case.num_turns,
+        row_tokens=case.row_tokens,
+        packed_tokens=case.packed_tokens,
+        rollout_s=round(least["rollout"], 4),
+        packed_s=round(least["packed"], 4),
+        padded_s=round(least["padded"], 4),
+        gain=round(least["padded"] / least["packed"], 3),
+        step_ms=round(1000 * step / case.num_trajectories, 2),
+    )
+
+
+def growth(cases: Sequence[Case]) -> dict[str, float]:
+    """The power of the work by which seconds grew between the two largest cases of a kind."""
+    last, before = sorted(cases, key=lambda case: -case.work)[:2]
+    return {
+        name: round(
+            math.log(min(last.seconds[name]) / min(before.seconds[name]))
+            / math.log(last.work / before.work),
+            2,
+        )
+        for name in last.ways
+    }
+
+
+def show(results: Sequence[Result], powers: dict[str, float]) -> Table:
+    """Lay the cases of a kind out as a table; powers stand in the last row."""
+    kind, context = results[0].kind, results[0].context
+    names = ("leaves", "turns", "tokens", "rollout", "packed", "padded", "gain", "ms each")
+    table = Table(
+        kind, *names, title=f"context {context}: tokens by packed ones; CPU s, ms by leaf"
+    )
+    for r in results:
+        tokens = f"{r.row_tokens / r.packed_tokens:.2f}"
+        seconds = (f"{value:.3f}" for value in (r.rollout_s, r.packed_s, r.padded_s))
+        counts = f"{r.size:g}", str(r.num_trajectories), str(r.num_turns)
+        table.add_row(*counts, tokens, *seconds, f"{r.gain:.2f}x", f"{r.step_ms:.1f}")
+    table.add_row("power", "", "", "", *(f"{power:.2f}" for power in powers.values()), "", "")
+    return table
+
+
+def main() -> None:
+    """Measure, print the tables, write the file."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--rounds", type=int, default=2)
+    num_rounds = parser.parse_args().rounds
+    torch.set_num_threads(1)
+    cases = [case for c in ("state", "full") for case in (*tree_cases(c), *model_cases(c))]
+    results = measure(cases, num_rounds)
+    growths = []
+    for context in ("state", "full"):
+        for kind in (*VALUES, "model"):
+            of_kind = [case for case in cases if (case.context, case.kind) == (context, kind)]
+            powers = growth(of_kind)
+            growths.append({"kind": kind, "context": context, **powers})
+            shown = [r for r in results if (r.context, r.kind) == (context, kind)]
+            Console().print(show(shown, powers))
+    setting = {name: version(name) for name in ("torch", "transformers")}
+    setting |= {"python": platform.python_version(), "rounds": num_rounds}
+    record = {"setting": setting, "growth": growths, "results": [asdict(r) for r in results]}
+    RESULTS.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
