@@ -33,7 +33,9 @@ def token_likelihoods(
         Two tensors of shape (...,) in nats.
     """
     logits = logits if logits.dtype == torch.float64 else logits.float()
-    log_p = torch.log_softmax(logits / temperature, dim=-1)
+    if temperature != 1:
+        logits = logits / temperature
+    log_p = torch.log_softmax(logits, dim=-1)
     chosen = log_p.gather(-1, token_ids[..., None])[..., 0]
     with torch.set_grad_enabled(entropy_grad and torch.is_grad_enabled()):
         entropy = -(log_p.exp() * log_p).sum(-1)

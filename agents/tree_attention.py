@@ -83,7 +83,7 @@ def packed_inputs(packed: PackedRows, device: torch.device, dtype: torch.dtype) 
     Args:
         packed: L tokens.
         device: of the model.
-        dtype: that its attention computes in.
+        dtype: of the model.
 
     Returns:
         Arguments of its forward pass; hidden states are then (1, L, H).
@@ -109,7 +109,8 @@ def runs_to_attend(packed: PackedRows, device: torch.device, dtype: torch.dtype)
         if group.num_before.any():
             path, own = torch.arange(group.keys.shape[1]), torch.arange(group.queries.shape[1])
             seen = path <= (group.num_before[:, None] + own)[..., None]  # (R, Q, K)
-            mask = torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, float("-inf"))
+            mask = torch.zeros(seen.shape, dtype=_computed_in(device, dtype))
+            mask = mask.masked_fill_(~seen, float("-inf"))
             mask = mask[:, None].to(device)
         groups.append((group.queries.to(device), group.keys.to(device), mask))
     return RunsToAttend(groups, packed.outputs.to(device))
@@ -203,6 +204,8 @@ def tree_attention(
             enable_gqa=num_sharing > 1,
         )
         return attended[None], None
+    dtype = _computed_in(query.device, query.dtype)
+    by_token = [states.to(dtype) for states in by_token]
     attended = []
     for queries, keys, mask in runs.groups:
         places = (queries, keys, keys)
@@ -219,11 +222,16 @@ def tree_attention(
             enable_gqa=q.shape[1] != k.shape[1],
         )  # (R, H, Q, D)
         attended.append(output.transpose(1, 2).flatten(0, 1))
-    return torch.cat(attended).index_select(0, runs.outputs)[None], None
+    return torch.cat(attended).index_select(0, runs.outputs)[None].to(query.dtype), None
 
 
 AttentionInterface.register(TREE, tree_attention)
 AttentionMaskInterface.register(TREE, sdpa_mask)
+
+
+def _computed_in(device: torch.device, dtype: torch.dtype) -> torch.dtype:
+    """The number format of attention: on the CPU torch's backward pass is slow in bfloat16."""
+    return torch.float32 if device.type == "cpu" and dtype == torch.bfloat16 else dtype
 
 
 def _gather(states: Tensor, places: Tensor) -> Tensor:

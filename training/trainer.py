@@ -17,19 +17,13 @@ import torch
 
 from ..agents.engine import Engine
 from ..agents.policy import Policy
-from ..configs.schema import Config, LossConfig, OptimConfig
+from ..configs.schema import Config, OptimConfig
 from ..sampling import choose_sampler, has_other_prompts
 from ..sampling.dialogue import Dialogue
 from ..sampling.seeds import evaluation_seeds, training_seeds
 from ..sampling.trajectory import Task, TrajectoryTree
 from .advantages import ADVANTAGES, filter_groups, has_signal, punish_overlong
-from .batch import (
-    Batch,
-    collate,
-    correct_engine_gap,
-    correct_history_gap,
-    merge_equal_rows,
-)
+from .batch import collate
 from .checkpoint import latest_checkpoint, load_optimizer, read_state, save_checkpoint
 from .distributed import (
     add_up_gradients,
@@ -39,13 +33,12 @@ from .distributed import (
     is_first,
     meet,
     own_rng,
-    own_rows,
     spread,
 )
 from .env_errors import first_error, played_trees
 from .exploration import active_entropy_coef, changed_share, explore, next_entropy_coef
 from .loggers import check_loggers, open_loggers
-from .losses import grpo_loss, mean_stats
+from .losses import mean_stats
 from .metrics import gap_metrics, rollout_metrics, variety_metrics
 from .monitor import (
     RESCUE,
@@ -70,6 +63,7 @@ from .setup import (
     sampling_params,
 )
 from .stopwatch import Stopwatch, time_metrics
+from .update import add_gradients, correct_gaps, needs_scores
 
 Measure = Callable[[Engine, Dialogue, list[int]], dict[str, float]]
 """Measures the policy on some puzzles, called in every process; what it returns is logged under
@@ -200,7 +194,7 @@ def build_optimizer(
         lr=cfg.lr,
         weight_decay=cfg.weight_decay,
         betas=(0.9, 0.95),
-        foreach=False,  # all weights together would take the memory of another copy, on a GPU
+        fused=True,  # one pass over memory, and no copy of all weights as `foreach` makes on a GPU
     )
     if checkpoint:
         load_optimizer(checkpoint, optimizer)
@@ -288,36 +282,39 @@ def learn(
     batch = collate(kept, credits, pad_id, keep_untaught)
     if not len(batch):
         return {"train/tokens": 0.0}
-    with clock.phase("score"):
-        old_logprobs, old_entropy = score(policy, batch, optim.max_batch_tokens)
-    batch = replace(batch, old_logprobs=old_logprobs)
-    metrics = gap_metrics(batch, has_other_prompts(cfg.sampling))
+    metrics: dict[str, float] = {}
     generator = torch.Generator().manual_seed(
         int(np.random.SeedSequence([cfg.seed, step]).generate_state(1)[0])
     )
-    if is_adaptive:
-        mean_entropy = float(old_entropy[batch.loss_mask].mean())
-        coef = active_entropy_coef(entropy_coef, mean_entropy, loss.entropy_target)
-        loss = replace(loss, entropy_coef=coef)
-        metrics |= {"train/old_entropy": mean_entropy, "train/entropy_coef": coef}
-    explored = explore(batch, old_entropy, loss, policy.tokenizer, generator)
-    if explored is not batch:
-        metrics["train/changed_tokens"] = changed_share(batch, explored)
-    batch = correct_history_gap(explored, loss.history_gap)
-    batch = correct_engine_gap(batch, loss.engine_gap_cap)
+    is_scored = needs_scores(loss, optim)
+    if is_scored:
+        with clock.phase("score"):
+            old_logprobs, old_entropy = score(policy, batch, optim.max_batch_tokens)
+        batch = replace(batch, old_logprobs=old_logprobs)
+        metrics = gap_metrics(batch, has_other_prompts(cfg.sampling))
+        if is_adaptive:
+            mean_entropy = float(old_entropy[batch.loss_mask].mean())
+            coef = active_entropy_coef(entropy_coef, mean_entropy, loss.entropy_target)
+            loss = replace(loss, entropy_coef=coef)
+            metrics |= {"train/old_entropy": mean_entropy, "train/entropy_coef": coef}
+        explored = explore(batch, old_entropy, loss, policy.tokenizer, generator)
+        if explored is not batch:
+            metrics["train/changed_tokens"] = changed_share(batch, explored)
+        batch = correct_gaps(explored, loss)
     warm_up = min(1.0, (step + 1) / max(1, optim.warmup_steps))
     for group in optimizer.param_groups:
         group["lr"] = optim.lr * warm_up
-    packed = not policy.why_not_packed
     stats, norms = [], []
     for _ in range(optim.num_epochs):
         for minibatch in batch.minibatches(optim.num_minibatches, generator):
             optimizer.zero_grad()
-            merged = merge_equal_rows(minibatch)
-            rows = own_rows(merged, packed)
-            for part in merged.micro_batches(optim.max_batch_tokens, rows, packed):
-                with clock.phase("backward"):
-                    stats.append(_backward(policy, part, loss, reference))
+            with clock.phase("backward"):
+                minibatch, sums = add_gradients(
+                    policy, minibatch, loss, optim.max_batch_tokens, is_scored, reference
+                )
+            stats += sums
+            if not is_scored:
+                metrics |= gap_metrics(minibatch, has_other_prompts(cfg.sampling))
             with clock.phase("optimizer"):
                 norms.append(_update(optimizer, optim.max_grad_norm))
     optimizer.zero_grad()
@@ -337,18 +334,6 @@ def _update(optimizer: torch.optim.Optimizer, max_norm: float) -> float:
     norm = torch.nn.utils.clip_grad_norm_(weights, max_norm)
     optimizer.step()
     return float(norm)
-
-
-def _backward(
-    policy: Policy, part: Batch, loss_cfg: LossConfig, reference: Policy | None
-) -> dict[str, float]:
-    """Add the gradients of one micro-batch."""
-    logprobs, entropy = policy.logprobs(part, entropy_grad=bool(loss_cfg.entropy_coef))
-    with torch.no_grad():
-        reference_logprobs = reference.logprobs(part)[0] if reference else None
-    loss, stats = grpo_loss(logprobs, entropy, part, loss_cfg, reference_logprobs)
-    loss.backward()
-    return stats
 
 
 def rollout(

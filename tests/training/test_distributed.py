@@ -39,6 +39,7 @@ UPDATES = {
     # Of rows that are computed one by one, so that rounding is the same however they are dealt.
     "float32 copies": ("sesa", "model.dtype=bfloat16", "optim.max_batch_tokens=1"),
     "lora": ("sesa", "model.lora_rank=2"),
+    "one step, not scored before": ("sesa", "optim.num_epochs=1", "optim.num_minibatches=1"),
 }
 TASKS = ("sampling.num_tasks=6", "optim.num_epochs=2", "optim.warmup_steps=0", "optim.lr=1e-4")
 RUN = (*DAPO, "optim.steps=4", "optim.lr=0.01", "loss.kl_coef=0.01", "eval.episodes=5")

