@@ -36,7 +36,11 @@ MINUTES = {
     "startup": 2.0,
 }
 """What each script may take: 30 minutes in all."""
-ARGUMENTS = {"packed": ("--rounds", "2"), "trl_step": ("--rounds", "2")}
+ARGUMENTS = {
+    "packed": ("--rounds", "2"),
+    "trl_step": ("--rounds", "2"),
+    "vllm_rollout": ("--trees", "48", "--rounds", "1"),
+}
 """Of those that would take longer."""
 HEAD = """# Speed
 
