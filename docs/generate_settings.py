@@ -1,7 +1,7 @@
 """Writes docs/settings.md from configs/: `python docs/generate_settings.py`.
 
-The text under each field of `configs/schema.py` is its explanation; the presets are shown as the
-files that they are.
+The text under each field in `configs/schema.py` and `configs/learning.py` is its explanation; the
+presets are shown as the files that they are.
 """
 
 import ast

@@ -53,7 +53,7 @@ _HOMES = {
     "Policy": "agents.policy",
     "Run": "train_command",
     "ScriptedEngine": "agents.engine",
-    "SettingError": "configs.schema",
+    "SettingError": "configs.errors",
     "TextAdapter": "environments",
     "TextEnv": "environments",
     "TextGame": "environments",
