@@ -5,8 +5,9 @@
 The requests of a rollout are noted and answered again by both sides, which take turns in one
 process on one thread; a figure is the median of its rounds in CPU seconds, a ratio is the ratio of
 two medians. `generate` gets each call's prompts padded on the left, draws as many tokens and scores
-them. Writes `results/engines.json`. The real small model comes from `make smollm`; it is left out
-where it is not there.
+them. Our engine is also given the responses that the rollout would not have again, which `generate`
+is spared. Writes `results/engines.json`. The real small model comes from `make smollm`; it is left
+out where it is not there.
 """
 
 import argparse
@@ -36,8 +37,16 @@ from sesa_agent.training.setup import build_dialogue, build_policy, resolve_auto
 
 RESULTS = Path(__file__).parent.parent / "results" / "engines.json"
 STOP = "</answer>"
-Call = list[tuple[int, ...]]
-"""The prompts of one call."""
+NUM_CALLS = 6
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of the engine."""
+
+    prompts: list[tuple[int, ...]]
+    excluded: list[list[Completion]] | None
+    """Per prompt, what must not be drawn again."""
 
 
 @dataclass(frozen=True)
@@ -85,15 +94,16 @@ class NotingEngine(HFEngine):
         params: SamplingParams,
         excluded: Sequence[Sequence[Completion]] | None = None,
     ) -> list[Completion]:
-        """Note the prompts, then answer."""
-        self.calls.append([tuple(prompt) for prompt in prompts])
+        """Note the call, then answer."""
+        noted = [list(row) for row in excluded] if excluded else None
+        self.calls.append(Call([tuple(prompt) for prompt in prompts], noted))
         return super().generate(prompts, params, excluded)
 
 
 def rollout_contest(
     env: str, method: str, model: str, name: str, num_tasks: int, *settings: str, ends: bool
 ) -> Contest:
-    """The calls of one rollout of a method, at most its first four."""
+    """The calls of one rollout of a method, at most its first `NUM_CALLS`."""
     overrides = [f"model.path={model}", "model.device=cpu", *settings]
     cfg = resolve_auto(load_config(env, method, overrides))
     policy = build_policy(cfg)
@@ -103,7 +113,9 @@ def rollout_contest(
     dialogue = build_dialogue(cfg, policy)
     sample(tasks, engine, dialogue, cfg.sampling, params, np.random.default_rng(0))
     num_rounds = 9 if ends else 3  # those that end are small models, whose rounds are short
-    return Contest(name, policy, engine.calls[:4], cfg.engine.max_new_tokens, ends, num_rounds)
+    return Contest(
+        name, policy, engine.calls[:NUM_CALLS], cfg.engine.max_new_tokens, ends, num_rounds
+    )
 
 
 def answer_by_engine(contest: Contest) -> None:
@@ -111,17 +123,17 @@ def answer_by_engine(contest: Contest) -> None:
     engine = HFEngine(contest.policy)
     stop = (STOP,) if contest.ends else ()
     params = SamplingParams(max_new_tokens=contest.max_new_tokens, stop=stop)
-    for prompts in contest.calls:
-        engine.generate(prompts, params)
+    for call in contest.calls:
+        engine.generate(call.prompts, params, call.excluded)
 
 
 @torch.inference_mode()
 def answer_by_generate(contest: Contest) -> None:
     """Answer all calls by `generate`, log-probabilities and texts included."""
     tokenizer: Any = contest.policy.tokenizer
-    for prompts in contest.calls:
-        width = max(map(len, prompts))
-        rows = [{"input_ids": list(prompt)} for prompt in prompts]
+    for call in contest.calls:
+        width = max(map(len, call.prompts))
+        rows = [{"input_ids": list(prompt)} for prompt in call.prompts]
         batch = tokenizer.pad(rows, padding_side="left", return_tensors="pt")
         output = contest.policy.model.generate(
             **batch,
@@ -175,8 +187,8 @@ def run(contest: Contest, quick: bool) -> Result:
     return Result(
         contest.name,
         len(contest.calls),
-        sum(map(len, contest.calls)),
-        sum(len(set(prompts)) for prompts in contest.calls),
+        sum(len(call.prompts) for call in contest.calls),
+        sum(len(set(call.prompts)) for call in contest.calls),
         ours_median,
         peer_median,
         peer_median / ours_median,
@@ -199,8 +211,8 @@ def contests(smollm2: Path | None) -> list[Callable[[], Contest]]:
         return lambda: rollout_contest(env, "ragen", str(smollm2), name, 24, *settings, ends=False)
 
     listed = [
-        bundled("sokoban", "ragen", "sesa-tiny", "Sokoban: 24 puzzles, 16 episodes each, 4 turns"),
-        bundled("sokoban", "sesa", "sesa-tiny", "Sokoban: trees of 24 puzzles, the first 4 calls"),
+        bundled("sokoban", "ragen", "sesa-tiny", "Sokoban: 24 puzzles, 16 episodes each, 6 turns"),
+        bundled("sokoban", "sesa", "sesa-tiny", "Sokoban: trees of 24 puzzles, the first 6 calls"),
         bundled("sudoku", "ragen", "sesa-tiny-answers", "Sudoku: 24 puzzles, 16 answers each"),
     ]
     if smollm2:
