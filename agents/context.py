@@ -73,8 +73,11 @@ class CachedContext:
         other = CachedContext(self.model)
         other.mask = self.mask
         assert self.cache is not None and other.cache is not None, "it cannot branch"
-        for own, its in zip(self.cache.layers, other.cache.layers, strict=True):
-            its.lazy_initialization(own.keys, own.values)  # pyright: ignore[reportArgumentType]
+        layers: list[tuple[Any, Any]] = list(
+            zip(self.cache.layers, other.cache.layers, strict=True)
+        )
+        for own, its in layers:
+            its.lazy_initialization(own.keys, own.values)
             its.keys, its.values = own.keys, own.values
         return other
 

@@ -191,7 +191,7 @@ def tree_attention(
     num_sharing = query.shape[1] // key.shape[1]
     by_token = [states[0].transpose(0, 1) for states in (query, key, value)]  # (L, heads, D)
     if isinstance(runs, RunsInOneCall):
-        attended = varlen.varlen_attn(
+        attended: Any = varlen.varlen_attn(
             by_token[0],
             by_token[1].index_select(0, runs.paths),
             by_token[2].index_select(0, runs.paths),

@@ -34,9 +34,9 @@ from sesa_agent.training.trainer import build_optimizer, learn, rollout
 
 RESULTS = Path(__file__).parent.parent / "results" / "memory.json"
 KINDS = ("padded", "packed")
-BASE = {"tokens": 1024, "U": 8, "groups": 4}
-GROWN = {"tokens": (512, 1024, 2048), "U": (8, 16, 32), "groups": (4, 8, 16)}
-NAMES = {"tokens": "optim.max_batch_tokens", "U": "sampling.max_trajectories", "groups": "groups"}
+BASE = {"tokens": 1024, "cap": 8, "groups": 4}
+GROWN = {"tokens": (512, 1024, 2048), "cap": (8, 16, 32), "groups": (4, 8, 16)}
+NAMES = {"tokens": "optim.max_batch_tokens", "cap": "sampling.max_trajectories", "groups": "groups"}
 DEPTH = 4
 WIDTH, LAYERS = 128, 3
 """Of the model: half a million weights."""
@@ -49,14 +49,14 @@ class Result:
     rows: str
     tokens: int
     """The bound."""
-    U: int
+    cap: int
     groups: int
     peak: float
 
 
-def config(tokens: int, U: int, groups: int) -> Config:  # noqa: N803
+def config(tokens: int, cap: int, groups: int) -> Config:
     """The run of a case."""
-    cfg = make_config("full", groups, U, DEPTH)
+    cfg = make_config("full", groups, cap, DEPTH)
     cfg.optim.max_batch_tokens = tokens
     return cfg
 
@@ -67,11 +67,11 @@ def grow(cfg: Config) -> list[TrajectoryTree]:
     return rollout(cfg, 0, HFEngine(policy), build_dialogue(cfg, policy))[0]
 
 
-def learn_here(kind: str, tokens: int, U: int, groups: int, file: Path) -> float:  # noqa: N803
+def learn_here(kind: str, tokens: int, cap: int, groups: int, file: Path) -> float:
     """Learn from the trees in a file; how far the memory of this process rose, in MiB."""
     torch.set_num_threads(1)
     trees = [TrajectoryTree.from_json(tree) for tree in json.loads(file.read_text())]
-    cfg = config(tokens, U, groups)
+    cfg = config(tokens, cap, groups)
     policy = random_policy(WIDTH, LAYERS, build_policy(cfg).tokenizer)
     policy.why_not_packed = "" if kind == "packed" else "this side is padded"
     optimizer = build_optimizer(policy, cfg.optim)
@@ -92,12 +92,12 @@ def peak() -> float:
     return int(re.findall(r"VmHWM:\s*(\d+) kB", status)[0]) / 1024
 
 
-def learn_apart(kind: str, tokens: int, U: int, groups: int, file: Path) -> Result:  # noqa: N803
+def learn_apart(kind: str, tokens: int, cap: int, groups: int, file: Path) -> Result:
     """`learn_here` in a fresh process."""
-    case = (kind, str(tokens), str(U), str(groups))
+    case = (kind, str(tokens), str(cap), str(groups))
     command = [sys.executable, __file__, "--case", *case, str(file)]
     answer = subprocess.run(command, check=True, capture_output=True, text=True)
-    return Result(kind, tokens, U, groups, round(float(answer.stdout.split()[-1]), 1))
+    return Result(kind, tokens, cap, groups, round(float(answer.stdout.split()[-1]), 1))
 
 
 def cases() -> list[dict[str, int]]:
@@ -149,8 +149,8 @@ def main() -> None:
     parser.add_argument("--case", nargs=5, help=argparse.SUPPRESS)
     case = parser.parse_args().case
     if case:
-        kind, *numbers, file = case
-        print(learn_here(kind, *map(int, numbers), Path(file)))
+        kind, bound, cap, num_groups, file = case
+        print(learn_here(kind, int(bound), int(cap), int(num_groups), Path(file)))
         return
     torch.set_num_threads(1)
     results = []

@@ -186,8 +186,8 @@ def model_cases(context: str) -> Iterator[Case]:
         engine = HFEngine(policy)
 
         def answer(engine: HFEngine = engine) -> None:
-            for prompts in noting.calls:
-                engine.generate(prompts, params)
+            for call in noting.calls:
+                engine.generate(call.prompts, params)
 
         num_weights = sum(weight.numel() for weight in policy.parameters())
         yield make_case(

@@ -56,7 +56,7 @@ def write(cfg, folder, steps, resume_step=0, told=None):
 def wandb_rows(folder):
     """What the files of W&B hold, a list of rows for each time that the run was opened."""
     import wandb  # pyright: ignore[reportMissingImports]
-    from wandb.proto.wandb_internal_pb2 import Record  # pyright: ignore[reportMissingImports]
+    from wandb.proto.wandb_internal_pb2 import Record  # pyright: ignore
 
     wandb.teardown()  # its process writes the last of it when it ends
     sittings = []
