@@ -30,7 +30,8 @@ from sesa_agent.agents.hf_engine import HFEngine
 from sesa_agent.configs.schema import Config
 from sesa_agent.sampling.trajectory import ROOT, TrajectoryTree
 from sesa_agent.training.setup import build_dialogue, build_policy
-from sesa_agent.training.trainer import build_optimizer, learn, rollout
+from sesa_agent.training.trainer import rollout
+from sesa_agent.training.update import build_optimizer, learn
 
 RESULTS = Path(__file__).parent.parent / "results" / "memory.json"
 KINDS = ("padded", "packed")

@@ -43,7 +43,8 @@ from sesa_agent.sampling.trajectory import TrajectoryTree
 from sesa_agent.training.advantages import trajectory_credit
 from sesa_agent.training.batch import collate, merge_equal_rows
 from sesa_agent.training.setup import build_dialogue, build_policy, resolve_auto
-from sesa_agent.training.trainer import build_optimizer, learn, rollout
+from sesa_agent.training.trainer import rollout
+from sesa_agent.training.update import build_optimizer, learn
 
 RESULTS = Path(__file__).parent.parent / "results" / "scaling.json"
 SETTINGS = (

@@ -118,7 +118,7 @@ class OurSide:
             resolve_auto,
         )
         from sesa_agent.training.stopwatch import Stopwatch
-        from sesa_agent.training.trainer import build_optimizer
+        from sesa_agent.training.update import build_optimizer
 
         words = [f"model.path={folder}", f"engine.name={engine}", *SETTINGS]
         self.cfg = resolve_auto(load_config(ENV_ID, "ragen", words))
@@ -150,7 +150,8 @@ class OurSide:
     def take_step(self, number: int) -> Step:
         """Roll out and learn, as `train` does."""
         from sesa_agent.training.metrics import rollout_metrics
-        from sesa_agent.training.trainer import learn, rollout
+        from sesa_agent.training.trainer import rollout
+        from sesa_agent.training.update import learn
 
         wall, cpu = time.perf_counter(), time.process_time()
         self.clock.lap()

@@ -21,7 +21,7 @@ from sesa_agent.environments import make_env
 from sesa_agent.sampling.dialogue import Dialogue
 from sesa_agent.sampling.trajectory import ROOT, Task, TrajectoryTree
 from sesa_agent.training.setup import build_dialogue, build_policy, resolve_auto
-from sesa_agent.training.trainer import learn
+from sesa_agent.training.update import learn
 
 from .agents.models import make_rows
 from .toy_game import ENV_ID

@@ -1,20 +1,151 @@
-"""The gradients of a minibatch, in parts that fit into memory; equal rows are computed once.
+"""The update of the policy on one rollout.
 
-A rollout that is followed by one optimiser step needs no forward pass before it: in the step's own
-pass the policy still is the one that drew the rollout, so pi_old is what that pass finds, held
-constant. Every correction of a turn needs its own likelihoods alone, and a turn lies in one row:
-losses and gradients are those of a batch that was scored beforehand, up to rounding.
+Minibatches are computed in parts that fit into memory, equal rows once. A rollout that is followed
+by one optimiser step needs no forward pass before it: in the step's own pass the policy still is
+the one that drew the rollout, so pi_old is what that pass finds, held constant. Every correction of
+a turn needs its own likelihoods alone, and a turn lies in one row: losses and gradients are those
+of a batch that was scored beforehand, up to rounding.
 """
 
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import torch
 
 from ..agents.policy import Policy
-from ..configs.schema import LossConfig, OptimConfig
-from .batch import Batch, correct_engine_gap, correct_history_gap, equal_rows, merge_equal_rows
-from .distributed import add_up, own_rows
-from .losses import grpo_loss
+from ..configs.schema import Config, LossConfig, OptimConfig
+from ..sampling import has_other_prompts
+from ..sampling.trajectory import TrajectoryTree
+from .advantages import ADVANTAGES, filter_groups, punish_overlong
+from .batch import (
+    Batch,
+    collate,
+    correct_engine_gap,
+    correct_history_gap,
+    equal_rows,
+    merge_equal_rows,
+)
+from .checkpoint import load_optimizer
+from .distributed import add_up, add_up_gradients, gather, own_rows
+from .exploration import active_entropy_coef, changed_share, explore
+from .losses import grpo_loss, mean_stats
+from .metrics import gap_metrics
+from .optimizer import MasterAdamW
+from .score import score
+from .stopwatch import Stopwatch
+
+
+def build_optimizer(
+    policy: Policy, cfg: OptimConfig, checkpoint: Path | None = None
+) -> torch.optim.Optimizer:
+    """Build the optimiser of a policy, with its moments from a checkpoint.
+
+    Learning rate and weight decay are those of `cfg`, also where the checkpoint has others.
+    """
+    optimizer = MasterAdamW(
+        policy.parameters(),
+        lr=cfg.lr,
+        weight_decay=cfg.weight_decay,
+        betas=(0.9, 0.95),
+        fused=True,  # one pass over memory, and no copy of all weights as `foreach` makes on a GPU
+    )
+    if checkpoint:
+        load_optimizer(checkpoint, optimizer)
+        for group in optimizer.param_groups:
+            group.update(lr=cfg.lr, weight_decay=cfg.weight_decay)
+    return optimizer
+
+
+def learn(
+    policy: Policy,
+    optimizer: torch.optim.Optimizer,
+    trees: list[TrajectoryTree],
+    cfg: Config,
+    step: int,
+    reference: Policy | None = None,
+    entropy_coef: float = 0.0,
+    clock: Stopwatch | None = None,
+) -> dict[str, float]:
+    """Update the policy on one rollout.
+
+    Args:
+        policy: still the one that drew the rollout.
+        optimizer: of the policy's parameters, or of copies that it gives their gradients.
+        trees: one group each; there may be none.
+        cfg: the run's configuration.
+        step: seeds the order of the rows, and sets the learning rate while it warms up.
+        reference: the initial policy, if `loss.kl_coef` is set.
+        entropy_coef: where the coefficient of `loss.exploration=adaptive_entropy` stands.
+        clock: times scoring, forward and backward passes, and the optimiser.
+
+    Returns:
+        Metrics of the update.
+    """
+    clock = clock or Stopwatch()
+    loss, optim = cfg.loss, cfg.optim
+    longest = cfg.engine.max_new_tokens
+    trees = [punish_overlong(tree, loss.overlong_buffer, longest) for tree in trees]
+    kept = [trees[i] for i in filter_groups(trees, loss.filter_ratio, loss.format_penalty)]
+    credits = [ADVANTAGES[loss.credit](tree, loss) for tree in kept]
+    pad_id = policy.tokenizer.pad_token_id or 0
+    is_adaptive = loss.exploration == "adaptive_entropy"
+    keep_untaught = bool(loss.entropy_coef or loss.kl_coef or is_adaptive)
+    batch = collate(kept, credits, pad_id, keep_untaught)
+    if not len(batch):
+        return {"train/tokens": 0.0}
+    metrics: dict[str, float] = {}
+    generator = torch.Generator().manual_seed(
+        int(np.random.SeedSequence([cfg.seed, step]).generate_state(1)[0])
+    )
+    is_scored = needs_scores(loss, optim)
+    if is_scored:
+        with clock.phase("score"):
+            old_logprobs, old_entropy = score(policy, batch, optim.max_batch_tokens)
+        batch = replace(batch, old_logprobs=old_logprobs)
+        metrics = gap_metrics(batch, has_other_prompts(cfg.sampling))
+        if is_adaptive:
+            mean_entropy = float(old_entropy[batch.loss_mask].mean())
+            coef = active_entropy_coef(entropy_coef, mean_entropy, loss.entropy_target)
+            loss = replace(loss, entropy_coef=coef)
+            metrics |= {"train/old_entropy": mean_entropy, "train/entropy_coef": coef}
+        explored = explore(batch, old_entropy, loss, policy.tokenizer, generator)
+        if explored is not batch:
+            metrics["train/changed_tokens"] = changed_share(batch, explored)
+        batch = correct_gaps(explored, loss)
+    warm_up = min(1.0, (step + 1) / max(1, optim.warmup_steps))
+    for group in optimizer.param_groups:
+        group["lr"] = optim.lr * warm_up
+    stats, norms = [], []
+    for _ in range(optim.num_epochs):
+        for minibatch in batch.minibatches(optim.num_minibatches, generator):
+            optimizer.zero_grad()
+            with clock.phase("backward"):
+                minibatch, sums = add_gradients(
+                    policy, minibatch, loss, optim.max_batch_tokens, is_scored, reference
+                )
+            stats += sums
+            if not is_scored:
+                metrics |= gap_metrics(minibatch, has_other_prompts(cfg.sampling))
+            with clock.phase("optimizer"):
+                norms.append(_update(optimizer, optim.max_grad_norm))
+    optimizer.zero_grad()
+    stats = [sums for part in gather(stats) for sums in part]
+    metrics |= {f"train/{name}": value for name, value in mean_stats(stats).items()}
+    return metrics | {
+        "train/grad_norm": float(np.mean(norms)),
+        "train/tokens": float(batch.num_tokens),
+        "train/rows": float(len(batch)),
+    }
+
+
+def _update(optimizer: torch.optim.Optimizer, max_norm: float) -> float:
+    """Take a step along the gradients of all processes; their norm before it was bounded."""
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    add_up_gradients(weights)
+    norm = torch.nn.utils.clip_grad_norm_(weights, max_norm)
+    optimizer.step()
+    return float(norm)
 
 
 def needs_scores(loss: LossConfig, optim: OptimConfig) -> bool:

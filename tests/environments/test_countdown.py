@@ -16,13 +16,15 @@ from sesa_agent.environments import fork, make_env, state_key
 from sesa_agent.environments.countdown import (
     CountdownGame,
     CountdownKnobs,
-    all_values,
-    evaluate_expression,
     expert_action,
-    format_expression,
     generate_puzzle,
     habit_action,
     make_countdown,
+)
+from sesa_agent.environments.expressions import (
+    all_values,
+    evaluate_expression,
+    format_expression,
     parse_expression,
     solve,
 )

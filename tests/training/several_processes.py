@@ -19,7 +19,7 @@ from sesa_agent.configs.schema import Config
 from sesa_agent.sampling.trajectory import TrajectoryTree
 from sesa_agent.training.distributed import process_index, start_processes
 from sesa_agent.training.setup import build_policy, build_reference
-from sesa_agent.training.trainer import build_optimizer, learn
+from sesa_agent.training.update import build_optimizer, learn
 
 from .test_trainer import is_time, run
 

@@ -18,7 +18,8 @@ from sesa_agent.training.exploration import clip_cov, kl_cov
 from sesa_agent.training.losses import grpo_loss, mean_stats
 from sesa_agent.training.score import score
 from sesa_agent.training.setup import build_dialogue, build_engine, build_policy
-from sesa_agent.training.trainer import build_optimizer, learn, rollout, train
+from sesa_agent.training.trainer import rollout, train
+from sesa_agent.training.update import build_optimizer, learn
 
 from ..agents.test_tree_attention import FAMILIES, make_policy
 from ..strategies import make_tree, make_turn, trees

@@ -25,7 +25,8 @@ from sesa_agent.sampling.trajectory import ROOT, Task, TrajectoryTree
 from sesa_agent.training.checkpoint import latest_checkpoint, read_state
 from sesa_agent.training.progress import BUDGETS, Progress
 from sesa_agent.training.setup import build_dialogue, resolve_auto
-from sesa_agent.training.trainer import learn, rollout, train
+from sesa_agent.training.trainer import rollout, train
+from sesa_agent.training.update import learn
 
 from ..tiny_models import MOVES, save_llama, save_qwen2
 from ..toy_game import ENV_ID

@@ -13,8 +13,14 @@ from sesa_agent.training.batch import Batch, collate
 from sesa_agent.training.losses import mean_stats
 from sesa_agent.training.score import score
 from sesa_agent.training.setup import build_dialogue, build_engine, build_policy
-from sesa_agent.training.trainer import build_optimizer, learn, rollout
-from sesa_agent.training.update import add_gradients, correct_gaps, needs_scores
+from sesa_agent.training.trainer import rollout
+from sesa_agent.training.update import (
+    add_gradients,
+    build_optimizer,
+    correct_gaps,
+    learn,
+    needs_scores,
+)
 
 from ..agents.test_tree_attention import FAMILIES, make_policy
 from ..strategies import make_tree, make_turn
