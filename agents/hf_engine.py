@@ -1,10 +1,10 @@
 """Generates with any causal language model of transformers, on any device.
 
 Equal prompts and what all prompts of a batch begin with are read once; keys and values are kept
-where the model can (`context.py`), while trees grow also those of prompts that are asked again, or
-that the next turn goes on from. Batches are bounded by tokens, and each token takes one uniform
-number per row (`draws.py`). The draw of a row depends on the call's seed and the row's place, not
-on how rows were batched (up to rounding).
+where the model can (`context.py`), also those of prompts that are asked again, or that the next
+turn goes on from. Batches are bounded by tokens, and each token takes one uniform number per row
+(`draws.py`). The draw of a row depends on the call's seed and the row's place, not on how rows were
+batched (up to rounding).
 """
 
 from collections.abc import Collection, Sequence
@@ -33,6 +33,8 @@ class _ReadPrompts:
     context: CachedContext
     logits: Tensor
     """(N, V) float, of the tokens that come next."""
+    weights: int
+    """As of `_changes`."""
 
 
 class HFEngine:
@@ -72,10 +74,10 @@ class HFEngine:
         )
         completions: list[Completion | None] = [None] * len(prompts)
         batches = self._batches(prompts, params.max_new_tokens)
-        # Of a tree: the next proposals, drawn without replacement, have the same prompts, and those
-        # of its next turn may go on from them.
-        keeps = excluded is not None and len(batches) == 1
-        if not keeps:
+        # A tree's next proposals have the same prompts, and those of a next turn may go on from
+        # them. What is kept is bounded as a batch is.
+        keeps = len(batches) == 1
+        if not keeps or self._read and self._read.weights != _changes(self.model):
             self._read = None
         for rows in batches:
             batch = _Batch(self, [prompts[r] for r in rows], params, uniforms[rows], self._read)
@@ -149,7 +151,7 @@ class _Batch:
             context, logits = self._read_different(different)
             places = {prompt: row for row, prompt in enumerate(different)}
             if isinstance(context, CachedContext) and context.can_branch:
-                self.read = _ReadPrompts(places, context.branch(), logits)
+                self.read = _ReadPrompts(places, context.branch(), logits, _changes(self.model))
         rows = [places[tuple(prompt)] for prompt in self.prompts]
         if rows != list(range(len(places))):
             context.select(rows)
@@ -167,6 +169,7 @@ class _Batch:
             pairs = zip(prompts, starts, strict=True)
             context.select([known[prompt[:start]] for prompt, start in pairs])
         else:
+            self.read = None
             context = open_context(self.model)
             start = common_start(prompts)
             if context.can_branch and start * (len(prompts) - 1) >= _WORTH_BRANCHING:
@@ -225,6 +228,11 @@ class _Batch:
             self.finish[row],
             tuple(self.raw[row]),
         )
+
+
+def _changes(model: Any) -> int:
+    """How often torch has seen the weights change: prompts read before the last time are stale."""
+    return sum(weight._version for weight in model.parameters())
 
 
 def common_start(prompts: Sequence[Sequence[int]]) -> int:

@@ -166,7 +166,6 @@ def test_prompts_are_read_anew_after_other_weights_sleep_or_other_prompts(policy
         lambda: engine.load_weights(policy),
         engine.sleep,
         lambda: engine.generate(PROMPTS[2:3], params, [[]]),
-        lambda: engine.generate(PROMPTS[1:2], params),
     )
     for change in ways:
         engine.generate(PROMPTS[:2], params, [[], []])
@@ -176,13 +175,29 @@ def test_prompts_are_read_anew_after_other_weights_sleep_or_other_prompts(policy
         assert lengths_read[0] == (1, len(PROMPTS[1]))
 
 
+def test_weights_that_were_changed_in_place_are_noticed():
+    policy = random_policy("llama")
+    engine, params = HFEngine(policy), SamplingParams(max_new_tokens=4, seed=1)
+    before = engine.generate(PROMPTS, params)
+    with torch.no_grad():
+        for weight in policy.parameters():
+            weight.mul_(1.5)
+    after = engine.generate(PROMPTS, params)
+    assert after == HFEngine(policy).generate(PROMPTS, params) != before
+
+
+@pytest.mark.parametrize("has_exclusions", [True, False])
 def test_prompts_that_go_on_from_earlier_ones_are_read_from_there_and_answered_as_afresh(
-    policy, lengths_read
+    policy, lengths_read, has_exclusions
 ):
-    """The turns of a tree in context `full`: none is read twice, however deep it grows."""
+    """The turns of trees and of episodes in context `full`: none is read twice."""
+
+    def excluded(prompts):
+        return [[]] * len(prompts) if has_exclusions else None
+
     params = SamplingParams(max_new_tokens=6, seed=1)
     engine, prompts = HFEngine(policy), [tuple(prompt) for prompt in PROMPTS]
-    said = engine.generate(prompts, params, [[]] * len(prompts))
+    said = engine.generate(prompts, params, excluded(prompts))
     for turn in range(3):
         rows = [row for row in (3, 0, 0, 1, 5) if row < len(prompts)]  # one goes on in two ways
         told = [(10 + turn, 20 + place)[: 1 + place % 2] for place in range(len(rows))]
@@ -191,9 +206,9 @@ def test_prompts_that_go_on_from_earlier_ones_are_read_from_there_and_answered_a
             for row, words in zip(rows, told, strict=True)
         ]
         lengths_read.clear()
-        said = engine.generate(prompts, params, [[]] * len(prompts))
+        said = engine.generate(prompts, params, excluded(prompts))
         assert lengths_read[0][1] <= params.max_new_tokens + 2
-        afresh = HFEngine(policy).generate(prompts, params, [[]] * len(prompts))
+        afresh = HFEngine(policy).generate(prompts, params, excluded(prompts))
         assert token_ids(said) == token_ids(afresh)
         for a, b in zip(said, afresh, strict=True):
             assert a.logprobs == pytest.approx(b.logprobs, abs=1e-5)
