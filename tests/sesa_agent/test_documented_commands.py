@@ -30,6 +30,13 @@ from ..environments.test_sudoku_rules import relabelled, write_csv
 
 COMMANDS = [(page, words) for page in PAGES for words in fenced_commands(page)]
 COMMANDS += [(page, words) for page in PAGES for words in inline_commands(page)]
+PACKAGES = {
+    "minigrid:": "minigrid",
+    "reasoning_gym/": "reasoning_gym",
+    "textarena/": "textarena",
+    "gem/": "gem",
+}
+"""What must be installed for the environments of a namespace."""
 RUN_PAGES = ("quickstart.md", "environments.md", "check-env.md")
 SMALL = (
     "sampling.num_tasks=2",
@@ -73,6 +80,12 @@ def preset_of_run(folder, method):
     return "sokoban", method or "sesa"
 
 
+def is_installed(words):
+    """Whether the package of other people's games that a command needs is here."""
+    line = " ".join(words)
+    return all(find_spec(package) for word, package in PACKAGES.items() if word in line)
+
+
 @pytest.mark.parametrize(
     ("page", "words"), COMMANDS, ids=[f"{p.stem}-{name_of(w)}" for p, w in COMMANDS]
 )
@@ -92,8 +105,8 @@ def test_a_documented_command_can_be_typed(page, words, here):
         cfg = load_config(env, method or "sesa", settings(params), scale)
         if ":" in env and env.partition(":")[0] == "my_game":
             return  # the game of `new-env my_game`, which test_new_env.py plays
-        if env.startswith("minigrid:"):
-            pytest.importorskip("minigrid", reason="minigrid is not installed: the extra minigrid")
+        if not is_installed(words):
+            pytest.skip(f"{env} is not installed: make peers, or the extra minigrid")
         files = {"path", "test_path", "broken_rows"}
         options = {key: value for key, value in cfg.env.options.items() if key not in files}
         make_env(cfg.env.id, **options)
@@ -163,13 +176,6 @@ def shrunk(words, replaced):
     if words[0] == "train":
         return [*words, *(["--steps", "2"] if "--resume" in words else [*SMALL, "--steps", "1"])]
     return words
-
-
-def is_installed(words):
-    """Whether the package that a command needs is here."""
-    needs = {"minigrid:": "minigrid"}
-    line = " ".join(words)
-    return all(find_spec(package) for word, package in needs.items() if word in line)
 
 
 @pytest.mark.slow
