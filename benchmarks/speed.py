@@ -27,13 +27,13 @@ RESULTS = HERE.parent / "results"
 TABLE = RESULTS / "speed.md"
 MINUTES = {
     "environments": 3.0,
-    "engines": 5.0,
+    "engines": 5.5,
     "packed": 3.5,
-    "trl_step": 6.0,
+    "trl_step": 7.0,
     "vllm_rollout": 5.5,
-    "scaling": 3.0,
+    "scaling": 2.0,
     "memory": 2.0,
-    "startup": 2.0,
+    "startup": 1.5,
 }
 """What each script may take: 30 minutes in all."""
 ARGUMENTS = {
