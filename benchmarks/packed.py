@@ -158,12 +158,13 @@ def measure(name: str, prompt: int, turn: int, num_rounds: int) -> Result:
 
     def run_padded(rows_at_once: int, max_logits: int = MAX_LOGITS) -> float:
         policy.why_not_packed, policy.max_logits = "this side is padded", max_logits
-        seconds = update(policy, batch.micro_batches(rows_at_once * batch.token_ids.shape[1]))
+        rows = batch.micro_batch_rows(rows_at_once * batch.token_ids.shape[1])
+        seconds = update(policy, [batch.select(part) for part in rows])
         policy.why_not_packed, policy.max_logits = "", MAX_LOGITS
         return seconds
 
     sides: dict[str, Callable[[], float]] = {
-        "packed": lambda: update(policy, batch.micro_batches(2**20, packed=True)),
+        "packed": lambda: update(policy, [batch]),
         "dense": run_dense,
         "lean": lambda: run_padded(16, FEW_LOGITS),
         **{f"padded {n}": lambda n=n: run_padded(n) for n in ROWS_AT_ONCE},

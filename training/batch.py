@@ -127,13 +127,6 @@ class Batch:
                 groups.append([row])
         return groups
 
-    def micro_batches(
-        self, max_tokens: int, rows: Sequence[int] | None = None, packed: bool = False
-    ) -> list["Batch"]:
-        """Split into `micro_batch_rows`; losses and gradients of the parts add up to the whole."""
-        groups = self.micro_batch_rows(max_tokens, rows, packed)
-        return [self.select(group) for group in groups]
-
     def _packed_groups(self, max_tokens: int, rows: list[int]) -> list[list[int]]:
         """Neighbours in alphabetical order; the first of a group brings all its tokens.
 

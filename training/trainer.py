@@ -103,22 +103,19 @@ def train(
     dialogue = build_dialogue(cfg, policy)
     engine = agreed(lambda: build_engine(cfg, policy))
     optimizer = build_optimizer(policy, cfg.optim, checkpoint)
-    clock = Stopwatch(policy.model.device)
-    clock.watch(engine, "generate", ("generate", "submit", "step"))
-    clock.watch(dialogue, "environment", ("open", "play", "read"))
+    clock = _start_clock(policy, engine, dialogue)
     progress = Progress(**read_state(checkpoint)) if checkpoint else Progress()
     with _open_log(cfg, folder, progress.step, tell) if is_first() else nullcontext() as log:
         if log and policy.why_not_packed and not checkpoint:
-            news = PADDED.format(reason=policy.why_not_packed)
-            log.write_event(0, "padded_rows", news)
-            tell(news)
+            why = PADDED.format(reason=policy.why_not_packed)
+            _tell_news(log, 0, [Symptom("padded_rows", why)], tell)
         while progress.share_done(cfg.optim) < 1:
             step = progress.step
             metrics: dict[str, float] = {}
             engine.load_weights(policy)  # the engine now is pi_old
             if step % cfg.eval.every == 0:
-                seeds = evaluation_seeds(dialogue.make(), "validation", cfg.eval.episodes)
                 with clock.phase("evaluate"):
+                    seeds = evaluation_seeds(dialogue.make(), "validation", cfg.eval.episodes)
                     metrics |= measure(engine, dialogue, seeds)
                 progress.success_rate = metrics.get("eval/success_rate", float("nan"))
             measured = time.perf_counter()
@@ -131,11 +128,8 @@ def train(
             ahead = replace(progress)
             ahead.add_step(trees, num_tokens, rolled_out - measured)
             samples = trees[:NUM_SAMPLES]
-            if from_first(
-                _is_saved(ahead, cfg.optim)
-            ):  # scored before the update, by the policy that drew it
-                longest = cfg.optim.max_batch_tokens
-                samples = [with_plain_logprobs(policy, tree, longest) for tree in samples]
+            if from_first(_is_saved(ahead, cfg.optim)):
+                samples = _scored(samples, policy, cfg.optim)  # by the policy that drew them
             metrics |= rollout_metrics(trees, now.loss)
             if now.sampling.name == "parallel":
                 metrics |= variety_metrics(trees)
@@ -156,9 +150,7 @@ def train(
             vars(progress).update(from_first(vars(progress)))  # other processes' clocks differ
             if log:
                 log.write(step, metrics)
-                for news in found:
-                    log.write_event(step, news.kind, news.text)
-                    tell(news.text)
+                _tell_news(log, step, found, tell)
             wants_stop = any(gather(watch(progress, metrics)))
             if log and (wants_stop or _is_saved(progress, cfg.optim)):
                 log.write_trees(step, samples)
@@ -178,6 +170,28 @@ def train(
 def _open_log(cfg: Config, folder: Path, step: int, tell: Tell) -> RunLog:
     """Open the log of a run that begins, or goes on, with a step."""
     return RunLog(folder, resume_step=step, loggers=open_loggers(cfg, folder, tell))
+
+
+def _start_clock(policy: Policy, engine: Engine, dialogue: Dialogue) -> Stopwatch:
+    """A stopwatch that knows when responses are drawn, and when they are played."""
+    clock = Stopwatch(policy.model.device)
+    clock.watch(engine, "generate", ("generate", "submit", "step"))
+    clock.watch(dialogue, "environment", ("open", "play", "read"))
+    return clock
+
+
+def _tell_news(log: RunLog, step: int, news: Sequence[Symptom], tell: Tell) -> None:
+    """Write down what is new, and say it."""
+    for symptom in news:
+        log.write_event(step, symptom.kind, symptom.text)
+        tell(symptom.text)
+
+
+def _scored(
+    trees: Sequence[TrajectoryTree], policy: Policy, optim: OptimConfig
+) -> list[TrajectoryTree]:
+    """Trees with the log-probabilities of all that was said in them."""
+    return [with_plain_logprobs(policy, tree, optim.max_batch_tokens) for tree in trees]
 
 
 def _is_saved(progress: Progress, optim: OptimConfig) -> bool:

@@ -101,18 +101,7 @@ def learn(
     is_scored = needs_scores(loss, optim)
     if is_scored:
         with clock.phase("score"):
-            old_logprobs, old_entropy = score(policy, batch, optim.max_batch_tokens)
-        batch = replace(batch, old_logprobs=old_logprobs)
-        metrics = gap_metrics(batch, has_other_prompts(cfg.sampling))
-        if is_adaptive:
-            mean_entropy = float(old_entropy[batch.loss_mask].mean())
-            coef = active_entropy_coef(entropy_coef, mean_entropy, loss.entropy_target)
-            loss = replace(loss, entropy_coef=coef)
-            metrics |= {"train/old_entropy": mean_entropy, "train/entropy_coef": coef}
-        explored = explore(batch, old_entropy, loss, policy.tokenizer, generator)
-        if explored is not batch:
-            metrics["train/changed_tokens"] = changed_share(batch, explored)
-        batch = correct_gaps(explored, loss)
+            batch, loss, metrics = _score_first(policy, batch, cfg, entropy_coef, generator)
     warm_up = min(1.0, (step + 1) / max(1, optim.warmup_steps))
     for group in optimizer.param_groups:
         group["lr"] = optim.lr * warm_up
@@ -137,6 +126,25 @@ def learn(
         "train/tokens": float(batch.num_tokens),
         "train/rows": float(len(batch)),
     }
+
+
+def _score_first(
+    policy: Policy, batch: Batch, cfg: Config, entropy_coef: float, generator: torch.Generator
+) -> tuple[Batch, LossConfig, dict[str, float]]:
+    """Note pi_old, and what a batch teaches in its light; returns the loss to take, and metrics."""
+    loss = cfg.loss
+    old_logprobs, old_entropy = score(policy, batch, cfg.optim.max_batch_tokens)
+    batch = replace(batch, old_logprobs=old_logprobs)
+    metrics = gap_metrics(batch, has_other_prompts(cfg.sampling))
+    if loss.exploration == "adaptive_entropy":
+        mean_entropy = float(old_entropy[batch.loss_mask].mean())
+        coef = active_entropy_coef(entropy_coef, mean_entropy, loss.entropy_target)
+        loss = replace(loss, entropy_coef=coef)
+        metrics |= {"train/old_entropy": mean_entropy, "train/entropy_coef": coef}
+    explored = explore(batch, old_entropy, loss, policy.tokenizer, generator)
+    if explored is not batch:
+        metrics["train/changed_tokens"] = changed_share(batch, explored)
+    return correct_gaps(explored, loss), loss, metrics
 
 
 def _update(optimizer: torch.optim.Optimizer, max_norm: float) -> float:

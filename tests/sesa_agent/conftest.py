@@ -44,3 +44,12 @@ def browser():
         chromium = driver.chromium.launch(executable_path=found, args=flags)
         yield chromium
         chromium.close()
+
+
+@pytest.fixture
+def call(sesa_agent, monkeypatch, tmp_path):
+    """Runs the command line in an empty working folder."""
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.chdir(home)
+    return sesa_agent

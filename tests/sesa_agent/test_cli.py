@@ -1,14 +1,10 @@
 """The command line: what a user gets wrong is one line on stderr and exit code 2, and no trace."""
 
 import json
-import os
 import resource
-import shlex
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -43,15 +39,6 @@ def no_model(monkeypatch):
 
     for command in (train_command, evaluate_command, pretrain_command):
         monkeypatch.setattr(command, "build_policy", refuse)
-
-
-@pytest.fixture
-def call(sesa_agent, monkeypatch, tmp_path):
-    """Runs the command line in an empty working folder."""
-    home = tmp_path / "home"
-    home.mkdir()
-    monkeypatch.chdir(home)
-    return sesa_agent
 
 
 @pytest.fixture
@@ -303,103 +290,3 @@ def test_help_is_quick_and_imports_no_model_code(command):
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (answer.returncode, answer.stderr) == (0, "set()\n")
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 3  # s of CPU
-
-
-def start_training(*words):
-    """A training in a process of its own."""
-    command = [sys.executable, "-m", "sesa_agent", "train", *map(str, words)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    )
-
-
-def wait_for_lines(run: Path, count: int):
-    """Wait until a run has logged so many steps."""
-    deadline = time.monotonic() + 600
-    while time.monotonic() < deadline:
-        log = run / "metrics.jsonl"
-        if log.exists() and log.read_text().count("\n") >= count:
-            return
-        time.sleep(0.05)
-    raise TimeoutError(f"{run} logged fewer than {count} steps.")
-
-
-def test_ctrl_c_saves_and_the_printed_command_goes_on(call, model, tmp_path):
-    run = tmp_path / ("a long name with [brackets] " * 4).strip()
-    process = start_training(
-        *("--env", "sokoban", "--model", model, "--output", run, "--steps", 1000, *SMALL[:4]),
-        *("optim.checkpoint_every=900", *SMALL[5:]),
-    )
-    wait_for_lines(run, 1)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=600)
-    assert (process.returncode, err) == (0, "")
-    command = next(line for line in out.splitlines() if "--resume" in line).split(": ", 1)[1]
-    steps = len((run / "metrics.jsonl").read_text().splitlines())
-    (checkpoint,) = (run / "checkpoints").iterdir()
-    assert checkpoint.name == f"step-{steps:06d}"
-
-    code, out, err = call(*shlex.split(command)[1:], "--steps", steps + 1)
-    assert (code, err) == (0, "")
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == list(range(steps + 1))
-    results = json.loads((run / "result.json").read_text())
-    assert {name: result["num_samples"] for name, result in results.items()} == {
-        "base": 2,
-        "trained": 2,
-    }
-    for word in ("base", "trained", "95 % interval", "pass@2", "tensorboard"):
-        assert word in out
-
-    words = ("evaluate", run, "--episodes", 3, "--samples", 3, "--json", "a/b.json")
-    code, out, err = call(*words, "--k", "3, 1")
-    assert (code, err) == (0, "")
-    assert "pass@1" in out
-    assert "pass@3" in out
-    result = json.loads(Path("a/b.json").read_text())
-    assert result["env"] == "sesa/Sokoban-v0"
-    assert (result["num_episodes"], result["num_samples"]) == (3, 3)
-    assert list(result["pass_at_k"]) == list(result["pass_at_k_interval"]) == ["1", "3"]
-
-
-def test_a_model_can_be_evaluated_and_no_bar_of_a_library_is_seen(call, model):
-    words = ("evaluate", model, "--env", "frozen_lake", "--episodes", 4, "engine.max_new_tokens=3")
-    code, out, err = call(*words, "--temperature", 0.7)
-    assert (code, err) == (0, "")
-    assert "T = 0.7" in out
-    assert "Loading weights" not in out
-
-
-def test_problems_of_a_file_are_trained_on_and_counted_once(call, model, tmp_path, caplog):
-    rows = [{"problem": f"What is {number} + 1?", "answer": number + 1} for number in range(30)]
-    path = tmp_path / "problems.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, "broken"]))
-    words = ("train", "--env", "math", "--model", model, "--steps", "1", "--output", "run")
-    code, _, _ = call(*words, f"env.options.path={path}", *SMALL)
-    assert code == 0
-    assert "1 of 31 rows are broken" in caplog.text
-    result = json.loads(Path("run/result.json").read_text())
-    assert result["trained"]["num_episodes"] == 3  # a tenth is held out, though 4 were asked for
-    code, _, _ = call("train", "--resume", "run", "--method", "ragen", "--steps", "2")
-    assert code == 0
-    code, _, err = call(
-        *words[:-1], "other", f"env.options.path={path}", "env.options.broken_rows=refuse"
-    )
-    assert (code, err.count("\n")) == (2, 1)
-    assert "row 31" in err
-
-
-def test_a_scale_is_trained_with_another_model_and_goes_on(call, model):
-    words = ("train", "--env", "countdown", "--scale", "0.5b-1gpu", "--model", model, "--steps", 1)
-    # Neither vLLM nor a GPU is here, and a byte is a token: the prompt has no room for many.
-    code, _, _ = call(*words, *SMALL, "engine.name=hf", "model.device=cpu", "model.thinking=false")
-    assert code == 0
-    run = Path("runs/countdown-sesa-0.5b-1gpu-0")
-    config = yaml.safe_load((run / "config.yaml").read_text())
-    assert (config["scale"], config["model"]["dtype"]) == ("0.5b-1gpu", "bfloat16")
-    assert (config["optim"]["lr"], config["loss"]["engine_gap_cap"]) == (1e-6, 2.0)
-    code, _, _ = call("train", "--resume", run, "--method", "ragen", "--steps", 2)
-    assert code == 0
-    config = yaml.safe_load((run / "config.yaml").read_text())
-    assert (config["optim"]["lr"], config["loss"]["filter_ratio"]) == (1e-6, 0.25)

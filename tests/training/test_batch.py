@@ -80,7 +80,7 @@ def test_nothing_to_learn_gives_an_empty_batch():
     assert batch.token_ids.shape == (0, 0)
     assert batch.num_tokens == 0
     assert batch.minibatches(2, torch.Generator()) == []
-    assert batch.micro_batches(100) == []
+    assert batch.micro_batch_rows(100) == []
     assert len(batch.select([])) == 0
     assert history_gap(batch).shape == (0,)
     assert len(correct_history_gap(batch, "negatives")) == 0
@@ -178,7 +178,7 @@ def test_micro_batches_cover_all_rows_within_the_limit(tree, max_tokens):
     whole = collate([tree], [trajectory_credit(tree, LossConfig())], PAD, keep_untaught=True)
     rows = whole.micro_batch_rows(max_tokens)
     assert sorted(sum(rows, [])) == list(range(len(whole)))
-    for part in whole.micro_batches(max_tokens):
+    for part in map(whole.select, whole.micro_batch_rows(max_tokens)):
         assert len(part) == 1 or part.token_ids.numel() <= max_tokens
         assert part.attention_mask[:, -1].any(), "padding that no row needs"
 

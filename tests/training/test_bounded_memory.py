@@ -64,7 +64,7 @@ def most_saved(policy, groups: list[TrajectoryTree], bound: int, packed: bool) -
     policy.why_not_packed = "" if packed else "a test says so"
     credits = [trajectory_credit(tree, LossConfig()) for tree in groups]
     batch = collate(groups, credits, 0, keep_untaught=True)
-    parts = batch.micro_batches(bound, packed=packed)
+    parts = [batch.select(rows) for rows in batch.micro_batch_rows(bound, packed=packed)]
     assert len(parts) >= 3
     return max(saved_bytes(policy, part) for part in parts)
 

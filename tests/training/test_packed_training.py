@@ -89,7 +89,7 @@ def assert_packed_is_padded(policy, batch, cfg, tokens=10**6):
     policy.why_not_packed = "a test says so"
     loss, expected, stats = gradients(policy, [batch], cfg)
     policy.why_not_packed = ""
-    parts = batch.micro_batches(tokens, packed=True)
+    parts = [batch.select(rows) for rows in batch.micro_batch_rows(tokens, packed=True)]
     packed_loss, actual, packed_stats = gradients(policy, parts, cfg)
     assert packed_loss == pytest.approx(loss, abs=1e-6)
     for ours, theirs in zip(actual, expected, strict=True):
@@ -140,7 +140,7 @@ def test_packed_micro_batches_cover_the_rows_within_the_limit(groups, max_tokens
     whole = collate(groups, credits, 0, keep_untaught=True)
     rows = list(range(0, len(whole), every))
     assert sorted(sum(whole.micro_batch_rows(max_tokens, rows, packed=True), [])) == rows
-    for part in whole.micro_batches(max_tokens, rows, packed=True):
+    for part in map(whole.select, whole.micro_batch_rows(max_tokens, rows, packed=True)):
         assert len(part) == 1 or len(pack(part.token_ids, part.attention_mask)) <= max_tokens
         assert len(part) == 1 or part.attention_mask.sum() <= MAX_READ * max_tokens
 
