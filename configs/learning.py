@@ -107,6 +107,9 @@ class OptimConfig:
     """Learning rate of AdamW."""
     warmup_steps: int = 10
     """Steps over which the learning rate rises to `lr`: AdamW's first updates are its longest."""
+    cooldown: float = 0.0
+    """Share of the run, at its end, over which the learning rate falls in a line to 0, so that the
+    policy hangs less on its last few updates. 1 is a linear schedule, 0 none."""
     weight_decay: float = 0.0
     """Weight decay of AdamW."""
     max_grad_norm: float = 1.0
@@ -133,6 +136,7 @@ class OptimConfig:
         budgets = ("max_policy_calls", "max_response_tokens", "max_env_steps", "max_seconds")
         for key in ("weight_decay", *budgets, "warmup_steps"):
             check(getattr(self, key) >= 0, f"optim.{key}", getattr(self, key), "at least 0")
+        check(0 <= self.cooldown <= 1, "optim.cooldown", self.cooldown, "from 0 to 1")
         check(self.max_grad_norm > 0, "optim.max_grad_norm", self.max_grad_norm, "above 0")
         for key in (
             "steps",

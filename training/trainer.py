@@ -135,7 +135,8 @@ def train(
                 metrics |= variety_metrics(trees)
             coef = progress.entropy_coef
             coef = cfg.loss.entropy_coef if coef is None else coef
-            metrics |= learn(policy, optimizer, taught, now, step, reference, coef, clock)
+            done = progress.share_done(cfg.optim)
+            metrics |= learn(policy, optimizer, taught, now, step, reference, coef, clock, done)
             if "train/old_entropy" in metrics:
                 entropy, target = metrics["train/old_entropy"], cfg.loss.entropy_target
                 progress.entropy_coef = next_entropy_coef(coef, entropy, target)

@@ -66,6 +66,7 @@ def learn(
     reference: Policy | None = None,
     entropy_coef: float = 0.0,
     clock: Stopwatch | None = None,
+    share_done: float = 0.0,
 ) -> dict[str, float]:
     """Update the policy on one rollout.
 
@@ -78,6 +79,7 @@ def learn(
         reference: the initial policy, if `loss.kl_coef` is set.
         entropy_coef: where the coefficient of `loss.exploration=adaptive_entropy` stands.
         clock: times scoring, forward and backward passes, and the optimiser.
+        share_done: of the run before this step; sets the learning rate while it cools down.
 
     Returns:
         Metrics of the update.
@@ -102,9 +104,9 @@ def learn(
     if is_scored:
         with clock.phase("score"):
             batch, loss, metrics = _score_first(policy, batch, cfg, entropy_coef, generator)
-    warm_up = min(1.0, (step + 1) / max(1, optim.warmup_steps))
+    rate = learning_rate(optim, step, share_done)
     for group in optimizer.param_groups:
-        group["lr"] = optim.lr * warm_up
+        group["lr"] = rate
     stats, norms = [], []
     for _ in range(optim.num_epochs):
         for minibatch in batch.minibatches(optim.num_minibatches, generator):
@@ -122,10 +124,28 @@ def learn(
     stats = [sums for part in gather(stats) for sums in part]
     metrics |= {f"train/{name}": value for name, value in mean_stats(stats).items()}
     return metrics | {
+        "train/learning_rate": rate,
         "train/grad_norm": float(np.mean(norms)),
         "train/tokens": float(batch.num_tokens),
         "train/rows": float(len(batch)),
     }
+
+
+def learning_rate(optim: OptimConfig, step: int, share_done: float) -> float:
+    """The learning rate of a step: it warms up, stays, and cools down at the end of the run.
+
+    Args:
+        optim: the rate, `warmup_steps` and `cooldown`.
+        step: counts from 0.
+        share_done: of the run before this step, in [0, 1).
+
+    >>> learning_rate(OptimConfig(lr=0.1, warmup_steps=4, cooldown=0.2), step=1, share_done=0.02)
+    0.05
+    """
+    warm_up = min(1.0, (step + 1) / max(1, optim.warmup_steps))
+    left = 1 - share_done
+    cool_down = left / optim.cooldown if left < optim.cooldown else 1.0
+    return optim.lr * warm_up * cool_down
 
 
 def _score_first(

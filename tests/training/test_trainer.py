@@ -101,7 +101,8 @@ def test_two_steps_run_with_every_model(tmp_path, save_model, context):
 
 def test_three_steps_a_kill_and_three_more_are_six_steps(llama, tmp_path):
     """Bit for bit. The kill comes when step 3 is logged but not saved; it is run again."""
-    cfg = make_config(llama, "optim.steps=6", "optim.checkpoint_every=3", "loss.kl_coef=0.01")
+    words = ("optim.steps=6", "optim.checkpoint_every=3", "loss.kl_coef=0.01", "optim.cooldown=0.8")
+    cfg = make_config(llama, *words)
     run(cfg, tmp_path / "whole")
 
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config_to_dict(cfg)))
@@ -307,6 +308,21 @@ def test_a_run_is_as_far_as_the_budget_that_is_nearest_to_its_end(shares):
         progress = Progress(step=50, **{count: shares[1] * 100})
         assert progress.share_done(optim) == max(shares)
         assert progress.share_done(OptimConfig(steps=100)) == 0.5
+
+
+def test_the_learning_rate_cools_down_by_the_budget_that_ends_the_run(llama, tmp_path):
+    words = (*ONE_UPDATE, "sampling.num_tasks=6", "optim.cooldown=0.5", "optim.lr=0.01")
+    run(make_config(llama, *words, "optim.steps=4"), tmp_path / "steps")
+    rates = [line["train/learning_rate"] for line in read_metrics(tmp_path / "steps")]
+    assert rates == pytest.approx([0.01, 0.01, 0.01, 0.005])
+    spent = [line["progress/policy_calls"] for line in read_metrics(tmp_path / "steps")]
+    calls = f"optim.max_policy_calls={spent[2] + 1:.0f}"
+    run(make_config(llama, *words, "optim.steps=100", calls), tmp_path / "calls")
+    lines = read_metrics(tmp_path / "calls")
+    left = [1 - share / (spent[2] + 1) for share in (0, *spent[:3])]
+    expected = [0.01 * min(1, share / 0.5) for share in left]
+    assert [line["train/learning_rate"] for line in lines] == pytest.approx(expected)
+    assert expected[-1] < 0.01
 
 
 def test_the_penalty_is_towards_the_initial_policy(llama, tmp_path):

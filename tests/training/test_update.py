@@ -19,6 +19,7 @@ from sesa_agent.training.update import (
     build_optimizer,
     correct_gaps,
     learn,
+    learning_rate,
     needs_scores,
 )
 
@@ -135,3 +136,26 @@ def test_an_update_of_one_step_reads_every_row_once_and_reports_the_same(llama, 
 )
 def test_scores_are_needed_where_the_policy_moves_or_tokens_are_compared(loss, optim, expected):
     assert needs_scores(LossConfig(**loss), OptimConfig(**optim)) == expected
+
+
+@pytest.mark.parametrize(
+    ("step", "share_done", "expected"),
+    [
+        (0, 0.0, 0.25),  # the first of four steps of warming up
+        (3, 0.1, 1.0),
+        (9, 0.5, 1.0),
+        (12, 0.6, 1.0),  # the last two fifths of the run
+        (16, 0.8, 0.5),
+        (19, 0.95, 0.125),  # the last of twenty steps still teaches
+        (1, 0.8, 0.25),  # a short run warms up and cools down at once
+    ],
+)
+def test_the_learning_rate_warms_up_stays_and_cools_down(step, share_done, expected):
+    optim = OptimConfig(lr=1e-2, warmup_steps=4, cooldown=0.4)
+    assert learning_rate(optim, step, share_done) == pytest.approx(expected * 1e-2)
+
+
+@pytest.mark.parametrize("step", [0, 7, 99])
+def test_without_warm_up_and_cooldown_the_learning_rate_stays(step):
+    optim = OptimConfig(lr=3e-4, warmup_steps=0)
+    assert learning_rate(optim, step, step / 100) == 3e-4
