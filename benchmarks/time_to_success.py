@@ -19,6 +19,7 @@ from rich.table import Table
 
 from sesa_agent.train_command import RESULT_FILE
 from sesa_agent.training.run_log import read_metrics
+from sesa_agent.training.stopwatch import profile
 
 RESULTS = Path(__file__).parent.parent / "results" / "time_to_success.json"
 AT_ONCE = 3
@@ -51,6 +52,7 @@ def describe(folder: Path) -> dict[str, Any]:
         "interval": [trained["low"], trained["high"]],
         "minutes": read_metrics(folder)[-1]["time_s"] / 60,
         "minutes_to": {str(level): minutes_to(level, points) for level in LEVELS},
+        "profile": {name: round(share, 3) for name, share in profile(read_metrics(folder)).items()},
         "curve": points,
     }
 

@@ -78,3 +78,7 @@ def test_the_numbers_of_the_bundled_models_lie_within_those_on_the_page():
         group, name = key.split(".")
         found = {getattr(getattr(cfg, group), name) for cfg in plain}
         assert (min(found), max(found)) == (low, high), key
+    passes = {cfg.env.id: (cfg.optim.num_minibatches, cfg.optim.num_epochs) for cfg in plain}
+    larger = {name for name, found in passes.items() if found == (4, 4)}
+    assert larger == {"sesa/Sokoban-v0", "sesa/Countdown-v0"}
+    assert set(passes.values()) == {(2, 2), (4, 4)}

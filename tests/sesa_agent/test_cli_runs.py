@@ -11,18 +11,7 @@ from pathlib import Path
 
 import yaml
 
-SMALL = (
-    "sampling.num_tasks=2",
-    "sampling.num_proposals=2",
-    "sampling.max_trajectories=3",
-    "engine.max_new_tokens=3",
-    "optim.checkpoint_every=1",
-    "eval.every=2",
-    "eval.episodes=2",
-    "eval.final_episodes=4",
-    "eval.samples=2",
-)
-"""Settings of a run that takes about a second a step."""
+from .test_cli import SMALL
 
 
 def start_training(*words):

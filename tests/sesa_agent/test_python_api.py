@@ -18,7 +18,7 @@ import sesa_agent
 from sesa_agent import SettingError, evaluate, make_env, train
 
 from ..toy_game import ENV_ID
-from .test_cli_runs import SMALL
+from .test_cli import SMALL
 
 PAGE = Path(__file__).parents[2] / "docs" / "python.md"
 LISTED = {key: value for key, _, value in (word.partition("=") for word in SMALL)}

@@ -1,0 +1,66 @@
+"""How far a run is: budgets end it and set its learning rate, whatever they count."""
+
+import pytest
+
+from sesa_agent.configs.schema import OptimConfig
+from sesa_agent.training.checkpoint import read_state
+from sesa_agent.training.progress import BUDGETS, Progress
+
+from .test_trainer import ONE_UPDATE, make_config, newest, read_metrics, run
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.mark.parametrize("name", ["policy_calls", "response_tokens", "env_steps"])
+def test_a_budget_stops_the_run_after_the_step_that_reaches_it(llama, tmp_path, name):
+    run(make_config(llama, "optim.steps=50", f"optim.max_{name}=20"), tmp_path)
+    counts = [line[f"progress/{name}"] for line in read_metrics(tmp_path)]
+    assert counts[-1] >= 20
+    assert len(counts) < 50
+    assert all(count < 20 for count in counts[:-1])
+    assert read_state(newest(tmp_path))[f"num_{name}"] == counts[-1]
+
+
+def test_repetitions_that_are_dropped_cost_tokens(llama, tmp_path):
+    """A move is one token here, so tokens are calls."""
+    words = ("sampling.proposer=history", "sampling.num_proposals=3", "sampling.max_retries=0")
+    run(make_config(llama, "optim.steps=1", "engine.temperature=0.01", *words), tmp_path)
+    (line,) = read_metrics(tmp_path)
+    assert line["rollout/duplicate_rate"] > 0
+    assert line["rollout/response_tokens"] == 1
+    assert line["progress/response_tokens"] == line["progress/policy_calls"]
+
+
+def test_a_budget_of_seconds_counts_rollouts_and_updates_across_a_stop(llama, tmp_path):
+    cfg = make_config(llama, "optim.steps=5000", "optim.max_seconds=0.5", "eval.every=1")
+    run(cfg, tmp_path, lambda progress, _: progress.step == 1)
+    run(cfg, tmp_path)
+    lines = read_metrics(tmp_path)
+    times = [line["time/rollout_s"] + line["time/learn_s"] for line in lines]
+    assert lines[-1]["progress/seconds"] == pytest.approx(sum(times))
+    assert sum(times) >= 0.5 > sum(times[:-1])
+
+
+@pytest.mark.parametrize("shares", [(0.5, 0.0), (0.5, 0.75), (0.5, 1.0), (0.5, 2.0)])
+def test_a_run_is_as_far_as_the_budget_that_is_nearest_to_its_end(shares):
+    # Steps, half done, and one other budget; those of 0 do not count. All limits are alike.
+    for limit, count in BUDGETS.items():
+        optim = OptimConfig(steps=100, **{limit: 100})
+        progress = Progress(step=50, **{count: shares[1] * 100})
+        assert progress.share_done(optim) == max(shares)
+        assert progress.share_done(OptimConfig(steps=100)) == 0.5
+
+
+def test_the_learning_rate_cools_down_by_the_budget_that_ends_the_run(llama, tmp_path):
+    words = (*ONE_UPDATE, "sampling.num_tasks=6", "optim.cooldown=0.5", "optim.lr=0.01")
+    run(make_config(llama, *words, "optim.steps=4"), tmp_path / "steps")
+    rates = [line["train/learning_rate"] for line in read_metrics(tmp_path / "steps")]
+    assert rates == pytest.approx([0.01, 0.01, 0.01, 0.005])
+    spent = [line["progress/policy_calls"] for line in read_metrics(tmp_path / "steps")]
+    calls = f"optim.max_policy_calls={spent[2] + 1:.0f}"
+    run(make_config(llama, *words, "optim.steps=100", calls), tmp_path / "calls")
+    lines = read_metrics(tmp_path / "calls")
+    left = [1 - share / (spent[2] + 1) for share in (0, *spent[:3])]
+    expected = [0.01 * min(1, share / 0.5) for share in left]
+    assert [line["train/learning_rate"] for line in lines] == pytest.approx(expected)
+    assert expected[-1] < 0.01
