@@ -141,7 +141,8 @@ def filter_groups(
         Ascending indices of the chosen groups; of equal ones the earlier are chosen.
     """
     stds = [leaf_returns(tree, format_penalty).std() for tree in trees]
-    ranking = sorted(range(len(trees)), key=lambda index: -stds[index])
+    # Groups with the same returns in another order may differ in the last bit.
+    ranking = sorted(range(len(trees)), key=lambda index: -round(stds[index] / EQUAL_RETURNS))
     return sorted(ranking[: max(1, round(ratio * len(trees)))])
 
 

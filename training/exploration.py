@@ -33,6 +33,9 @@ MIN_COVARIANCE, MAX_COVARIANCE = 1.0, 5.0
 group's standard deviation."""
 TOP_ENTROPY_SHARE = 0.2
 """Share of the tokens that is trained, those of the highest entropy (arXiv:2506.01939)."""
+ROUNDING = 1e-5
+"""Entropies and covariances that are closer than this are equal: tokens must not be chosen by the
+rounding of a processor."""
 ANSWER_TAG = "<answer>"
 
 
@@ -140,7 +143,8 @@ def kl_cov(batch: Batch, share: float) -> Batch:
 
     `grpo_loss` gives them -A r + beta |log r| in place of the clipped surrogate. There no token is
     clipped; here the others keep the clip, so that a share of 0 is the plain loss. At r = 1 the
-    penalty has no gradient: it acts from the second minibatch of a rollout on.
+    penalty has no gradient: it acts from the second minibatch of a rollout on. Of equal tokens the
+    earlier are held.
 
     Args:
         batch: with scored `old_logprobs`.
@@ -148,7 +152,8 @@ def kl_cov(batch: Batch, share: float) -> Batch:
             .002 of some million tokens.
     """
     values = covariances(batch)
-    chosen = values.topk(_num_chosen(len(values), share)).indices
+    ranking = (values / ROUNDING).round().argsort(descending=True, stable=True)
+    chosen = ranking[: _num_chosen(len(values), share)]
     return replace(batch, is_held=_lay_out(batch, chosen))
 
 
@@ -186,7 +191,7 @@ def top_entropy(
     kept = torch.zeros_like(batch.loss_mask)
     for span in (batch.loss_mask & is_answer, batch.loss_mask & ~is_answer):
         if span.any():
-            kept |= span & (entropy >= entropy[span].quantile(1 - share))
+            kept |= span & (entropy >= entropy[span].quantile(1 - share) - ROUNDING)
     return _keep(batch, kept)
 
 

@@ -14,6 +14,9 @@ from .batch import Batch
 
 KL_COV_BETA = 1.0
 """Weight of |log r| at the tokens that KL-Cov holds (arXiv:2505.22617)."""
+ROUNDING = 1e-5
+"""Log-ratios up to this are rounding, in nats. There |log r| has a gradient of full size whose sign
+differs from one processor to the next."""
 MAX_LOG_RATIO = 20.0
 """Log-ratios beyond this are cut, so that no exponential overflows: inf * 0 in the backward pass
 would be NaN."""
@@ -34,7 +37,8 @@ def grpo_loss(
     over the tokens of `loss_mask`, with r = pi / pi_old, S+ and S- `positive` and `negative` of the
     batch, w its `weight`, H the entropy of the policy and k3 = pi_ref / pi - log(pi_ref / pi) - 1
     (arXiv:2402.03300 Eq. 4). At the tokens of `is_held` the square bracket is
-    (S+ + S-) r - beta w |log r|, without a clip (KL-Cov, `training/exploration.py`).
+    (S+ + S-) r - beta w |log r|, without a clip (KL-Cov, `training/exploration.py`); |log r| is 0
+    up to `ROUNDING`.
 
     Args:
         logprobs: log pi of the tokens, shape (N, T); anything outside `loss_mask`.
@@ -62,7 +66,8 @@ def grpo_loss(
     ratio = log_ratio.exp()
     high, low = 1 + cfg.clip_high, 1 - cfg.clip_low
     gain = batch.positive * ratio.clamp(max=high) + batch.negative * ratio.clamp(min=low)
-    penalty = KL_COV_BETA * batch.weight * log_ratio.abs()
+    distance = torch.where(log_ratio.abs() > ROUNDING, log_ratio.abs(), 0.0)
+    penalty = KL_COV_BETA * batch.weight * distance
     held = (batch.positive + batch.negative) * ratio - penalty
     loss = -torch.where(batch.is_held, held, gain).sum()
     is_clipped = (ratio > high) & (batch.positive > 0) | (ratio < low) & (batch.negative < 0)

@@ -1,4 +1,5 @@
 import doctest
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -141,6 +142,9 @@ def test_filter_keeps_the_groups_that_spread_most():
     assert filter_groups(groups, 0.25, 0.0) == [2]
     assert filter_groups(groups, 0.01, 0.0) == [2]
     assert filter_groups(groups, 1.0, 0.0) == [0, 1, 2, 3]
+    # The same returns in another order: their spreads differ in the last bit.
+    orders = [group(*rewards) for rewards in itertools.permutations((0.1, 0.2, 0.3, 0.7))]
+    assert filter_groups(orders, 0.5, 0.0) == list(range(12))
 
 
 def test_trajectory_credit_by_hand():

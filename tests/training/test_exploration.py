@@ -154,6 +154,31 @@ def test_a_held_token_follows_the_formula_of_kl_cov(ratio, is_held, loss, gradie
     assert stats["clipped"] == (not is_held)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_rounding_chooses_no_token(seed):
+    """Equal tokens that another processor rounds otherwise: the same ones are chosen.
+
+    On one processor the update of two processes was once not that of one, because |log r| has a
+    gradient of full size and of either sign where r is 1 up to rounding.
+    """
+    batch = make_batch([1.0, 1.0, 1.0, -1.0, -1.0, -1.0], [-1.0] * 3 + [-2.0] * 3)
+    noise = 1e-7 * torch.randn(batch.old_logprobs.shape, generator=seeded(seed))
+    rounded = replace(batch, old_logprobs=batch.old_logprobs + noise)
+    assert kl_cov(batch, 1 / 3).is_held[:, 1].tolist() == [True, True, False, False, False, False]
+    assert torch.equal(kl_cov(rounded, 1 / 3).is_held, kl_cov(batch, 1 / 3).is_held)
+
+    entropy = column([0.7, 0.7, 0.7, 0.1, 0.1, 0.1])
+    kept = [taught(top_entropy(batch, e, batch.loss_mask, 0.5)) for e in (entropy, entropy + noise)]
+    assert kept == [[1.0, 1.0, 1.0, 0.0, 0.0, 0.0]] * 2
+
+    held = replace(batch, is_held=batch.loss_mask)
+    gradients = []
+    for logprobs in (held.old_logprobs.clone(), held.old_logprobs + noise):
+        grpo_loss(logprobs.requires_grad_(), None, held, LossConfig())[0].backward()
+        gradients.append(logprobs.grad)
+    torch.testing.assert_close(*gradients, atol=1e-6, rtol=0)
+
+
 def test_clip_cov_draws_only_between_its_bounds():
     # mean A = 0, mean log p = -3: 9 is above 5; 3 and 2.25 are between; 0 and .75 are below 1.
     batch = make_batch([3.0, 1.5, 0.0, -1.5, -3.0], [0.0, -1.0, -6.25, -4.5, -3.25])
