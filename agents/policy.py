@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from ..configs.errors import SettingError
-from .likelihood import MAX_LOGITS, chunked_likelihoods, has_plain_head, token_likelihoods
+from .logprobs import MAX_LOGITS, chunked_likelihoods, has_plain_head, token_likelihoods
 from .lora import base_of, is_adapter, merge_adapter, merged_weights, without_adapter
-from .packing import PackedRows, pack
+from .prefix_rows import PackedRows, pack
 
 MIN_GAIN = 1.1
 """Padded tokens per packed one from which on rows are packed: below it gathering costs more."""
@@ -69,7 +69,7 @@ class Policy:
         temperature: float = 1.0,
         max_logits: int = MAX_LOGITS,
     ):
-        from .tree_attention import allow_packed_rows
+        from .prefix_attention import allow_packed_rows
 
         self.model = model.eval()
         self.tokenizer = tokenizer
@@ -138,7 +138,7 @@ class Policy:
         self, batch: Rows, packed: PackedRows, entropy_grad: bool
     ) -> tuple[Tensor, Tensor]:
         """`_read_padded` of packed rows."""
-        from .tree_attention import packed_inputs
+        from .prefix_attention import packed_inputs
 
         device = self.model.device
         inputs = packed_inputs(packed, device, self.model.dtype)

@@ -26,8 +26,8 @@ from fetch_smollm2 import smollm2_folder
 from rich.console import Console
 from rich.table import Table
 
-from sesa_agent.agents.engine import Completion, SamplingParams
-from sesa_agent.agents.hf_engine import HFEngine
+from sesa_agent.agents.engines.base import Completion, SamplingParams
+from sesa_agent.agents.engines.hf import HFEngine
 from sesa_agent.agents.policy import Policy
 from sesa_agent.configs.load import load_config
 from sesa_agent.sampling import SAMPLERS

@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 from scaling import make_config, random_policy
 
-from sesa_agent.agents.hf_engine import HFEngine
+from sesa_agent.agents.engines.hf import HFEngine
 from sesa_agent.configs.schema import Config
 from sesa_agent.sampling.trajectory import ROOT, TrajectoryTree
 from sesa_agent.training.setup import build_dialogue, build_policy

@@ -26,10 +26,10 @@ from rich.console import Console
 from rich.table import Table
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from sesa_agent.agents import tree_attention
-from sesa_agent.agents.likelihood import MAX_LOGITS
-from sesa_agent.agents.packing import pack
+from sesa_agent.agents import prefix_attention as tree_attention
+from sesa_agent.agents.logprobs import MAX_LOGITS
 from sesa_agent.agents.policy import Policy
+from sesa_agent.agents.prefix_rows import pack
 from sesa_agent.configs.schema import LossConfig
 from sesa_agent.sampling.trajectory import ROOT, Task, TrajectoryTree, Turn
 from sesa_agent.training.advantages import trajectory_credit

@@ -32,10 +32,10 @@ from rich.console import Console
 from rich.table import Table
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from sesa_agent.agents.engine import SamplingParams
-from sesa_agent.agents.hf_engine import HFEngine
-from sesa_agent.agents.packing import pack
+from sesa_agent.agents.engines.base import SamplingParams
+from sesa_agent.agents.engines.hf import HFEngine
 from sesa_agent.agents.policy import Policy
+from sesa_agent.agents.prefix_rows import pack
 from sesa_agent.configs.load import load_config
 from sesa_agent.configs.schema import Config
 from sesa_agent.sampling.dialogue import Dialogue

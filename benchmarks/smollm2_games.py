@@ -22,8 +22,8 @@ import torch
 from fetch_smollm2 import smollm2_folder
 
 from sesa_agent.agents.chat import ChatFormat
-from sesa_agent.agents.engine import SamplingParams
-from sesa_agent.agents.hf_engine import HFEngine
+from sesa_agent.agents.engines.base import SamplingParams
+from sesa_agent.agents.engines.hf import HFEngine
 from sesa_agent.agents.policy import Policy
 from sesa_agent.agents.prompts import STOP
 from sesa_agent.configs.load import load_config

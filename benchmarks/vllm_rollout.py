@@ -31,8 +31,8 @@ from fetch_smollm2 import smollm2_folder
 from rich.console import Console
 from rich.table import Table
 
-from sesa_agent.agents.engine import Completion, SamplingParams
-from sesa_agent.agents.vllm_engine import VLLMEngine
+from sesa_agent.agents.engines.base import Completion, SamplingParams
+from sesa_agent.agents.engines.vllm import VLLMEngine
 from sesa_agent.configs.load import load_config
 from sesa_agent.configs.schema import Config
 from sesa_agent.sampling import STREAMED

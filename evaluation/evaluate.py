@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..agents.engine import Engine, SamplingParams
+from ..agents.engines.base import Engine, SamplingParams
 from ..agents.prompts import SEPARATOR
 from ..configs.errors import SettingError
 from ..configs.schema import SamplingConfig

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ..agents.engine import Engine
+from ..agents.engines.base import Engine
 from ..configs.schema import Config
 from ..sampling.dialogue import Dialogue
 from ..training.setup import sampling_params

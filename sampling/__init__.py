@@ -5,7 +5,7 @@ from typing import cast
 
 import numpy as np
 
-from ..agents.engine import Engine, SamplingParams, StreamEngine
+from ..agents.engines.base import Engine, SamplingParams, StreamEngine
 from ..configs.schema import SamplingConfig
 from .dialogue import Dialogue
 from .parallel import sample_parallel

@@ -13,7 +13,7 @@ from typing import Any
 import gymnasium
 
 from ..agents.chat import Chat
-from ..agents.engine import Completion
+from ..agents.engines.base import Completion
 from ..agents.parsing import read_answer, split_actions
 from ..agents.prompts import (
     SEPARATOR,

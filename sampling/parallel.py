@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..agents.engine import Engine, SamplingParams
+from ..agents.engines.base import Engine, SamplingParams
 from ..configs.schema import SamplingConfig
 from .dialogue import Dialogue, Position
 from .proposer import reseeded

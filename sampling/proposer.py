@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ..agents.engine import Completion, Engine, SamplingParams
+from ..agents.engines.base import Completion, Engine, SamplingParams
 from .dialogue import Dialogue, Position, Request
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..agents.engine import Engine, SamplingParams
+from ..agents.engines.base import Engine, SamplingParams
 from ..configs.schema import SamplingConfig
 from .dialogue import Dialogue, check_single_answer
 from .trajectory import Task, TrajectoryTree

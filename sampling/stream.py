@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from ..agents.engine import Completion, EngineError, SamplingParams, StreamEngine
+from ..agents.engines.base import Completion, EngineError, SamplingParams, StreamEngine
 from ..configs.schema import SamplingConfig
 from .dialogue import Dialogue, Position
 from .proposer import Decision, accept, next_request

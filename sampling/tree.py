@@ -24,7 +24,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from ..agents.engine import Completion, Engine, SamplingParams
+from ..agents.engines.base import Completion, Engine, SamplingParams
 from ..configs.errors import SettingError
 from ..configs.schema import SamplingConfig
 from ..environments import is_deterministic, state_key

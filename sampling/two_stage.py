@@ -15,7 +15,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..agents.engine import Engine, SamplingParams
+from ..agents.engines.base import Engine, SamplingParams
 from ..agents.parsing import read_sketch
 from ..agents.prompts import SKETCH_STOP
 from ..configs.schema import SamplingConfig

@@ -9,7 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sesa_agent.agents.engine import EngineError, ScriptedEngine
+    from sesa_agent.agents.engines.base import EngineError
+    from sesa_agent.agents.engines.scripted import ScriptedEngine
     from sesa_agent.agents.policy import Policy
     from sesa_agent.configs.errors import SettingError
     from sesa_agent.configs.load import load_config
@@ -48,11 +49,11 @@ __all__ = [
 ]
 
 _HOMES = {
-    "EngineError": "agents.engine",
+    "EngineError": "agents.engines.base",
     "Evaluation": "evaluation.evaluate",
     "Policy": "agents.policy",
     "Run": "train_command",
-    "ScriptedEngine": "agents.engine",
+    "ScriptedEngine": "agents.engines.scripted",
     "SettingError": "configs.errors",
     "TextAdapter": "environments",
     "TextEnv": "environments",

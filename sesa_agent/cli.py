@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from sesa_agent import __version__
-from sesa_agent.agents.engine import EngineError
+from sesa_agent.agents.engines.base import EngineError
 from sesa_agent.configs.errors import SettingError, check
 
 app = typer.Typer(

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sesa_agent.agents.answer_log import AnswerLog
-from sesa_agent.agents.api_engine import APIEngine, MessagesChat
-from sesa_agent.agents.endpoint import Endpoint
-from sesa_agent.agents.engine import Usage
+from sesa_agent.agents.engines.answer_cache import AnswerLog
+from sesa_agent.agents.engines.api import APIEngine, MessagesChat
+from sesa_agent.agents.engines.base import Usage
+from sesa_agent.agents.engines.chat_endpoint import Endpoint
 from sesa_agent.configs.errors import SettingError, check
 from sesa_agent.configs.schema import Config
 from sesa_agent.evaluation.evaluate import Evaluation, evaluate

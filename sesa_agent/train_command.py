@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from sesa_agent.agents.engine import EngineError
+from sesa_agent.agents.engines.base import EngineError
 from sesa_agent.agents.policy import Policy
 from sesa_agent.configs.load import config_to_dict
 from sesa_agent.configs.schema import Config

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from sesa_agent.agents.chat import ChatFormat
-from sesa_agent.agents.engine import Completion, SamplingParams
-from sesa_agent.agents.hf_engine import HFEngine
+from sesa_agent.agents.engines.base import Completion, SamplingParams
+from sesa_agent.agents.engines.hf import HFEngine
 from sesa_agent.agents.policy import Policy
 from sesa_agent.configs.load import load_config
 from sesa_agent.configs.schema import OptimConfig

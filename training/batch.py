@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..agents.packing import alphabetical, new_lengths
+from ..agents.prefix_rows import alphabetical, new_lengths
 from ..sampling.trajectory import ROOT, TrajectoryTree, Turn
 from .advantages import Credit
 
@@ -89,9 +89,9 @@ class Batch:
         """Deal the questions at random into `num` parts, or one part each if they are fewer.
 
         Answers to one question stay together, so that their prompt is computed once
-        (`agents/packing.py`). Credit and weight are multiplied by the number of parts: each part's
-        gradient is an unbiased estimate of the whole batch's, so the step size does not depend on
-        `num`, and the parts' losses average to the batch's loss.
+        (`agents/prefix_rows.py`). Credit and weight are multiplied by the number of parts: each
+        part's gradient is an unbiased estimate of the whole batch's, so the step size does not
+        depend on `num`, and the parts' losses average to the batch's loss.
 
         Args:
             num: parts, at least 1; they have as many questions each, or one more.
@@ -111,9 +111,9 @@ class Batch:
         """Group rows for one forward and backward pass each.
 
         Rows of like length, so that rows times padded length stays within `max_tokens`, the longest
-        first; or rows that begin alike, so that their packed tokens do (`agents/packing.py`). A row
-        that alone exceeds the limit stands alone. Each row is in one group, or each of `rows` if
-        they are given.
+        first; or rows that begin alike, so that their packed tokens do (`agents/prefix_rows.py`). A
+        row that alone exceeds the limit stands alone. Each row is in one group, or each of `rows`
+        if they are given.
         """
         chosen = list(range(len(self)) if rows is None else rows)
         if packed:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..agents.chat import ChatFormat
-from ..agents.engine import Completion
+from ..agents.engines.base import Completion
 from ..environments import make_env
 from ..environments.players import PLAYERS, MethodPlayer, ScriptedPlayer, draw_distinct
 from ..sampling.dialogue import Dialogue, Position

@@ -22,8 +22,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ..agents.engine import EngineError
-from ..agents.packing import alphabetical, new_lengths
+from ..agents.engines.base import EngineError
+from ..agents.prefix_rows import alphabetical, new_lengths
 from ..configs.errors import SettingError, check
 from ..configs.schema import Config
 from .batch import Batch

@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 
-from ..agents.likelihood import MAX_LOGITS
+from ..agents.engines.vllm import CPU_CACHE_GIB
+from ..agents.logprobs import MAX_LOGITS
 from ..agents.lora import base_of, is_adapter
 from ..agents.policy import BUNDLED, bundled_model_folder, check_model_path, quiet_transformers
-from ..agents.vllm_engine import CPU_CACHE_GIB
 from ..configs.errors import SettingError
 from ..configs.schema import Config
 

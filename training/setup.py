@@ -7,7 +7,8 @@ import gymnasium
 import torch
 
 from ..agents.chat import Chat, ChatFormat
-from ..agents.engine import Engine, SamplingParams, load_engine
+from ..agents.engines import load_engine
+from ..agents.engines.base import Engine, SamplingParams
 from ..agents.lora import add_adapter, import_peft, is_adapter, load_adapter
 from ..agents.policy import Policy
 from ..agents.prompts import STOP

@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
-from ..agents.engine import Engine
+from ..agents.engines.base import Engine
 from ..agents.policy import Policy
 from ..configs.schema import Config, OptimConfig
 from ..sampling import choose_sampler

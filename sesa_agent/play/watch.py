@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from rich.console import Console
 
-from sesa_agent.agents.engine import Engine, SamplingParams
+from sesa_agent.agents.engines.base import Engine, SamplingParams
 from sesa_agent.environments import EnvError
 from sesa_agent.play.frame import draw_board, has_colours, show, words
 from sesa_agent.play.game import count_actions

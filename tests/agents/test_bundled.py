@@ -10,8 +10,8 @@ import torch
 
 from sesa_agent.agents.bundled import build_model, build_tokenizer
 from sesa_agent.agents.chat import ChatFormat
-from sesa_agent.agents.engine import SamplingParams
-from sesa_agent.agents.hf_engine import HFEngine
+from sesa_agent.agents.engines.base import SamplingParams
+from sesa_agent.agents.engines.hf import HFEngine
 from sesa_agent.agents.policy import BUNDLED, Policy, bundled_model_folder
 from sesa_agent.configs.load import load_config
 from sesa_agent.environments import make_env

@@ -1,6 +1,6 @@
 import pytest
 
-from sesa_agent.agents.engine import SamplingParams
+from sesa_agent.agents.engines.base import SamplingParams
 from sesa_agent.configs.errors import SettingError
 from sesa_agent.environments import make_env
 from sesa_agent.evaluation.evaluate import evaluate

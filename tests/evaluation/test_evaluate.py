@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sesa_agent.agents.chat import ChatFormat
-from sesa_agent.agents.engine import SamplingParams, ScriptedEngine
+from sesa_agent.agents.engines.base import SamplingParams
+from sesa_agent.agents.engines.scripted import ScriptedEngine
 from sesa_agent.environments import make_env
 from sesa_agent.environments.one_answer import OneAnswerEnv
 from sesa_agent.environments.text_env import TextGame, TextSpec

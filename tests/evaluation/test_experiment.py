@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from sesa_agent.agents.chat import ChatFormat
-from sesa_agent.agents.engine import SamplingParams, ScriptedEngine
+from sesa_agent.agents.engines.base import SamplingParams
+from sesa_agent.agents.engines.scripted import ScriptedEngine
 from sesa_agent.configs.errors import SettingError
 from sesa_agent.environments import make_env
 from sesa_agent.environments.places import PLACES

@@ -3,7 +3,7 @@
 import pytest
 
 from sesa_agent.agents.chat import ChatFormat
-from sesa_agent.agents.engine import ScriptedEngine
+from sesa_agent.agents.engines.scripted import ScriptedEngine
 from sesa_agent.configs.load import load_config
 from sesa_agent.environments import make_env
 from sesa_agent.evaluation.validation import validate

@@ -10,7 +10,7 @@ from gymnasium.spaces import Discrete, Space
 
 from sesa_agent.agents.bundled import build_tokenizer
 from sesa_agent.agents.chat import ChatFormat
-from sesa_agent.agents.engine import Completion, SamplingParams, Usage
+from sesa_agent.agents.engines.base import Completion, SamplingParams, Usage
 from sesa_agent.environments import TextEnv, make_env
 from sesa_agent.environments.text_env import TextGame, TextSpec
 from sesa_agent.sampling.dialogue import Dialogue

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from hypothesis import strategies as st
 
-from sesa_agent.agents.engine import SamplingParams
+from sesa_agent.agents.engines.base import SamplingParams
 from sesa_agent.configs.schema import SamplingConfig
 from sesa_agent.environments import state_key
 from sesa_agent.sampling import choose_sampler

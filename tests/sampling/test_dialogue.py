@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sesa_agent.agents.chat import ChatFormat
-from sesa_agent.agents.engine import Completion
+from sesa_agent.agents.engines.base import Completion
 from sesa_agent.agents.prompts import SYSTEM
 from sesa_agent.configs.errors import SettingError
 from sesa_agent.environments.text_env import TextSpec

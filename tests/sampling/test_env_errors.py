@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from sesa_agent.agents.engine import SamplingParams
+from sesa_agent.agents.engines.base import SamplingParams
 from sesa_agent.configs.schema import SamplingConfig
 from sesa_agent.environments import make_env
 from sesa_agent.sampling.dialogue import Dialogue

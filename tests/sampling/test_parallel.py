@@ -1,6 +1,7 @@
 import pytest
 
-from sesa_agent.agents.engine import SamplingParams, ScriptedEngine
+from sesa_agent.agents.engines.base import SamplingParams
+from sesa_agent.agents.engines.scripted import ScriptedEngine
 from sesa_agent.configs.schema import SamplingConfig
 from sesa_agent.sampling import SAMPLERS
 from sesa_agent.sampling.parallel import sample_parallel

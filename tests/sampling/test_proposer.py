@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sesa_agent.agents.engine import SamplingParams
+from sesa_agent.agents.engines.base import SamplingParams
 from sesa_agent.sampling.dialogue import Request
 from sesa_agent.sampling.proposer import Decision, draw_distinct, first_index, propose, reseeded
 from sesa_agent.sampling.trajectory import Task

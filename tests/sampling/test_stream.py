@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sesa_agent.agents.engine import EngineError, SamplingParams
+from sesa_agent.agents.engines.base import EngineError, SamplingParams
 from sesa_agent.configs.schema import SamplingConfig
 from sesa_agent.sampling import SAMPLERS, STREAMED, choose_sampler
 from sesa_agent.sampling.trajectory import Task

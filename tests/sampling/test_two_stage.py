@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sesa_agent.agents.engine import SamplingParams
+from sesa_agent.agents.engines.base import SamplingParams
 from sesa_agent.agents.prompts import SKETCH_STOP
 from sesa_agent.configs.errors import SettingError
 from sesa_agent.configs.schema import SamplingConfig

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from sesa_agent.agents.engine import SamplingParams, ScriptedEngine
+from sesa_agent.agents.engines.base import SamplingParams
+from sesa_agent.agents.engines.scripted import ScriptedEngine
 from sesa_agent.environments import EnvError, TextEnv, make_env
 from sesa_agent.environments.sokoban import ACTION_NAMES
 from sesa_agent.environments.sokoban_rules import solve

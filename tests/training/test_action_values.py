@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sesa_agent.agents.engine import SamplingParams
+from sesa_agent.agents.engines.base import SamplingParams
 from sesa_agent.configs.schema import LossConfig, SamplingConfig
 from sesa_agent.environments.frozen_lake import build_lake
 from sesa_agent.sampling.trajectory import ROOT, Task

@@ -12,7 +12,7 @@ from sesa_agent.training.advantages import trajectory_credit
 from sesa_agent.training.batch import collate
 from sesa_agent.training.losses import grpo_loss
 
-from ..agents.test_tree_attention import FAMILIES, make_policy
+from ..agents.test_prefix_attention import FAMILIES, make_policy
 from ..strategies import make_tree, make_turn
 from .test_packed_training import uneven_tree
 

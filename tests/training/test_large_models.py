@@ -4,8 +4,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sesa_agent.agents.engine import SamplingParams
-from sesa_agent.agents.hf_engine import HFEngine
+from sesa_agent.agents.engines.base import SamplingParams
+from sesa_agent.agents.engines.hf import HFEngine
 from sesa_agent.agents.policy import Policy
 from sesa_agent.configs.errors import SettingError
 from sesa_agent.evaluate_command import evaluate_policy
@@ -13,7 +13,7 @@ from sesa_agent.training.checkpoint import latest_checkpoint
 from sesa_agent.training.setup import build_policy, build_reference
 
 from ..agents.models import ARCHITECTURES, make_rows, random_policy
-from ..agents.test_likelihood import ROWS, gpt2_policy, likelihoods_and_gradients
+from ..agents.test_logprobs import ROWS, gpt2_policy, likelihoods_and_gradients
 from .test_trainer import make_config, newest, read_metrics, run
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -17,9 +17,9 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from sesa_agent.agents.engines.vllm import CPU_CACHE_GIB
 from sesa_agent.agents.lora import add_adapter
 from sesa_agent.agents.policy import Policy
-from sesa_agent.agents.vllm_engine import CPU_CACHE_GIB
 from sesa_agent.configs.errors import SettingError
 from sesa_agent.configs.load import load_config
 from sesa_agent.training.memory import (

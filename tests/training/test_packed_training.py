@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sesa_agent.agents.packing import pack
+from sesa_agent.agents.prefix_rows import pack
 from sesa_agent.configs.schema import LossConfig
 from sesa_agent.sampling.trajectory import ROOT, TrajectoryTree
 from sesa_agent.training.advantages import ADVANTAGES, best_credit
@@ -21,7 +21,7 @@ from sesa_agent.training.setup import build_dialogue, build_engine, build_policy
 from sesa_agent.training.trainer import rollout, train
 from sesa_agent.training.update import build_optimizer, learn
 
-from ..agents.test_tree_attention import FAMILIES, make_policy
+from ..agents.test_prefix_attention import FAMILIES, make_policy
 from ..strategies import make_tree, make_turn, trees
 from ..tiny_models import save_llama
 from .test_trainer import ONE_UPDATE, make_config

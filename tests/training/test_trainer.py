@@ -14,7 +14,8 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from sesa_agent.agents.engine import Completion, ScriptedEngine
+from sesa_agent.agents.engines.base import Completion
+from sesa_agent.agents.engines.scripted import ScriptedEngine
 from sesa_agent.agents.policy import Policy
 from sesa_agent.configs.load import config_to_dict, env_names, load_config
 from sesa_agent.configs.schema import Config

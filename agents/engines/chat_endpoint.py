@@ -22,7 +22,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..configs.errors import SettingError, check
+from ...configs.errors import SettingError, check
 
 LONGEST_PAUSE_S = 60.0
 """Waits between attempts double up to this."""

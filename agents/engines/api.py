@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from ..configs.errors import SettingError, check
-from .answer_log import AnswerLog
-from .endpoint import Answer, CallFailed, Endpoint
-from .engine import Completion, SamplingParams, Usage
+from ...configs.errors import SettingError, check
+from .answer_cache import AnswerLog
+from .base import Completion, SamplingParams, Usage
+from .chat_endpoint import Answer, CallFailed, Endpoint
 
 if TYPE_CHECKING:
-    from .policy import Policy
+    from ..policy import Policy
 
 OURS = ("model", "messages", "stream", "n")
 """Fields of a request that are not the user's to change."""

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from sesa_agent.agents.chat import ChatFormat
-from sesa_agent.agents.engine import EngineError, SamplingParams, StreamEngine, load_engine
-from sesa_agent.agents.hf_engine import HFEngine
+from sesa_agent.agents.engines import load_engine
+from sesa_agent.agents.engines.base import EngineError, SamplingParams, StreamEngine
+from sesa_agent.agents.engines.hf import HFEngine
 from sesa_agent.agents.policy import Policy
 from sesa_agent.configs.errors import SettingError
 from sesa_agent.configs.schema import EngineConfig

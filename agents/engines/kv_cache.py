@@ -16,7 +16,7 @@ from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from .tree_attention import TREE
+from ..prefix_attention import TREE
 
 _SPARE = 32
 """Tokens for which a row has room before its keys and values are copied to a larger place."""

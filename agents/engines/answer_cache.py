@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from .endpoint import Answer
+from .chat_endpoint import Answer
 
 
 class AnswerLog:

@@ -8,12 +8,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sesa_agent.agents.draws import keep_top_p, without_excluded
-from sesa_agent.agents.engine import Completion, SamplingParams, load_engine
-from sesa_agent.agents.hf_engine import HFEngine
+from sesa_agent.agents.engines import load_engine
+from sesa_agent.agents.engines.base import Completion, SamplingParams
+from sesa_agent.agents.engines.hf import HFEngine
+from sesa_agent.agents.engines.token_sampling import keep_top_p, without_excluded
 from sesa_agent.configs.schema import EngineConfig
 
-from .models import ARCHITECTURES, make_rows, random_policy, table_policy
+from ..models import ARCHITECTURES, make_rows, random_policy, table_policy
 
 PROMPTS = [[5, 6, 7], [9] * 17, [3, 1, 4, 1, 5, 9, 2, 6], [8], [7, 7], [200, 100, 50, 25]]
 

@@ -5,15 +5,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sesa_agent.agents.answer_log import AnswerLog
-from sesa_agent.agents.api_engine import APIEngine, MessagesChat, escaped, in_threads, read_messages
-from sesa_agent.agents.endpoint import Endpoint
-from sesa_agent.agents.engine import SamplingParams
+from sesa_agent.agents.engines.answer_cache import AnswerLog
+from sesa_agent.agents.engines.api import (
+    APIEngine,
+    MessagesChat,
+    escaped,
+    in_threads,
+    read_messages,
+)
+from sesa_agent.agents.engines.base import SamplingParams
+from sesa_agent.agents.engines.chat_endpoint import Endpoint
 from sesa_agent.agents.policy import Policy
 from sesa_agent.configs.errors import SettingError
 
-from .. import chat_server
-from ..chat_server import serving
+from ... import chat_server
+from ...chat_server import serving
 
 PARAMS = SamplingParams(temperature=0.5, max_new_tokens=9, stop=("</answer>",))
 CHAT = MessagesChat()

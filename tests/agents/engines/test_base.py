@@ -3,7 +3,8 @@ import math
 import pytest
 
 from sesa_agent.agents.bundled import build_tokenizer
-from sesa_agent.agents.engine import SamplingParams, ScriptedEngine
+from sesa_agent.agents.engines.base import SamplingParams
+from sesa_agent.agents.engines.scripted import ScriptedEngine
 
 TOKENIZER = build_tokenizer(["Up", "Down"])
 

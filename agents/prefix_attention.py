@@ -23,7 +23,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from .packing import PackedRows, pack
+from .prefix_rows import PackedRows, pack
 
 TREE = "sesa_tree"
 """What the attention is called in a model's configuration; `sdpa` where no rows are packed."""

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sesa_agent.agents.draws import draw_tokens, next_token_probs
+from sesa_agent.agents.engines.token_sampling import draw_tokens, next_token_probs
 
 
 @given(

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .engine import Completion
+from .base import Completion
 
 _BLOCK = 256
 """Columns whose probabilities are added up at once, before any of them is looked at by itself."""

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .context import CachedContext, WholeContext, open_context
-from .draws import draw_tokens, next_token_probs, without_excluded
-from .engine import Completion, SamplingParams, Usage
+from .base import Completion, SamplingParams, Usage
+from .kv_cache import CachedContext, WholeContext, open_context
+from .token_sampling import draw_tokens, next_token_probs, without_excluded
 
 if TYPE_CHECKING:
-    from .policy import Policy
+    from ..policy import Policy
 
 _WORTH_BRANCHING = 256
 """Tokens that need not be read again, from which on a shared beginning is read by itself."""

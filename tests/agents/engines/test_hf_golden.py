@@ -1,6 +1,6 @@
 """The draws of the bundled models for fixed seeds: a change of the engine must not move them.
 
-`python -m tests.agents.test_hf_golden` writes tests/golden/hf_engine.json anew.
+`python -m tests.agents.engines.test_hf_golden` writes tests/golden/hf_engine.json anew.
 """
 
 import json
@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from sesa_agent.agents.chat import ChatFormat
-from sesa_agent.agents.engine import Completion, SamplingParams
-from sesa_agent.agents.hf_engine import HFEngine
+from sesa_agent.agents.engines.base import Completion, SamplingParams
+from sesa_agent.agents.engines.hf import HFEngine
 from sesa_agent.agents.policy import BUNDLED, Policy
 from sesa_agent.environments import make_env
 from sesa_agent.sampling.dialogue import Dialogue
 from sesa_agent.sampling.trajectory import Task
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "hf_engine.json"
+GOLDEN = Path(__file__).parents[2] / "golden" / "hf_engine.json"
 GAMES = {"sesa-tiny": ("sesa/Sokoban-v0", "sesa/FrozenLake-v0"), "sesa-tiny-answers": ()}
 GAMES["sesa-tiny-answers"] = ("sesa/Sudoku-v0", "sesa/Math-v0")
 PARAMS = {

@@ -14,7 +14,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from sesa_agent.agents import tree_attention
+from sesa_agent.agents import prefix_attention as tree_attention
 from sesa_agent.agents.lora import add_adapter
 from sesa_agent.agents.policy import Policy
 

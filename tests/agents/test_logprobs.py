@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM, GPT2Config, GPT2LMHeadModel
 
-from sesa_agent.agents.likelihood import chunked_likelihoods, has_plain_head, token_likelihoods
+from sesa_agent.agents.logprobs import chunked_likelihoods, has_plain_head, token_likelihoods
 from sesa_agent.agents.policy import Policy
 
 from .models import ARCHITECTURES, make_rows, random_policy

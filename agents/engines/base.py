@@ -1,14 +1,11 @@
-"""What generates text: the `Engine` protocol, its data, and a scripted engine for tests."""
+"""What generates text: the `Engine` protocol and its data."""
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
-
-from ..configs.schema import EngineConfig
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from .policy import Policy
+    from ..policy import Policy
 
 
 @dataclass(frozen=True)
@@ -118,59 +115,3 @@ class StreamEngine(Engine, Protocol):
 
 class EngineError(RuntimeError):
     """The engine has failed in the midst of work; what was saved before is whole."""
-
-
-def load_engine(policy: "Policy", cfg: EngineConfig) -> Engine:
-    """Build the engine `cfg.name` on the policy's weights.
-
-    Raises:
-        SettingError: if it is not installed, or cannot run the model.
-    """
-    if cfg.name == "vllm":
-        from .vllm_engine import VLLMEngine
-
-        return VLLMEngine(policy, cfg)
-    from .hf_engine import HFEngine
-
-    return HFEngine(policy, cfg.max_batch_tokens)
-
-
-@dataclass
-class ScriptedEngine:
-    """An engine that answers from a script: for tests, ours and yours.
-
-    Args:
-        tokenizer: makes ids of texts.
-        script: replies in order, or a function from the prompt's text to the reply.
-    """
-
-    tokenizer: Any
-    script: Sequence[str] | Callable[[str], str]
-    usage: Usage = field(default_factory=Usage)
-
-    def generate(
-        self,
-        prompts: Sequence[Sequence[int]],
-        params: SamplingParams,
-        excluded: Sequence[Sequence[Completion]] | None = None,
-    ) -> list[Completion]:
-        """Answer each prompt by the script; every token has probability one half."""
-        completions = []
-        for row, prompt in enumerate(prompts):
-            text = self._reply(self.usage.calls + row, prompt)
-            ids = tuple(self.tokenizer.encode(text, add_special_tokens=False))
-            logprobs = (math.log(0.5),) * len(ids)
-            completions.append(Completion(text, ids, logprobs, "stop", logprobs))
-        self.usage.add(prompts, completions)
-        return completions
-
-    def _reply(self, call: int, prompt: Sequence[int]) -> str:
-        if callable(self.script):
-            return self.script(self.tokenizer.decode(prompt))
-        return self.script[call]
-
-    def load_weights(self, policy: "Policy") -> None:
-        """A script has no weights."""
-
-    def sleep(self) -> None:
-        """A script needs no memory."""

@@ -12,8 +12,8 @@ from torch import Tensor
 from vllm import SamplingParams  # pyright: ignore[reportMissingImports]
 from vllm.v1.sample.logits_processor import AdapterLogitsProcessor  # pyright: ignore[reportMissingImports]
 
-from .draws import without_excluded
-from .engine import Completion
+from .base import Completion
+from .token_sampling import without_excluded
 
 KEY = "sesa_exclusion"
 """Where `extra_args` holds the name of a request's exclusion."""

@@ -4,7 +4,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 
-from sesa_agent.agents.wide_heads import MIN_HEAD_DIM, head_dim, widen_config, widen_weights
+from sesa_agent.agents.engines.vllm_head_padding import (
+    MIN_HEAD_DIM,
+    head_dim,
+    widen_config,
+    widen_weights,
+)
 from sesa_agent.configs.errors import SettingError
 
 SHAPE = {

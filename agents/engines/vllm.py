@@ -16,15 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..configs.errors import SettingError
-from ..configs.schema import EngineConfig
-from .engine import Completion, EngineError, SamplingParams, Usage
-from .hf_engine import end_ids
-from .policy import quiet_transformers
-from .wide_heads import MIN_HEAD_DIM, head_dim, widen_config, widen_weights
+from ...configs.errors import SettingError
+from ...configs.schema import EngineConfig
+from ..policy import quiet_transformers
+from .base import Completion, EngineError, SamplingParams, Usage
+from .hf import end_ids
+from .vllm_head_padding import MIN_HEAD_DIM, head_dim, widen_config, widen_weights
 
 if TYPE_CHECKING:
-    from .policy import Policy
+    from ..policy import Policy
 
 CPU_BLOCK = 32
 """Tokens of a cache block on the CPU: the least that vLLM allows there. Only whole blocks are
@@ -239,7 +239,7 @@ def start_llm(policy: "Policy", cfg: EngineConfig, is_wide: bool) -> Any:
                 load_format="dummy",
                 generation_config="vllm",
                 logprobs_mode="processed_logprobs",  # of the distribution that is drawn from
-                logits_processors=["sesa_agent.agents.vllm_exclusion:WithoutExcluded"],
+                logits_processors=["sesa_agent.agents.engines.vllm_exclusion:WithoutExcluded"],
                 async_scheduling=False,  # a processor must see every token drawn so far
                 disable_log_stats=True,
                 **options,

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..configs.errors import SettingError
+from ...configs.errors import SettingError
 
 MIN_HEAD_DIM = 32
 FAMILIES = ("llama", "mistral", "qwen2")

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sesa_agent.agents.packing import MIN_RUN, alphabetical, new_lengths, pack
+from sesa_agent.agents.prefix_rows import MIN_RUN, alphabetical, new_lengths, pack
 
 from .models import make_rows
 

@@ -22,12 +22,17 @@ from transformers import (
 )
 
 from sesa_agent.agents.bundled import build_tokenizer
-from sesa_agent.agents.context import CachedContext, RoomyLayer, WholeContext, open_context
-from sesa_agent.agents.engine import SamplingParams
-from sesa_agent.agents.hf_engine import HFEngine, common_start
+from sesa_agent.agents.engines.base import SamplingParams
+from sesa_agent.agents.engines.hf import HFEngine, common_start
+from sesa_agent.agents.engines.kv_cache import (
+    CachedContext,
+    RoomyLayer,
+    WholeContext,
+    open_context,
+)
 from sesa_agent.agents.policy import Policy
 
-from .models import make_rows, random_policy
+from ..models import make_rows, random_policy
 
 TOKENIZER = build_tokenizer(["Up", "Down"])
 SIZES: dict[str, Any] = {
