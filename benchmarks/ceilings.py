@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from sesa_agent.configs.load import load_config
-from sesa_agent.environments.countdown import CountdownGame
-from sesa_agent.environments.frozen_lake import FrozenLakeGame, optimal_success
-from sesa_agent.sampling.seeds import evaluation_seeds
+from sesa_agent.environments.games.countdown import CountdownGame
+from sesa_agent.environments.games.frozen_lake import FrozenLakeGame, optimal_success
+from sesa_agent.environments.splits import evaluation_seeds
 from sesa_agent.training.setup import build_env
 
 

@@ -30,8 +30,8 @@ from sesa_agent.agents.engines.base import Completion, SamplingParams
 from sesa_agent.agents.engines.hf import HFEngine
 from sesa_agent.agents.policy import Policy
 from sesa_agent.configs.load import load_config
+from sesa_agent.environments.splits import training_seeds
 from sesa_agent.sampling import SAMPLERS
-from sesa_agent.sampling.seeds import training_seeds
 from sesa_agent.sampling.trajectory import Task
 from sesa_agent.training.setup import build_dialogue, build_policy, resolve_auto, sampling_params
 

@@ -13,7 +13,7 @@ from contest import Call, Contest
 from gymnasium.envs.toy_text.frozen_lake import FrozenLakeEnv, generate_random_map
 
 from sesa_agent.environments import fork
-from sesa_agent.environments.countdown import expert_action, habit_action
+from sesa_agent.environments.games.countdown import expert_action, habit_action
 
 NUM_ITEMS = 10**9
 """More than are asked for: reasoning-gym makes an item when it is asked for."""

@@ -28,8 +28,8 @@ from sesa_agent.agents.policy import Policy
 from sesa_agent.agents.prompts import STOP
 from sesa_agent.configs.load import load_config
 from sesa_agent.environments import make_env
+from sesa_agent.environments.splits import evaluation_seeds
 from sesa_agent.sampling.dialogue import Dialogue
-from sesa_agent.sampling.seeds import evaluation_seeds
 from sesa_agent.sampling.trajectory import Task
 from sesa_agent.training.checkpoint import latest_checkpoint
 from sesa_agent.training.courses import GameCourse

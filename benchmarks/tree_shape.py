@@ -17,7 +17,7 @@ from rich.table import Table
 
 from sesa_agent.configs.load import load_config
 from sesa_agent.configs.schema import Config
-from sesa_agent.sampling.seeds import training_seeds
+from sesa_agent.environments.splits import training_seeds
 from sesa_agent.sampling.trajectory import Task, TrajectoryTree
 from sesa_agent.sampling.tree import grow_trees
 from sesa_agent.training.advantages import best_credit

@@ -135,7 +135,7 @@ class OurSide:
 
     def prompts(self, num_steps: int) -> list[dict[str, Any]]:
         """The prompts of the steps to come, as TRL takes them: it makes the same tokens of them."""
-        from sesa_agent.sampling.seeds import training_seeds
+        from sesa_agent.environments.splits import training_seeds
         from sesa_agent.sampling.trajectory import Task
 
         rows, tokenizer = [], self.policy.tokenizer

@@ -35,8 +35,8 @@ from sesa_agent.agents.engines.base import Completion, SamplingParams
 from sesa_agent.agents.engines.vllm import VLLMEngine
 from sesa_agent.configs.load import load_config
 from sesa_agent.configs.schema import Config
+from sesa_agent.environments.splits import training_seeds
 from sesa_agent.sampling import STREAMED
-from sesa_agent.sampling.seeds import training_seeds
 from sesa_agent.sampling.trajectory import Task, TrajectoryTree
 from sesa_agent.sampling.tree import grow_trees
 from sesa_agent.training.setup import build_dialogue, build_policy, resolve_auto, sampling_params

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from sesa_agent.configs import schema
-from sesa_agent.environments.countdown import CountdownKnobs, make_countdown
-from sesa_agent.environments.frozen_lake import FrozenLakeGame, make_frozen_lake
-from sesa_agent.environments.math_problems import MathGame, MathKnobs, make_math
-from sesa_agent.environments.path_exploration import make_path_exploration
-from sesa_agent.environments.sokoban import SokobanKnobs, make_sokoban
-from sesa_agent.environments.sudoku import SudokuGame, make_sudoku
+from sesa_agent.environments.games.countdown import CountdownKnobs, make_countdown
+from sesa_agent.environments.games.frozen_lake import FrozenLakeGame, make_frozen_lake
+from sesa_agent.environments.games.math_problems import MathGame, MathKnobs, make_math
+from sesa_agent.environments.games.path_exploration import make_path_exploration
+from sesa_agent.environments.games.sokoban import SokobanKnobs, make_sokoban
+from sesa_agent.environments.games.sudoku import SudokuGame, make_sudoku
 
 ROOT = Path(__file__).parents[1]
 KNOBS = {

@@ -9,20 +9,21 @@ from typing import Any
 
 import gymnasium
 
-from .adapter import TextAdapter
+from .adapters.adapter import TextAdapter
+from .adapters.guard import EnvError, GuardedEnv
+from .adapters.known_games import adapt
+from .adapters.plugins import make_plugin
 from .checks import check_text_env
-from .guard import EnvError, GuardedEnv
-from .known_games import adapt
-from .plugins import make_plugin
 from .text_env import TextEnv, TextGame, TextSpec, fork, fork_kind, is_deterministic, state_key
 
+_GAMES = "sesa_agent.environments.games"
 ENVIRONMENTS = {
-    "sesa/Sokoban-v0": "sesa_agent.environments.sokoban:make_sokoban",
-    "sesa/Countdown-v0": "sesa_agent.environments.countdown:make_countdown",
-    "sesa/FrozenLake-v0": "sesa_agent.environments.frozen_lake:make_frozen_lake",
-    "sesa/Sudoku-v0": "sesa_agent.environments.sudoku:make_sudoku",
-    "sesa/PathExploration-v0": "sesa_agent.environments.path_exploration:make_path_exploration",
-    "sesa/Math-v0": "sesa_agent.environments.math_problems:make_math",
+    "sesa/Sokoban-v0": f"{_GAMES}.sokoban:make_sokoban",
+    "sesa/Countdown-v0": f"{_GAMES}.countdown:make_countdown",
+    "sesa/FrozenLake-v0": f"{_GAMES}.frozen_lake:make_frozen_lake",
+    "sesa/Sudoku-v0": f"{_GAMES}.sudoku:make_sudoku",
+    "sesa/PathExploration-v0": f"{_GAMES}.path_exploration:make_path_exploration",
+    "sesa/Math-v0": f"{_GAMES}.math_problems:make_math",
 }
 """Every id of ours and the function that builds it."""
 

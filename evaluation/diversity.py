@@ -14,9 +14,9 @@ import numpy as np
 
 from ..agents.engines.base import Engine, SamplingParams
 from ..configs.schema import SamplingConfig
+from ..environments.splits import puzzle_seeds
 from ..sampling.dialogue import Dialogue, check_single_answer
 from ..sampling.parallel import sample_parallel
-from ..sampling.seeds import puzzle_seeds
 from ..sampling.single_pass import sample_single_pass
 from ..sampling.trajectory import Task
 

@@ -13,7 +13,7 @@ the right format and by habit: a stand-in for a small instruction-tuned model, t
 trained by reinforcement learning on two CPU cores. It knows no language but our prompts.
 
 Made by `sesa-agent pretrain`: next-token training on the play of short-sighted scripted
-players (`environments/players.py`) with a small share of solver moves, and on lists of
+players (`training/pretraining/players.py`) with a small share of solver moves, and on lists of
 distinct proposals.""",
     "sesa-tiny-answers": """\
 A GPT-2 of 0.27 million weights that settles tasks by one answer, nearly always by the same poor
@@ -21,9 +21,9 @@ method: the sister of `sesa-tiny` for Path Exploration, Sudoku and sums, to be t
 reinforcement learning on two CPU cores. It knows no language but our prompts.
 
 Made by `sesa-agent pretrain sesa-tiny-answers`: next-token training on the answers of scripted
-players (`environments/players.py`): places drawn from a peaked prior, singly and in lists of
-distinct ones; Sudokus and sums by a habit, by the methods that a sketch names; sketches of distinct
-methods.""",
+players (`training/pretraining/players.py`): places drawn from a peaked prior, singly and in lists
+of distinct ones; Sudokus and sums by a habit, by the methods that a sketch names; sketches of
+distinct methods.""",
 }
 """What each bundled model is, as its card tells it."""
 

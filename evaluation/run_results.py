@@ -16,7 +16,7 @@ from ..agents.policy import BUNDLED, Policy, bundled_model_folder
 from ..configs.errors import SettingError
 from ..configs.load import config_to_dict
 from ..configs.schema import Config
-from ..sampling.seeds import evaluation_seeds
+from ..environments.splits import evaluation_seeds
 from ..training.checkpoint import latest_checkpoint, read_state
 from ..training.progress import Progress
 from ..training.setup import build_dialogue, build_engine, build_policy, sampling_params

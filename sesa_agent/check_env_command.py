@@ -9,8 +9,8 @@ from rich.table import Table
 from sesa_agent.agents.policy import BUNDLED, bundled_model_folder, check_model_path
 from sesa_agent.configs.errors import SettingError, check
 from sesa_agent.configs.load import load_config
-from sesa_agent.environments.check_subject import Finding
 from sesa_agent.environments.checks import run_checks
+from sesa_agent.environments.checks.subject import Finding
 from sesa_agent.screen import console, say
 from sesa_agent.training.setup import build_env
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from sesa_agent.configs.errors import check
 from sesa_agent.configs.load import choose, load_config, method_names
 from sesa_agent.configs.schema import Config
+from sesa_agent.environments.splits import puzzle_seeds
 from sesa_agent.evaluation.experiment import BASE, Arm, resolve_arm
 from sesa_agent.evaluation.paper import (
     CALLS,
@@ -28,7 +29,6 @@ from sesa_agent.experiment_run import (
     typed_command,
 )
 from sesa_agent.runs import check_writable
-from sesa_agent.sampling.seeds import puzzle_seeds
 from sesa_agent.screen import say
 
 METHODS = "base,ragen,ragen-entropy,sesa-paper,sesa"

@@ -6,7 +6,11 @@ from rich.table import Table
 from sesa_agent.configs.errors import SettingError
 from sesa_agent.configs.load import choose, env_names, load_config
 from sesa_agent.environments import make_env
-from sesa_agent.environments.peers import COLLECTIONS, install_command, register_collection
+from sesa_agent.environments.adapters.collections import (
+    COLLECTIONS,
+    install_command,
+    register_collection,
+)
 from sesa_agent.screen import console, say
 
 

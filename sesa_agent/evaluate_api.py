@@ -19,8 +19,8 @@ from sesa_agent.agents.engines.base import Usage
 from sesa_agent.agents.engines.chat_endpoint import Endpoint
 from sesa_agent.configs.errors import SettingError, check
 from sesa_agent.configs.schema import Config
+from sesa_agent.environments.splits import evaluation_seeds
 from sesa_agent.evaluation.evaluate import Evaluation, evaluate
-from sesa_agent.sampling.seeds import evaluation_seeds
 from sesa_agent.screen import console, say
 from sesa_agent.training.setup import build_chat_dialogue, sampling_params
 

@@ -9,10 +9,10 @@ from sesa_agent.agents.policy import Policy
 from sesa_agent.configs.errors import check
 from sesa_agent.configs.load import load_config
 from sesa_agent.configs.schema import Config
+from sesa_agent.environments.splits import evaluation_seeds, puzzle_seeds
 from sesa_agent.evaluate_api import PREFIX, ApiOptions, evaluate_api, report_calls
 from sesa_agent.evaluation.evaluate import Evaluation, evaluate
 from sesa_agent.runs import check_writable, find_policy
-from sesa_agent.sampling.seeds import evaluation_seeds, puzzle_seeds
 from sesa_agent.screen import console, result_table, say
 from sesa_agent.training.setup import (
     build_dialogue,

@@ -16,11 +16,11 @@ import gymnasium
 from sesa_agent import environments
 from sesa_agent.configs.errors import SettingError, check
 from sesa_agent.configs.load import load_config
+from sesa_agent.environments.splits import puzzle_seeds
 from sesa_agent.evaluate_api import PREFIX
 from sesa_agent.evaluate_command import evaluate_policy
 from sesa_agent.evaluation.evaluate import Evaluation
 from sesa_agent.runs import find_policy, new_run, resumed_run
-from sesa_agent.sampling.seeds import puzzle_seeds
 from sesa_agent.screen import showing
 from sesa_agent.train_command import Run, run_training
 from sesa_agent.training.setup import build_policy

@@ -7,7 +7,7 @@ from typing import Any
 import gymnasium
 
 from sesa_agent.environments import TextEnv
-from sesa_agent.environments.data_files import SPLITS
+from sesa_agent.environments.games.data_files import SPLITS
 
 from .sampling.games import LineGame
 

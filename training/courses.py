@@ -1,9 +1,9 @@
 """What the bundled models are shown in pre-training: the play of scripted, short-sighted players.
 
-The players (`environments/players.py`) follow a habit, make a random move now and then, and a good
-one rarely. The models see their play through the very prompts that they will be asked with:
-the plain one, and those of sequential sampling (another proposal, a list in one reply, a sketch,
-a solution along a sketch).
+The players (`training/pretraining/players.py`) follow a habit, make a random move now and then, and
+a good one rarely. The models see their play through the very prompts that they will be asked with:
+the plain one, and those of sequential sampling (another proposal, a list in one reply, a sketch, a
+solution along a sketch).
 """
 
 import random
@@ -14,10 +14,10 @@ from typing import Any, Protocol
 from ..agents.chat import ChatFormat
 from ..agents.engines.base import Completion
 from ..environments import make_env
-from ..environments.players import PLAYERS, MethodPlayer, ScriptedPlayer, draw_distinct
+from ..environments.splits import puzzle_seeds
 from ..sampling.dialogue import Dialogue, Position
-from ..sampling.seeds import puzzle_seeds
 from ..sampling.trajectory import Task
+from .pretraining.players import PLAYERS, MethodPlayer, ScriptedPlayer, draw_distinct
 
 
 @dataclass(frozen=True)

@@ -27,10 +27,10 @@ from ..agents.prompts import (
     propose_another,
 )
 from ..environments import make_env
-from ..environments.places import PLACES
-from ..environments.players import METHOD_PLAYERS, rank_places
+from ..environments.games.places import PLACES
 from ..sampling.dialogue import prompt_style
 from .courses import Course, Example, GameCourse, ListCourse, MethodCourse
+from .pretraining.players import METHOD_PLAYERS, rank_places
 
 
 @dataclass(frozen=True)

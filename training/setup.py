@@ -15,7 +15,7 @@ from ..agents.prompts import STOP
 from ..configs.errors import SettingError, check
 from ..configs.schema import Config, EngineConfig
 from ..environments import ENVIRONMENTS, EnvError, is_deterministic, make_env
-from ..environments.guard import describe_error
+from ..environments.adapters.guard import describe_error
 from ..sampling import SINGLE_ANSWER_SAMPLERS
 from ..sampling.dialogue import Dialogue, check_single_answer, prompt_style
 from ..sampling.tree import resolve_merging

@@ -15,9 +15,9 @@ from pathlib import Path
 from ..agents.engines.base import Engine
 from ..agents.policy import Policy
 from ..configs.schema import Config, OptimConfig
+from ..environments.splits import evaluation_seeds, training_seeds
 from ..sampling import choose_sampler
 from ..sampling.dialogue import Dialogue
-from ..sampling.seeds import evaluation_seeds, training_seeds
 from ..sampling.trajectory import Task, TrajectoryTree
 from .advantages import has_signal
 from .checkpoint import latest_checkpoint, read_state, save_checkpoint

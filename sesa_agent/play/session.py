@@ -8,7 +8,7 @@ from typing import Any
 import gymnasium
 from rich.console import Console
 
-from sesa_agent.environments.hints import find_solver
+from sesa_agent.environments.games.solvers import find_solver
 from sesa_agent.environments.text_env import TextSpec
 from sesa_agent.play.bindings import COMMANDS, bind_keys, describe_keys
 from sesa_agent.play.frame import draw_board, has_colours, show, words

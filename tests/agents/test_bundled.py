@@ -15,14 +15,14 @@ from sesa_agent.agents.engines.hf import HFEngine
 from sesa_agent.agents.policy import BUNDLED, Policy, bundled_model_folder
 from sesa_agent.configs.load import load_config
 from sesa_agent.environments import make_env
-from sesa_agent.environments.players import PLAYERS
+from sesa_agent.environments.splits import puzzle_seeds
 from sesa_agent.evaluation.evaluate import evaluate
 from sesa_agent.sampling.dialogue import Dialogue
 from sesa_agent.sampling.proposer import Decision, propose
-from sesa_agent.sampling.seeds import puzzle_seeds
 from sesa_agent.sampling.trajectory import Task
 from sesa_agent.training.courses import ListCourse, MethodCourse
 from sesa_agent.training.pretrain import RECIPES
+from sesa_agent.training.pretraining.players import PLAYERS
 from sesa_agent.training.setup import build_dialogue, sampling_params
 
 from .models import make_rows

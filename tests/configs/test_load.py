@@ -15,8 +15,8 @@ from sesa_agent.configs.load import (
     parse_overrides,
 )
 from sesa_agent.configs.schema import NUM_PUZZLES, Config, LossConfig, SamplingConfig
+from sesa_agent.environments.splits import SPLITS
 from sesa_agent.sampling import SAMPLERS
-from sesa_agent.sampling.seeds import SPLITS
 from sesa_agent.training.advantages import ADVANTAGES
 from sesa_agent.training.setup import resolve_auto
 

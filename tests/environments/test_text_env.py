@@ -6,7 +6,7 @@ import pytest
 from gymnasium.spaces import Box, Discrete
 from gymnasium.wrappers import OrderEnforcing, RecordEpisodeStatistics, TimeLimit
 
-from sesa_agent.environments.frozen_lake import make_frozen_lake
+from sesa_agent.environments.games.frozen_lake import make_frozen_lake
 from sesa_agent.environments.text_env import (
     TextEnv,
     TextGame,

@@ -12,7 +12,7 @@ from sesa_agent.agents.chat import ChatFormat
 from sesa_agent.agents.engines.base import SamplingParams
 from sesa_agent.agents.engines.scripted import ScriptedEngine
 from sesa_agent.environments import make_env
-from sesa_agent.environments.one_answer import OneAnswerEnv
+from sesa_agent.environments.games.one_answer import OneAnswerEnv
 from sesa_agent.environments.text_env import TextGame, TextSpec
 from sesa_agent.evaluation.evaluate import evaluate
 from sesa_agent.evaluation.statistics import mean_pass_at_k, wilson_interval

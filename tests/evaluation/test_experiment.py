@@ -16,7 +16,7 @@ from sesa_agent.agents.engines.base import SamplingParams
 from sesa_agent.agents.engines.scripted import ScriptedEngine
 from sesa_agent.configs.errors import SettingError
 from sesa_agent.environments import make_env
-from sesa_agent.environments.places import PLACES
+from sesa_agent.environments.games.places import PLACES
 from sesa_agent.evaluation.diversity import distinct_counts, draw_sets
 from sesa_agent.evaluation.experiment import (
     BASE,

@@ -10,8 +10,8 @@ from rich.console import Console
 from sesa_agent import screen
 from sesa_agent.check_env_command import MAX_LENGTH, findings_table
 from sesa_agent.configs.load import env_names
-from sesa_agent.environments.check_subject import Finding
 from sesa_agent.environments.checks import CHECKS
+from sesa_agent.environments.checks.subject import Finding
 
 from .. import bad_games, toy_game
 from ..environments.bad_environments import BAD_ENVIRONMENTS, CoinEnv, Slow

@@ -26,7 +26,7 @@ from ..documented_commands import (
     python_blocks,
     settings,
 )
-from ..environments.test_sudoku_rules import relabelled, write_csv
+from ..environments.games.test_sudoku_rules import relabelled, write_csv
 
 COMMANDS = [(page, words) for page in PAGES for words in fenced_commands(page)]
 COMMANDS += [(page, words) for page in PAGES for words in inline_commands(page)]

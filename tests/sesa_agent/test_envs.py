@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from sesa_agent import screen
-from sesa_agent.environments.peers import COLLECTIONS, register_collection
+from sesa_agent.environments.adapters.collections import COLLECTIONS, register_collection
 from tests.peers import ids, need
 
 

@@ -10,8 +10,8 @@ from rich.console import Console
 from sesa_agent.agents.engines.base import SamplingParams
 from sesa_agent.agents.engines.scripted import ScriptedEngine
 from sesa_agent.environments import EnvError, TextEnv, make_env
-from sesa_agent.environments.sokoban import ACTION_NAMES
-from sesa_agent.environments.sokoban_rules import solve
+from sesa_agent.environments.games.sokoban import ACTION_NAMES
+from sesa_agent.environments.games.sokoban_rules import solve
 from sesa_agent.play.bindings import bind_keys, describe_keys
 from sesa_agent.play.frame import draw_board
 from sesa_agent.play.game import Puzzle

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from sesa_agent.environments import make_env
-from sesa_agent.environments.sokoban_rules import solve
+from sesa_agent.environments.games.sokoban_rules import solve
 
 from .. import bad_games
 

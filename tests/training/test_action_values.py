@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from sesa_agent.agents.engines.base import SamplingParams
 from sesa_agent.configs.schema import LossConfig, SamplingConfig
-from sesa_agent.environments.frozen_lake import build_lake
+from sesa_agent.environments.games.frozen_lake import build_lake
 from sesa_agent.sampling.trajectory import ROOT, Task
 from sesa_agent.sampling.tree import grow_trees
 from sesa_agent.training.action_values import action_advantages, expected_values

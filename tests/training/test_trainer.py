@@ -19,9 +19,9 @@ from sesa_agent.agents.engines.scripted import ScriptedEngine
 from sesa_agent.agents.policy import Policy
 from sesa_agent.configs.load import config_to_dict, env_names, load_config
 from sesa_agent.configs.schema import Config
+from sesa_agent.environments.splits import training_seeds
 from sesa_agent.evaluation.validation import validate
 from sesa_agent.runs import read_run
-from sesa_agent.sampling.seeds import training_seeds
 from sesa_agent.sampling.trajectory import ROOT, Task, TrajectoryTree
 from sesa_agent.training.checkpoint import latest_checkpoint, read_state
 from sesa_agent.training.setup import build_dialogue, resolve_auto

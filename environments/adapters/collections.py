@@ -1,0 +1,104 @@
+"""Environments of other collections, each behind an extra: reasoning-gym, TextArena and GEM.
+
+A collection has a namespace, and its games are the ids in it: `reasoning_gym/leg_counting`,
+`textarena/Sudoku-v0`, `gem/Sudoku-v0-easy`. They are registered with Gymnasium when an id of the
+namespace is asked for (`plugins.py`); only then is the package imported. What makes a text
+environment of its games is in one file each: `reasoning_gym_env.py`, `textarena_env.py`,
+`gem_env.py`.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+
+import gymnasium
+
+from ...configs.errors import SettingError
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Games of another package."""
+
+    package: str
+    """Its name in the package index; the extra is called `extra`."""
+    extra: str
+    """What to install: `sesa-agent[extra]`."""
+    module: str
+    """The file beside this one that makes environments of its games: `game_names()` lists them, and
+    `make(name, **options)` makes one."""
+    games: str
+    """What its games are."""
+    example: str
+    """One of them."""
+
+
+COLLECTIONS = {
+    "reasoning_gym": Collection(
+        package="reasoning-gym",
+        extra="reasoning-gym",
+        module=".reasoning_gym_env",
+        games="kinds of problems",
+        example="leg_counting",
+    ),
+    "textarena": Collection(
+        package="textarena",
+        extra="textarena",
+        module=".textarena_env",
+        games="variants of games for one player",
+        example="FrozenLake-v0-train",
+    ),
+    "gem": Collection(
+        package="gem-llm",
+        extra="gem",
+        module=".gem_env",
+        games="variants of text games",
+        example="GuessTheNumber-v0-easy",
+    ),
+}
+"""Collections by the namespace of their ids."""
+
+
+@cache
+def register_collection(namespace: str) -> tuple[str, ...]:
+    """Register the games of a collection with Gymnasium, once, and return their ids.
+
+    Args:
+        namespace: what stands before the slash of an id; no ids if it is no collection's.
+
+    Raises:
+        SettingError: if the package is not installed.
+    """
+    if namespace not in COLLECTIONS:
+        return ()
+    collection = COLLECTIONS[namespace]
+    adapter = import_module(collection.module, __package__)
+    try:
+        names = adapter.game_names()
+    except ModuleNotFoundError as error:
+        raise SettingError(
+            f"--env {namespace}/... needs the package {collection.package} ({error}). "
+            f"Install it: {install_command(namespace)}."
+        ) from error
+    env_ids = tuple(f"{namespace}/{name}" for name in names)
+    for env_id, name in zip(env_ids, names, strict=True):
+        if env_id in gymnasium.registry:
+            continue
+        # They count their own steps and never raise on an action: no wrapper is needed.
+        gymnasium.register(
+            env_id,
+            f"{adapter.__name__}:make",
+            kwargs={"name": name},
+            order_enforce=False,
+            disable_env_checker=True,
+        )
+    return env_ids
+
+
+def install_command(namespace: str) -> str:
+    """Say how the package of a collection is installed.
+
+    >>> install_command("gem")
+    "pip install 'sesa-agent[gem]'"
+    """
+    return f"pip install 'sesa-agent[{COLLECTIONS[namespace].extra}]'"

@@ -1,0 +1,132 @@
+"""The conformance suite for text environments, ours and anybody's: `check_text_env(env)`.
+
+A test of three lines is all that an environment of your own needs:
+
+    def test_my_env():
+        check_text_env(gymnasium.make("my_pkg:MyEnv-v0"), actions=["north", "south"])
+
+`run_checks` gives the findings of the same checks one by one; `sesa-agent check-env` shows them.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+
+from ..adapters.guard import GuardedEnv
+from ..text_env import TextSpec
+from .copies import check_forks, check_noise, check_seeding, check_siblings, check_state_key
+from .play import (
+    check_actions,
+    check_api,
+    check_episode_end,
+    check_garbage,
+    check_info,
+    check_observations,
+    check_pictures,
+    check_rewards,
+    check_speed,
+)
+from .subject import CheckFailed, Finding, Subject, TextEnvironment, skipped
+
+CHECKS: dict[str, Callable[[Subject], Finding]] = {
+    "api": check_api,
+    "observations": check_observations,
+    "actions": check_actions,
+    "garbage": check_garbage,
+    "rewards": check_rewards,
+    "info": check_info,
+    "seeding": check_seeding,
+    "episode end": check_episode_end,
+    "forks": check_forks,
+    "siblings": check_siblings,
+    "noise": check_noise,
+    "state key": check_state_key,
+    "pictures": check_pictures,
+    "speed": check_speed,
+}
+"""Every check, in the order in which they run."""
+NEEDS = {
+    "episode end": ("seeding",),
+    "forks": ("seeding",),
+    "siblings": ("forks",),
+    "noise": ("siblings",),
+    "state key": ("noise",),
+    "speed": ("forks",),
+}
+"""What must have passed for a check to mean anything; all but the first need the api too."""
+
+
+def run_checks(
+    env: TextEnvironment,
+    num_episodes: int = 3,
+    seed: int = 0,
+    actions: Sequence[str] | None = None,
+    count_tokens: Callable[[str], int] | None = None,
+    checks: Sequence[str] = tuple(CHECKS),
+) -> dict[str, Finding]:
+    """Check an environment; never raises for what the environment does.
+
+    Args:
+        env: the environment, with or without wrappers.
+        num_episodes: episodes to play in each check, each on a puzzle of its own.
+        seed: the first puzzle.
+        actions: texts that the environment can read, to be played at random. By default the
+            examples of its `text_spec`, or the names that `text_spec.actions` lists, separated by
+            commas.
+        count_tokens: the length of a text in a model's tokens, to be told beside the characters.
+        checks: which of `CHECKS` to run.
+
+    Returns:
+        The findings by the name of the check, in the order of `CHECKS`.
+    """
+    seeds = range(seed, seed + num_episodes)
+    if isinstance(env, GuardedEnv):
+        env = copy.copy(env)
+        env.checks_values = False  # that is for the checks to tell, each by its name
+    listed, are_all = _listed_actions(env)
+    subject = Subject(env, actions or listed, are_all and not actions, seeds, count_tokens)
+    findings: dict[str, Finding] = {}
+    for name in CHECKS:
+        if name in checks:
+            findings[name] = _find(name, subject, findings)
+    return findings
+
+
+def _listed_actions(env: TextEnvironment) -> tuple[list[str], bool]:
+    """What the environment says can be answered, and whether that is all."""
+    spec = getattr(env.unwrapped, "text_spec", None)
+    if not isinstance(spec, TextSpec) or not isinstance(spec.actions, str):
+        return [""], False  # the check of the api tells what is wrong
+    return spec.listed_actions(), not spec.examples
+
+
+def _find(name: str, subject: Subject, earlier: dict[str, Finding]) -> Finding:
+    """Run one check, unless one that it builds on did not pass."""
+    for need in ("api", *NEEDS.get(name, ())):
+        if need in earlier and earlier[need].status not in ("passed", "warned"):
+            return skipped(f"needs {need}")
+    try:
+        return CHECKS[name](subject)
+    except CheckFailed as failure:
+        return Finding("failed", failure.seen, failure.advice)
+
+
+def check_text_env(
+    env: TextEnvironment, num_episodes: int = 3, seed: int = 0, actions: Sequence[str] | None = None
+) -> None:
+    """Check that an environment keeps the text contract: every check but that of its speed.
+
+    Args:
+        env: the environment, with or without wrappers.
+        num_episodes: episodes to play in each check, each on a puzzle of its own.
+        seed: the first puzzle.
+        actions: as in `run_checks`.
+
+    Raises:
+        AssertionError: if it does not; the message says what is wrong and what to do.
+    """
+    names = [name for name in CHECKS if name != "speed"]
+    findings = run_checks(env, num_episodes, seed, actions, checks=names)
+    failed = {name: found for name, found in findings.items() if found.status == "failed"}
+    if failed:
+        lines = [f"{name}: {found.seen} {found.advice}" for name, found in failed.items()]
+        raise AssertionError("\n".join(lines))

@@ -1,0 +1,350 @@
+"""Checks of an environment that is played from `reset` to the end: words, actions, rewards."""
+
+import math
+import random
+import time
+import unicodedata
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from gymnasium.spaces import Text
+
+from .subject import (
+    CheckFailed,
+    Finding,
+    Subject,
+    TextEnvironment,
+    call,
+    canonical_action,
+    fork_env,
+    has_state_key,
+    passed,
+    random_steps,
+    raw_step,
+    read_state_key,
+    require,
+    reset,
+    skipped,
+    step,
+    warned,
+)
+
+BAD_TEXTS = (
+    "",
+    " \n",
+    "hello",
+    "no such action " * 1000,
+    "9**9**9**9",
+    "9" * 10_000,
+    "((((" * 5000,
+    "__import__('os')",
+    "\0√∀🙂",
+)
+"""Things that a language model may say and no environment may stumble over."""
+MAX_STEPS = 10_000
+"""Actions within which an episode must end, if the environment names no limit of its own."""
+PICTURES = {"ansi": "a str", "rgb_array": "uint8 (height, width, 3)"}
+"""Render modes that are checked, and what they give."""
+SLOWEST = {"steps": 100, "forks": 100, "resets": 10}
+"""Times a second below which an environment keeps the policy waiting."""
+SPEED_SECONDS = 0.5
+"""How long the speed is measured."""
+
+
+def check_api(subject: Subject) -> Finding:
+    """Gymnasium's contract with words on both sides: spaces, `reset`, `step`, `text_spec`."""
+    env = subject.env
+    for name in ("observation_space", "action_space"):
+        space = getattr(env, name, None)
+        require(
+            isinstance(space, Text),
+            f"{name} must be a gymnasium.spaces.Text, got {space}.",
+            "A language model reads and writes text: play with words, or derive from TextGame.",
+        )
+    for name in ("instruction", "legend", "actions"):
+        words = getattr(getattr(env.unwrapped, "text_spec", None), name, None)
+        require(
+            isinstance(words, str) and "\n" not in words and (words or name == "legend"),
+            f"text_spec.{name} must be a str of one line, got {words!r}.",
+            "Set text_spec = TextSpec(instruction=..., legend=..., actions=...): a player is told "
+            "nothing else.",
+        )
+    advice = "It must take (*, seed=None, options=None) and call super().reset(seed=seed) first."
+    for options in (None, {}):
+        given = call("reset()", advice, env.reset, seed=subject.seeds[0], options=options)
+        require(
+            isinstance(given, tuple) and len(given) == 2 and isinstance(given[1], dict),
+            f"reset() must return (observation, info), got {given!r}.",
+            "Return the observation and a dict.",
+        )
+        _require_text(given[0], "reset")
+    num_steps = 0
+    reset(env, subject.seeds[0])
+    _require_step(raw_step(env, subject.actions[0]))
+    for _, given in random_steps(subject):
+        _require_step(given)
+        num_steps += 1
+    return passed(f"{num_steps} steps in {len(subject.seeds)} episodes")
+
+
+def _require_text(observation: Any, source: str) -> None:
+    require(
+        isinstance(observation, str),
+        f"{source}() must return a str as observation, got {type(observation).__name__}.",
+        "Say the state in words, or draw it with characters.",
+    )
+
+
+def _require_step(given: Any) -> None:
+    is_step = isinstance(given, tuple) and len(given) == 5 and isinstance(given[4], dict)
+    require(
+        is_step,
+        f"step() must return (observation, reward, terminated, truncated, info), got {given!r}.",
+        "Return these five, info as a dict.",
+    )
+    _require_text(given[0], "step")
+    for name, flag in zip(("terminated", "truncated"), given[2:4], strict=True):
+        require(
+            isinstance(flag, bool | np.bool_),
+            f"step() must give {name} as a bool, got {flag!r}.",
+            "terminated: the game is won or lost; truncated: a limit cut it.",
+        )
+    try:
+        float(given[1])
+    except (TypeError, ValueError) as error:
+        raise CheckFailed(
+            f"The reward must be a number, got {given[1]!r}.", "Return a float."
+        ) from error
+
+
+def check_observations(subject: Subject) -> Finding:
+    """Every observation is readable text within its space."""
+    texts = [reset(subject.env, seed) for seed in subject.seeds]
+    texts += [given[0] for _, given in random_steps(subject)]
+    space = subject.env.observation_space
+    for text in texts:
+        require(text.strip(), "An observation was empty.", "Always say the present state.")
+        control = {c for c in text if c != "\n" and unicodedata.category(c) in ("Cc", "Cs")}
+        require(
+            not control,
+            f"An observation held control characters: {sorted(control)}.",
+            "Leave out colours, tabs and cursor codes: a model reads them as symbols.",
+        )
+        require(
+            space.contains(text),
+            f"An observation was outside {space}: {text!r}.",
+            "Set the space's charset, max_length and min_length=0 to fit.",
+        )
+    seen = f"{_show_range([len(text) for text in texts])} characters"
+    if subject.count_tokens is not None:
+        seen += f", {_show_range([subject.count_tokens(text) for text in texts])} tokens"
+    return passed(seen)
+
+
+def _show_range(numbers: list[int]) -> str:
+    """Smallest to largest.
+
+    >>> _show_range([3, 1]), _show_range([2, 2])
+    ('1 to 3', '2')
+    """
+    low, high = min(numbers), max(numbers)
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
+def check_actions(subject: Subject) -> Finding:
+    """What the environment lists as actions is read, has one spelling, and is legal somewhere."""
+    env = subject.env
+    reset(env, subject.seeds[0])
+    unreadable = [t for t in subject.actions if canonical_action(env, t, default=t) is None]
+    require(
+        not unreadable,
+        f"Actions must be readable, but these are not: {unreadable}.",
+        "If text_spec.actions is no list of names, set text_spec.examples to texts that can be "
+        "read, or give some: check_text_env(actions=[...]), check-env --action TEXT.",
+    )
+    for text in subject.actions:
+        canonical = canonical_action(env, text, default=text)
+        again = canonical_action(env, canonical or "", default=canonical)
+        require(
+            isinstance(canonical, str) and canonical == again,
+            f"canonical_action({text!r}) gave {canonical!r}, which reads as {again!r}.",
+            "A canonical text must be a str that reads as itself.",
+        )
+    legal = {text for text, given in random_steps(subject) if given[4].get("legal", True)}
+    actions = dict.fromkeys(subject.actions)
+    never = [text for text in actions if text not in legal]
+    if never and subject.are_all:
+        advice = "Look whether info['legal'] is right; with more episodes it may come."
+        return warned(f"read, but never legal in random play: {never}", advice)
+    return passed(f"{len(actions)} actions read, {len(actions) - len(never)} met as legal")
+
+
+def check_garbage(subject: Subject) -> Finding:
+    """Text that is no action is data: no exception, nothing changes, `info["legal"]` is False."""
+    env, num_texts = subject.env, 0
+    for text in BAD_TEXTS:
+        before, key = reset(env, subject.seeds[0]), _key_or_none(env)
+        outcome = step(env, text)
+        if canonical_action(env, text, default=None) is not None:
+            continue
+        num_texts += 1
+        require(
+            not outcome.legal and not outcome.success,
+            f"{text[:50]!r} is no action, but step() gave legal={outcome.legal}, "
+            f"success={outcome.success}.",
+            "Set info['legal'] = False; or if it is an action, let canonical_action() read it.",
+        )
+        require(
+            before == outcome.observation and key == _key_or_none(env),
+            f"{text[:50]!r} is no action, but step() changed the state.",
+            "Return the same observation and change nothing but the count of steps.",
+        )
+    return passed(f"{num_texts} texts that are no action changed nothing")
+
+
+def _key_or_none(env: TextEnvironment) -> Any:
+    """The state's key if it is sound, which is for another check to say."""
+    try:
+        return read_state_key(env) if has_state_key(env) else None
+    except CheckFailed:
+        return None
+
+
+def check_rewards(subject: Subject) -> Finding:
+    """Every reward is a finite number."""
+    rewards = [float(given[1]) for _, given in random_steps(subject)]
+    wrong = [reward for reward in rewards if not math.isfinite(reward)]
+    require(
+        not wrong,
+        f"The reward must be a finite number, got {wrong[:1]}.",
+        "One such number spoils the mean of its whole group.",
+    )
+    return passed(f"{min(rewards):g} to {max(rewards):g} in random play")
+
+
+def check_info(subject: Subject) -> Finding:
+    """`info["success"]` and `info["legal"]` are there, and a won game is over."""
+    num_won = 0
+    for text, (_, _, terminated, _, info) in random_steps(subject):
+        for name in ("success", "legal"):
+            require(
+                isinstance(info.get(name), bool | np.bool_),
+                f"step({text[:50]!r}) must give info[{name!r}] as a bool, got {info.get(name)!r}.",
+                "success: the game is won; legal: the text was an action that the rules allow.",
+            )
+        require(
+            terminated or not info["success"],
+            "A won game must be over, but a step gave success without terminated.",
+            "Set terminated = True when the game is won.",
+        )
+        num_won += bool(info["success"])
+    return passed(f"success and legal in every step; {num_won} of {len(subject.seeds)} games won")
+
+
+def check_episode_end(subject: Subject) -> Finding:
+    """Random play ends within the limit, and neither a step too many nor a new start hurts."""
+    env = subject.env
+    limit = _step_limit(env)
+    lengths, terminated = [], 0
+    for seed in subject.seeds:
+        rng = random.Random(seed)
+        start, outcome = reset(env, seed), None
+        lengths.append(0)
+        while lengths[-1] < limit and (outcome is None or not outcome.is_end):
+            outcome = step(env, rng.choice(subject.actions))
+            lengths[-1] += 1
+        require(
+            outcome is not None and outcome.is_end,
+            f"The episode did not end within {limit} actions.",
+            "Count the actions and return truncated = True at a limit, named max_steps.",
+        )
+        terminated += outcome is not None and outcome.terminated
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Gymnasium's own games warn of it
+            step(env, rng.choice(subject.actions))
+        require(
+            reset(env, seed) == start,
+            f"After an episode reset(seed={seed}) gave another puzzle than before it.",
+            "reset() must set back all that step() changes.",
+        )
+    num = len(lengths)
+    seen = f"{_show_range(lengths)} actions an episode; {terminated} of {num} ended by the game"
+    return passed(seen)
+
+
+def _step_limit(env: TextEnvironment) -> int:
+    """The limit that the environment names, or ours."""
+    limits = (
+        getattr(env.unwrapped, "max_steps", None),
+        env.spec.max_episode_steps if env.spec else None,
+    )
+    return min([limit for limit in limits if isinstance(limit, int)], default=MAX_STEPS)
+
+
+def check_pictures(subject: Subject) -> Finding:
+    """`render` gives what its modes promise."""
+    reset(subject.env, subject.seeds[0])
+    modes = [mode for mode in subject.env.metadata.get("render_modes", []) if mode in PICTURES]
+    drawn = [mode for mode in modes if _draws(subject.env, mode)]
+    if not drawn:
+        return skipped(f"no picture as {' or '.join(PICTURES)}")
+    return passed(", ".join(drawn))
+
+
+def _draws(env: TextEnvironment, mode: str) -> bool:
+    """Whether there is a picture in a mode; fails if it is of another kind than promised."""
+    chosen, env.unwrapped.render_mode = env.unwrapped.render_mode, mode
+    advice = "Give that, or leave the mode out of metadata['render_modes']."
+    try:
+        picture = call(f"render() as {mode}", advice, env.render)
+    except CheckFailed as failure:
+        if isinstance(failure.__cause__, NotImplementedError):  # a game need not have pictures
+            return False
+        raise
+    finally:
+        env.unwrapped.render_mode = chosen
+    is_picture = isinstance(picture, str)
+    if mode == "rgb_array":
+        shape = getattr(picture, "shape", ())
+        is_picture = len(shape) == 3 and shape[2] == 3
+        is_picture = is_picture and getattr(picture, "dtype", None) == np.uint8
+    what = f"render() as {mode} must be {PICTURES[mode]}, got {type(picture).__name__}."
+    require(is_picture, what, advice)
+    return True
+
+
+def check_speed(subject: Subject) -> Finding:
+    """Steps, forks and resets a second, against what would keep a policy waiting."""
+    rates = _measure_rates(subject)
+    slow = [name for name, rate in rates.items() if rate < SLOWEST[name]]
+    seen = ", ".join(f"{float(f'{rate:.2g}'):,.0f} {name}/s" for name, rate in rates.items())
+    if not slow:
+        return passed(seen)
+    advice = f"Make {' and '.join(slow)} quicker: the policy waits for them."
+    if "forks" in slow:
+        advice += " A fork() of your own needs to copy no more than the state."
+    return warned(seen, advice)
+
+
+def _measure_rates(subject: Subject) -> dict[str, float]:
+    """How many steps, forks and resets there are in a second."""
+    env, rng = subject.env, random.Random(0)
+    spent = dict.fromkeys(SLOWEST, 0.0)
+    counts = dict.fromkeys(SLOWEST, 0)
+
+    def timed(name: str, act: Callable[..., Any], *arguments: Any) -> Any:
+        before = time.perf_counter()
+        result = act(*arguments)
+        spent[name] += time.perf_counter() - before
+        counts[name] += 1
+        return result
+
+    while sum(spent.values()) < SPEED_SECONDS:
+        timed("resets", reset, env, rng.randrange(1000))
+        for _ in range(20):
+            timed("forks", fork_env, env)
+            if timed("steps", step, env, rng.choice(subject.actions)).is_end:
+                break
+    return {name: counts[name] / spent[name] for name in SLOWEST}

@@ -1,0 +1,192 @@
+import re
+import sys
+import threading
+import time
+from fractions import Fraction
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sesa_agent.environments.games.math_answers import (
+    _in_time,
+    extract_answer,
+    is_equal,
+    is_readable,
+    parse_number,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (r"so it is \boxed{46}.", "46"),
+        (r"\boxed{1} and then \boxed{2}", "2"),
+        (r"\boxed{\frac{1}{2}}, not 3", r"\frac{1}{2}"),
+        (r"\boxed{\{1, 2\}}", r"\{1, 2\}"),
+        (r"\boxed{\boxed{7}}", "7"),
+        (r"\boxed {5} and \boxed{6 cut short", "5"),
+        (r"\boxed{} so 8", "8"),
+        ("Half of it.\n#### 72\n", "72"),
+        ("#### 1\n#### $1,000", "$1,000"),
+        ("####\n", None),
+        ("27+38=65; 65-19=46", "46"),
+        ("1,234", "1,234"),
+        ("x = -3", "-3"),
+        ("46-3", "3"),
+        ("it is −3.5.", "−3.5"),
+        ("either 3 or 1/2", "1/2"),
+        ("lists 1,2,3", "3"),
+        ("of 2,2500", "2500"),
+        (r"\frac{3}{4}", r"\frac{3}{4}"),
+        (r"-\frac34", r"-\frac34"),
+        ("no idea", None),
+        ("", None),
+    ],
+)
+def test_answers_are_found_by_hand(text, answer):
+    assert extract_answer(text) == answer
+
+
+contents = st.text(alphabet="ab1 +\\", max_size=5).filter(lambda text: not text.endswith("\\"))
+
+
+@given(st.lists(contents, min_size=1, max_size=4), st.text(alphabet="ab1 ", max_size=5))
+def test_the_last_box_is_read_whatever_stands_around_it(contents, between):
+    text = between.join(f"\\boxed{{{{{content}}}x}}" for content in contents)
+    assert extract_answer(text + between) == f"{{{contents[-1]}}}x"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("46", 46),
+        (" $46$. ", 46),
+        ("-1,234", -1234),
+        ("12{,}000", 12000),
+        ("+3.50", Fraction(7, 2)),
+        (".5", Fraction(1, 2)),
+        ("034", 34),
+        ("−6/4", Fraction(-3, 2)),
+        (r"\frac{6}{4}", Fraction(3, 2)),
+        (r"-\dfrac{1}{3}", Fraction(-1, 3)),
+        (r"\tfrac12", Fraction(1, 2)),
+        *((text, None) for text in ("1/0", "1 2", "1,23", "x", "", "٣", "1e5", "1_000", "--1")),
+        (r"\frac{1}{0}", None),
+        ("9" * 200, None),
+    ],
+)
+def test_numbers_by_hand(text, value):
+    assert parse_number(text) == value
+
+
+@given(st.fractions(max_denominator=10**6))
+def test_every_fraction_is_read_exactly(value):
+    assert parse_number(str(value)) == value
+    sign = "-" if value < 0 else ""
+    assert parse_number(rf"{sign}\frac{{{abs(value.numerator)}}}{{{value.denominator}}}") == value
+
+
+@given(st.integers())
+def test_every_whole_number_is_read_exactly(value):
+    assert parse_number(f"{value:,}") == value
+    assert extract_answer(f"That makes {value:,}.") == f"{value:,}"
+
+
+def test_numbers_are_compared_without_rounding():
+    assert is_equal("0.1", "1/10")
+    assert not is_equal("0.333333333333333333", "1/3")
+    assert not is_equal("10000000000000000000001", "10000000000000000000000")
+
+
+@pytest.mark.parametrize(
+    ("given", "gold"),
+    [
+        (r"2\sqrt{2}", r"\sqrt{8}"),
+        (r"\frac{\pi}{2}", r"\pi/2"),
+        ("π", r"\pi"),
+        (r"x^2+2x+1", "(x+1)^2"),
+        (r"\{1,2\}", r"\{2,1\}"),
+        (r"\left(1,2\right)", "(1,2)"),
+        ("x=5", "5"),
+        (r"50\%", "50"),
+        (r"1,234 \text{ cm}", "1234"),
+        (r"\text{A}", "A"),
+        ("1.414214", r"\sqrt{2}"),
+        (r"2^{2013}-1", r"-1+2^{2013}"),
+    ],
+)
+def test_equal_latex_is_equal(given, gold):
+    assert is_equal(given, gold)
+    assert is_readable(given) and is_readable(gold)
+    assert not is_equal(given, "77")
+
+
+DANGEROUS = [
+    *("9^{9^{9}}", r"((9^{999})^{999})^{999}", r"2^{\frac{999}{1}99}", "9^{99999}", "x^{1.5}"),
+    *(r"\sqrt[\frac{1}{99}]{9}", r"\sum_{i=1}^{10} i", r"\binom{999}{500}", "100!!", "x|_{x=9}"),
+    *(r"\operatorname{det}(x)", r"\int x dx", "(" * 100, "{" * 100, "9" * 31 + "x", "٣x"),
+    *(r"\frac{1}{", "__import__('os')", "x" * 1000, "\0", "^", r"\left", "&", "1 +"),
+]
+
+
+@pytest.mark.parametrize("text", DANGEROUS, ids=lambda text: text[:20])
+def test_latex_that_cannot_be_read_safely_is_wrong_at_once(text):
+    is_readable("x")  # the libraries are imported
+    start = time.perf_counter()
+    assert not is_equal(text, "5") and not is_readable(text)
+    assert time.perf_counter() - start < 1
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.text(alphabet="0123456789xy+-*/^_{}()[]\\=<>,.;|&!% ", max_size=60))
+def test_any_latex_is_judged(text):
+    assert isinstance(is_equal(text, r"\sqrt{2}"), bool)
+
+
+def test_work_that_takes_too_long_is_given_up():
+    start = time.perf_counter()
+
+    def never_ends():
+        while True:
+            try:
+                time.sleep(0.01)
+            except Exception:
+                pass
+
+    assert _in_time(never_ends, max_seconds=0.1) is None
+    assert time.perf_counter() - start < 2
+    assert _in_time(lambda: 3, max_seconds=0.1) == 3
+    time.sleep(0.15)  # the alarm was taken back: it would end this test here
+    assert _in_time(lambda: 1 // 0) is None
+
+
+def test_answers_are_judged_in_other_threads_too():
+    results = []
+    thread = threading.Thread(target=lambda: results.append(is_equal(r"\sqrt{12}", r"2\sqrt{3}")))
+    thread.start()
+    thread.join()
+    assert results == [True]
+
+
+compiled: list[str] = []
+"""Sources that were compiled while the list was watched."""
+
+
+def test_no_character_of_an_answer_is_ever_compiled():
+    """sympy.Number("8675309") would reach `eval`, by way of sympify; so ours are made otherwise."""
+    is_equal(r"\sqrt{3}x", "1<x")  # the libraries are imported and have compiled what they need
+    is_watched = [True]
+
+    def watch(event, arguments):
+        if event == "compile" and is_watched[0]:
+            compiled.append(str(arguments[0]))
+
+    sys.addaudithook(watch)  # there is no way to take it back
+    for number in ("8675309", "8,675,309", "86753.09", r"8675309\%", "8,675,309 m", ".8675309"):
+        for form in ("Nx", r"\sqrt{N}", "(N,N)", "zqx=N", "1<N", r"\text{zqx}_{N}"):
+            is_equal(form.replace("N", number), r"\sqrt{2}x")
+            is_equal(r"\frac{1}{2}x", form.replace("N", number))
+    is_watched[0] = False
+    marks = re.compile("8675|309|zqx")
+    assert [source for source in compiled if marks.search(source)] == []
