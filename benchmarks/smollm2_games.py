@@ -4,8 +4,9 @@
 
 SmolLM2-135M-Instruct never answers in the form that is asked for, so it has no success to learn
 from. It is first shown some moves of the scripted players that the bundled models learnt from
-(`training/courses.py`), then trained by `sesa-agent train ... engine.name=vllm` as a user would,
-in bfloat16. Writes `results/smollm2.md`. Needs `make vllm`, `make smollm` and 20 minutes.
+(`training/pretraining/courses.py`), then trained by `sesa-agent train ... engine.name=vllm` as a
+user would, in bfloat16. Writes `results/smollm2.md`. Needs `make vllm`, `make smollm` and 20
+minutes.
 """
 
 import argparse
@@ -32,8 +33,8 @@ from sesa_agent.environments.splits import evaluation_seeds
 from sesa_agent.sampling.dialogue import Dialogue
 from sesa_agent.sampling.trajectory import Task
 from sesa_agent.training.checkpoint import latest_checkpoint
-from sesa_agent.training.courses import GameCourse
-from sesa_agent.training.pretrain import add_gradients
+from sesa_agent.training.pretraining.courses import GameCourse
+from sesa_agent.training.pretraining.recipes import add_gradients
 
 PAGE = Path(__file__).parent.parent / "results" / "smollm2.md"
 WORK = Path("runs/smollm2")

@@ -3,10 +3,10 @@
     python benchmarks/tune.py sudoku
     python benchmarks/tune.py agents --env countdown --arms ragen --variants loss.filter_ratio=1.0
 
-The arms are those of `sesa-agent reproduce` (`evaluation/paper.py`), each at every learning rate
-and with every variant of its settings, with a seed that no reported run has. What is best (by the
-first number of the table) stands in `configs/`. Rows are added to those that the file holds.
-Interrupted, it goes on where it stopped; what is finished is not run again.
+The arms are those of `sesa-agent reproduce` (`evaluation/experiments/paper.py`), each at every
+learning rate and with every variant of its settings, with a seed that no reported run has. What is
+best (by the first number of the table) stands in `configs/`. Rows are added to those that the file
+holds. Interrupted, it goes on where it stopped; what is finished is not run again.
 """
 
 import argparse
@@ -25,9 +25,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 from rich.console import Console
 from rich.table import Table
 
-from sesa_agent.evaluation.experiment import Arm
-from sesa_agent.evaluation.paper import EXPERIMENTS, experiment_arms
-from sesa_agent.evaluation.run_arms import run_arms
+from sesa_agent.evaluation.experiments.arms import Arm
+from sesa_agent.evaluation.experiments.paper import EXPERIMENTS, experiment_arms
+from sesa_agent.evaluation.experiments.runner import run_arms
 from sesa_agent.screen import show_number
 
 TUNING_SEED = 100

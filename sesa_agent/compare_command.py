@@ -10,8 +10,8 @@ from sesa_agent.configs.errors import check
 from sesa_agent.configs.load import choose, load_config, method_names
 from sesa_agent.configs.schema import Config
 from sesa_agent.environments.splits import puzzle_seeds
-from sesa_agent.evaluation.experiment import BASE, Arm, resolve_arm
-from sesa_agent.evaluation.paper import (
+from sesa_agent.evaluation.experiments.arms import BASE, Arm, resolve_arm
+from sesa_agent.evaluation.experiments.paper import (
     CALLS,
     NUM_SEEDS,
     PASS_RATIO,

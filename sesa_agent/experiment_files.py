@@ -8,11 +8,11 @@ from typing import Any
 
 from rich.table import Table
 
-from sesa_agent.evaluation.compare import Row, compare, estimate
-from sesa_agent.evaluation.experiment import Result
-from sesa_agent.evaluation.paper import PASS_RATIO, SUCCESS, Metric
-from sesa_agent.evaluation.run_results import SPENT, write_json
-from sesa_agent.evaluation.sentences import comparison_to_json
+from sesa_agent.evaluation.experiments.arms import Result
+from sesa_agent.evaluation.experiments.compare import Row, compare, estimate
+from sesa_agent.evaluation.experiments.paper import PASS_RATIO, SUCCESS, Metric
+from sesa_agent.evaluation.experiments.results import SPENT, write_json
+from sesa_agent.evaluation.experiments.sentences import comparison_to_json
 from sesa_agent.plots import save_success
 from sesa_agent.screen import console, say, show_number
 

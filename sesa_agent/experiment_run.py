@@ -13,9 +13,9 @@ from sesa_agent import __version__
 from sesa_agent.agents.policy import BUNDLED, check_model_path
 from sesa_agent.configs.errors import SettingError
 from sesa_agent.configs.schema import Config
-from sesa_agent.evaluation.experiment import Arm, Result, without_folder
-from sesa_agent.evaluation.paper import Metric
-from sesa_agent.evaluation.run_arms import Report, run_arms
+from sesa_agent.evaluation.experiments.arms import Arm, Result, without_folder
+from sesa_agent.evaluation.experiments.paper import Metric
+from sesa_agent.evaluation.experiments.runner import Report, run_arms
 from sesa_agent.screen import progress_bar, show_number
 from sesa_agent.train_command import stop_on_interrupt
 from sesa_agent.training.loggers import check_loggers

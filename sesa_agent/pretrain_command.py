@@ -9,8 +9,8 @@ from sesa_agent.evaluate_command import evaluate_policy
 from sesa_agent.evaluation.model_card import write_model_card
 from sesa_agent.runs import check_writable
 from sesa_agent.screen import console, progress_bar, result_table
-from sesa_agent.training.pretrain import RECIPES
-from sesa_agent.training.pretrain import pretrain as pretrain_model
+from sesa_agent.training.pretraining.recipes import RECIPES
+from sesa_agent.training.pretraining.recipes import pretrain as pretrain_model
 from sesa_agent.training.setup import build_policy
 
 

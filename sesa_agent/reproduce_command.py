@@ -10,8 +10,8 @@ from sesa_agent.configs.errors import check
 from sesa_agent.configs.load import choose, load_config
 from sesa_agent.configs.schema import Config
 from sesa_agent.evaluation.diversity import NUM_ANSWERS, REGIMES, distinct_counts, draw_sets
-from sesa_agent.evaluation.experiment import Arm, Result, resolve_arm
-from sesa_agent.evaluation.paper import EXPERIMENTS, QUICK_SHARE, experiment_arms
+from sesa_agent.evaluation.experiments.arms import Arm, Result, resolve_arm
+from sesa_agent.evaluation.experiments.paper import EXPERIMENTS, QUICK_SHARE, experiment_arms
 from sesa_agent.evaluation.statistics import t_interval
 from sesa_agent.experiment_files import (
     say_written,

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from sesa_agent.training.memory import ModelShape, shape_of
+from sesa_agent.commands.memory import ModelShape, shape_of
 
 _NAMES = (
     "hidden_size",

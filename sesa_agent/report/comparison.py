@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from sesa_agent.configs.errors import SettingError
-from sesa_agent.evaluation.experiment import BASE
-from sesa_agent.evaluation.paper import EXPERIMENTS
+from sesa_agent.evaluation.experiments.arms import BASE
+from sesa_agent.evaluation.experiments.paper import EXPERIMENTS
 from sesa_agent.evaluation.significance import ALPHA
 from sesa_agent.report.files import RunFiles, arm_line, find_runs, read_object, sample_episodes
 from sesa_agent.report.page import (

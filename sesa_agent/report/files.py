@@ -13,8 +13,8 @@ from typing import Any
 import yaml
 
 from sesa_agent.configs.errors import SettingError
-from sesa_agent.evaluation.experiment import RESULT_FILE as ARM_FILE
-from sesa_agent.evaluation.run_results import SPENT
+from sesa_agent.evaluation.experiments.arms import RESULT_FILE as ARM_FILE
+from sesa_agent.evaluation.experiments.results import SPENT
 from sesa_agent.runs import CONFIG_FILE
 from sesa_agent.sampling.trajectory import TrajectoryTree, Turn
 from sesa_agent.train_command import RESULT_FILE

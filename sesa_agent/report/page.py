@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from sesa_agent.configs.load import env_names, load_config
-from sesa_agent.evaluation.experiment import without_folder
+from sesa_agent.evaluation.experiments.arms import without_folder
 from sesa_agent.report.files import Episode, Event, Line, RunFiles, newest_trees
 from sesa_agent.sampling.trajectory import TrajectoryTree
 from sesa_agent.screen import show_number

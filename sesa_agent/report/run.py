@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sesa_agent.configs.load import config_to_dict, env_names, load_config
-from sesa_agent.evaluation.experiment import without_folder
+from sesa_agent.evaluation.experiments.arms import without_folder
 from sesa_agent.report.files import RunFiles, sample_episodes
 from sesa_agent.report.page import (
     SPENT_NAMES,

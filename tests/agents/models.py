@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from sesa_agent.agents.bundled import build_tokenizer
 from sesa_agent.agents.policy import Policy
+from sesa_agent.training.pretraining.tiny_model import build_tokenizer
 
 ARCHITECTURES = {
     "llama": (LlamaConfig, LlamaForCausalLM),

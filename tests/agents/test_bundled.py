@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from sesa_agent.agents.bundled import build_model, build_tokenizer
 from sesa_agent.agents.chat import ChatFormat
 from sesa_agent.agents.engines.base import SamplingParams
 from sesa_agent.agents.engines.hf import HFEngine
@@ -20,9 +19,10 @@ from sesa_agent.evaluation.evaluate import evaluate
 from sesa_agent.sampling.dialogue import Dialogue
 from sesa_agent.sampling.proposer import Decision, propose
 from sesa_agent.sampling.trajectory import Task
-from sesa_agent.training.courses import ListCourse, MethodCourse
-from sesa_agent.training.pretrain import RECIPES
+from sesa_agent.training.pretraining.courses import ListCourse, MethodCourse
 from sesa_agent.training.pretraining.players import PLAYERS
+from sesa_agent.training.pretraining.recipes import RECIPES
+from sesa_agent.training.pretraining.tiny_model import build_model, build_tokenizer
 from sesa_agent.training.setup import build_dialogue, sampling_params
 
 from .models import make_rows

@@ -2,9 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sesa_agent.agents.bundled import build_tokenizer
 from sesa_agent.agents.chat import ChatFormat
 from sesa_agent.configs.errors import SettingError
+from sesa_agent.training.pretraining.tiny_model import build_tokenizer
 
 from ..tiny_models import CHATML, LLAMA3, byte_tokenizer
 

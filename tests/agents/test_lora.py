@@ -8,12 +8,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from sesa_agent.agents.bundled import build_tokenizer
 from sesa_agent.agents.engines.base import SamplingParams
 from sesa_agent.agents.engines.hf import HFEngine
 from sesa_agent.agents.lora import add_adapter, load_adapter
 from sesa_agent.agents.policy import Policy
 from sesa_agent.configs.errors import SettingError
+from sesa_agent.training.pretraining.tiny_model import build_tokenizer
 
 from .models import ARCHITECTURES, make_rows, random_policy
 

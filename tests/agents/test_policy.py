@@ -4,9 +4,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sesa_agent.agents.bundled import build_model, build_tokenizer
 from sesa_agent.agents.policy import BUNDLED, Policy, bundled_model_folder, check_model_path
 from sesa_agent.configs.errors import SettingError
+from sesa_agent.training.pretraining.tiny_model import build_model, build_tokenizer
 
 from .models import ARCHITECTURES, make_rows, random_policy
 

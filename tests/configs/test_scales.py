@@ -3,6 +3,7 @@
 import pytest
 import yaml
 
+from sesa_agent.commands.memory import estimate_memory, least_vllm_share
 from sesa_agent.configs.errors import SettingError
 from sesa_agent.configs.load import (
     config_from_dict,
@@ -13,7 +14,6 @@ from sesa_agent.configs.load import (
     scale_names,
 )
 from sesa_agent.configs.schema import Config
-from sesa_agent.training.memory import estimate_memory, least_vllm_share
 from sesa_agent.training.monitor import rescued_config
 from sesa_agent.training.setup import resolve_auto
 

@@ -8,12 +8,12 @@ from typing import Any, cast
 import numpy as np
 from gymnasium.spaces import Discrete, Space
 
-from sesa_agent.agents.bundled import build_tokenizer
 from sesa_agent.agents.chat import ChatFormat
 from sesa_agent.agents.engines.base import Completion, SamplingParams, Usage
 from sesa_agent.environments import TextEnv, make_env
 from sesa_agent.environments.text_env import TextGame, TextSpec
 from sesa_agent.sampling.dialogue import Dialogue
+from sesa_agent.training.pretraining.tiny_model import build_tokenizer
 
 MOVES = ("Left", "Right", "Jump", "Rest")
 WORDS = (*(f"<answer>{move}</answer>" for move in MOVES), "<answer>", "</answer>", " || ")

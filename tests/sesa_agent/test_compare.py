@@ -9,7 +9,7 @@ import yaml
 
 from sesa_agent import compare_command, compare_runs
 from sesa_agent.compare_command import comparison_arms, read_budget
-from sesa_agent.evaluation import run_results
+from sesa_agent.evaluation.experiments import results as run_results
 
 from ..tiny_models import SMALL_GROUPS
 

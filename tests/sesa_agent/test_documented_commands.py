@@ -13,7 +13,7 @@ import pytest
 from sesa_agent.compare_command import comparison_arms
 from sesa_agent.configs.load import env_names, load_config, method_names
 from sesa_agent.environments import make_env
-from sesa_agent.evaluation.paper import EXPERIMENTS
+from sesa_agent.evaluation.experiments.paper import EXPERIMENTS
 
 from ..chat_server import serving
 from ..documented_commands import (

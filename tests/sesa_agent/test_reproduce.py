@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from sesa_agent import reproduce_command
-from sesa_agent.evaluation.experiment import resolve_arm
-from sesa_agent.evaluation.paper import EXPERIMENTS, Metric, experiment_arms
-from sesa_agent.evaluation.run_results import SPENT
+from sesa_agent.evaluation.experiments.arms import resolve_arm
+from sesa_agent.evaluation.experiments.paper import EXPERIMENTS, Metric, experiment_arms
+from sesa_agent.evaluation.experiments.results import SPENT
 from sesa_agent.experiment_files import summarise
 from sesa_agent.experiment_run import result_head
 from sesa_agent.plots import mean_line, save_bars, save_curves

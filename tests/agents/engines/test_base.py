@@ -2,9 +2,9 @@ import math
 
 import pytest
 
-from sesa_agent.agents.bundled import build_tokenizer
 from sesa_agent.agents.engines.base import SamplingParams
 from sesa_agent.agents.engines.scripted import ScriptedEngine
+from sesa_agent.training.pretraining.tiny_model import build_tokenizer
 
 TOKENIZER = build_tokenizer(["Up", "Down"])
 

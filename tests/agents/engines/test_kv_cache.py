@@ -21,7 +21,6 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from sesa_agent.agents.bundled import build_tokenizer
 from sesa_agent.agents.engines.base import SamplingParams
 from sesa_agent.agents.engines.hf import HFEngine, common_start
 from sesa_agent.agents.engines.kv_cache import (
@@ -31,6 +30,7 @@ from sesa_agent.agents.engines.kv_cache import (
     open_context,
 )
 from sesa_agent.agents.policy import Policy
+from sesa_agent.training.pretraining.tiny_model import build_tokenizer
 
 from ..models import make_rows, random_policy
 

@@ -15,12 +15,17 @@ from typing import Any
 
 import torch
 
-from ..agents.engines.vllm import CPU_CACHE_GIB
-from ..agents.logprobs import MAX_LOGITS
-from ..agents.lora import base_of, is_adapter
-from ..agents.policy import BUNDLED, bundled_model_folder, check_model_path, quiet_transformers
-from ..configs.errors import SettingError
-from ..configs.schema import Config
+from sesa_agent.agents.engines.vllm import CPU_CACHE_GIB
+from sesa_agent.agents.logprobs import MAX_LOGITS
+from sesa_agent.agents.lora import base_of, is_adapter
+from sesa_agent.agents.policy import (
+    BUNDLED,
+    bundled_model_folder,
+    check_model_path,
+    quiet_transformers,
+)
+from sesa_agent.configs.errors import SettingError
+from sesa_agent.configs.schema import Config
 
 LIBRARIES = 2**29
 """Bytes that Python, torch and transformers take before any model; CUDA's context is as large."""

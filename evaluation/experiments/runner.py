@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from ..configs.errors import SettingError
-from .experiment import Arm, Result, read_result, run_arm
+from ...configs.errors import SettingError
+from .arms import Arm, Result, read_result, run_arm
 
 
 @dataclass(frozen=True)

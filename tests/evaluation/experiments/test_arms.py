@@ -18,7 +18,7 @@ from sesa_agent.configs.errors import SettingError
 from sesa_agent.environments import make_env
 from sesa_agent.environments.games.places import PLACES
 from sesa_agent.evaluation.diversity import distinct_counts, draw_sets
-from sesa_agent.evaluation.experiment import (
+from sesa_agent.evaluation.experiments.arms import (
     BASE,
     Arm,
     Measurement,
@@ -28,13 +28,13 @@ from sesa_agent.evaluation.experiment import (
     resolve_arm,
     run_arm,
 )
-from sesa_agent.evaluation.paper import CALLS, EXPERIMENTS, experiment_arms
-from sesa_agent.evaluation.run_arms import run_arms
+from sesa_agent.evaluation.experiments.paper import CALLS, EXPERIMENTS, experiment_arms
+from sesa_agent.evaluation.experiments.runner import run_arms
 from sesa_agent.sampling.dialogue import Dialogue
 from sesa_agent.training.checkpoint import latest_checkpoint, read_state
 
-from ..tiny_models import CHATML, byte_tokenizer
-from ..toy_game import ENV_ID
+from ...tiny_models import CHATML, byte_tokenizer
+from ...toy_game import ENV_ID
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

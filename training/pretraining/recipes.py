@@ -1,8 +1,8 @@
 """Makes the bundled models: next-token training on the play of scripted players.
 
 `sesa-tiny` learns games of several turns, `sesa-tiny-answers` tasks that one answer settles; what
-they are shown stands in `training/courses.py`. `sesa-agent pretrain` runs a recipe, with the same
-result on the same machine.
+they are shown stands in `training/pretraining/courses.py`. `sesa-agent pretrain` runs a recipe,
+with the same result on the same machine.
 """
 
 import math
@@ -14,10 +14,9 @@ from typing import Any
 
 import torch
 
-from ..agents.bundled import build_model, build_tokenizer
-from ..agents.chat import ChatFormat
-from ..agents.policy import Policy
-from ..agents.prompts import (
+from ...agents.chat import ChatFormat
+from ...agents.policy import Policy
+from ...agents.prompts import (
     SEPARATOR,
     SYSTEM,
     PromptStyle,
@@ -26,11 +25,12 @@ from ..agents.prompts import (
     outline,
     propose_another,
 )
-from ..environments import make_env
-from ..environments.games.places import PLACES
-from ..sampling.dialogue import prompt_style
+from ...environments import make_env
+from ...environments.games.places import PLACES
+from ...sampling.dialogue import prompt_style
 from .courses import Course, Example, GameCourse, ListCourse, MethodCourse
-from .pretraining.players import METHOD_PLAYERS, rank_places
+from .players import METHOD_PLAYERS, rank_places
+from .tiny_model import build_model, build_tokenizer
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from sesa_agent.agents.bundled import build_tokenizer
 from sesa_agent.agents.chat import ChatFormat
 from sesa_agent.agents.parsing import read_answer, read_sketch
 from sesa_agent.environments import make_env
 from sesa_agent.environments.splits import puzzle_seeds
 from sesa_agent.sampling.dialogue import Dialogue
 from sesa_agent.sampling.trajectory import Task
-from sesa_agent.training.courses import GameCourse, ListCourse, MethodCourse
-from sesa_agent.training.pretrain import RECIPES
+from sesa_agent.training.pretraining.courses import GameCourse, ListCourse, MethodCourse
 from sesa_agent.training.pretraining.players import PLAYERS, MethodPlayer
+from sesa_agent.training.pretraining.recipes import RECIPES
+from sesa_agent.training.pretraining.tiny_model import build_tokenizer
 
 GAMES: Any = RECIPES["sesa-tiny"].courses
 ANSWERS: Any = RECIPES["sesa-tiny-answers"].courses

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from sesa_agent.evaluation.compare import compare
-from sesa_agent.evaluation.sentences import comparison_to_json, notes, sentence
+from sesa_agent.evaluation.experiments.compare import compare
+from sesa_agent.evaluation.experiments.sentences import comparison_to_json, notes, sentence
 from sesa_agent.evaluation.significance import episodes_needed, seeds_needed, welch_test
 
 

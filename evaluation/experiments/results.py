@@ -12,15 +12,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..agents.policy import BUNDLED, Policy, bundled_model_folder
-from ..configs.errors import SettingError
-from ..configs.load import config_to_dict
-from ..configs.schema import Config
-from ..environments.splits import evaluation_seeds
-from ..training.checkpoint import latest_checkpoint, read_state
-from ..training.progress import Progress
-from ..training.setup import build_dialogue, build_engine, build_policy, sampling_params
-from .evaluate import evaluate
+from ...agents.policy import BUNDLED, Policy, bundled_model_folder
+from ...configs.errors import SettingError
+from ...configs.load import config_to_dict
+from ...configs.schema import Config
+from ...environments.splits import evaluation_seeds
+from ...training.checkpoint import latest_checkpoint, read_state
+from ...training.progress import Progress
+from ...training.setup import build_dialogue, build_engine, build_policy, sampling_params
+from ..evaluate import evaluate
 
 MEASURED_FILE = "measured.json"
 """What was measured of a finished run, in its folder."""

@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-from sesa_agent.evaluation.experiment import resolve_arm
-from sesa_agent.evaluation.paper import EXPERIMENTS, QUICK_SHARE, experiment_arms
-from sesa_agent.evaluation.run_arms import run_arms
+from sesa_agent.evaluation.experiments.arms import resolve_arm
+from sesa_agent.evaluation.experiments.paper import EXPERIMENTS, QUICK_SHARE, experiment_arms
+from sesa_agent.evaluation.experiments.runner import run_arms
 from sesa_agent.plots import interval_band
 from sesa_agent.reproduce_command import write_experiment
 
-from ..tiny_models import SMALL_GROUPS
+from ...tiny_models import SMALL_GROUPS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

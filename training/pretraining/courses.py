@@ -11,13 +11,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ..agents.chat import ChatFormat
-from ..agents.engines.base import Completion
-from ..environments import make_env
-from ..environments.splits import puzzle_seeds
-from ..sampling.dialogue import Dialogue, Position
-from ..sampling.trajectory import Task
-from .pretraining.players import PLAYERS, MethodPlayer, ScriptedPlayer, draw_distinct
+from ...agents.chat import ChatFormat
+from ...agents.engines.base import Completion
+from ...environments import make_env
+from ...environments.splits import puzzle_seeds
+from ...sampling.dialogue import Dialogue, Position
+from ...sampling.trajectory import Task
+from .players import PLAYERS, MethodPlayer, ScriptedPlayer, draw_distinct
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,7 @@ from transformers import (
 from sesa_agent.agents.engines.vllm import CPU_CACHE_GIB
 from sesa_agent.agents.lora import add_adapter
 from sesa_agent.agents.policy import Policy
-from sesa_agent.configs.errors import SettingError
-from sesa_agent.configs.load import load_config
-from sesa_agent.training.memory import (
+from sesa_agent.commands.memory import (
     VLLM_ASLEEP,
     estimate_memory,
     fitting_changes,
@@ -31,10 +29,12 @@ from sesa_agent.training.memory import (
     shape_of,
     vllm_cache_tokens,
 )
+from sesa_agent.configs.errors import SettingError
+from sesa_agent.configs.load import load_config
 from sesa_agent.training.optimizer import MasterAdamW
 
-from ..agents.models import make_rows
-from ..qwen import qwen_shape
+from ...agents.models import make_rows
+from ...qwen import qwen_shape
 
 N, T = 4, 96
 QWEN_7B = qwen_shape("7b")

@@ -19,15 +19,16 @@ from pathlib import Path
 
 import yaml
 
-from ..agents.policy import Policy
-from ..configs.errors import SettingError
-from ..configs.load import config_to_dict, load_config
-from ..configs.schema import Config
-from ..training import trainer
-from ..training.checkpoint import latest_checkpoint, read_state
-from ..training.progress import BUDGETS, Progress
-from ..training.setup import build_dialogue, build_policy, resolve_auto
-from .run_results import (
+from ...agents.policy import Policy
+from ...configs.errors import SettingError
+from ...configs.load import config_to_dict, load_config
+from ...configs.schema import Config
+from ...training import trainer
+from ...training.checkpoint import latest_checkpoint, read_state
+from ...training.progress import BUDGETS, Progress
+from ...training.setup import build_dialogue, build_policy, resolve_auto
+from ..validation import validate
+from .results import (
     Measurement,
     Result,
     curve,
@@ -37,7 +38,6 @@ from .run_results import (
     weights_digest,
     write_json,
 )
-from .validation import validate
 
 RESULT_FILE = "arm.json"
 """What was measured, in an arm's run folder."""

@@ -5,7 +5,6 @@ import dataclasses
 import pytest
 import torch
 
-from sesa_agent.agents.bundled import build_tokenizer
 from sesa_agent.agents.chat import ChatFormat
 from sesa_agent.agents.parsing import read_sketch
 from sesa_agent.agents.policy import BUNDLED, Policy
@@ -13,8 +12,9 @@ from sesa_agent.configs.load import env_names, load_config
 from sesa_agent.environments import make_env
 from sesa_agent.sampling.dialogue import Dialogue
 from sesa_agent.sampling.trajectory import Task
-from sesa_agent.training.courses import ListCourse, MethodCourse
-from sesa_agent.training.pretrain import RECIPES, Recipe, pretrain
+from sesa_agent.training.pretraining.courses import ListCourse, MethodCourse
+from sesa_agent.training.pretraining.recipes import RECIPES, Recipe, pretrain
+from sesa_agent.training.pretraining.tiny_model import build_tokenizer
 
 
 def small(course):

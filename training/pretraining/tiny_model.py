@@ -2,7 +2,7 @@
 
 Their tokenizers write any text in bytes, and the words that a prompt is made of (whole sentences of
 the instructions, tags, actions, grid cells) as one token each. `sesa-agent pretrain` makes them
-anew; the recipes are in `training/pretrain.py`.
+anew; the recipes are in `training/pretraining/recipes.py`.
 """
 
 from collections.abc import Iterable

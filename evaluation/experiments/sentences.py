@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from ..significance import ALPHA
 from .compare import Comparison, Pair, Row
-from .run_results import SPENT
-from .significance import ALPHA
+from .results import SPENT
 
 EQUAL_WITHIN = 1.1
 """A budget counts as equal up to this ratio: an arm ends with the step in which it is reached."""

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .experiment import BASE, Arm
-from .run_results import Measurement
+from .arms import BASE, Arm
+from .results import Measurement
 
 CALLS = {
     "path_exploration": 16_000,

@@ -12,10 +12,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from .experiment import BASE
-from .paper import PASS_RATIO, SUCCESS
-from .run_results import SPENT, Result
-from .significance import (
+from ..significance import (
     ALPHA,
     episodes_needed,
     mcnemar_test,
@@ -24,7 +21,10 @@ from .significance import (
     seeds_needed,
     welch_test,
 )
-from .statistics import iqm_interval, t_interval
+from ..statistics import iqm_interval, t_interval
+from .arms import BASE
+from .paper import PASS_RATIO, SUCCESS
+from .results import SPENT, Result
 
 
 @dataclass(frozen=True)

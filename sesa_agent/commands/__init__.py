@@ -1,0 +1,1 @@
+"""The commands of `sesa-agent`, a file each; `cli.py` says what can be typed."""
