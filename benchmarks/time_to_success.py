@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from sesa_agent.train_command import RESULT_FILE
+from sesa_agent.commands.train import RESULT_FILE
 from sesa_agent.training.run_log import read_metrics
 from sesa_agent.training.stopwatch import profile
 

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from sesa_agent.agents.engines.base import EngineError
     from sesa_agent.agents.engines.scripted import ScriptedEngine
     from sesa_agent.agents.policy import Policy
+    from sesa_agent.api import evaluate, make_env, train
+    from sesa_agent.commands.train import Run
     from sesa_agent.configs.errors import SettingError
     from sesa_agent.configs.load import load_config
     from sesa_agent.environments import (
@@ -23,8 +25,6 @@ if TYPE_CHECKING:
         fork,
     )
     from sesa_agent.evaluation.evaluate import Evaluation
-    from sesa_agent.python_api import evaluate, make_env, train
-    from sesa_agent.train_command import Run
 
 __version__ = "0.1.0"
 
@@ -52,7 +52,7 @@ _HOMES = {
     "EngineError": "agents.engines.base",
     "Evaluation": "evaluation.evaluate",
     "Policy": "agents.policy",
-    "Run": "train_command",
+    "Run": "commands.train",
     "ScriptedEngine": "agents.engines.scripted",
     "SettingError": "configs.errors",
     "TextAdapter": "environments",
@@ -60,11 +60,11 @@ _HOMES = {
     "TextGame": "environments",
     "TextSpec": "environments",
     "check_text_env": "environments",
-    "evaluate": "python_api",
+    "evaluate": "api",
     "fork": "environments",
     "load_config": "configs.load",
-    "make_env": "python_api",
-    "train": "python_api",
+    "make_env": "api",
+    "train": "api",
 }
 
 

@@ -87,8 +87,8 @@ def train(
     resume: Annotated[Path | None, typer.Option(help="Run folder to go on with.")] = None,
 ) -> None:
     """Train a policy: sesa-agent train --env sokoban."""
+    from sesa_agent.commands.train import run_training
     from sesa_agent.runs import new_run, resumed_run
-    from sesa_agent.train_command import run_training
 
     typed = list(overrides or [])
     named = {"model.path": model or None, "optim.steps": steps, "seed": seed}
@@ -150,8 +150,8 @@ def evaluate(
     ] = 0.0,
 ) -> None:
     """Measure the success of a trained run, or of any model, on held-out puzzles."""
-    from sesa_agent.evaluate_api import ApiOptions
-    from sesa_agent.evaluate_command import run_evaluation
+    from sesa_agent.commands.evaluate import run_evaluation
+    from sesa_agent.commands.evaluate_api import ApiOptions
 
     typed = list(overrides or [])
     typed += [f"eval.temperature={temperature}"] if temperature is not None else []
@@ -205,9 +205,9 @@ def compare(
     runs: Annotated[Path, typer.Option(help="Folder of the training runs.")] = Path("runs/compare"),
 ) -> None:
     """Compare methods at one budget, or finished runs: sesa-agent compare --env sokoban."""
-    from sesa_agent.compare_command import comparison_arms, run_comparison
-    from sesa_agent.compare_runs import compare_runs
-    from sesa_agent.experiment_files import file_name
+    from sesa_agent.commands.compare import comparison_arms, run_comparison
+    from sesa_agent.commands.compare_runs import compare_runs
+    from sesa_agent.commands.experiment_files import file_name
 
     folders = [Path(word) for word in words or [] if "=" not in word or Path(word).is_dir()]
     if folders:
@@ -242,7 +242,7 @@ def envs(
     ] = "",
 ) -> None:
     """List the environments that come with the package, and the collections that can be added."""
-    from sesa_agent.envs_command import run_envs
+    from sesa_agent.commands.envs import run_envs
 
     run_envs(collection)
 
@@ -262,7 +262,7 @@ def check_env(
     model: Annotated[str, typer.Option(help="Tell lengths in the tokens of this model too.")] = "",
 ) -> None:
     """Check an environment and say what to do about each failure; exit code 1 if there is one."""
-    from sesa_agent.check_env_command import run_check_env
+    from sesa_agent.commands.check_env import run_check_env
 
     if not run_check_env(env, list(overrides or []), action or [], episodes, seed, model):
         raise typer.Exit(1)
@@ -274,7 +274,7 @@ def new_env(
     folder: Annotated[Path, typer.Option(help="Where the package's folder goes.")] = Path("."),
 ) -> None:
     """Write a small package with a game of your own, ready to train: sesa-agent new-env my_game."""
-    from sesa_agent.new_env_command import run_new_env
+    from sesa_agent.commands.new_env import run_new_env
 
     run_new_env(name, folder)
 
@@ -292,7 +292,7 @@ def doctor(
     ] = 0.0,
 ) -> None:
     """Show what this machine can use and whether a run would fit into its memory."""
-    from sesa_agent.doctor_command import run_doctor
+    from sesa_agent.commands.doctor import run_doctor
 
     run_doctor(model, env, method, list(overrides or []), scale, gpu_gb)
 
@@ -311,7 +311,7 @@ def report(
     ] = Path("runs"),
 ) -> None:
     """Write a run or a comparison as one HTML page: sesa-agent report runs/sokoban-sesa-0."""
-    from sesa_agent.report.command import run_report
+    from sesa_agent.commands.report import run_report
 
     run_report(source, output, png, runs)
 
@@ -331,7 +331,7 @@ def view(
     ] = False,
 ) -> None:
     """Write the saved trees of a run as one HTML page to walk through: sesa-agent view RUN."""
-    from sesa_agent.view.command import run_view
+    from sesa_agent.commands.view import run_view
 
     run_view(run, step, output, opens, in_terminal)
 
@@ -350,7 +350,7 @@ def play(
     ] = None,
 ) -> None:
     """Play a game yourself, or watch a policy play: sesa-agent play --env sokoban."""
-    from sesa_agent.play.command import run_play
+    from sesa_agent.commands.play import run_play
 
     run_play(env, list(overrides or []), policy, seed, delay)
 
@@ -370,7 +370,7 @@ def pretrain(
     episodes: Annotated[int, typer.Option(help="Puzzles per game for the model card.")] = 2000,
 ) -> None:
     """Make a bundled model anew: train it on scripted play, measure it, write its card."""
-    from sesa_agent.pretrain_command import run_pretraining
+    from sesa_agent.commands.pretrain import run_pretraining
 
     run_pretraining(model, output, steps, seed, episodes)
 
@@ -391,7 +391,7 @@ def reproduce(
     ),
 ) -> None:
     """Run what a figure or table of the paper compares: sesa-agent reproduce path-exploration."""
-    from sesa_agent.reproduce_command import run_reproduction
+    from sesa_agent.commands.reproduce import run_reproduction
 
     typed = list(overrides or [])
     run_reproduction(experiment, model, seeds, quick, jobs, output, runs, typed)

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from sesa_agent.commands.doctor import run_doctor, show_bytes
 from sesa_agent.commands.memory import estimate_memory, vllm_cache_tokens
 from sesa_agent.configs.load import env_names, load_config, method_names, scale_names
 from sesa_agent.configs.schema import Config
-from sesa_agent.doctor_command import run_doctor, show_bytes
 
 from .qwen import qwen_shape, write_qwen
 

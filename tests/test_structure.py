@@ -184,7 +184,7 @@ def test_no_file_names_a_place_on_somebodys_machine():
     assert guilty == []
 
 
-@pytest.mark.parametrize("module", ["envs_command", "new_env_command"])
+@pytest.mark.parametrize("module", ["commands.envs", "commands.new_env"])
 def test_commands_without_a_model_are_imported_without_torch(module):
     code = (
         f"import sys, sesa_agent.{module}\n"

@@ -12,12 +12,12 @@ from typing import Any
 
 import yaml
 
+from sesa_agent.commands.train import RESULT_FILE
 from sesa_agent.configs.errors import SettingError
 from sesa_agent.evaluation.experiments.arms import RESULT_FILE as ARM_FILE
 from sesa_agent.evaluation.experiments.results import SPENT
 from sesa_agent.runs import CONFIG_FILE
 from sesa_agent.sampling.trajectory import TrajectoryTree, Turn
-from sesa_agent.train_command import RESULT_FILE
 
 Row = dict[str, Any]
 """What a log says of one step: the budgets spent before it, `SPENT`, and metrics by name."""

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import yaml
 
+from sesa_agent.commands.experiment_files import summarise
 from sesa_agent.configs.load import config_to_dict, load_config
 from sesa_agent.evaluation.experiments.compare import compare
 from sesa_agent.evaluation.experiments.paper import PASS_RATIO, SUCCESS
 from sesa_agent.evaluation.experiments.sentences import comparison_to_json
-from sesa_agent.experiment_files import summarise
 from sesa_agent.sampling.trajectory import ROOT, Task, TrajectoryTree, Turn
 from sesa_agent.training.run_log import RunLog
 from sesa_agent.training.setup import resolve_auto

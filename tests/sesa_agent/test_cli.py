@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sesa_agent import evaluate_command, pretrain_command, train_command
+from sesa_agent.commands import (
+    evaluate as evaluate_command,
+)
+from sesa_agent.commands import (
+    pretrain as pretrain_command,
+)
+from sesa_agent.commands import (
+    train as train_command,
+)
 from sesa_agent.configs.load import config_to_dict, env_names, load_config
 from sesa_agent.training.setup import resolve_auto
 

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 import gymnasium
 import pytest
 
-from sesa_agent.compare_command import comparison_arms
+from sesa_agent.commands.compare import comparison_arms
 from sesa_agent.configs.load import env_names, load_config, method_names
 from sesa_agent.environments import make_env
 from sesa_agent.evaluation.experiments.paper import EXPERIMENTS

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from sesa_agent.view.command import run_view
+from sesa_agent.commands.view import run_view
 from sesa_agent.view.page import render
 from sesa_agent.view.saved import read_saved
 

@@ -7,8 +7,8 @@ from safetensors.torch import load_file
 from sesa_agent.agents.engines.base import SamplingParams
 from sesa_agent.agents.engines.hf import HFEngine
 from sesa_agent.agents.policy import Policy
+from sesa_agent.commands.evaluate import evaluate_policy
 from sesa_agent.configs.errors import SettingError
-from sesa_agent.evaluate_command import evaluate_policy
 from sesa_agent.training.checkpoint import latest_checkpoint
 from sesa_agent.training.setup import build_policy, build_reference
 

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
+from sesa_agent.commands.reproduce import write_experiment
 from sesa_agent.evaluation.experiments.arms import resolve_arm
 from sesa_agent.evaluation.experiments.paper import EXPERIMENTS, QUICK_SHARE, experiment_arms
 from sesa_agent.evaluation.experiments.runner import run_arms
 from sesa_agent.plots import interval_band
-from sesa_agent.reproduce_command import write_experiment
 
 from ...tiny_models import SMALL_GROUPS
 

@@ -8,13 +8,13 @@ import pytest
 from rich.console import Console
 
 from sesa_agent import screen
-from sesa_agent.check_env_command import MAX_LENGTH, findings_table
+from sesa_agent.commands.check_env import MAX_LENGTH, findings_table
 from sesa_agent.configs.load import env_names
 from sesa_agent.environments.checks import CHECKS
 from sesa_agent.environments.checks.subject import Finding
 
-from .. import bad_games, toy_game
-from ..environments.bad_environments import BAD_ENVIRONMENTS, CoinEnv, Slow
+from ... import bad_games, toy_game
+from ...environments.bad_environments import BAD_ENVIRONMENTS, CoinEnv, Slow
 
 FIRST_BAD = {check: bad for bad, (check, _) in reversed(BAD_ENVIRONMENTS.items())}
 ONE_OF_EACH = list(FIRST_BAD.values())

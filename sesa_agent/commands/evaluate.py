@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from sesa_agent.agents.policy import Policy
+from sesa_agent.commands.evaluate_api import PREFIX, ApiOptions, evaluate_api, report_calls
 from sesa_agent.configs.errors import check
 from sesa_agent.configs.load import load_config
 from sesa_agent.configs.schema import Config
 from sesa_agent.environments.splits import evaluation_seeds, puzzle_seeds
-from sesa_agent.evaluate_api import PREFIX, ApiOptions, evaluate_api, report_calls
 from sesa_agent.evaluation.evaluate import Evaluation, evaluate
 from sesa_agent.runs import check_writable, find_policy
 from sesa_agent.screen import console, result_table, say

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from sesa_agent.commands.experiment_run import installed_versions
 from sesa_agent.configs.errors import SettingError, check
-from sesa_agent.experiment_run import installed_versions
 from sesa_agent.report.comparison import comparison_page
 from sesa_agent.report.files import read_run_files
 from sesa_agent.report.render import render, save_pictures

@@ -14,15 +14,15 @@ from typing import Any
 import gymnasium
 
 from sesa_agent import environments
+from sesa_agent.commands.evaluate import evaluate_policy
+from sesa_agent.commands.evaluate_api import PREFIX
+from sesa_agent.commands.train import Run, run_training
 from sesa_agent.configs.errors import SettingError, check
 from sesa_agent.configs.load import load_config
 from sesa_agent.environments.splits import puzzle_seeds
-from sesa_agent.evaluate_api import PREFIX
-from sesa_agent.evaluate_command import evaluate_policy
 from sesa_agent.evaluation.evaluate import Evaluation
 from sesa_agent.runs import find_policy, new_run, resumed_run
 from sesa_agent.screen import showing
-from sesa_agent.train_command import Run, run_training
 from sesa_agent.training.setup import build_policy
 
 Settings = Mapping[str, Any] | Sequence[str]

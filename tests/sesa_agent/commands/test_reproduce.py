@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from sesa_agent import reproduce_command
+from sesa_agent.commands import reproduce as reproduce_command
+from sesa_agent.commands.experiment_files import summarise
+from sesa_agent.commands.experiment_run import result_head
+from sesa_agent.commands.reproduce import write_experiment
 from sesa_agent.evaluation.experiments.arms import resolve_arm
 from sesa_agent.evaluation.experiments.paper import EXPERIMENTS, Metric, experiment_arms
 from sesa_agent.evaluation.experiments.results import SPENT
-from sesa_agent.experiment_files import summarise
-from sesa_agent.experiment_run import result_head
 from sesa_agent.plots import mean_line, save_bars, save_curves
-from sesa_agent.reproduce_command import write_experiment
 
-from ..tiny_models import SMALL_GROUPS
+from ...tiny_models import SMALL_GROUPS
 
 SMALL = (
     *SMALL_GROUPS,
@@ -241,5 +241,5 @@ def test_help_answers_without_torch_and_matplotlib():
 
 @pytest.mark.parametrize("name", [*EXPERIMENTS, "diversity"])
 def test_the_page_tells_of_every_experiment(name):
-    page = (Path(__file__).parents[2] / "docs" / "reproduce.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "reproduce.md").read_text(encoding="utf-8")
     assert f"sesa-agent reproduce {name}" in page

@@ -13,9 +13,9 @@ import pytest
 
 from sesa_agent.agents.policy import Policy
 
-from .. import chat_server
-from ..chat_server import policy_replies, serving
-from ..toy_game import ENV_ID
+from ... import chat_server
+from ...chat_server import policy_replies, serving
+from ...toy_game import ENV_ID
 
 KEY = "sk-very-secret-0123456789"
 LEFT, RIGHT = "<answer>Left</answer>", "<answer>Right</answer>"
@@ -238,7 +238,7 @@ def test_ctrl_c_keeps_what_was_answered_and_the_same_command_goes_on(call, serve
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3]), "OMP_NUM_THREADS": "1"},
     )
     deadline = time.monotonic() + 120
     log = Path("r.answers.jsonl")

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sesa_agent import compare_command, compare_runs
-from sesa_agent.compare_command import comparison_arms, read_budget
+from sesa_agent.commands import compare as compare_command
+from sesa_agent.commands import compare_runs
+from sesa_agent.commands.compare import comparison_arms, read_budget
 from sesa_agent.evaluation.experiments import results as run_results
 
-from ..tiny_models import SMALL_GROUPS
+from ...tiny_models import SMALL_GROUPS
 
 SMALL = (
     "env.max_turns=2",

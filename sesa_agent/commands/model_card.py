@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .evaluate import Evaluation
+from sesa_agent.evaluation.evaluate import Evaluation
 
 ABOUT = {
     "sesa-tiny": """\

@@ -3,10 +3,10 @@
 from dataclasses import replace
 from pathlib import Path
 
+from sesa_agent.commands.evaluate import evaluate_policy
+from sesa_agent.commands.model_card import write_model_card
 from sesa_agent.configs.errors import check
 from sesa_agent.configs.load import choose, env_names, load_config
-from sesa_agent.evaluate_command import evaluate_policy
-from sesa_agent.evaluation.model_card import write_model_card
 from sesa_agent.runs import check_writable
 from sesa_agent.screen import console, progress_bar, result_table
 from sesa_agent.training.pretraining.recipes import RECIPES

@@ -4,7 +4,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sesa_agent.compare_command import choose_reference
+from sesa_agent.commands.compare import choose_reference
+from sesa_agent.commands.experiment_files import file_name, write_comparison
+from sesa_agent.commands.experiment_run import result_head, typed_command
 from sesa_agent.configs.errors import SettingError, check
 from sesa_agent.configs.load import config_to_dict, env_names, load_config, method_names
 from sesa_agent.configs.schema import Config
@@ -12,8 +14,6 @@ from sesa_agent.environments.splits import puzzle_seeds
 from sesa_agent.evaluation.experiments.arms import BASE
 from sesa_agent.evaluation.experiments.paper import comparison_measurements
 from sesa_agent.evaluation.experiments.results import measure_run
-from sesa_agent.experiment_files import file_name, write_comparison
-from sesa_agent.experiment_run import result_head, typed_command
 from sesa_agent.runs import CONFIG_FILE, check_writable, read_run
 from sesa_agent.screen import console
 

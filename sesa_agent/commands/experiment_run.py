@@ -11,13 +11,13 @@ import transformers
 
 from sesa_agent import __version__
 from sesa_agent.agents.policy import BUNDLED, check_model_path
+from sesa_agent.commands.train import stop_on_interrupt
 from sesa_agent.configs.errors import SettingError
 from sesa_agent.configs.schema import Config
 from sesa_agent.evaluation.experiments.arms import Arm, Result, without_folder
 from sesa_agent.evaluation.experiments.paper import Metric
 from sesa_agent.evaluation.experiments.runner import Report, run_arms
 from sesa_agent.screen import progress_bar, show_number
-from sesa_agent.train_command import stop_on_interrupt
 from sesa_agent.training.loggers import check_loggers
 
 UNKNOWN_CALLS = 50_000

@@ -6,6 +6,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sesa_agent.commands.experiment_files import (
+    say_written,
+    show_estimate,
+    summarise,
+    write_comparison,
+    write_results,
+)
+from sesa_agent.commands.experiment_run import (
+    check_needs,
+    refuse_fixed,
+    result_head,
+    run_with_bar,
+)
 from sesa_agent.configs.errors import check
 from sesa_agent.configs.load import choose, load_config
 from sesa_agent.configs.schema import Config
@@ -13,14 +26,6 @@ from sesa_agent.evaluation.diversity import NUM_ANSWERS, REGIMES, distinct_count
 from sesa_agent.evaluation.experiments.arms import Arm, Result, resolve_arm
 from sesa_agent.evaluation.experiments.paper import EXPERIMENTS, QUICK_SHARE, experiment_arms
 from sesa_agent.evaluation.statistics import t_interval
-from sesa_agent.experiment_files import (
-    say_written,
-    show_estimate,
-    summarise,
-    write_comparison,
-    write_results,
-)
-from sesa_agent.experiment_run import check_needs, refuse_fixed, result_head, run_with_bar
 from sesa_agent.plots import save_bars, save_counts, save_curves
 from sesa_agent.runs import check_writable
 from sesa_agent.screen import progress_bar, say

@@ -6,6 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from sesa_agent.commands.experiment_files import write_comparison
+from sesa_agent.commands.experiment_run import (
+    check_needs,
+    refuse_fixed,
+    result_head,
+    run_with_bar,
+    typed_command,
+)
 from sesa_agent.configs.errors import check
 from sesa_agent.configs.load import choose, load_config, method_names
 from sesa_agent.configs.schema import Config
@@ -19,14 +27,6 @@ from sesa_agent.evaluation.experiments.paper import (
     Plan,
     comparison_measurements,
     plan_arms,
-)
-from sesa_agent.experiment_files import write_comparison
-from sesa_agent.experiment_run import (
-    check_needs,
-    refuse_fixed,
-    result_head,
-    run_with_bar,
-    typed_command,
 )
 from sesa_agent.runs import check_writable
 from sesa_agent.screen import say

@@ -15,9 +15,9 @@ import yaml
 
 from sesa_agent.agents.engines.base import EngineError
 from sesa_agent.agents.policy import Policy
+from sesa_agent.commands.evaluate import evaluate_policy
 from sesa_agent.configs.load import config_to_dict
 from sesa_agent.configs.schema import Config
-from sesa_agent.evaluate_command import evaluate_policy
 from sesa_agent.evaluation.evaluate import Evaluation
 from sesa_agent.evaluation.validation import validate
 from sesa_agent.runs import CONFIG_FILE
