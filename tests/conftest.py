@@ -21,7 +21,7 @@ def llama(tmp_path_factory):
 @pytest.fixture(scope="session")
 def smollm2():
     """The folder of a real small language model; nothing is downloaded by a test."""
-    script = Path(__file__).parents[1] / "benchmarks" / "fetch_smollm2.py"
+    script = Path(__file__).parents[1] / "scripts" / "fetch_smollm2.py"
     folder = runpy.run_path(str(script))["smollm2_folder"]()
     if folder is None:
         pytest.skip("SmolLM2-135M-Instruct is not here: run make smollm")

@@ -12,7 +12,7 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 @pytest.fixture(scope="module")
 def table():
-    command = [sys.executable, BENCHMARKS / "environments.py", "--quick"]
+    command = [sys.executable, BENCHMARKS / "speed" / "environments.py", "--quick"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout

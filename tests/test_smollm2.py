@@ -27,7 +27,7 @@ from .agents.models import make_rows
 from .toy_game import ENV_ID
 
 pytestmark = [pytest.mark.smollm, pytest.mark.usefixtures("one_thread")]
-SCRIPT = Path(__file__).parents[1] / "benchmarks" / "fetch_smollm2.py"
+SCRIPT = Path(__file__).parents[1] / "scripts" / "fetch_smollm2.py"
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SPEED = runpy.run_path(str(ROOT / "benchmarks" / "speed.py"))
+SPEED = runpy.run_path(str(ROOT / "benchmarks" / "speed" / "table.py"))
 
 
 @pytest.mark.parametrize("name", SPEED["FILES"])

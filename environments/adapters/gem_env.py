@@ -116,7 +116,7 @@ class GemGame(PeerGame):
             terminated=bool(terminated and not truncated),  # GEM sets both at its limit
             truncated=bool(truncated),
             success=bool(terminated) and text.startswith(WON),
-            legal=reward >= 0,
+            legal=float(reward) >= 0,
         )
 
     def canonical_action(self, text: str) -> str | None:

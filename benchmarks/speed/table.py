@@ -1,6 +1,6 @@
 """All speed benchmarks one after the other, and one table of what came out.
 
-    python benchmarks/speed.py [--table]
+    python benchmarks/speed/table.py [--table]
 
 Runs the scripts below, each within its limit; one that cannot run, because a peer is missing or the
 time is over, leaves the file that it wrote last and does not stop the others. Then the table is
@@ -23,12 +23,12 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-RESULTS = HERE.parent / "results"
+RESULTS = HERE.parents[1] / "results"
 TABLE = RESULTS / "speed.md"
 MINUTES = {
     "environments": 3.0,
     "engines": 5.5,
-    "packed": 3.5,
+    "shared_prefix": 3.5,
     "trl_step": 7.0,
     "vllm_rollout": 5.5,
     "scaling": 2.0,
@@ -37,7 +37,7 @@ MINUTES = {
 }
 """What each script may take: 30 minutes in all."""
 ARGUMENTS = {
-    "packed": ("--rounds", "2"),
+    "shared_prefix": ("--rounds", "2"),
     "trl_step": ("--rounds", "2"),
     "vllm_rollout": ("--trees", "48", "--rounds", "1"),
 }
@@ -76,18 +76,18 @@ def contest_rows(report: dict[str, Any], peer: str) -> Iterator[Row]:
             yield Row(r["name"], r.get("peer", peer), r["ratio"], r["target"])
 
 
-def packed_rows(report: dict[str, Any]) -> Iterator[Row]:
+def shared_prefix_rows(report: dict[str, Any]) -> Iterator[Row]:
     """What packing gains, of what the tokens fall by; and over one mask where that is costly."""
     results = report["results"]
     for r in results:
-        name = f"packed update, {r['shape']}, {r['prompt']} + 6 x {r['turn']} tokens"
+        name = f"shared-prefix update, {r['shape']}, {r['prompt']} + 6 x {r['turn']} tokens"
         against = f"padded rows, by the {r['token_ratio']:.2f} times as many tokens"
         yield Row(name, against, r["share"], 0.8)
     mean = sum(r["share"] for r in results) / len(results)
-    yield Row("packed update, mean of these", "padded rows, by the tokens", mean, 0.9)
+    yield Row("shared-prefix update, mean of these", "padded rows, by the tokens", mean, 0.9)
     longest = max(results, key=lambda r: r["prompt"])
-    name = f"packed update, {longest['shape']}, {longest['prompt']} + 6 x {longest['turn']} tokens"
-    yield Row(name, "a dense mask", longest["gain_over_dense"], 1.4)
+    shape = f"{longest['shape']}, {longest['prompt']} + 6 x {longest['turn']} tokens"
+    yield Row(f"shared-prefix update, {shape}", "a dense mask", longest["gain_over_dense"], 1.4)
 
 
 def step_rows(report: dict[str, Any]) -> Iterator[Row]:
@@ -145,7 +145,7 @@ def startup_rows(report: dict[str, Any]) -> Iterator[Row]:
 FILES: dict[str, Callable[[dict[str, Any]], Iterator[Row]]] = {
     "environments": lambda report: contest_rows(report, ""),
     "engines": lambda report: contest_rows(report, "generate of transformers"),
-    "packed": packed_rows,
+    "shared_prefix": shared_prefix_rows,
     "trl_step": step_rows,
     "vllm": vllm_rows,
     "scaling": scaling_rows,

@@ -1,6 +1,6 @@
 """How long the commands take to answer, each in a fresh process.
 
-    python benchmarks/startup.py [--rounds 3]
+    python benchmarks/speed/startup.py [--rounds 3]
 
 Also how long `train` takes to its first step and to its first line of metrics, the measurement of
 the untrained policy included; and, to hold all that against, the bare import of torch and of
@@ -25,7 +25,7 @@ from tempfile import TemporaryDirectory
 from rich.console import Console
 from rich.table import Table
 
-RESULTS = Path(__file__).parent.parent / "results" / "startup.json"
+RESULTS = Path(__file__).parents[2] / "results" / "startup.json"
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 OURS = (sys.executable, "-m", "sesa_agent")
 COMMANDS = {

@@ -1,6 +1,6 @@
 """Counts what trees of different shapes find for their policy calls, before any training.
 
-    python benchmarks/tree_shape.py --env sokoban
+    python benchmarks/learning/tree_shape.py --env sokoban
 
 One rollout on training puzzles with the bundled model for every proposer, G and U; the numbers
 behind the defaults of `sesa`.

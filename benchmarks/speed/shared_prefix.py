@@ -1,6 +1,6 @@
 """Packed training against padded rows, and against one mask over the packed sequence.
 
-    python benchmarks/packed.py [--rounds 3]
+    python benchmarks/speed/shared_prefix.py [--rounds 3]
 
 Trees of context `full` in four shapes, their credit and loss as in training, one forward and
 backward pass on one thread. The sides take turns in one process; padded rows get the best of
@@ -36,7 +36,7 @@ from sesa_agent.training.advantages import trajectory_credit
 from sesa_agent.training.batch import Batch, collate
 from sesa_agent.training.losses import grpo_loss
 
-RESULTS = Path(__file__).parent.parent / "results" / "packed.json"
+RESULTS = Path(__file__).parents[2] / "results" / "shared_prefix.json"
 SHAPES = {
     "early": (4, 2, 2, 1, 1, 1),
     "capped": (4, 4, 1, 1, 1, 1),

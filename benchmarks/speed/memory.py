@@ -1,6 +1,6 @@
 """The peak memory of an update, as the token bound grows and as the rollout grows.
 
-    python benchmarks/memory.py
+    python benchmarks/speed/memory.py
 
 A random Llama learns once from trees of Sokoban in context `full`, on padded and on packed rows, on
 one thread, each case in a process of its own. Its figure is the most memory that the update held
@@ -33,7 +33,7 @@ from sesa_agent.training.setup import build_dialogue, build_policy
 from sesa_agent.training.trainer import rollout
 from sesa_agent.training.update import build_optimizer, learn
 
-RESULTS = Path(__file__).parent.parent / "results" / "memory.json"
+RESULTS = Path(__file__).parents[2] / "results" / "memory.json"
 KINDS = ("padded", "packed")
 BASE = {"tokens": 1024, "cap": 8, "groups": 4}
 GROWN = {"tokens": (512, 1024, 2048), "cap": (8, 16, 32), "groups": (4, 8, 16)}

@@ -1,6 +1,6 @@
 """How soon runs reach the same success, against runs of another version with the same seeds.
 
-    python benchmarks/time_to_success.py --before RUN ... --after RUN ... [--note TEXT]
+    python benchmarks/learning/time_to_success.py --before RUN ... --after RUN ... [--note TEXT]
 
 The folders are finished runs of `sesa-agent train`, in the same order of seeds; both runs of a seed
 should have shared the machine at the same time. A run has reached a success once the mean of
@@ -21,7 +21,7 @@ from sesa_agent.commands.train import RESULT_FILE
 from sesa_agent.training.run_log import read_metrics
 from sesa_agent.training.stopwatch import profile
 
-RESULTS = Path(__file__).parent.parent / "results" / "time_to_success.json"
+RESULTS = Path(__file__).parents[2] / "results" / "time_to_success.json"
 AT_ONCE = 3
 LEVELS = (0.3, 0.4, 0.5)
 

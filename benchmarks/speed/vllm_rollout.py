@@ -1,6 +1,6 @@
 """Rollouts on vLLM: request by request, with a barrier per turn, and all requests known beforehand.
 
-    python benchmarks/vllm_rollout.py [--trees 24 48] [--rounds 3] [--quick]
+    python benchmarks/speed/vllm_rollout.py [--trees 24 48] [--rounds 3] [--quick]
 
 A contest grows the same number of trees in two ways: `stream`, where every response is followed up
 the moment it ends, and `waves`, where a turn waits for the slowest response of all trees. `flat` is
@@ -27,9 +27,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from fetch_smollm2 import smollm2_folder
 from rich.console import Console
 from rich.table import Table
+from smollm2 import smollm2_folder
 
 from sesa_agent.agents.engines.base import Completion, SamplingParams
 from sesa_agent.agents.engines.vllm import VLLMEngine
@@ -39,9 +39,14 @@ from sesa_agent.environments.splits import training_seeds
 from sesa_agent.sampling import STREAMED
 from sesa_agent.sampling.trajectory import Task, TrajectoryTree
 from sesa_agent.sampling.tree import grow_trees
-from sesa_agent.training.setup import build_dialogue, build_policy, resolve_auto, sampling_params
+from sesa_agent.training.setup import (
+    build_dialogue,
+    build_policy,
+    resolve_auto,
+    sampling_params,
+)
 
-RESULTS = Path(__file__).parent.parent / "results" / "vllm.json"
+RESULTS = Path(__file__).parents[2] / "results" / "vllm.json"
 TARGETS = {"stream_by_flat": 0.85, "stream_by_waves": 1.3, "cached_share": 0.7}
 UPDATE_TARGET_S = 0.5
 NUM_UPDATES = 9

@@ -1,7 +1,7 @@
 """Finds the learning rate of every arm of an experiment, on validation puzzles.
 
-    python benchmarks/tune.py sudoku
-    python benchmarks/tune.py agents --env countdown --arms ragen --variants loss.filter_ratio=1.0
+    python benchmarks/learning/tune.py sudoku python benchmarks/learning/tune.py agents --env
+    countdown --arms ragen --variants loss.filter_ratio=1.0
 
 The arms are those of `sesa-agent reproduce` (`evaluation/experiments/paper.py`), each at every
 learning rate and with every variant of its settings, with a seed that no reported run has. What is
@@ -77,7 +77,7 @@ def main() -> None:
         values = {metric.name: metric.value(results[arm]) for metric in metrics}
         kept = [row for row in kept if {**row, **head} != row] + [{**head, **values}]
         shown.add_row(*map(str, head.values()), *map(show_number, values.values()))
-    command = shlex.join(["python", "benchmarks/tune.py", *sys.argv[1:]])
+    command = shlex.join(["python", "benchmarks/learning/tune.py", *sys.argv[1:]])
     commands = list(dict.fromkeys([*found.get("commands", []), command]))
     found = {
         "commands": commands,

@@ -1,6 +1,6 @@
 """How the cost of a step grows with the cap U, the depth, the number of trees and the model.
 
-    python benchmarks/scaling.py [--rounds 2]
+    python benchmarks/speed/scaling.py [--rounds 2]
 
 Real rollouts in Sokoban with the bundled model: trees that neither merge states nor stop at a
 success, so that the cap and the depth decide how large they are, in a context where every turn is a
@@ -46,7 +46,7 @@ from sesa_agent.training.setup import build_dialogue, build_policy, resolve_auto
 from sesa_agent.training.trainer import rollout
 from sesa_agent.training.update import build_optimizer, learn
 
-RESULTS = Path(__file__).parent.parent / "results" / "scaling.json"
+RESULTS = Path(__file__).parents[2] / "results" / "scaling.json"
 SETTINGS = (
     "model.device=cpu",
     "env.options.max_steps=100",

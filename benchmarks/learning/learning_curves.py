@@ -1,6 +1,6 @@
 """What settings are worth: success of finished runs along their steps, one row for equal settings.
 
-    python benchmarks/learning_curves.py RUN ... [--note TEXT]
+    python benchmarks/learning/learning_curves.py RUN ... [--note TEXT]
 
 The folders are finished runs of `sesa-agent train` in one environment. Runs that differ in their
 seed alone stand together; of the others the settings that differ are named. Success is measured on
@@ -19,7 +19,7 @@ from rich.table import Table
 
 from sesa_agent.training.run_log import read_metrics
 
-RESULTS = Path(__file__).parent.parent / "results" / "learning_curves.json"
+RESULTS = Path(__file__).parents[2] / "results" / "learning_curves.json"
 NOT_SETTINGS = ("seed", "output", "eval.final_episodes")
 """What may differ between runs of one row."""
 

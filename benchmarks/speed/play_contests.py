@@ -100,6 +100,7 @@ def lake_step_textarena() -> Contest:
     peer = PeerLake(size=4)
     peer.reset(num_players=1, seed=0)
     rows = LAKE.translate(str.maketrans("P_O", "  H")).split("\n")
+    assert peer.state.game_state is not None
     peer.state.game_state["grid"] = [list(row) for row in rows]
     peer.state.max_turns = NO_LIMIT
     peer_moves = itertools.cycle(["[right]", "[left]"])

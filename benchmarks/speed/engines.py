@@ -1,6 +1,6 @@
 """The engine's speed against plain `generate` of transformers, on the requests of real rollouts.
 
-    python benchmarks/engines.py [--quick]
+    python benchmarks/speed/engines.py [--quick]
 
 The requests of a rollout are noted and answered again by both sides, which take turns in one
 process on one thread; a figure is the median of its rounds in CPU seconds, a ratio is the ratio of
@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 import torch
 from contest import coloured_ratio, take_turns, write_report
-from fetch_smollm2 import smollm2_folder
 from rich.console import Console
 from rich.table import Table
+from smollm2 import smollm2_folder
 
 from sesa_agent.agents.engines.base import Completion, SamplingParams
 from sesa_agent.agents.engines.hf import HFEngine
@@ -33,9 +33,14 @@ from sesa_agent.configs.load import load_config
 from sesa_agent.environments.splits import training_seeds
 from sesa_agent.sampling import SAMPLERS
 from sesa_agent.sampling.trajectory import Task
-from sesa_agent.training.setup import build_dialogue, build_policy, resolve_auto, sampling_params
+from sesa_agent.training.setup import (
+    build_dialogue,
+    build_policy,
+    resolve_auto,
+    sampling_params,
+)
 
-RESULTS = Path(__file__).parent.parent / "results" / "engines.json"
+RESULTS = Path(__file__).parents[2] / "results" / "engines.json"
 STOP = "</answer>"
 NUM_CALLS = 6
 

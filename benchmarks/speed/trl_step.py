@@ -1,6 +1,6 @@
 """A whole GRPO step, ours against TRL's `GRPOTrainer`, on the same model, prompts and tokens.
 
-    python benchmarks/trl_step.py [--rounds 5] [--quick]
+    python benchmarks/speed/trl_step.py [--rounds 5] [--quick]
 
 A step is a rollout (2 prompts, 8 responses of 32 tokens each), the loss without KL, its gradients,
 AdamW once, and the weights handed to the engine. Ours are the functions that `train` calls
@@ -35,12 +35,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from fetch_smollm2 import smollm2_folder
 from rich.console import Console
 from rich.table import Table
+from smollm2 import smollm2_folder
 from use_the_words import ENV_ID, points
 
-RESULTS = Path(__file__).parent.parent / "results" / "trl_step.json"
+RESULTS = Path(__file__).parents[2] / "results" / "trl_step.json"
 TARGET = 2.5
 """Least ratio of TRL's time to ours, wall and CPU."""
 NUM_PROMPTS, NUM_RESPONSES, NUM_TOKENS = 2, 8, 32

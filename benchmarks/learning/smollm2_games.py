@@ -1,6 +1,6 @@
 """A real small language model through the whole loop on a CPU: what it says before and after.
 
-    python benchmarks/smollm2_games.py [--steps 8]
+    python benchmarks/learning/smollm2_games.py [--steps 8]
 
 SmolLM2-135M-Instruct never answers in the form that is asked for, so it has no success to learn
 from. It is first shown some moves of the scripted players that the bundled models learnt from
@@ -13,6 +13,7 @@ import argparse
 import json
 import random
 import resource
+import runpy
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from fetch_smollm2 import smollm2_folder
 
 from sesa_agent.agents.chat import ChatFormat
 from sesa_agent.agents.engines.base import SamplingParams
@@ -36,7 +36,8 @@ from sesa_agent.training.checkpoint import latest_checkpoint
 from sesa_agent.training.pretraining.courses import GameCourse
 from sesa_agent.training.pretraining.recipes import add_gradients
 
-PAGE = Path(__file__).parent.parent / "results" / "smollm2.md"
+SMOLLM2 = Path(__file__).parents[2] / "scripts" / "fetch_smollm2.py"
+PAGE = Path(__file__).parents[2] / "results" / "smollm2.md"
 WORK = Path("runs/smollm2")
 COURSES = {
     "sokoban": GameCourse("sesa/Sokoban-v0", {}, 4, 60, 4),
@@ -154,15 +155,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--steps", type=int, default=10)
     steps = parser.parse_args().steps
-    base = smollm2_folder()
+    base = runpy.run_path(str(SMOLLM2))["smollm2_folder"]()
     if base is None:
         raise SystemExit("SmolLM2-135M is not here: run make smollm first.")
     text = [
         "# SmolLM2-135M-Instruct in Sokoban and Countdown, on two CPU cores",
         "",
-        f"`python benchmarks/smollm2_games.py --steps {steps}`: bfloat16, vLLM as the engine, "
-        f"{LESSONS * 4} moves of scripted players shown first. {steps} steps of 8 puzzles are far "
-        "too few to become good; the page shows that a real model goes through every part.",
+        f"`python benchmarks/learning/smollm2_games.py --steps {steps}`: bfloat16, vLLM as the "
+        f"engine, {LESSONS * 4} moves of scripted players shown first. {steps} steps of 8 puzzles "
+        "are far too few to become good; the page shows that a real model goes through every part.",
     ]
     for env, method in (("sokoban", "sesa"), ("countdown", "sesa")):
         text += section(env, method, steps, base)

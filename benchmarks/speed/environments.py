@@ -1,7 +1,7 @@
 """The environments' speed against their peers: a step with its text, a fork, a puzzle, a score.
 
     pip install -c constraints.txt -e ".[bench]"
-    python benchmarks/environments.py [--quick]
+    python benchmarks/speed/environments.py [--quick]
 
 A figure is the median of its rounds in calls per CPU second (`contest.py`), a ratio is the ratio of
 two medians. Ours are played through `gymnasium.make`, text in and text out. Each contest says what
@@ -20,7 +20,7 @@ from rich.console import Console
 CONTESTS = play_contests.CONTESTS + puzzle_contests.CONTESTS
 PACKAGES = ("gymnasium", "numpy", "textarena", "gem-llm", "reasoning-gym", "gym-sokoban", "gym")
 INSTALL = "The peers come with: pip install -c constraints.txt -e '.[bench]'"
-RESULTS = Path(__file__).parent.parent / "results" / "environments.json"
+RESULTS = Path(__file__).parents[2] / "results" / "environments.json"
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """Bounds of the figures in README, on the held-out puzzles that all methods are measured on.
 
-    python benchmarks/ceilings.py
+    python benchmarks/learning/ceilings.py
 
 The best policy of the slippery lake, by value iteration; and in Countdown what one pattern of signs
 reaches for all puzzles (numbers in their order, no thought): a policy that has collapsed onto the

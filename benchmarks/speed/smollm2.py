@@ -1,0 +1,7 @@
+"""Where SmolLM2-135M-Instruct lies, if it is here (`scripts/fetch_smollm2.py`)."""
+
+import runpy
+from pathlib import Path
+
+_SCRIPT = Path(__file__).parents[2] / "scripts" / "fetch_smollm2.py"
+smollm2_folder = runpy.run_path(str(_SCRIPT))["smollm2_folder"]
