@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from .tiny_models import save_llama
+from .helpers.tiny_models import save_llama
 
 # No deadline: shared machines pause, and the first call of torch or of an import takes a second.
 settings.register_profile("shared", deadline=None, max_examples=40)

@@ -18,9 +18,9 @@ from sesa_agent.sampling.trajectory import Task
 from sesa_agent.training.setup import resolve_auto
 from sesa_agent.training.trainer import train
 
-from .documented_commands import python_blocks
-from .tiny_models import CHATML, byte_tokenizer
-from .toy_game import ENV_ID
+from .helpers.documented_commands import python_blocks
+from .helpers.tiny_models import CHATML, byte_tokenizer
+from .helpers.toy_game import ENV_ID
 
 DOCS = Path(__file__).parents[1] / "docs"
 SMALL = ("sampling.num_tasks=6", "optim.steps=2", "eval.every=2", "eval.episodes=8")

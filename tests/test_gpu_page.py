@@ -10,7 +10,7 @@ from sesa_agent.commands.memory import estimate_memory, vllm_cache_tokens
 from sesa_agent.configs.load import env_names, load_config, method_names, scale_names
 from sesa_agent.configs.schema import Config
 
-from .qwen import qwen_shape, write_qwen
+from .helpers.qwen import qwen_shape, write_qwen
 
 PAGE = (Path(__file__).parents[1] / "docs" / "gpu.md").read_text(encoding="utf-8")
 GPU = 80 * 10**9

@@ -23,8 +23,8 @@ from sesa_agent.sampling.trajectory import ROOT, Task, TrajectoryTree
 from sesa_agent.training.setup import build_dialogue, build_policy, resolve_auto
 from sesa_agent.training.update import learn
 
-from .agents.models import make_rows
-from .toy_game import ENV_ID
+from .helpers.model_families import make_rows
+from .helpers.toy_game import ENV_ID
 
 pytestmark = [pytest.mark.smollm, pytest.mark.usefixtures("one_thread")]
 SCRIPT = Path(__file__).parents[1] / "scripts" / "fetch_smollm2.py"

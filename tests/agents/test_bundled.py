@@ -25,7 +25,7 @@ from sesa_agent.training.pretraining.recipes import RECIPES
 from sesa_agent.training.pretraining.tiny_model import build_model, build_tokenizer
 from sesa_agent.training.setup import build_dialogue, sampling_params
 
-from .models import make_rows
+from ..helpers.model_families import make_rows
 
 WORDS = {
     "sesa-tiny": [

@@ -6,7 +6,7 @@ from sesa_agent.agents.chat import ChatFormat
 from sesa_agent.configs.errors import SettingError
 from sesa_agent.training.pretraining.tiny_model import build_tokenizer
 
-from ..tiny_models import CHATML, LLAMA3, byte_tokenizer
+from ..helpers.tiny_models import CHATML, LLAMA3, byte_tokenizer
 
 MISTRAL = (
     "{{ bos_token }}{% for message in messages %}"

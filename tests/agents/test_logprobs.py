@@ -9,7 +9,7 @@ from transformers import Gemma2Config, Gemma2ForCausalLM, GPT2Config, GPT2LMHead
 from sesa_agent.agents.logprobs import chunked_likelihoods, has_plain_head, token_likelihoods
 from sesa_agent.agents.policy import Policy
 
-from .models import ARCHITECTURES, make_rows, random_policy
+from ..helpers.model_families import ARCHITECTURES, make_rows, random_policy
 
 ROWS = [([5, 6, 7, 8, 9, 10], 3), ([11, 12, 13], 2), ([14, 15, 16, 17], 1)]
 

@@ -15,7 +15,7 @@ from sesa_agent.agents.policy import Policy
 from sesa_agent.configs.errors import SettingError
 from sesa_agent.training.pretraining.tiny_model import build_tokenizer
 
-from .models import ARCHITECTURES, make_rows, random_policy
+from ..helpers.model_families import ARCHITECTURES, make_rows, random_policy
 
 ROWS = [([5, 6, 7, 8, 9, 10], 3), ([11, 12, 13], 2), ([14, 15, 16, 17], 1)]
 FAMILIES = [*ARCHITECTURES, "gpt2"]

@@ -18,7 +18,7 @@ from sesa_agent.agents import prefix_attention as tree_attention
 from sesa_agent.agents.lora import add_adapter
 from sesa_agent.agents.policy import Policy
 
-from .models import make_rows, table_policy
+from ..helpers.model_families import make_rows, table_policy
 
 SIZES: dict[str, Any] = {
     "vocab_size": 60,

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from sesa_agent.agents.prefix_rows import MIN_RUN, alphabetical, new_lengths, pack
 
-from .models import make_rows
+from ..helpers.model_families import make_rows
 
 rows = st.lists(st.lists(st.integers(1, 2), min_size=1, max_size=12), min_size=1, max_size=8)
 """Rows of two kinds of tokens, so that many begin alike, are equal, or begin another one."""

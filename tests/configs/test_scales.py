@@ -17,7 +17,7 @@ from sesa_agent.configs.schema import Config
 from sesa_agent.training.monitor import rescued_config
 from sesa_agent.training.setup import resolve_auto
 
-from ..qwen import SIZES, qwen_shape
+from ..helpers.qwen import SIZES, qwen_shape
 
 GPU = 80 * 10**9
 USABLE = 0.9

@@ -8,7 +8,7 @@ import pytest
 from sesa_agent.environments import TextEnv
 from sesa_agent.environments.checks import CHECKS, check_text_env, run_checks
 
-from .bad_environments import BAD_ENVIRONMENTS, CoinEnv, CoinGame, Slow
+from ..helpers.bad_environments import BAD_ENVIRONMENTS, CoinEnv, CoinGame, Slow
 
 every_bad_environment = pytest.mark.parametrize(
     "broken", BAD_ENVIRONMENTS, ids=lambda broken: broken.__name__

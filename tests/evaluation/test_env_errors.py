@@ -5,8 +5,8 @@ from sesa_agent.configs.errors import SettingError
 from sesa_agent.environments import make_env
 from sesa_agent.evaluation.evaluate import evaluate
 from sesa_agent.sampling.dialogue import Dialogue
-from tests.bad_games import ENV_ID
-from tests.sampling.games import CHAT, RecordingEngine, answers
+from tests.helpers.bad_games import ENV_ID
+from tests.helpers.games import CHAT, RecordingEngine, answers
 
 
 def measure(fault, *moves):

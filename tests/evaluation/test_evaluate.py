@@ -18,8 +18,8 @@ from sesa_agent.evaluation.evaluate import evaluate
 from sesa_agent.evaluation.statistics import mean_pass_at_k, wilson_interval
 from sesa_agent.sampling.dialogue import Dialogue
 
-from ..tiny_models import CHATML, byte_tokenizer
-from ..toy_game import ENV_ID
+from ..helpers.tiny_models import CHATML, byte_tokenizer
+from ..helpers.toy_game import ENV_ID
 
 PARAMS = SamplingParams(temperature=0.5)
 

@@ -9,8 +9,8 @@ from sesa_agent.environments import make_env
 from sesa_agent.evaluation.validation import validate
 from sesa_agent.sampling.dialogue import Dialogue
 
-from ..tiny_models import CHATML, byte_tokenizer
-from ..toy_game import ENV_ID
+from ..helpers.tiny_models import CHATML, byte_tokenizer
+from ..helpers.toy_game import ENV_ID
 
 PLAIN = {"eval/success_rate", "eval/readable_rate", "eval/legal_rate", "eval/turns"}
 LEFT, RIGHT = "<answer>Left</answer>", "<answer>Right</answer>"

@@ -12,8 +12,8 @@ from sesa_agent.environments.text_env import TextSpec
 from sesa_agent.sampling.dialogue import Dialogue, check_single_answer
 from sesa_agent.sampling.trajectory import Task
 
-from ..tiny_models import CHATML, FORGETFUL, byte_tokenizer
-from .games import CHAT, TOKENIZER, line_dialogue
+from ..helpers.games import CHAT, TOKENIZER, line_dialogue
+from ..helpers.tiny_models import CHATML, FORGETFUL, byte_tokenizer
 
 TASK = Task("Line-v0", 0)
 

@@ -13,9 +13,9 @@ from sesa_agent.sampling.stream import stream_parallel, stream_trees
 from sesa_agent.sampling.trajectory import ROOT, Task
 from sesa_agent.sampling.tree import grow_trees
 from sesa_agent.sampling.two_stage import sample_two_stage
-from tests.bad_games import ENV_ID, FAULTS
+from tests.helpers.bad_games import ENV_ID, FAULTS
 
-from .games import CHAT, StreamingEngine, at_random, generator
+from ..helpers.games import CHAT, StreamingEngine, at_random, generator
 
 SAMPLERS = {
     "tree": grow_trees,

@@ -11,10 +11,8 @@ from sesa_agent.environments import make_env
 from sesa_agent.sampling.trajectory import ROOT
 from sesa_agent.sampling.tree import resolve_merging
 
-from .games import (
-    lake_dialogue,
-)
-from .grown import WAYS, Grown, grow, grown_trees
+from ..helpers.games import lake_dialogue
+from ..helpers.grown import WAYS, Grown, grow, grown_trees
 
 
 @given(grown_trees(games=("slippery lake",), merge_states="on", noise_draws=5))

@@ -7,7 +7,7 @@ from sesa_agent.sampling import SAMPLERS
 from sesa_agent.sampling.parallel import sample_parallel
 from sesa_agent.sampling.trajectory import ROOT, Task
 
-from .games import (
+from ..helpers.games import (
     TOKENIZER,
     RecordingEngine,
     at_random,

@@ -9,7 +9,7 @@ from sesa_agent.sampling.dialogue import Request
 from sesa_agent.sampling.proposer import Decision, draw_distinct, first_index, propose, reseeded
 from sesa_agent.sampling.trajectory import Task
 
-from .games import RecordingEngine, answers, at_random, generator, line_dialogue
+from ..helpers.games import RecordingEngine, answers, at_random, generator, line_dialogue
 
 DIALOGUE = line_dialogue()
 START = DIALOGUE.start(Task("Line-v0", 0))

@@ -14,7 +14,7 @@ from sesa_agent.sampling.single_pass import sample_single_pass
 from sesa_agent.sampling.trajectory import ROOT, Task
 from sesa_agent.sampling.tree import grow_trees
 
-from .games import (
+from ..helpers.games import (
     CHAT,
     TOKENIZER,
     RecordingEngine,
@@ -23,7 +23,7 @@ from .games import (
     generator,
     line_dialogue,
 )
-from .one_step import train_two_steps
+from ..helpers.one_step import train_two_steps
 
 PARAMS = SamplingParams(stop=("</answer>",))
 DIALOGUE = line_dialogue(max_turns=1)

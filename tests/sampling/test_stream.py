@@ -14,7 +14,7 @@ from sesa_agent.configs.schema import SamplingConfig
 from sesa_agent.sampling import SAMPLERS, STREAMED, choose_sampler
 from sesa_agent.sampling.trajectory import Task
 
-from .games import (
+from ..helpers.games import (
     RecordingEngine,
     StreamingEngine,
     answers,

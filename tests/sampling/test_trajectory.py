@@ -6,7 +6,7 @@ from hypothesis import given
 
 from sesa_agent.sampling.trajectory import ROOT, Repeat, Trajectory, TrajectoryTree
 
-from ..strategies import TASK, make_tree, make_turn, trees
+from ..helpers.strategies import TASK, make_tree, make_turn, trees
 
 
 def small_tree():

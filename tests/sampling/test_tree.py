@@ -9,7 +9,7 @@ from sesa_agent.sampling.parallel import sample_parallel
 from sesa_agent.sampling.trajectory import ROOT, Task
 from sesa_agent.sampling.tree import allocate_widths
 
-from .games import (
+from ..helpers.games import (
     CHAT,
     RecordingEngine,
     answers,
@@ -18,7 +18,7 @@ from .games import (
     line_dialogue,
     sokoban_dialogue,
 )
-from .grown import GAMES, PARAMS, WAYS, depths, grow, grown_trees, is_over
+from ..helpers.grown import GAMES, PARAMS, WAYS, depths, grow, grown_trees, is_over
 
 # ---- widths ----
 

@@ -13,8 +13,8 @@ from sesa_agent.configs.schema import SamplingConfig
 from sesa_agent.sampling.trajectory import ROOT, Task
 from sesa_agent.sampling.two_stage import sample_two_stage
 
-from .games import RecordingEngine, generator, line_dialogue
-from .one_step import train_two_steps
+from ..helpers.games import RecordingEngine, generator, line_dialogue
+from ..helpers.one_step import train_two_steps
 
 PARAMS = SamplingParams(max_new_tokens=9, stop=("</answer>",))
 DIALOGUE = line_dialogue(max_turns=1)

@@ -17,7 +17,7 @@ import pytest
 import sesa_agent
 from sesa_agent import SettingError, evaluate, make_env, train
 
-from ..toy_game import ENV_ID
+from ..helpers.toy_game import ENV_ID
 from .test_cli import SMALL
 
 PAGE = Path(__file__).parents[2] / "docs" / "python.md"

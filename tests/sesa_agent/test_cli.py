@@ -22,7 +22,7 @@ from sesa_agent.commands import (
 from sesa_agent.configs.load import config_to_dict, env_names, load_config
 from sesa_agent.training.setup import resolve_auto
 
-from ..tiny_models import CHATML, FORGETFUL, save_qwen2
+from ..helpers.tiny_models import CHATML, FORGETFUL, save_qwen2
 
 SMALL = (
     "sampling.num_tasks=2",

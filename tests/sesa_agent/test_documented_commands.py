@@ -15,8 +15,9 @@ from sesa_agent.configs.load import env_names, load_config, method_names
 from sesa_agent.environments import make_env
 from sesa_agent.evaluation.experiments.paper import EXPERIMENTS
 
-from ..chat_server import serving
-from ..documented_commands import (
+from ..environments.games.test_sudoku_rules import relabelled, write_csv
+from ..helpers.chat_server import serving
+from ..helpers.documented_commands import (
     PAGES,
     PLACEHOLDERS,
     ROOT,
@@ -26,7 +27,6 @@ from ..documented_commands import (
     python_blocks,
     settings,
 )
-from ..environments.games.test_sudoku_rules import relabelled, write_csv
 
 COMMANDS = [(page, words) for page in PAGES for words in fenced_commands(page)]
 COMMANDS += [(page, words) for page in PAGES for words in inline_commands(page)]

@@ -21,9 +21,9 @@ from sesa_agent.play.watch import PolicyPlayer, watch_policy
 from sesa_agent.sampling.dialogue import Dialogue
 from sesa_agent.sampling.trajectory import Task
 
-from .. import bad_games, toy_game
-from ..sampling.games import CHAT, TOKENIZER, LineGame
-from ..tiny_models import SMALL_GROUPS
+from ..helpers import bad_games, toy_game
+from ..helpers.games import CHAT, TOKENIZER, LineGame
+from ..helpers.tiny_models import SMALL_GROUPS
 
 STEPS = ("optim.steps=1", "eval.episodes=2", "eval.final_episodes=2", "engine.max_new_tokens=2")
 

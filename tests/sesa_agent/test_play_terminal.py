@@ -12,7 +12,7 @@ import pytest
 from sesa_agent.environments import make_env
 from sesa_agent.environments.games.sokoban_rules import solve
 
-from .. import bad_games
+from ..helpers import bad_games
 
 pty = pytest.importorskip("pty", reason="there are no pseudo-terminals on this system")
 termios = pytest.importorskip("termios")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny_models import SMALL_GROUPS
+from tests.helpers.tiny_models import SMALL_GROUPS
 
 GAME = '''
 import gymnasium

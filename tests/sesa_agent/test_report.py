@@ -20,8 +20,7 @@ from sesa_agent.report.run import are_apart, repeat_command, run_page
 from sesa_agent.sampling.trajectory import ROOT
 from sesa_agent.training.setup import resolve_auto
 
-from ..toy_game import ENV_ID as CORRIDOR
-from .report_files import (
+from ..helpers.report_files import (
     NUM_STEPS,
     arm,
     arms,
@@ -31,6 +30,7 @@ from .report_files import (
     write_comparison,
     write_run,
 )
+from ..helpers.toy_game import ENV_ID as CORRIDOR
 
 ATTACK = "</pre><script>alert(1)</script><img src=x onerror=alert(2)>'\"&"
 

@@ -12,7 +12,7 @@ from sesa_agent.report.files import read_run_files
 from sesa_agent.report.render import render
 from sesa_agent.report.run import run_page
 
-from .report_files import arms, evaluation, write_comparison, write_run
+from ..helpers.report_files import arms, evaluation, write_comparison, write_run
 
 WIDTHS = (360, 1280)
 LEAST_CONTRAST = 4.5

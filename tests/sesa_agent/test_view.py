@@ -17,8 +17,8 @@ from sesa_agent.view.page import render
 from sesa_agent.view.payload import pack, tree_payload
 from sesa_agent.view.saved import SavedTree, read_saved
 
-from .report_files import NUM_STEPS, write_run
-from .view_trees import BESIDE, SOLVED, START, large_tree, seen_tree, turn
+from ..helpers.report_files import NUM_STEPS, write_run
+from ..helpers.view_trees import BESIDE, SOLVED, START, large_tree, seen_tree, turn
 
 BEST = ("loss.credit=best", "loss.discount=0.5", "loss.history_gap=negatives")
 """With the discount of a half, values are powers of it."""

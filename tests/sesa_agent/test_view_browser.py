@@ -12,9 +12,9 @@ from sesa_agent.commands.view import run_view
 from sesa_agent.view.page import render
 from sesa_agent.view.saved import read_saved
 
-from .report_files import NUM_STEPS, write_run
+from ..helpers.report_files import NUM_STEPS, write_run
+from ..helpers.view_trees import large_tree, seen_tree
 from .test_report_browser import CONTRAST, LEAST_CONTRAST
-from .view_trees import large_tree, seen_tree
 
 pytestmark = pytest.mark.browser
 

@@ -13,8 +13,8 @@ from sesa_agent.sampling.tree import grow_trees
 from sesa_agent.training.action_values import action_advantages, expected_values
 from sesa_agent.training.advantages import best_credit, expected_credit
 
-from ..sampling.games import RecordingEngine, generator, lake_dialogue
-from ..strategies import make_tree, make_turn, trees
+from ..helpers.games import RecordingEngine, generator, lake_dialogue
+from ..helpers.strategies import make_tree, make_turn, trees
 
 
 def slippery_tree():

@@ -22,7 +22,7 @@ from sesa_agent.training.advantages import (
     tree_credit,
 )
 
-from ..strategies import make_tree, make_turn, trees
+from ..helpers.strategies import make_tree, make_turn, trees
 
 returns_G = st.lists(st.floats(-10, 10), min_size=1, max_size=8)
 

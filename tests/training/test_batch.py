@@ -11,7 +11,7 @@ from sesa_agent.sampling.trajectory import ROOT
 from sesa_agent.training.advantages import Credit, best_credit, trajectory_credit
 from sesa_agent.training.batch import Batch, collate, correct_history_gap, history_gap
 
-from ..strategies import FIRST_SAMPLED, make_tree, make_turn, trees
+from ..helpers.strategies import FIRST_SAMPLED, make_tree, make_turn, trees
 
 PAD = 0
 

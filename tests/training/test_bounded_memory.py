@@ -13,7 +13,7 @@ from sesa_agent.training.batch import collate
 from sesa_agent.training.losses import grpo_loss
 
 from ..agents.test_prefix_attention import FAMILIES, make_policy
-from ..strategies import make_tree, make_turn
+from ..helpers.strategies import make_tree, make_turn
 from .test_packed_training import uneven_tree
 
 KINDS = pytest.mark.parametrize("packed", [False, True], ids=["padded", "packed"])

@@ -20,7 +20,7 @@ from sesa_agent.training.distributed import check_processes, own_rng
 from sesa_agent.training.setup import build_dialogue, build_engine, build_policy
 from sesa_agent.training.trainer import rollout
 
-from .several_processes import NUM_UPDATES, read_case, update
+from ..helpers.several_processes import NUM_UPDATES, read_case, update
 from .test_trainer import DAPO, SMALL, make_config, newest, read_metrics
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
@@ -69,7 +69,7 @@ def folder(llama, tmp_path_factory):
         (folder / f"case-{name}.json").write_text(json.dumps(case))
     cfg = make_config(llama, *RUN, method="dapo")
     (folder / "config.yaml").write_text(yaml.safe_dump(config_to_dict(cfg)))
-    module = "tests.training.several_processes"
+    module = "tests.helpers.several_processes"
     done = start(*TORCHRUN, "-m", module, folder, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     return folder

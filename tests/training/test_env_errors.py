@@ -11,9 +11,9 @@ from sesa_agent.configs.load import load_config
 from sesa_agent.evaluation.validation import validate
 from sesa_agent.training.setup import resolve_auto
 from sesa_agent.training.trainer import train
-from tests.bad_games import ENV_ID
-from tests.tiny_models import SMALL_GROUPS
-from tests.toy_game import TAXI
+from tests.helpers.bad_games import ENV_ID
+from tests.helpers.tiny_models import SMALL_GROUPS
+from tests.helpers.toy_game import TAXI
 
 
 def run(env, model, folder, *settings):
@@ -49,7 +49,9 @@ def test_a_failing_environment_is_counted_and_told_of_once(setting, llama, tmp_p
     settings = ("env.options.fault=raise", setting, "sampling.num_tasks=6")
     lines, told = run(ENV_ID, llama, tmp_path, *settings)
     assert len(lines) == 2 and all(line["rollout/env_errors"] > 0 for line in lines)
-    assert [text.startswith("Warning: tests.bad_games:Bad-v0 failed on") for text in told] == [True]
+    assert [
+        text.startswith("Warning: tests.helpers.bad_games:Bad-v0 failed on") for text in told
+    ] == [True]
     assert "step('Left') raised ValueError: the board broke (bad_games.py:" in told[0]
     events = [json.loads(text) for text in (tmp_path / "events.jsonl").read_text().splitlines()]
     assert [event["kind"] for event in events] == ["env_error"]

@@ -15,7 +15,7 @@ from sesa_agent.training.loggers import GuardedLogger, check_loggers, open_logge
 from sesa_agent.training.run_log import RunLog
 from sesa_agent.training.trainer import train
 
-from ..toy_game import ENV_ID
+from ..helpers.toy_game import ENV_ID
 
 
 @pytest.fixture

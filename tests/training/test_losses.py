@@ -12,7 +12,7 @@ from sesa_agent.training.advantages import group_advantages, leaf_returns, traje
 from sesa_agent.training.batch import Batch, collate, merge_equal_rows
 from sesa_agent.training.losses import grpo_loss, mean_stats
 
-from ..strategies import FIRST_SAMPLED, make_tree, make_turn, trees
+from ..helpers.strategies import FIRST_SAMPLED, make_tree, make_turn, trees
 from .test_batch import make_credit
 
 TOKENS = 64  # more than the sampled tokens of any random tree

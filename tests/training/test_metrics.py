@@ -12,7 +12,7 @@ from sesa_agent.training.advantages import ADVANTAGES
 from sesa_agent.training.batch import Batch, collate
 from sesa_agent.training.metrics import gap_metrics, rollout_metrics, variety_metrics
 
-from ..strategies import make_tree, make_turn
+from ..helpers.strategies import make_tree, make_turn
 
 CREDIT = LossConfig(credit="trajectory")
 

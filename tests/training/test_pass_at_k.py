@@ -14,7 +14,7 @@ from sesa_agent.training import pass_at_k
 from sesa_agent.training.advantages import ADVANTAGES, group_advantages, trajectory_credit
 from sesa_agent.training.pass_at_k import pass_at_k_advantages
 
-from ..strategies import make_tree, make_turn, trees
+from ..helpers.strategies import make_tree, make_turn, trees
 
 returns_G = st.lists(st.sampled_from([0.0, 1.0, 0.5, -0.1, -0.2]), min_size=1, max_size=7)
 

@@ -9,8 +9,8 @@ from sesa_agent.configs.load import load_config
 from sesa_agent.evaluation.validation import validate
 from sesa_agent.training.setup import resolve_auto
 from sesa_agent.training.trainer import train
-from tests.peers import ids, need
-from tests.tiny_models import SMALL_GROUPS
+from tests.helpers.collections import ids, need
+from tests.helpers.tiny_models import SMALL_GROUPS
 
 SHORT = ("optim.steps=2", "eval.every=2", "eval.episodes=2", "engine.max_new_tokens=8")
 

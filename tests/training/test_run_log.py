@@ -8,7 +8,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from sesa_agent.sampling.trajectory import ROOT, TrajectoryTree
 from sesa_agent.training.run_log import RunLog
 
-from ..strategies import make_tree, make_turn
+from ..helpers.strategies import make_tree, make_turn
 
 
 def read_lines(folder):

@@ -12,7 +12,7 @@ from sesa_agent.training.advantages import Credit
 from sesa_agent.training.batch import collate
 from sesa_agent.training.score import score, with_plain_logprobs
 
-from ..strategies import make_tree, make_turn, trees
+from ..helpers.strategies import make_tree, make_turn, trees
 
 
 @pytest.fixture(scope="module")

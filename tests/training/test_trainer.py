@@ -28,8 +28,8 @@ from sesa_agent.training.setup import build_dialogue, resolve_auto
 from sesa_agent.training.trainer import rollout, train
 from sesa_agent.training.update import learn
 
-from ..tiny_models import MOVES, save_llama, save_qwen2
-from ..toy_game import ENV_ID
+from ..helpers.tiny_models import MOVES, save_llama, save_qwen2
+from ..helpers.toy_game import ENV_ID
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

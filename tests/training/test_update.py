@@ -24,7 +24,7 @@ from sesa_agent.training.update import (
 )
 
 from ..agents.test_prefix_attention import FAMILIES, make_policy
-from ..strategies import make_tree, make_turn
+from ..helpers.strategies import make_tree, make_turn
 from .test_packed_training import uneven_tree
 from .test_trainer import ONE_UPDATE, make_config
 

@@ -18,8 +18,8 @@ from sesa_agent.agents.engines.chat_endpoint import Endpoint
 from sesa_agent.agents.policy import Policy
 from sesa_agent.configs.errors import SettingError
 
-from ... import chat_server
-from ...chat_server import serving
+from ...helpers import chat_server
+from ...helpers.chat_server import serving
 
 PARAMS = SamplingParams(temperature=0.5, max_new_tokens=9, stop=("</answer>",))
 CHAT = MessagesChat()

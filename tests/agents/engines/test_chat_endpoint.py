@@ -9,8 +9,8 @@ import pytest
 from sesa_agent.agents.engines.chat_endpoint import CallFailed, Endpoint
 from sesa_agent.configs.errors import SettingError
 
-from ... import chat_server
-from ...chat_server import serving
+from ...helpers import chat_server
+from ...helpers.chat_server import serving
 
 KEY = "sk-very-secret-0123456789"
 BODY = {"model": "m", "messages": [{"role": "user", "content": "Hello"}]}

@@ -14,7 +14,7 @@ from sesa_agent.agents.engines.hf import HFEngine
 from sesa_agent.agents.engines.token_sampling import keep_top_p, without_excluded
 from sesa_agent.configs.schema import EngineConfig
 
-from ..models import ARCHITECTURES, make_rows, random_policy, table_policy
+from ...helpers.model_families import ARCHITECTURES, make_rows, random_policy, table_policy
 
 PROMPTS = [[5, 6, 7], [9] * 17, [3, 1, 4, 1, 5, 9, 2, 6], [8], [7, 7], [200, 100, 50, 25]]
 

@@ -32,7 +32,7 @@ from sesa_agent.agents.engines.kv_cache import (
 from sesa_agent.agents.policy import Policy
 from sesa_agent.training.pretraining.tiny_model import build_tokenizer
 
-from ..models import make_rows, random_policy
+from ...helpers.model_families import make_rows, random_policy
 
 TOKENIZER = build_tokenizer(["Up", "Down"])
 SIZES: dict[str, Any] = {

@@ -15,7 +15,7 @@ from sesa_agent.environments import (
     make_env,
     state_key,
 )
-from tests.toy_game import TAXI
+from tests.helpers.toy_game import TAXI
 
 TOY_TEXT = (TAXI, "CliffWalking-v1", "Blackjack-v1", "FrozenLake-v1")
 

@@ -14,7 +14,7 @@ from sesa_agent.configs.errors import SettingError
 from sesa_agent.environments import check_text_env, fork, fork_kind, is_deterministic, make_env
 from sesa_agent.environments.adapters.collections import COLLECTIONS, register_collection
 from sesa_agent.environments.adapters.reasoning_gym_env import READERS
-from tests.peers import ids, need
+from tests.helpers.collections import ids, need
 
 ALL = ids(*COLLECTIONS)
 GAMES = ids("textarena", "gem")

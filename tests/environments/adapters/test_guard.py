@@ -6,7 +6,7 @@ import pytest
 
 from sesa_agent.environments import EnvError, GuardedEnv, fork, make_env
 from sesa_agent.environments.adapters.guard import time_limit
-from tests.bad_games import ENV_ID, FAULTS
+from tests.helpers.bad_games import ENV_ID, FAULTS
 
 
 def bad(fault: str) -> GuardedEnv:

@@ -30,7 +30,7 @@ from sesa_agent.environments.games.sokoban_rules import (
     solve,
 )
 
-from ..sokoban_boards import brute_force_length, corridor
+from ...helpers.sokoban_boards import brute_force_length, corridor
 
 
 def start(text, **options):

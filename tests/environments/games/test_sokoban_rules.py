@@ -7,7 +7,7 @@ import pytest
 from sesa_agent.environments.games.sokoban import SokobanKnobs, generate_level
 from sesa_agent.environments.games.sokoban_rules import push_distances, read_board, solve
 
-from ..sokoban_boards import brute_force_length, corridor
+from ...helpers.sokoban_boards import brute_force_length, corridor
 
 
 def random_board(rng, num_rows, num_columns, num_boxes):

@@ -33,8 +33,8 @@ from sesa_agent.evaluation.experiments.runner import run_arms
 from sesa_agent.sampling.dialogue import Dialogue
 from sesa_agent.training.checkpoint import latest_checkpoint, read_state
 
-from ...tiny_models import CHATML, byte_tokenizer
-from ...toy_game import ENV_ID
+from ...helpers.tiny_models import CHATML, byte_tokenizer
+from ...helpers.toy_game import ENV_ID
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

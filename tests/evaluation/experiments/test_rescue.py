@@ -10,7 +10,7 @@ from sesa_agent.evaluation.experiments.paper import EXPERIMENTS, QUICK_SHARE, ex
 from sesa_agent.evaluation.experiments.runner import run_arms
 from sesa_agent.plots import interval_band
 
-from ...tiny_models import SMALL_GROUPS
+from ...helpers.tiny_models import SMALL_GROUPS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

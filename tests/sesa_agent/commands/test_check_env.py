@@ -13,8 +13,8 @@ from sesa_agent.configs.load import env_names
 from sesa_agent.environments.checks import CHECKS
 from sesa_agent.environments.checks.subject import Finding
 
-from ... import bad_games, toy_game
-from ...environments.bad_environments import BAD_ENVIRONMENTS, CoinEnv, Slow
+from ...helpers import bad_games, toy_game
+from ...helpers.bad_environments import BAD_ENVIRONMENTS, CoinEnv, Slow
 
 FIRST_BAD = {check: bad for bad, (check, _) in reversed(BAD_ENVIRONMENTS.items())}
 ONE_OF_EACH = list(FIRST_BAD.values())

@@ -12,7 +12,7 @@ from sesa_agent.commands import compare_runs
 from sesa_agent.commands.compare import comparison_arms, read_budget
 from sesa_agent.evaluation.experiments import results as run_results
 
-from ...tiny_models import SMALL_GROUPS
+from ...helpers.tiny_models import SMALL_GROUPS
 
 SMALL = (
     "env.max_turns=2",

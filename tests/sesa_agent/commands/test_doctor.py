@@ -4,7 +4,7 @@ import torch
 
 from sesa_agent.commands.doctor import free_memory, installed_version
 
-from ...qwen import write_qwen
+from ...helpers.qwen import write_qwen
 
 
 def test_the_machine_alone_is_shown_without_a_model(sesa_agent):

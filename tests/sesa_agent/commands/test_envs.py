@@ -8,7 +8,7 @@ import pytest
 
 from sesa_agent import screen
 from sesa_agent.environments.adapters.collections import COLLECTIONS, register_collection
-from tests.peers import ids, need
+from tests.helpers.collections import ids, need
 
 
 @pytest.fixture(autouse=True)

@@ -13,9 +13,9 @@ import pytest
 
 from sesa_agent.agents.policy import Policy
 
-from ... import chat_server
-from ...chat_server import policy_replies, serving
-from ...toy_game import ENV_ID
+from ...helpers import chat_server
+from ...helpers.chat_server import policy_replies, serving
+from ...helpers.toy_game import ENV_ID
 
 KEY = "sk-very-secret-0123456789"
 LEFT, RIGHT = "<answer>Left</answer>", "<answer>Right</answer>"

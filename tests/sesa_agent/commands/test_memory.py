@@ -33,8 +33,8 @@ from sesa_agent.configs.errors import SettingError
 from sesa_agent.configs.load import load_config
 from sesa_agent.training.optimizer import MasterAdamW
 
-from ...agents.models import make_rows
-from ...qwen import qwen_shape
+from ...helpers.model_families import make_rows
+from ...helpers.qwen import qwen_shape
 
 N, T = 4, 96
 QWEN_7B = qwen_shape("7b")

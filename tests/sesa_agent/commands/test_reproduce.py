@@ -19,7 +19,7 @@ from sesa_agent.evaluation.experiments.paper import EXPERIMENTS, Metric, experim
 from sesa_agent.evaluation.experiments.results import SPENT
 from sesa_agent.plots import mean_line, save_bars, save_curves
 
-from ...tiny_models import SMALL_GROUPS
+from ...helpers.tiny_models import SMALL_GROUPS
 
 SMALL = (
     *SMALL_GROUPS,

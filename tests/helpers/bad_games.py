@@ -1,4 +1,4 @@
-"""An environment that goes wrong in every way: `--env tests.bad_games:Bad-v0`."""
+"""An environment that goes wrong in every way: `--env tests.helpers.bad_games:Bad-v0`."""
 
 import sys
 import time
@@ -9,9 +9,9 @@ import gymnasium
 from sesa_agent.environments import TextEnv
 from sesa_agent.environments.games.data_files import SPLITS
 
-from .sampling.games import LineGame
+from .games import LineGame
 
-ENV_ID = "tests.bad_games:Bad-v0"
+ENV_ID = "tests.helpers.bad_games:Bad-v0"
 FAULTS = {
     "raise": r"step\('Left'\) raised ValueError: the board broke \(bad_games.py:\d+\)",
     "exit": r"step\('Left'\) raised SystemExit: 3",

@@ -11,9 +11,9 @@ from sesa_agent.evaluation.validation import validate
 from sesa_agent.training.setup import resolve_auto
 from sesa_agent.training.trainer import train
 
-from ..toy_game import CorridorGame
+from .toy_game import CorridorGame
 
-ENV_ID = "tests.sampling.one_step:OneStep-v0"
+ENV_ID = "tests.helpers.one_step:OneStep-v0"
 
 
 class OneStepGame(CorridorGame):

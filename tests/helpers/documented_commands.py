@@ -10,7 +10,7 @@ import typer
 
 from sesa_agent.cli import app
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PAGES += sorted((ROOT / "agents" / "bundled").glob("*/README.md"))
 STARTS = ("sesa-agent", "torchrun")

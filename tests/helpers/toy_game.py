@@ -1,4 +1,4 @@
-"""A game of one corridor, as a user would write it: `--env tests.toy_game:Corridor-v0`."""
+"""A game of one corridor, as a user would write it: `--env tests.helpers.toy_game:Corridor-v0`."""
 
 from typing import Any
 
@@ -54,6 +54,6 @@ def make_corridor(max_steps: int = 4, num_targets: int = 0, **_: Any) -> TextEnv
 
 TAXI = "Taxi-v4" if "Taxi-v4" in gymnasium.registry else "Taxi-v3"
 """Gymnasium 1.3 replaced the one by the other."""
-ENV_ID = "tests.toy_game:Corridor-v0"
+ENV_ID = "tests.helpers.toy_game:Corridor-v0"
 if "Corridor-v0" not in gymnasium.registry:
     gymnasium.register("Corridor-v0", make_corridor, order_enforce=False, disable_env_checker=True)
