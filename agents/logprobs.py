@@ -16,7 +16,7 @@ MAX_LOGITS = 2**25
 """Logits of one chunk: 128 MiB in float32; about five copies of them exist at a time."""
 
 
-def token_likelihoods(
+def token_logprobs(
     logits: Tensor, token_ids: Tensor, temperature: float, entropy_grad: bool
 ) -> tuple[Tensor, Tensor]:
     """Log-probability of each token and the entropy of the distribution that it was drawn from.
@@ -42,7 +42,7 @@ def token_likelihoods(
     return chosen, entropy
 
 
-def chunked_likelihoods(
+def chunked_logprobs(
     head: Callable[[Tensor], Tensor],
     hidden: Tensor,
     token_ids: Tensor,
@@ -50,7 +50,7 @@ def chunked_likelihoods(
     entropy_grad: bool,
     chunk: int,
 ) -> tuple[Tensor, Tensor]:
-    """`token_likelihoods` of `head(hidden)`, with the logits of `chunk` positions held at a time.
+    """`token_logprobs` of `head(hidden)`, with the logits of `chunk` positions held at a time.
 
     Args:
         head: maps hidden states (M, H) to logits (M, V).
@@ -65,7 +65,7 @@ def chunked_likelihoods(
     """
 
     def likelihoods(part: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-        return token_likelihoods(head(part), ids, temperature, entropy_grad)
+        return token_logprobs(head(part), ids, temperature, entropy_grad)
 
     parts: list[Any] = [
         checkpoint(likelihoods, part, ids, use_reentrant=False, preserve_rng_state=False)

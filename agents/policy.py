@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from ..configs.errors import SettingError
-from .logprobs import MAX_LOGITS, chunked_likelihoods, has_plain_head, token_likelihoods
+from .logprobs import MAX_LOGITS, chunked_logprobs, has_plain_head, token_logprobs
 from .lora import base_of, is_adapter, merge_adapter, merged_weights, without_adapter
-from .prefix_rows import PackedRows, pack
+from .prefix_rows import PrefixRows, share_prefixes
 
 MIN_GAIN = 1.1
 """Padded tokens per packed one from which on rows are packed: below it gathering costs more."""
@@ -69,15 +69,20 @@ class Policy:
         temperature: float = 1.0,
         max_logits: int = MAX_LOGITS,
     ):
-        from .prefix_attention import allow_packed_rows
+        from .prefix_attention import allow_prefix_rows
 
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.temperature = temperature
         self.max_logits = max_logits
-        self.why_not_packed = allow_packed_rows(model)
+        self.padding_reason = allow_prefix_rows(model)
         """Why its rows are padded, in words that end a sentence; empty where they can be packed."""
         self._recomputed: list[Any] = []
+
+    @property
+    def can_share_prefix(self) -> bool:
+        """Whether what the rows of a batch begin with alike is computed once."""
+        return not self.padding_reason
 
     def parameters(self) -> list[torch.nn.Parameter]:
         """What the optimiser changes."""
@@ -87,7 +92,7 @@ class Policy:
         """Log-probability of every trained token and the entropy it was drawn at.
 
         What rows begin with alike is computed once, where that pays and the model allows it
-        (`packing.py`). Where they would be more than `MAX_LOGITS`, logits are formed of trained
+        (`prefix_rows.py`). Where they would be more than `MAX_LOGITS`, logits are formed of trained
         positions alone, some at a time.
 
         Args:
@@ -100,8 +105,8 @@ class Policy:
             `loss_mask`.
         """
         packed = None
-        if not self.why_not_packed:
-            packed = pack(batch.token_ids.cpu(), batch.attention_mask.cpu())
+        if self.can_share_prefix:
+            packed = share_prefixes(batch.token_ids.cpu(), batch.attention_mask.cpu())
         if packed and batch.token_ids.numel() >= MIN_GAIN * len(packed):
             values = self._read_packed(batch, packed, entropy_grad)
         else:
@@ -129,19 +134,19 @@ class Policy:
             return self._in_chunks(hidden[:, :-1][trained[:, 1:]], ids[trained], entropy_grad)
         with self._recomputing():
             output = self.model(**inputs, logits_to_keep=ids.shape[1] - first + 1)
-        chosen, entropy = token_likelihoods(
+        chosen, entropy = token_logprobs(
             output.logits[:, :-1], ids[:, first:], self.temperature, entropy_grad
         )
         return chosen[trained[:, first:]], entropy[trained[:, first:]]
 
     def _read_packed(
-        self, batch: Rows, packed: PackedRows, entropy_grad: bool
+        self, batch: Rows, packed: PrefixRows, entropy_grad: bool
     ) -> tuple[Tensor, Tensor]:
         """`_read_padded` of packed rows."""
-        from .prefix_attention import packed_inputs
+        from .prefix_attention import prefix_inputs
 
         device = self.model.device
-        inputs = packed_inputs(packed, device, self.model.dtype)
+        inputs = prefix_inputs(packed, device, self.model.dtype)
         ids = batch.token_ids[batch.loss_mask].to(device)  # (M,)
         before = packed.places[:, :-1][batch.loss_mask.cpu()[:, 1:]].to(device)  # (M,)
         if self._needs_chunks(len(ids), inputs["input_ids"][:, :1]):
@@ -150,7 +155,7 @@ class Policy:
             return self._in_chunks(hidden[0, before], ids, entropy_grad)
         with self._recomputing():
             logits = self.model(**inputs, logits_to_keep=before).logits[0]  # (M, V)
-        return token_likelihoods(logits, ids, self.temperature, entropy_grad)
+        return token_logprobs(logits, ids, self.temperature, entropy_grad)
 
     def _needs_chunks(self, num_positions: int, some_token: Tensor) -> bool:
         """Whether their logits are too many to be held at once, and can be formed apart."""
@@ -161,7 +166,7 @@ class Policy:
         self, hidden: Tensor, token_ids: Tensor, entropy_grad: bool
     ) -> tuple[Tensor, Tensor]:
         """Likelihoods and entropies of tokens by the states (M, H) that speak about them."""
-        return chunked_likelihoods(
+        return chunked_logprobs(
             self.model.get_output_embeddings(),
             hidden,
             token_ids,

@@ -1,9 +1,9 @@
 """The attention of packed rows: a token sees its path alone, so what rows share is computed once.
 
-The runs of `packing.py` take the place of rows: a run's own tokens are the queries, the tokens of
-its path the keys. Next to nothing is computed that no token sees, as a mask over the whole packed
-sequence would. Positions are those in the rows, so hidden states, and with them all losses and
-gradients, are those of padded rows up to rounding.
+The runs of `prefix_rows.py` take the place of rows: a run's own tokens are the queries, the tokens
+of its path the keys. Next to nothing is computed that no token sees, as a mask over the whole
+packed sequence would. Positions are those in the rows, so hidden states, and with them all losses
+and gradients, are those of padded rows up to rounding.
 
 Runs of like length are one call of torch's attention. On a GPU in half precision all runs are one
 call of its variable-length kernel, once that kernel was found to agree.
@@ -23,7 +23,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from .prefix_rows import PackedRows, pack
+from .prefix_rows import PrefixRows, share_prefixes
 
 TREE = "sesa_tree"
 """What the attention is called in a model's configuration; `sdpa` where no rows are packed."""
@@ -34,13 +34,13 @@ FAMILIES = ("gpt2", "llama", "mistral", "qwen2", "qwen3")
 
 @dataclass(frozen=True)
 class RunsToAttend:
-    """What `tree_attention` needs of packed rows, on the model's device."""
+    """What `prefix_attention` needs of packed rows, on the model's device."""
 
     groups: Sequence[tuple[Tensor, Tensor, Tensor | None]]
     """Per group (R, Q) places of queries, (R, K) places of keys and (R, 1, Q, K) what is added to
     the scores, None where the plain causal mask does."""
     outputs: Tensor
-    """(L,) as of `PackedRows`."""
+    """(L,) as of `PrefixRows`."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class RunsInOneCall:
     longest_path: int
 
 
-def allow_packed_rows(model: Any) -> str:
+def allow_prefix_rows(model: Any) -> str:
     """Let a model read packed rows beside padded ones, if it can.
 
     For good: layers that are computed again in the backward pass must find the same attention.
@@ -77,7 +77,7 @@ def allow_packed_rows(model: Any) -> str:
     return ""
 
 
-def packed_inputs(packed: PackedRows, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+def prefix_inputs(packed: PrefixRows, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
     """What a model reads packed rows by.
 
     Args:
@@ -101,8 +101,8 @@ def packed_inputs(packed: PackedRows, device: torch.device, dtype: torch.dtype) 
     }
 
 
-def runs_to_attend(packed: PackedRows, device: torch.device, dtype: torch.dtype) -> RunsToAttend:
-    """The runs in groups of like length; arguments as in `packed_inputs`."""
+def runs_to_attend(packed: PrefixRows, device: torch.device, dtype: torch.dtype) -> RunsToAttend:
+    """The runs in groups of like length; arguments as in `prefix_inputs`."""
     groups = []
     for group in packed.groups:
         mask = None
@@ -117,9 +117,9 @@ def runs_to_attend(packed: PackedRows, device: torch.device, dtype: torch.dtype)
 
 
 def runs_in_one_call(
-    packed: PackedRows, device: torch.device, dtype: torch.dtype | None = None
+    packed: PrefixRows, device: torch.device, dtype: torch.dtype | None = None
 ) -> RunsInOneCall:
-    """The runs one after another; arguments as in `packed_inputs`."""
+    """The runs one after another; arguments as in `prefix_inputs`."""
 
     def ends(lengths: Tensor) -> Tensor:
         return torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]).to(device, torch.int32)
@@ -142,12 +142,12 @@ def kernel_agrees(device: torch.device, dtype: torch.dtype) -> bool:
     """
     rows = torch.randint(1, 9, (3, 40), generator=torch.Generator().manual_seed(0))
     rows[:, :24] = rows[0, :24]
-    packed = pack(rows, torch.ones_like(rows, dtype=torch.bool))
+    packed = share_prefixes(rows, torch.ones_like(rows, dtype=torch.bool))
     states = torch.randn(3, 1, 4, len(packed), 64, generator=torch.Generator().manual_seed(1))
 
     def attend(runs: RunsToAttend | RunsInOneCall) -> Tensor:
         query, key, value = states.to(device, dtype).requires_grad_().unbind()
-        attended, _ = tree_attention(None, query, key[:, :2], value[:, :2], None, runs=runs)
+        attended, _ = prefix_attention(None, query, key[:, :2], value[:, :2], None, runs=runs)
         gradients = torch.autograd.grad(attended.float().square().sum(), (query, key, value))
         return torch.cat([attended.transpose(1, 2), *gradients]).float()
 
@@ -160,7 +160,7 @@ def kernel_agrees(device: torch.device, dtype: torch.dtype) -> bool:
     return torch.allclose(kernel, groups, atol=0.1, rtol=0.1)
 
 
-def tree_attention(
+def prefix_attention(
     module: Any,
     query: Tensor,
     key: Tensor,
@@ -226,7 +226,7 @@ def tree_attention(
     return torch.cat(attended).index_select(0, runs.outputs)[None].to(query.dtype), None
 
 
-AttentionInterface.register(TREE, tree_attention)
+AttentionInterface.register(TREE, prefix_attention)
 AttentionMaskInterface.register(TREE, sdpa_mask)
 
 

@@ -2,7 +2,7 @@
 
 The rows of a batch form a trie over their token ids. A run is a stretch of tokens that the same
 rows share; its path are the runs that lead to it, itself the last. One behind the other, the runs
-are one sequence in which every token sees its path alone (`tree_attention.py`): hidden states and
+are one sequence in which every token sees its path alone (`prefix_attention.py`): hidden states and
 gradients are those of padded rows. Whether rows share the rules of the game (context `state`) or
 whole turns (`full`) is all one.
 
@@ -60,7 +60,7 @@ class RunGroup:
 
 
 @dataclass(frozen=True)
-class PackedRows:
+class PrefixRows:
     """N rows of T tokens as one sequence of L."""
 
     token_ids: Tensor
@@ -84,7 +84,7 @@ class PackedRows:
         return len(self.token_ids)
 
 
-def pack(token_ids: Tensor, attention_mask: Tensor, min_run: int = MIN_RUN) -> PackedRows:
+def share_prefixes(token_ids: Tensor, attention_mask: Tensor, min_run: int = MIN_RUN) -> PrefixRows:
     """Lay rows out so that what they begin with alike stands once.
 
     Args:
@@ -93,7 +93,7 @@ def pack(token_ids: Tensor, attention_mask: Tensor, min_run: int = MIN_RUN) -> P
         min_run: shortest stretch that is shared, at least 1.
     """
     ids, lengths = token_ids.numpy(), attention_mask.sum(dim=1).numpy()
-    order = alphabetical(token_ids, attention_mask)
+    order = lexicographic_order(token_ids, attention_mask)
     runs, ends = _find_runs(order, lengths, _shared_lengths(ids, lengths, order), min_run)
     places = np.zeros(ids.shape, dtype=np.int64)
     for row, end in enumerate(ends):
@@ -102,7 +102,7 @@ def pack(token_ids: Tensor, attention_mask: Tensor, min_run: int = MIN_RUN) -> P
     positions = [np.arange(run.start, len(run.path)) for run in runs]
     grouped = _group_runs(runs)
     groups = [_pad_group(members) for members in grouped]
-    return PackedRows(
+    return PrefixRows(
         token_ids=torch.from_numpy(np.concatenate(own_ids)),
         position_ids=torch.from_numpy(np.concatenate(positions)),
         places=torch.from_numpy(places),
@@ -114,7 +114,7 @@ def pack(token_ids: Tensor, attention_mask: Tensor, min_run: int = MIN_RUN) -> P
     )
 
 
-def alphabetical(token_ids: Tensor, attention_mask: Tensor) -> list[int]:
+def lexicographic_order(token_ids: Tensor, attention_mask: Tensor) -> list[int]:
     """Order rows by their first token, then the second and so on: those that begin alike meet."""
     ids = torch.where(attention_mask, token_ids + 1, 0).numpy().astype(">u4")  # ends come first
     texts = [row.tobytes() for row in ids]
@@ -130,7 +130,7 @@ def new_lengths(
         token_ids: (N, T) int64, on the CPU.
         attention_mask: (N, T) bool.
         order: rows, in alphabetical order; may leave some out.
-        min_run: as in `pack`.
+        min_run: as in `share_prefixes`.
     """
     ids, lengths = token_ids.numpy(), attention_mask.sum(dim=1).numpy()
     shared = np.concatenate([[0], _shared_lengths(ids, lengths, order)])[: len(order)]
@@ -156,7 +156,7 @@ def _find_runs(
         order: rows in alphabetical order.
         lengths: (N,) tokens of the rows.
         shared: (N - 1,) as of `_shared_lengths`.
-        min_run: as in `pack`.
+        min_run: as in `share_prefixes`.
     """
     runs: list[Run] = []
     ends = [_ROOT] * len(order)
@@ -213,7 +213,7 @@ def _pad_group(runs: Sequence[Run]) -> RunGroup:
 
 
 def _outputs(groups: Sequence[Sequence[Run]], widths: Sequence[int]) -> Tensor:
-    """As `PackedRows.outputs`; `widths` are the own tokens that each group is padded to."""
+    """As `PrefixRows.outputs`; `widths` are the own tokens that each group is padded to."""
     outputs = np.zeros(sum(len(run.own) for runs in groups for run in runs), dtype=np.int64)
     offset = 0
     for runs, width in zip(groups, widths, strict=True):

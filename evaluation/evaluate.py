@@ -18,7 +18,7 @@ from ..configs.schema import SamplingConfig
 from ..sampling import choose_sampler
 from ..sampling.dialogue import Dialogue
 from ..sampling.trajectory import ROOT, Task, TrajectoryTree
-from ..training.distributed import gather, own_rng, spread
+from ..training.distributed import all_gather, own_rng, parallel_map
 from ..training.metrics import RATIO_K
 from .statistics import coverage_at_k, mean_pass_at_k, wilson_interval
 
@@ -120,13 +120,13 @@ def evaluate(
     if not 1 <= ks[0] <= ks[-1] <= num_samples:
         raise ValueError(f"ks must be from 1 to num_samples ({num_samples}), got {ks}.")
     errors: list[str] = []
-    played = spread(
+    played = parallel_map(
         lambda tasks: _play(engine, dialogue, tasks, params, num_samples, errors),
         [Task(env_id, seed) for seed in seeds],
         encode=lambda tally: tally and asdict(tally),
         decode=lambda values: values and _Tally(**{**values, "hits": tuple(values["hits"])}),
     )
-    errors = [error for found in gather(errors) for error in found]
+    errors = [error for found in all_gather(errors) for error in found]
     tallies = [tally for tally in played if tally]
     if not tallies:
         raise SettingError("No puzzle was played to its end: " + _failure(engine, errors))

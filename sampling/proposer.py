@@ -27,7 +27,7 @@ class Decision:
     proposals: list[Completion] = field(default_factory=list)
     actions: list[str | None] = field(default_factory=list)
     """What each proposal says; None is an action too: the unreadable one."""
-    repeats: list[tuple[int, Completion, str | None]] = field(default_factory=list)
+    duplicates: list[tuple[int, Completion, str | None]] = field(default_factory=list)
     """Responses that were dropped: proposals that stood by then, and what it says that they did."""
     num_calls: int = 0
     num_cut_prompts: int = 0
@@ -36,7 +36,7 @@ class Decision:
     @property
     def num_duplicates(self) -> int:
         """Responses that repeated an earlier proposal."""
-        return len(self.repeats)
+        return len(self.duplicates)
 
     @property
     def readable(self) -> list[str]:
@@ -52,7 +52,7 @@ class _Question:
     request: Request
     excluded: list[Completion]
     """What was drawn for this prompt and must not come again."""
-    num_repeats: int = 0
+    num_retries: int = 0
 
 
 def propose(
@@ -171,8 +171,8 @@ def draw_distinct(
             if accept(decision, completion, read(decision, completion.text)):
                 if len(decision.proposals) < decision.width:
                     after.append(ask(decision))
-            elif question.num_repeats < max_retries:
-                question.num_repeats += 1
+            elif question.num_retries < max_retries:
+                question.num_retries += 1
                 question.excluded.append(completion)
                 after.append(question)
         questions = after
@@ -187,7 +187,7 @@ def accept(decision: Decision, completion: Completion, action: str | None) -> bo
     """Take a proposal unless what it says is there already."""
     decision.num_calls += 1
     if action in decision.actions:
-        decision.repeats.append((len(decision.proposals), completion, action))
+        decision.duplicates.append((len(decision.proposals), completion, action))
         return False
     decision.proposals.append(completion)
     decision.actions.append(action)

@@ -18,7 +18,7 @@ from ..configs.schema import SamplingConfig
 from .dialogue import Dialogue, Position
 from .proposer import Decision, accept, next_request
 from .trajectory import ROOT, Task, TrajectoryTree, Turn
-from .tree import Growth, decide, expand, start_growth
+from .tree import GrowingTree, decide, expand, start_tree
 
 Found = TypeVar("Found")
 
@@ -101,7 +101,7 @@ def stream_parallel(
 async def _grow(
     task: Task, stream: Stream, dialogue: Dialogue, cfg: SamplingConfig, rng: np.random.Generator
 ) -> TrajectoryTree:
-    growth: Growth = start_growth(task, dialogue, cfg)
+    growth: GrowingTree = start_tree(task, dialogue, cfg)
     for depth in range(dialogue.max_turns):
         decisions = decide(growth, depth, dialogue.max_turns, cfg, rng)
         if not decisions:

@@ -74,13 +74,13 @@ class Turn:
     """What went wrong in the environment, which truncated the episode; empty if nothing did."""
 
     @property
-    def is_repeat(self) -> bool:
+    def is_merged(self) -> bool:
         """Whether its state already stood in its tree."""
         return self.merged_into is not None
 
 
 @dataclass(frozen=True)
-class Repeat:
+class DuplicateProposal:
     """A response that said what an earlier proposal of its decision had said: it was not played."""
 
     parent: int
@@ -134,7 +134,7 @@ class TrajectoryTree:
     have been too long."""
     num_failed: int = 0
     """Independent rollouts that broke off, because the engine could get no response."""
-    repeats: list[Repeat] = field(default_factory=list)
+    duplicates: list[DuplicateProposal] = field(default_factory=list)
     """Those of the duplicates that answered x, in the order they were drawn."""
     error: str = ""
     """Why the environment could not open the puzzle, so that nothing was played; empty if it
@@ -202,21 +202,23 @@ class TrajectoryTree:
         for node, key, first, first_key in _shared_texts(self.parents):
             if turns[node][key] == getattr(self.turns[first], first_key):
                 del turns[node][key]
-        repeats = [vars(repeat) for repeat in self.repeats]
-        return {**vars(self), "task": vars(self.task), "turns": turns, "repeats": repeats}
+        duplicates = [vars(one) for one in self.duplicates]
+        return {**vars(self), "task": vars(self.task), "turns": turns, "duplicates": duplicates}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "TrajectoryTree":
-        """The tree that `to_json` wrote."""
+        """The tree that `to_json` wrote; older files call the duplicates repeats."""
+        values = dict(data)
+        duplicates = values.pop("repeats", None) or values.get("duplicates", ())
         turns: list[dict[str, Any]] = [dict(turn) for turn in data["turns"]]
         for node, key, first, first_key in _shared_texts(data["parents"]):
             turns[node].setdefault(key, turns[first][first_key])
         return cls(
             **{
-                **data,
+                **values,
                 "task": Task(**data["task"]),
                 "turns": [Turn(**_with_tuples(turn)) for turn in turns],
-                "repeats": [Repeat(**_with_tuples(repeat)) for repeat in data.get("repeats", ())],
+                "duplicates": [DuplicateProposal(**_with_tuples(one)) for one in duplicates],
             }
         )
 

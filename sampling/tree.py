@@ -30,7 +30,7 @@ from ..configs.schema import SamplingConfig
 from ..environments import is_deterministic, state_key
 from .dialogue import Dialogue, Position
 from .proposer import Decision, first_index, propose
-from .trajectory import ROOT, Repeat, Task, TrajectoryTree, Turn
+from .trajectory import ROOT, DuplicateProposal, Task, TrajectoryTree, Turn
 
 
 def allocate_widths(
@@ -59,7 +59,7 @@ def allocate_widths(
 
 
 @dataclass
-class Growth:
+class GrowingTree:
     """A tree and its live frontier."""
 
     tree: TrajectoryTree
@@ -98,7 +98,7 @@ def grow_trees(
     Raises:
         SettingError: if states are to be merged in an environment that has no `state_key`.
     """
-    growths = [start_growth(task, dialogue, cfg) for task in tasks]
+    growths = [start_tree(task, dialogue, cfg) for task in tasks]
     for depth in range(dialogue.max_turns):
         decisions = [decide(growth, depth, dialogue.max_turns, cfg, rng) for growth in growths]
         flat = [decision for ds in decisions for decision in ds]
@@ -110,15 +110,15 @@ def grow_trees(
     return [growth.tree for growth in growths]
 
 
-def start_growth(task: Task, dialogue: Dialogue, cfg: SamplingConfig) -> Growth:
+def start_tree(task: Task, dialogue: Dialogue, cfg: SamplingConfig) -> GrowingTree:
     """Begin a tree: its start is its frontier."""
     tree = TrajectoryTree(task)
     position = dialogue.open(tree)
     if position is None:  # nothing to grow
-        return Growth(tree, [], {}, stops_on_success=False, num_draws=1)
+        return GrowingTree(tree, [], {}, stops_on_success=False, num_draws=1)
     deterministic = is_deterministic(position.env)
     merges = resolve_merging(cfg.merge_states, position.env)
-    return Growth(
+    return GrowingTree(
         tree,
         frontier=[(ROOT, position)],
         seen={state_key(position.env): ROOT} if merges else {},
@@ -144,7 +144,7 @@ def resolve_merging(merge_states: str, env: gymnasium.Env[Any, Any]) -> bool:
 
 
 def decide(
-    growth: Growth, depth: int, max_turns: int, cfg: SamplingConfig, rng: np.random.Generator
+    growth: GrowingTree, depth: int, max_turns: int, cfg: SamplingConfig, rng: np.random.Generator
 ) -> list[Decision]:
     """Give every open node of a tree its width; which nodes get one more is drawn by lot."""
     num_open = len(growth.frontier)
@@ -161,7 +161,7 @@ def decide(
 
 
 def expand(
-    growth: Growth,
+    growth: GrowingTree,
     decisions: list[Decision],
     dialogue: Dialogue,
     cfg: SamplingConfig,
@@ -173,9 +173,9 @@ def expand(
         growth.tree.num_calls += decision.num_calls
         growth.tree.num_duplicates += decision.num_duplicates
         growth.tree.num_cut_prompts += decision.num_cut_prompts
-        growth.tree.repeats += [
-            Repeat(node, num_earlier, said.token_ids, said.logprobs, said.text, action)
-            for num_earlier, said, action in decision.repeats
+        growth.tree.duplicates += [
+            DuplicateProposal(node, num_earlier, said.token_ids, said.logprobs, said.text, action)
+            for num_earlier, said, action in decision.duplicates
         ]
         first = first_index(cfg.proposer, decision.width)
         for index, completion in enumerate(decision.proposals, start=first):
@@ -219,7 +219,7 @@ def _draw_outcomes(
     return list(outcomes.values())
 
 
-def _add(growth: Growth, parent: int, turn: Turn, after: Position) -> int | None:
+def _add(growth: GrowingTree, parent: int, turn: Turn, after: Position) -> int | None:
     """Put a turn into its tree; return its number if it is to be expanded."""
     is_over, is_noisy = turn.terminated or turn.truncated, growth.num_draws > 1
     growth.num_finished += is_over and not is_noisy
@@ -230,4 +230,4 @@ def _add(growth: Growth, parent: int, turn: Turn, after: Position) -> int | None
         if not is_over:
             growth.seen.setdefault(key, len(growth.tree))
     child = growth.tree.add(parent, turn)
-    return None if is_over or turn.is_repeat else child
+    return None if is_over or turn.is_merged else child

@@ -31,11 +31,11 @@ def printable(text: str) -> str:
 
 def warn(line: str) -> None:
     """Print a line that should not be missed; where nothing is printed, log it as a warning."""
-    from sesa_agent.training.distributed import is_first
+    from sesa_agent.training.distributed import is_rank_zero
 
     if not console.quiet:
         console.print(line, style="bold", markup=False, highlight=False)
-    elif is_first():
+    elif is_rank_zero():
         logging.getLogger("sesa_agent").warning(line)
 
 

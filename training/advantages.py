@@ -224,7 +224,7 @@ def best_values(tree: TrajectoryTree, discount: float) -> np.ndarray:
     num_turns = np.ones(len(tree), dtype=int)  # from the start to the turn, itself included
     for node, parent in enumerate(tree.parents):
         num_turns[node] += 0 if parent == ROOT else num_turns[parent]
-    wins = np.array([turn.success and not turn.is_repeat for turn in tree.turns])
+    wins = np.array([turn.success and not turn.is_merged for turn in tree.turns])
     values = np.where(wins, float(discount) ** num_turns, 0.0)
     for node in range(len(tree) - 1, -1, -1):
         parent = tree.parents[node]

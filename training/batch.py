@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..agents.prefix_rows import alphabetical, new_lengths
+from ..agents.prefix_rows import lexicographic_order, new_lengths
 from ..sampling.trajectory import ROOT, TrajectoryTree, Turn
 from .advantages import Credit
 
@@ -48,14 +48,14 @@ class Batch:
     """(N, T) log mu(token), under the prompt that it was drawn from; 0 outside `loss_mask`."""
     old_logprobs: Tensor
     """(N, T) log pi_old(token), under the plain prompt; zeros until scored."""
-    is_held: Tensor
+    kl_mask: Tensor
     """(N, T) bool, True on tokens that KL-Cov keeps near pi_old; all False until chosen."""
     count: Tensor
     """(N, T) how many sampled tokens a token stands for: 1, more where equal rows were merged; 0
     outside `loss_mask`."""
     proposal_index: Tensor
     """(num_turns,) int64, place of each trained turn among the proposals of its decision."""
-    question: Tensor
+    prompt_group: Tensor
     """(N,) int64, the same in rows of a group whose first trained turn answers the same prompt."""
 
     def __len__(self) -> int:
@@ -81,28 +81,28 @@ class Batch:
         chosen = {
             field.name: getattr(self, field.name)[rows, :length]
             for field in fields(self)
-            if field.name not in ("proposal_index", "question")
+            if field.name not in ("proposal_index", "prompt_group")
         }
-        return replace(self, **chosen, question=self.question[rows])
+        return replace(self, **chosen, prompt_group=self.prompt_group[rows])
 
     def minibatches(self, num: int, generator: torch.Generator) -> list["Batch"]:
-        """Deal the questions at random into `num` parts, or one part each if they are fewer.
+        """Deal the prompt groups at random into `num` parts, or one part each if they are fewer.
 
-        Answers to one question stay together, so that their prompt is computed once
+        Answers to one prompt stay together, so that their prompt is computed once
         (`agents/prefix_rows.py`). Credit and weight are multiplied by the number of parts: each
         part's gradient is an unbiased estimate of the whole batch's, so the step size does not
         depend on `num`, and the parts' losses average to the batch's loss.
 
         Args:
-            num: parts, at least 1; they have as many questions each, or one more.
+            num: parts, at least 1; each has as many prompt groups, or one more.
             generator: CPU generator of the shuffle.
         """
         if len(self) == 0:
             return []
-        questions = self.question.unique()
-        order = questions[torch.randperm(len(questions), generator=generator)]
+        prompt_groups = self.prompt_group.unique()
+        order = prompt_groups[torch.randperm(len(prompt_groups), generator=generator)]
         parts = order.tensor_split(min(num, len(order)))
-        rows = [torch.isin(self.question, part).nonzero()[:, 0] for part in parts]
+        rows = [torch.isin(self.prompt_group, part).nonzero()[:, 0] for part in parts]
         return [self.select(chosen)._scale(len(parts)) for chosen in rows]
 
     def micro_batch_rows(
@@ -135,7 +135,7 @@ class Batch:
         if not rows:
             return []
         tokens, mask = self.token_ids[rows], self.attention_mask[rows]
-        order = alphabetical(tokens, mask)
+        order = lexicographic_order(tokens, mask)
         lengths = mask.sum(dim=1).tolist()
         groups: list[list[int]] = []
         num_packed = num_read = 0
@@ -161,7 +161,7 @@ def collate(
     trees: Sequence[TrajectoryTree],
     credits: Sequence[Credit],
     pad_id: int,
-    keep_untaught: bool = False,
+    keep_zero_advantage: bool = False,
     dtype: torch.dtype = torch.float32,
 ) -> Batch:
     """Lay the trained turns of all trees out in rows.
@@ -173,8 +173,8 @@ def collate(
         trees: the groups of the batch.
         credits: what each tree is to be taught.
         pad_id: token that fills rows up on the right.
-        keep_untaught: train turns without an advantage too, as an entropy bonus or a KL penalty
-            needs.
+        keep_zero_advantage: train turns without an advantage too, as an entropy bonus or a KL
+            penalty needs.
         dtype: format of credit and log-probabilities.
 
     Returns:
@@ -189,7 +189,7 @@ def collate(
     rows = [
         (tree, credit, nodes)
         for tree, credit in zip(trees, credits, strict=True)
-        for nodes in _rows(tree, _is_trained(tree, credit, keep_untaught))
+        for nodes in _rows(tree, _is_trained(tree, credit, keep_zero_advantage))
     ]
     denominator = sum(credit.denominator for credit in credits)
     lengths = np.array([_num_tokens(tree.turns[nodes[-1]]) for tree, _, nodes in rows], dtype=int)
@@ -197,9 +197,9 @@ def collate(
     token_ids, turn_numbers = np.full(shape, pad_id), np.full(shape, -1)
     positive, negative, weight, sampling_logprobs = np.zeros((4, *shape))
     proposal_index: list[int] = []
-    questions: dict[tuple[int, tuple[int, ...]], int] = {}
+    prompt_groups: dict[tuple[int, tuple[int, ...]], int] = {}
     asked = [(id(tree), tree.turns[nodes[0]].prompt_ids) for tree, _, nodes in rows]
-    question = [questions.setdefault(key, len(questions)) for key in asked]
+    prompt_group = [prompt_groups.setdefault(key, len(prompt_groups)) for key in asked]
     for row, (tree, credit, nodes) in enumerate(rows):
         end = tree.turns[nodes[-1]]
         token_ids[row, : lengths[row]] = end.prompt_ids + end.response_ids
@@ -222,10 +222,10 @@ def collate(
         turn=torch.as_tensor(turn_numbers),
         sampling_logprobs=torch.as_tensor(sampling_logprobs, dtype=dtype),
         old_logprobs=torch.zeros(shape, dtype=dtype),
-        is_held=torch.zeros(shape, dtype=torch.bool),
+        kl_mask=torch.zeros(shape, dtype=torch.bool),
         count=torch.as_tensor(turn_numbers >= 0).to(dtype),
         proposal_index=torch.tensor(proposal_index, dtype=torch.int64),
-        question=torch.tensor(question, dtype=torch.int64),
+        prompt_group=torch.tensor(prompt_group, dtype=torch.int64),
     )
 
 
@@ -236,7 +236,7 @@ def equal_rows(batch: Batch) -> tuple[list[int], list[int]]:
         The first row of each kind, in their order, shape (M,), and each row's place among them,
         shape (N,).
     """
-    parts = (batch.token_ids, batch.attention_mask, batch.loss_mask, batch.is_held)
+    parts = (batch.token_ids, batch.attention_mask, batch.loss_mask, batch.kl_mask)
     firsts: dict[bytes, int] = {}
     places, rows = [], []
     for row in range(len(batch)):
@@ -352,11 +352,11 @@ def _num_tokens(turn: Turn) -> int:
     return len(turn.prompt_ids) + len(turn.response_ids)
 
 
-def _is_trained(tree: TrajectoryTree, credit: Credit, keep_untaught: bool) -> np.ndarray:
+def _is_trained(tree: TrajectoryTree, credit: Credit, keep_zero_advantage: bool) -> np.ndarray:
     """Which turns of a tree are trained, (num_turns,) bool."""
     is_taught = (credit.positive != 0) | (credit.negative != 0)
     is_empty = np.array([not turn.response_ids for turn in tree.turns], dtype=bool)
-    return (credit.weight != 0) & (is_taught | keep_untaught) & ~is_empty
+    return (credit.weight != 0) & (is_taught | keep_zero_advantage) & ~is_empty
 
 
 def _rows(tree: TrajectoryTree, is_trained: np.ndarray) -> list[list[int]]:

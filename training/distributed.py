@@ -23,7 +23,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ..agents.engines.base import EngineError
-from ..agents.prefix_rows import alphabetical, new_lengths
+from ..agents.prefix_rows import lexicographic_order, new_lengths
 from ..configs.errors import SettingError, check
 from ..configs.schema import Config
 from .batch import Batch
@@ -37,19 +37,19 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def num_processes() -> int:
+def world_size() -> int:
     """How many processes train together."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def process_index() -> int:
+def rank() -> int:
     """The place of this process among them, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def is_first() -> bool:
+def is_rank_zero() -> bool:
     """Whether this is the process that writes and prints."""
-    return process_index() == 0
+    return rank() == 0
 
 
 def start_processes(cfg: Config) -> None:
@@ -73,7 +73,7 @@ def start_processes(cfg: Config) -> None:
 
 def leave_processes(cfg: Config) -> None:
     """Part from the other processes at the end of a run; vLLM does it itself when it ends."""
-    if num_processes() > 1 and cfg.engine.name != "vllm":
+    if world_size() > 1 and cfg.engine.name != "vllm":
         dist.destroy_process_group()
 
 
@@ -111,20 +111,20 @@ def own_rng(*key: int) -> np.random.Generator:
     >>> own_rng(7, 2).random() == np.random.default_rng([7, 2]).random()
     True
     """
-    index = process_index()
+    index = rank()
     return np.random.default_rng([*key, index] if index else [*key])
 
 
-def gather(value: Any) -> list[Any]:
+def all_gather(value: Any) -> list[Any]:
     """Give every process the values of all of them, in their order.
 
     Args:
         value: this process's, ready for JSON.
     """
-    if num_processes() == 1:
+    if world_size() == 1:
         return [value]
     text = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
-    lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(num_processes())]
+    lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(world_size())]
     dist.all_gather(lengths, torch.tensor([len(text)]))
     padded = torch.zeros(int(max(lengths)), dtype=torch.uint8)
     padded[: len(text)] = text
@@ -136,14 +136,14 @@ def gather(value: Any) -> list[Any]:
     ]
 
 
-def from_first(value: Any) -> Any:
+def broadcast(value: Any) -> Any:
     """Give every process the first one's value, which is ready for JSON."""
-    return gather(value if is_first() else None)[0]
+    return all_gather(value if is_rank_zero() else None)[0]
 
 
-def meet() -> None:
+def barrier() -> None:
     """Wait until every process has come here."""
-    gather(None)
+    all_gather(None)
 
 
 def agreed(work: Callable[[], Result]) -> Result:
@@ -153,19 +153,19 @@ def agreed(work: Callable[[], Result]) -> Result:
         SettingError: if it was raised in any process.
         EngineError: likewise.
     """
-    if num_processes() == 1:
+    if world_size() == 1:
         return work()
     result, failure = None, None
     try:
         result = work()
     except (SettingError, EngineError) as error:
         failure = {"is_setting": isinstance(error, SettingError), "text": str(error)}
-    for failed in filter(None, gather(failure)):
+    for failed in filter(None, all_gather(failure)):
         raise (SettingError if failed["is_setting"] else EngineError)(failed["text"])
     return result  # pyright: ignore[reportReturnType]
 
 
-def spread(
+def parallel_map(
     work: Callable[[Sequence[Item]], list[Result]],
     items: Sequence[Item],
     encode: Callable[[Result], Any],
@@ -186,11 +186,11 @@ def spread(
         SettingError: if `work` raised it in any process.
         EngineError: likewise.
     """
-    num = num_processes()
+    num = world_size()
     if num == 1:
         return work(items)
-    own = agreed(lambda: work(items[process_index() :: num]))
-    parts = gather([encode(result) for result in own])
+    own = agreed(lambda: work(items[rank() :: num]))
+    parts = all_gather([encode(result) for result in own])
     return [decode(parts[place % num][place // num]) for place in range(len(items))]
 
 
@@ -205,30 +205,30 @@ def own_rows(batch: Batch, packed: bool = False) -> list[int]:
         Ascending; all rows in a single process. There may be none.
     """
     if packed and len(batch):
-        order = alphabetical(batch.token_ids, batch.attention_mask)
+        order = lexicographic_order(batch.token_ids, batch.attention_mask)
         ends = np.cumsum(new_lengths(batch.token_ids, batch.attention_mask, order))
-        owners = (ends - 1) * num_processes() // ends[-1]
-        return sorted(np.array(order)[owners == process_index()].tolist())
+        owners = (ends - 1) * world_size() // ends[-1]
+        return sorted(np.array(order)[owners == rank()].tolist())
     lengths = batch.attention_mask.sum(dim=1).tolist()
     longest_first = sorted(range(len(batch)), key=lambda row: -lengths[row])
-    return sorted(longest_first[process_index() :: num_processes()])
+    return sorted(longest_first[rank() :: world_size()])
 
 
-def add_up(values: Tensor) -> Tensor:
+def all_reduce(values: Tensor) -> Tensor:
     """Sum a tensor over all processes, in place."""
-    if num_processes() > 1:
+    if world_size() > 1:
         dist.all_reduce(values)
     return values
 
 
 @torch.no_grad()
-def add_up_gradients(weights: Sequence[Tensor]) -> None:
+def all_reduce_gradients(weights: Sequence[Tensor]) -> None:
     """Sum the gradients of all processes, in place.
 
     A process without rows to compute has none, which counts as zeros. A weight that has none
     anywhere keeps none, so that the optimiser leaves it alone as it would in a single process.
     """
-    if num_processes() == 1:
+    if world_size() == 1:
         return
     has_grad = torch.tensor([weight.grad is not None for weight in weights], dtype=torch.int32)
     dist.all_reduce(has_grad, op=dist.ReduceOp.MAX)

@@ -68,7 +68,7 @@ def explore(
 def changed_share(before: Batch, after: Batch) -> float:
     """Return the share of the trained tokens whose part in the loss `explore` changed."""
     changed = (before.positive != after.positive) | (before.negative != after.negative)
-    return float((changed | after.is_held)[before.loss_mask].float().mean())
+    return float((changed | after.kl_mask)[before.loss_mask].float().mean())
 
 
 def active_entropy_coef(coef: float, entropy: float, target: float) -> float:
@@ -154,7 +154,7 @@ def kl_cov(batch: Batch, share: float) -> Batch:
     values = covariances(batch)
     ranking = (values / ROUNDING).round().argsort(descending=True, stable=True)
     chosen = ranking[: _num_chosen(len(values), share)]
-    return replace(batch, is_held=_lay_out(batch, chosen))
+    return replace(batch, kl_mask=_lay_out(batch, chosen))
 
 
 def clip_cov(batch: Batch, share: float, generator: torch.Generator) -> Batch:

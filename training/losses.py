@@ -36,7 +36,7 @@ def grpo_loss(
 
     over the tokens of `loss_mask`, with r = pi / pi_old, S+ and S- `positive` and `negative` of the
     batch, w its `weight`, H the entropy of the policy and k3 = pi_ref / pi - log(pi_ref / pi) - 1
-    (arXiv:2402.03300 Eq. 4). At the tokens of `is_held` the square bracket is
+    (arXiv:2402.03300 Eq. 4). At the tokens of `kl_mask` the square bracket is
     (S+ + S-) r - beta w |log r|, without a clip (KL-Cov, `training/exploration.py`); |log r| is 0
     up to `ROUNDING`.
 
@@ -69,9 +69,9 @@ def grpo_loss(
     distance = torch.where(log_ratio.abs() > ROUNDING, log_ratio.abs(), 0.0)
     penalty = KL_COV_BETA * batch.weight * distance
     held = (batch.positive + batch.negative) * ratio - penalty
-    loss = -torch.where(batch.is_held, held, gain).sum()
+    loss = -torch.where(batch.kl_mask, held, gain).sum()
     is_clipped = (ratio > high) & (batch.positive > 0) | (ratio < low) & (batch.negative < 0)
-    is_clipped &= ~batch.is_held
+    is_clipped &= ~batch.kl_mask
     sums = {
         "tokens": batch.count.sum(),
         "clipped": (batch.count * is_clipped).sum(),

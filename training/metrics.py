@@ -41,7 +41,7 @@ def rollout_metrics(trees: Sequence[TrajectoryTree], cfg: LossConfig) -> dict[st
         "rollout/distinct_answers": float(np.mean([len(actions) for actions in firsts])),
         "rollout/duplicate_rate": sum(tree.num_duplicates for tree in trees) / max(calls, 1),
         "rollout/cut_prompts": sum(tree.num_cut_prompts for tree in trees) / max(calls, 1),
-        "rollout/repeated_states": float(np.mean([turn.is_repeat for turn in turns])),
+        "rollout/repeated_states": float(np.mean([turn.is_merged for turn in turns])),
         "rollout/readable_rate": float(np.mean([turn.action is not None for turn in turns])),
         "rollout/legal_rate": float(np.mean([turn.legal for turn in turns])),
         "rollout/response_tokens": float(np.mean([len(turn.response_ids) for turn in turns])),

@@ -26,7 +26,7 @@ HOPELESS = 0.02
 
 
 @dataclass(frozen=True)
-class Sign:
+class Indicator:
     """A number that falls to its floor as a policy dies."""
 
     kind: str
@@ -41,22 +41,22 @@ class Sign:
     """Whether it says that nothing is left to learn, and not only that responses grow alike."""
 
 
-SIGNS = (
-    Sign(
+INDICATORS = (
+    Indicator(
         "entropy",
         "train/entropy",
         0.0,
         "The policy's entropy is {now:.3f} nats a token, {first:.3f} at first: it hardly varies "
         "its responses any more.",
     ),
-    Sign(
+    Indicator(
         "alike",
         "rollout/actions_per_state",
         1.0,
         "Two rollouts at the same prompt take {now:.2f} different actions, {first:.2f} at first: "
         "they grow alike.",
     ),
-    Sign(
+    Indicator(
         "pass_ratio",
         "rollout/pass_ratio",
         1.0,
@@ -65,7 +65,7 @@ SIGNS = (
         weight="rollout/success_rate",
         is_deadly=True,
     ),
-    Sign(
+    Indicator(
         "no_signal",
         "rollout/signal_groups",
         0.0,
@@ -75,7 +75,7 @@ SIGNS = (
     ),
 )
 """The signs of dying."""
-FORGETTING = Sign(
+FORGETTING = Indicator(
     "forgetting",
     "rollout/success_rate",
     0.0,
@@ -92,7 +92,7 @@ TOO_HARD = (
 )
 SUCCESS = ("rollout/success_rate", "eval/success_rate")
 """The rollouts of a tree are forced apart, so its success says less than the policy's own."""
-WATCHED = {*SUCCESS, DRIFT_METRIC, *(sign.metric for sign in SIGNS)}
+WATCHED = {*SUCCESS, DRIFT_METRIC, *(sign.metric for sign in INDICATORS)}
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def diagnose(
     if success >= SOLVED:
         return []
     symptoms = []
-    for sign in (*SIGNS, FORGETTING):
+    for sign in (*INDICATORS, FORGETTING):
         before, after = (_mean(steps, sign.metric, sign.weight) for steps in (first, now))
         if before is None or after is None or before <= sign.floor:
             continue
@@ -189,14 +189,14 @@ def find_drift(history: Sequence[Mapping[str, float]], window: int) -> list[Symp
     return [Symptom("drift", text)]
 
 
-def is_dying(symptoms: Sequence[Symptom]) -> bool:
+def is_collapsing(symptoms: Sequence[Symptom]) -> bool:
     """Return whether a rescue is due. Less entropy alone may be how learning goes."""
     return any(symptom.is_deadly for symptom in symptoms)
 
 
 def advise(symptom: Symptom, cfg: Config) -> str:
     """Say what to do about a sign of dying; nothing for what names its own remedy."""
-    if symptom.kind not in {sign.kind for sign in SIGNS}:
+    if symptom.kind not in {sign.kind for sign in INDICATORS}:
         return ""
     if cfg.monitor.rescue == "auto":
         return "" if symptom.is_deadly else "Sequential sampling takes over if learning stops."

@@ -10,7 +10,7 @@ from ..agents.policy import Policy
 from ..sampling.trajectory import ROOT, TrajectoryTree
 from .advantages import Credit
 from .batch import Batch, collate, equal_rows
-from .distributed import add_up, own_rows
+from .distributed import all_reduce, own_rows
 
 
 @torch.no_grad()
@@ -22,13 +22,13 @@ def score(policy: Policy, batch: Batch, max_tokens: int) -> tuple[Tensor, Tensor
     firsts, places = equal_rows(batch)
     different = batch.select(firsts)
     scores = torch.zeros(2, *different.old_logprobs.shape, dtype=batch.old_logprobs.dtype)
-    packed = not policy.why_not_packed
+    packed = policy.can_share_prefix
     for rows in different.micro_batch_rows(max_tokens, own_rows(different, packed), packed):
         part = different.select(rows)
         values = torch.stack(policy.logprobs(part))  # (2, n, t)
         values = torch.where(part.loss_mask, values, 0.0).to(scores.dtype)
         scores[:, torch.tensor(rows), : values.shape[2]] = values
-    add_up(scores)
+    all_reduce(scores)
     return scores[0, places], scores[1, places]
 
 
@@ -48,12 +48,12 @@ def with_plain_logprobs(policy: Policy, tree: TrajectoryTree, max_tokens: int) -
             response_ids=said.response_ids,
             sampling_logprobs=said.sampling_logprobs,
         )
-        for said in tree.repeats
+        for said in tree.duplicates
     ]
     answers = [*tree.turns, *dropped]
     ones, zeros = np.ones(len(answers)), np.zeros(len(answers))
     flat = TrajectoryTree(tree.task, [ROOT] * len(answers), answers)
-    batch = collate([flat], [Credit(zeros, zeros, ones, 1.0)], 0, keep_untaught=True)
+    batch = collate([flat], [Credit(zeros, zeros, ones, 1.0)], 0, keep_zero_advantage=True)
     sums = iter(score(policy, batch, max_tokens)[0].sum(1).tolist() if len(batch) else [])
     totals = [next(sums) if answer.response_ids else 0.0 for answer in answers]  # (num_answers,)
     count = len(tree)
@@ -63,8 +63,8 @@ def with_plain_logprobs(policy: Policy, tree: TrajectoryTree, max_tokens: int) -
             replace(turn, plain_logprob=total)
             for turn, total in zip(tree.turns, totals[:count], strict=True)
         ],
-        repeats=[
+        duplicates=[
             replace(said, plain_logprob=total)
-            for said, total in zip(tree.repeats, totals[count:], strict=True)
+            for said, total in zip(tree.duplicates, totals[count:], strict=True)
         ],
     )

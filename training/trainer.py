@@ -23,12 +23,12 @@ from .advantages import has_signal
 from .checkpoint import latest_checkpoint, read_state, save_checkpoint
 from .distributed import (
     agreed,
-    from_first,
-    gather,
-    is_first,
-    meet,
+    all_gather,
+    barrier,
+    broadcast,
+    is_rank_zero,
     own_rng,
-    spread,
+    parallel_map,
 )
 from .env_errors import first_error, played_trees
 from .exploration import next_entropy_coef
@@ -40,7 +40,7 @@ from .monitor import (
     advise,
     diagnose,
     find_drift,
-    is_dying,
+    is_collapsing,
     remember,
     rescued_config,
 )
@@ -105,9 +105,9 @@ def train(
     optimizer = build_optimizer(policy, cfg.optim, checkpoint)
     clock = _start_clock(policy, engine, dialogue)
     progress = Progress(**read_state(checkpoint)) if checkpoint else Progress()
-    with _open_log(cfg, folder, progress.step, tell) if is_first() else nullcontext() as log:
-        if log and policy.why_not_packed and not checkpoint:
-            why = PADDED.format(reason=policy.why_not_packed)
+    with _open_log(cfg, folder, progress.step, tell) if is_rank_zero() else nullcontext() as log:
+        if log and policy.padding_reason and not checkpoint:
+            why = PADDED.format(reason=policy.padding_reason)
             _tell_news(log, 0, [Symptom("padded_rows", why)], tell)
         while progress.share_done(cfg.optim) < 1:
             step = progress.step
@@ -122,13 +122,13 @@ def train(
             now = rescued if progress.is_rescued else cfg
             tokens_before = engine.usage.response_tokens
             trees, taught = rollout(now, step, engine, dialogue)
-            num_tokens = sum(gather(engine.usage.response_tokens - tokens_before))
+            num_tokens = sum(all_gather(engine.usage.response_tokens - tokens_before))
             engine.sleep()
             rolled_out = time.perf_counter()
             ahead = replace(progress)
             ahead.add_step(trees, num_tokens, rolled_out - measured)
             samples = trees[:NUM_SAMPLES]
-            if from_first(_is_saved(ahead, cfg.optim)):
+            if broadcast(_is_saved(ahead, cfg.optim)):
                 samples = _scored(samples, policy, cfg.optim)  # by the policy that drew them
             metrics |= rollout_metrics(trees, now.loss)
             if now.sampling.name == "parallel":
@@ -148,11 +148,11 @@ def train(
             }
             metrics |= time_metrics(clock.lap())
             found = _look_after(progress, metrics, now, trees)
-            vars(progress).update(from_first(vars(progress)))  # other processes' clocks differ
+            vars(progress).update(broadcast(vars(progress)))  # other processes' clocks differ
             if log:
                 log.write(step, metrics)
                 _tell_news(log, step, found, tell)
-            wants_stop = any(gather(watch(progress, metrics)))
+            wants_stop = any(all_gather(watch(progress, metrics)))
             if log and (wants_stop or _is_saved(progress, cfg.optim)):
                 log.write_trees(step, samples)
                 save_checkpoint(
@@ -164,7 +164,7 @@ def train(
                 )
             if wants_stop:
                 break
-    meet()  # what the first process has saved is there for all
+    barrier()  # what the first process has saved is there for all
     return policy
 
 
@@ -226,7 +226,7 @@ def _look_after(
     if error:
         progress.has_env_errors = True
         news.append(error)
-    if cfg.monitor.rescue == "auto" and is_dying(found):
+    if cfg.monitor.rescue == "auto" and is_collapsing(found):
         progress.is_rescued = True
         news.append(RESCUE)
     return news
@@ -260,7 +260,7 @@ def rollout(
     with_signal: list[TrajectoryTree] = []
     for start in range(0, len(seeds), sampling.num_tasks):
         tasks = [Task(cfg.env.id, seed) for seed in seeds[start : start + sampling.num_tasks]]
-        trees += spread(
+        trees += parallel_map(
             lambda part: draw(part, engine, dialogue, sampling, params, rng),
             tasks,
             TrajectoryTree.to_json,

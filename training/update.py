@@ -27,7 +27,7 @@ from .batch import (
     merge_equal_rows,
 )
 from .checkpoint import load_optimizer
-from .distributed import add_up, add_up_gradients, gather, own_rows
+from .distributed import all_gather, all_reduce, all_reduce_gradients, own_rows
 from .exploration import active_entropy_coef, changed_share, explore
 from .losses import grpo_loss, mean_stats
 from .metrics import gap_metrics
@@ -92,8 +92,8 @@ def learn(
     credits = [ADVANTAGES[loss.credit](tree, loss) for tree in kept]
     pad_id = policy.tokenizer.pad_token_id or 0
     is_adaptive = loss.exploration == "adaptive_entropy"
-    keep_untaught = bool(loss.entropy_coef or loss.kl_coef or is_adaptive)
-    batch = collate(kept, credits, pad_id, keep_untaught)
+    keep_zero_advantage = bool(loss.entropy_coef or loss.kl_coef or is_adaptive)
+    batch = collate(kept, credits, pad_id, keep_zero_advantage)
     if not len(batch):
         return {"train/tokens": 0.0}
     metrics: dict[str, float] = {}
@@ -121,7 +121,7 @@ def learn(
             with clock.phase("optimizer"):
                 norms.append(_update(optimizer, optim.max_grad_norm))
     optimizer.zero_grad()
-    stats = [sums for part in gather(stats) for sums in part]
+    stats = [sums for part in all_gather(stats) for sums in part]
     metrics |= {f"train/{name}": value for name, value in mean_stats(stats).items()}
     return metrics | {
         "train/learning_rate": rate,
@@ -170,7 +170,7 @@ def _score_first(
 def _update(optimizer: torch.optim.Optimizer, max_norm: float) -> float:
     """Take a step along the gradients of all processes; their norm before it was bounded."""
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-    add_up_gradients(weights)
+    all_reduce_gradients(weights)
     norm = torch.nn.utils.clip_grad_norm_(weights, max_norm)
     optimizer.step()
     return float(norm)
@@ -219,7 +219,7 @@ def add_gradients(
         The batch with `old_logprobs`, and the sums that `grpo_loss` returns of each part.
     """
     firsts, places = equal_rows(batch)
-    different, packed = batch.select(firsts), not policy.why_not_packed
+    different, packed = batch.select(firsts), policy.can_share_prefix
     copies: list[list[int]] = [[] for _ in firsts]
     for row, place in enumerate(places):
         copies[place].append(row)
@@ -230,7 +230,7 @@ def add_gradients(
         old_logprobs[rows, : part.old_logprobs.shape[1]] = part.old_logprobs.to(old_logprobs.dtype)
         stats.append(sums)
     if not is_scored:
-        add_up(old_logprobs)
+        all_reduce(old_logprobs)
         batch = replace(batch, old_logprobs=old_logprobs)
     return batch, stats
 

@@ -15,7 +15,7 @@ from typing import Any
 from .chat_endpoint import Answer
 
 
-class AnswerLog:
+class AnswerCache:
     """The answers of one evaluation.
 
     Args:

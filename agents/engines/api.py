@@ -14,7 +14,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from ...configs.errors import SettingError, check
-from .answer_cache import AnswerLog
+from .answer_cache import AnswerCache
 from .base import Completion, SamplingParams, Usage
 from .chat_endpoint import Answer, CallFailed, Endpoint
 
@@ -99,14 +99,14 @@ class APIEngine:
         model: str,
         concurrency: int = 8,
         request: Mapping[str, Any] | None = None,
-        log: AnswerLog | None = None,
+        log: AnswerCache | None = None,
         watch: Callable[[Usage], None] = lambda usage: None,
     ):
         self.endpoint, self.model, self.concurrency = endpoint, model, concurrency
         self.request = dict(request or {})
         for name in OURS:
             check(name not in self.request, "--request", name, "without " + ", ".join(OURS))
-        self.log, self.watch = log or AnswerLog(None), watch
+        self.log, self.watch = log or AnswerCache(None), watch
         self.usage = Usage()
         self.num_cut = 0
         """Answers that reached the longest length."""

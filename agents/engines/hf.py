@@ -1,10 +1,10 @@
 """Generates with any causal language model of transformers, on any device.
 
 Equal prompts and what all prompts of a batch begin with are read once; keys and values are kept
-where the model can (`context.py`), also those of prompts that are asked again, or that the next
+where the model can (`kv_cache.py`), also those of prompts that are asked again, or that the next
 turn goes on from. Batches are bounded by tokens, and each token takes one uniform number per row
-(`draws.py`). The draw of a row depends on the call's seed and the row's place, not on how rows were
-batched (up to rounding).
+(`token_sampling.py`). The draw of a row depends on the call's seed and the row's place, not on how
+rows were batched (up to rounding).
 """
 
 from collections.abc import Collection, Sequence

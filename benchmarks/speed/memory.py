@@ -74,7 +74,7 @@ def learn_here(kind: str, tokens: int, cap: int, groups: int, file: Path) -> flo
     trees = [TrajectoryTree.from_json(tree) for tree in json.loads(file.read_text())]
     cfg = config(tokens, cap, groups)
     policy = random_policy(WIDTH, LAYERS, build_policy(cfg).tokenizer)
-    policy.why_not_packed = "" if kind == "packed" else "this side is padded"
+    policy.padding_reason = "" if kind == "packed" else "this side is padded"
     optimizer = build_optimizer(policy, cfg.optim)
     one_turn = TrajectoryTree(trees[0].task, [ROOT], trees[0].turns[:1])
     learn(policy, optimizer, [one_turn], cfg, 0, entropy_coef=cfg.loss.entropy_coef)

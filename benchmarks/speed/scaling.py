@@ -35,7 +35,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from sesa_agent.agents.engines.base import SamplingParams
 from sesa_agent.agents.engines.hf import HFEngine
 from sesa_agent.agents.policy import Policy
-from sesa_agent.agents.prefix_rows import pack
+from sesa_agent.agents.prefix_rows import share_prefixes
 from sesa_agent.configs.load import load_config
 from sesa_agent.configs.schema import Config
 from sesa_agent.sampling.dialogue import Dialogue
@@ -119,8 +119,8 @@ def make_config(context: str, trees: int, U: int, depth: int) -> Config:  # noqa
 def count_tokens(trees: Sequence[TrajectoryTree], cfg: Config) -> tuple[int, int]:
     """Tokens of the rows that an update computes, and of these packed."""
     credits = [trajectory_credit(tree, cfg.loss) for tree in trees]
-    batch = merge_equal_rows(collate(trees, credits, 0, keep_untaught=True))
-    packed = pack(batch.token_ids, batch.attention_mask)
+    batch = merge_equal_rows(collate(trees, credits, 0, keep_zero_advantage=True))
+    packed = share_prefixes(batch.token_ids, batch.attention_mask)
     return int(batch.attention_mask.sum()), len(packed)
 
 
@@ -130,8 +130,8 @@ def updates(
     """One update, on packed and on padded rows."""
     optimizer = build_optimizer(policy, cfg.optim)
 
-    def update(why_not_packed: str) -> None:
-        policy.why_not_packed = why_not_packed
+    def update(padding_reason: str) -> None:
+        policy.padding_reason = padding_reason
         learn(policy, optimizer, trees, cfg, 0, entropy_coef=cfg.loss.entropy_coef)
 
     return {"packed": lambda: update(""), "padded": lambda: update("this side is padded")}

@@ -26,10 +26,10 @@ from rich.console import Console
 from rich.table import Table
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from sesa_agent.agents import prefix_attention as tree_attention
+from sesa_agent.agents import prefix_attention
 from sesa_agent.agents.logprobs import MAX_LOGITS
 from sesa_agent.agents.policy import Policy
-from sesa_agent.agents.prefix_rows import pack
+from sesa_agent.agents.prefix_rows import share_prefixes
 from sesa_agent.configs.schema import LossConfig
 from sesa_agent.sampling.trajectory import ROOT, Task, TrajectoryTree, Turn
 from sesa_agent.training.advantages import trajectory_credit
@@ -128,7 +128,7 @@ def update(policy: Policy, parts: list[Batch]) -> float:
 
 def dense_inputs(packed: Any, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
     """Packed rows for transformers' own attention: every pair of tokens gets a score."""
-    inputs = tree_attention.packed_inputs(packed, device, dtype)
+    inputs = prefix_attention.prefix_inputs(packed, device, dtype)
     mask = torch.zeros(len(packed), len(packed), dtype=torch.bool)
     for group in packed.groups:
         for own, path, num_before in zip(group.queries, group.keys, group.num_before, strict=True):
@@ -146,21 +146,21 @@ def measure(name: str, prompt: int, turn: int, num_rounds: int) -> Result:
     policy = Policy(model, None)
     tree = grow(SHAPES[name], prompt, turn)
     batch = collate([tree], [trajectory_credit(tree, LossConfig())], 0)
-    packed = pack(batch.token_ids, batch.attention_mask)
+    packed = share_prefixes(batch.token_ids, batch.attention_mask)
     dense = dense_inputs(packed, torch.device("cpu"), torch.float32)
-    plain_inputs = tree_attention.packed_inputs
+    plain_inputs = prefix_attention.prefix_inputs
 
     def run_dense() -> float:
-        tree_attention.packed_inputs = lambda *_: dense  # pyright: ignore
+        prefix_attention.prefix_inputs = lambda *_: dense  # pyright: ignore
         seconds = update(policy, [batch])
-        tree_attention.packed_inputs = plain_inputs
+        prefix_attention.prefix_inputs = plain_inputs
         return seconds
 
     def run_padded(rows_at_once: int, max_logits: int = MAX_LOGITS) -> float:
-        policy.why_not_packed, policy.max_logits = "this side is padded", max_logits
+        policy.padding_reason, policy.max_logits = "this side is padded", max_logits
         rows = batch.micro_batch_rows(rows_at_once * batch.token_ids.shape[1])
         seconds = update(policy, [batch.select(part) for part in rows])
-        policy.why_not_packed, policy.max_logits = "", MAX_LOGITS
+        policy.padding_reason, policy.max_logits = "", MAX_LOGITS
         return seconds
 
     sides: dict[str, Callable[[], float]] = {

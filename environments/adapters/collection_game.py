@@ -1,9 +1,9 @@
 """What the adapters of other collections share: text that is safe, and luck that can be copied.
 
-A `PeerGame` is an environment around a game that speaks text itself. Such games draw their random
-numbers from the module `random` (some from `numpy.random`), which every other game in the process
-shares. Here each game has a state of these generators of its own, put in place while it is called
-and taken out again, so that a puzzle is its seed, and a fork has the original's luck.
+A `CollectionGame` is an environment around a game that speaks text itself. Such games draw their
+random numbers from the module `random` (some from `numpy.random`), which every other game in the
+process shares. Here each game has a state of these generators of its own, put in place while it is
+called and taken out again, so that a puzzle is its seed, and a fork has the original's luck.
 """
 
 import random
@@ -40,7 +40,7 @@ class Reply:
     legal: bool = True
 
 
-class PeerGame(gymnasium.Env[str, str]):
+class CollectionGame(gymnasium.Env[str, str]):
     """Plays a game of another collection.
 
     Observation: the game's own words, rules included.

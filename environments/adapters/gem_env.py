@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..text_env import TextSpec
-from .collection_game import Luck, PeerGame, Reply, needing_word_lists, one_line
+from .collection_game import CollectionGame, Luck, Reply, needing_word_lists, one_line
 
 PREFIX = "game:"
 """Begins the ids of the text games in GEM's registry."""
@@ -67,7 +67,7 @@ def make(name: str, max_steps: int = 200, **options: Any) -> "GemGame":
         return GemGame(name, max_steps, options)
 
 
-class GemGame(PeerGame):
+class GemGame(CollectionGame):
     r"""A text game of GEM's.
 
     Actions: the move, with or without `\boxed{...}` around it.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..text_env import TextSpec
-from .collection_game import PeerGame, Reply, needing_word_lists, one_line
+from .collection_game import CollectionGame, Reply, needing_word_lists, one_line
 
 MOVES = ("up", "down", "left", "right")
 
@@ -97,7 +97,7 @@ def make(name: str, max_steps: int = 200, **options: Any) -> "TextArenaGame":
         return TextArenaGame(textarena.make(name, **options), name, max_steps)
 
 
-class TextArenaGame(PeerGame):
+class TextArenaGame(CollectionGame):
     """A game of TextArena's for one player.
 
     Actions: the move, with or without its brackets.

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sesa_agent.agents.engines.answer_cache import AnswerLog
+from sesa_agent.agents.engines.answer_cache import AnswerCache
 from sesa_agent.agents.engines.api import APIEngine, MessagesChat
 from sesa_agent.agents.engines.base import Usage
 from sesa_agent.agents.engines.chat_endpoint import Endpoint
@@ -109,7 +109,7 @@ def evaluate_api(
         options.base_url, key, options.key_env, options.timeout_s, options.requests_per_minute
     )
     path = json_file.with_suffix(".answers.jsonl") if json_file else None
-    log = AnswerLog(path, endpoint.base_url, seed)
+    log = AnswerCache(path, endpoint.base_url, seed)
     dialogue = build_chat_dialogue(cfg, MessagesChat(), max_prompt_tokens=sys.maxsize)
     seeds = evaluation_seeds(dialogue.make(), "test", episodes)
     params = sampling_params(cfg.engine, cfg.eval.temperature, seed)
@@ -136,7 +136,7 @@ def _read_temperature(value: Any) -> float:
 
 
 @contextmanager
-def _telling_what_is_kept(log: AnswerLog) -> Iterator[None]:
+def _telling_what_is_kept(log: AnswerCache) -> Iterator[None]:
     """End an evaluation that stops early with how it can go on."""
     try:
         yield
@@ -147,7 +147,7 @@ def _telling_what_is_kept(log: AnswerLog) -> Iterator[None]:
         raise SettingError(" ".join(filter(None, [str(error), _kept(log)]))) from error
 
 
-def _kept(log: AnswerLog) -> str:
+def _kept(log: AnswerCache) -> str:
     """Where the answers are, if there are any."""
     if log.path is None or not log.answers:
         return ""

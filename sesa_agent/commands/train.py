@@ -25,11 +25,11 @@ from sesa_agent.screen import console, progress_bar, result_table, say, warn
 from sesa_agent.training import trainer
 from sesa_agent.training.distributed import (
     agreed,
-    gather,
-    is_first,
+    all_gather,
+    is_rank_zero,
     leave_processes,
-    num_processes,
     start_processes,
+    world_size,
 )
 from sesa_agent.training.monitor import rescued_config
 from sesa_agent.training.progress import Progress
@@ -74,13 +74,13 @@ def run_training(cfg: Config, folder: Path) -> Run:
     if cfg.monitor.rescue == "auto":
         rescued_config(cfg)  # settings that it would not fit fail now
     start_processes(cfg)
-    console.quiet = console.quiet or not is_first()
+    console.quiet = console.quiet or not is_rank_zero()
     # A wrong model fails before anything is written, and all processes have looked by then.
     agreed(lambda: build_dialogue(cfg, build_policy(cfg)))
-    if is_first():
+    if is_rank_zero():
         folder.mkdir(parents=True, exist_ok=True)
         (folder / CONFIG_FILE).write_text(yaml.safe_dump(config_to_dict(cfg)), encoding="utf-8")
-    processes = f", {num_processes()} processes" if num_processes() > 1 else ""
+    processes = f", {world_size()} processes" if world_size() > 1 else ""
     say(f"{cfg.method} on {cfg.env.id}, model {cfg.model.path}, run folder {folder}{processes}")
     if cfg.loss.credit == "trajectory" and cfg.loss.baseline == "max":
         warn("Warning: loss.baseline=max never gives a positive advantage. Take mean to learn.")
@@ -103,7 +103,7 @@ def run_training(cfg: Config, folder: Path) -> Run:
         except EngineError as error:
             again = resume_command(folder)
             raise EngineError(f"{error}. What was saved is whole; go on with: {again}") from error
-        was_stopped = any(gather(bool(interrupt)))
+        was_stopped = any(all_gather(bool(interrupt)))
         if not was_stopped:
             bar.update(task, completed=1.0)
     results = {}
@@ -124,7 +124,7 @@ def report_result(
             name: evaluate_policy(cfg, policy, cfg.eval.final_episodes, cfg.eval.samples)
             for name, policy in (("base", base), ("trained", trained))
         }
-    if is_first():
+    if is_rank_zero():
         values = {name: result.to_json() for name, result in results.items()}
         (folder / RESULT_FILE).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     console.print(result_table(cfg.env.id, results))
@@ -135,7 +135,7 @@ def report_result(
 
 def resume_command(folder: Path) -> str:
     """What to type to go on with a run, in as many processes as it has now."""
-    num = num_processes()
+    num = world_size()
     program = f"torchrun --nproc-per-node {num} -m sesa_agent" if num > 1 else "sesa-agent"
     return f"{program} train --resume {shlex.quote(str(folder))}"
 

@@ -73,7 +73,7 @@ def _end(turn: Turn) -> str:
         return WON
     if turn.terminated:
         return LOST
-    if turn.is_repeat:
+    if turn.is_merged:
         return MERGED
     return OUT_OF_TURNS if turn.truncated else NOT_EXPANDED
 
@@ -143,7 +143,7 @@ def _found(tree: TrajectoryTree, ends: Sequence[str]) -> str:
     counts = Counter(ends)
     num_leaves = len(tree.leaves())
     merged = f", {counts[MERGED]} ended in a state met before" if counts[MERGED] else ""
-    dropped = f", {_count(len(tree.repeats), 'repeat')} dropped" if tree.repeats else ""
+    dropped = f", {_count(len(tree.duplicates), 'repeat')} dropped" if tree.duplicates else ""
     won = f"{counts[WON] or 'None'} of {_count(num_leaves, 'branch')} won"
     return f"{won}{merged}{dropped}."
 

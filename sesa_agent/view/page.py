@@ -89,7 +89,7 @@ def _notes(saved: SavedTree) -> list[str]:
             "Log-probabilities under the plain prompt were not saved: an older version wrote this "
             "file, or the run was stopped here."
         )
-    num_unseen = tree.num_duplicates - len(tree.repeats)
+    num_unseen = tree.num_duplicates - len(tree.duplicates)
     if num_unseen > 0:
         notes.append(f"{num_unseen} dropped responses were counted but not saved.")
     return notes

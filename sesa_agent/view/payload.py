@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from os.path import commonprefix
 from typing import Any
 
-from sesa_agent.sampling.trajectory import ROOT, Repeat, TrajectoryTree, Turn
+from sesa_agent.sampling.trajectory import ROOT, DuplicateProposal, TrajectoryTree, Turn
 from sesa_agent.view.facts import turn_facts
 from sesa_agent.view.saved import Decode, SavedTree
 
@@ -59,9 +59,9 @@ def tree_payload(saved: SavedTree, decode: Decode | None) -> dict[str, Any]:
         "weight": _numbers(fact.weight for fact in facts),
     }
     repeats = {
-        **_answers(tree.repeats, texts),
-        "parent": [said.parent for said in tree.repeats],
-        "earlier": [said.num_earlier for said in tree.repeats],
+        **_answers(tree.duplicates, texts),
+        "parent": [said.parent for said in tree.duplicates],
+        "earlier": [said.num_earlier for said in tree.duplicates],
     }
     firsts = {parent: tree.turns[nodes[0]] for parent, nodes in children.items()}
     return {
@@ -84,7 +84,9 @@ def pack(values: Any) -> str:
     return base64.b64encode(zlib.compress(data, 9)).decode("ascii")
 
 
-def _answers(said: Sequence[Turn] | Sequence[Repeat], texts: Texts) -> dict[str, list[Any]]:
+def _answers(
+    said: Sequence[Turn] | Sequence[DuplicateProposal], texts: Texts
+) -> dict[str, list[Any]]:
     """What turns and repeats have in common."""
     return {
         "response": [texts.place(one.response) for one in said],

@@ -4,7 +4,7 @@ from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
-from sesa_agent.sampling.trajectory import ROOT, Repeat, Turn
+from sesa_agent.sampling.trajectory import ROOT, DuplicateProposal, Turn
 from sesa_agent.screen import printable
 from sesa_agent.view.facts import (
     LOST,
@@ -34,8 +34,8 @@ def print_tree(console: Console, saved: SavedTree, title: str) -> None:
     console.print(Text(summary(tree, facts)))
     console.print(Text(_plain(tree.turns[0].observation, keep_lines=True)))
     children = tree.children()
-    repeats: dict[int, list[Repeat]] = {}
-    for said in tree.repeats:
+    repeats: dict[int, list[DuplicateProposal]] = {}
+    for said in tree.duplicates:
         repeats.setdefault(said.parent, []).append(said)
     winning = {
         above for node, fact in enumerate(facts) if fact.end == WON for above in tree.path(node)
@@ -83,7 +83,7 @@ def turn_line(rank: int, turn: Turn, facts: TurnFacts, is_winning: bool) -> Text
     return line
 
 
-def _add_dropped(branch: Tree, dropped: list[Repeat], num_earlier: int) -> None:
+def _add_dropped(branch: Tree, dropped: list[DuplicateProposal], num_earlier: int) -> None:
     """Add the responses that were dropped when so many proposals stood."""
     while dropped and dropped[0].num_earlier <= num_earlier:
         said = dropped.pop(0)
@@ -93,13 +93,13 @@ def _add_dropped(branch: Tree, dropped: list[Repeat], num_earlier: int) -> None:
         )
 
 
-def _name(said: Turn | Repeat) -> str:
+def _name(said: Turn | DuplicateProposal) -> str:
     if said.action is not None:
         return _plain(said.action)
     return f"unreadable: {_plain(said.response)}"
 
 
-def _probabilities(said: Turn | Repeat) -> str:
+def _probabilities(said: Turn | DuplicateProposal) -> str:
     drawn = show_probability(sum(said.sampling_logprobs))
     plain = "not saved" if said.plain_logprob is None else show_probability(said.plain_logprob)
     return f"plain {plain} drawn {drawn}"

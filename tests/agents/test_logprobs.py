@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM, GPT2Config, GPT2LMHeadModel
 
-from sesa_agent.agents.logprobs import chunked_likelihoods, has_plain_head, token_likelihoods
+from sesa_agent.agents.logprobs import chunked_logprobs, has_plain_head, token_logprobs
 from sesa_agent.agents.policy import Policy
 
 from ..helpers.model_families import ARCHITECTURES, make_rows, random_policy
@@ -86,16 +86,16 @@ def test_what_the_backward_pass_needs_does_not_grow_with_the_logits():
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        token_likelihoods(head(hidden), ids, 1.0, True)
+        token_logprobs(head(hidden), ids, 1.0, True)
         assert max(saved) == 50 * 1000
         saved.clear()
-        chunked_likelihoods(head, hidden, ids, 1.0, True, chunk=10)
+        chunked_logprobs(head, hidden, ids, 1.0, True, chunk=10)
         assert max(saved, default=0) <= hidden.numel()
 
 
 def test_the_softmax_of_bfloat16_logits_is_taken_in_float32():
     logits = torch.randn(3, 1000).bfloat16()
-    chosen, entropy = token_likelihoods(logits, torch.tensor([1, 2, 3]), 1.0, False)
-    exact, exact_entropy = token_likelihoods(logits.double(), torch.tensor([1, 2, 3]), 1.0, False)
+    chosen, entropy = token_logprobs(logits, torch.tensor([1, 2, 3]), 1.0, False)
+    exact, exact_entropy = token_logprobs(logits.double(), torch.tensor([1, 2, 3]), 1.0, False)
     torch.testing.assert_close(chosen.double(), exact, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(entropy.double(), exact_entropy, rtol=1e-6, atol=1e-6)

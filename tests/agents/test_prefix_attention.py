@@ -14,7 +14,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from sesa_agent.agents import prefix_attention as tree_attention
+from sesa_agent.agents import prefix_attention as prefix_attention
 from sesa_agent.agents.lora import add_adapter
 from sesa_agent.agents.policy import Policy
 
@@ -61,13 +61,13 @@ def uneven_tree():
 
 def compute(policy, rows, packed, max_logits=2**25):
     """Likelihoods, entropies and gradients of a loss that weighs all of them differently."""
-    why, policy.why_not_packed = policy.why_not_packed, "" if packed else "a test says so"
+    why, policy.padding_reason = policy.padding_reason, "" if packed else "a test says so"
     policy.max_logits = max_logits
     policy.model.zero_grad()
     chosen, entropy = policy.logprobs(rows, entropy_grad=True)
     weight = torch.linspace(-1.0, 1.5, chosen.numel()).reshape(chosen.shape)
     ((chosen + 0.3 * entropy) * weight).sum().backward()
-    policy.why_not_packed = why
+    policy.padding_reason = why
     gradients = [p.grad.clone() for p in policy.parameters()]
     return chosen.detach(), entropy.detach(), *gradients
 
@@ -152,12 +152,12 @@ def test_a_saved_model_does_not_know_of_it(tmp_path):
 
 def test_what_stands_against_packing_is_told():
     window = MistralConfig(**SIZES, sliding_window=8)
-    assert "do not look at all earlier tokens" in make_policy(window).why_not_packed
+    assert "do not look at all earlier tokens" in make_policy(window).padding_reason
     neo = GPTNeoXConfig(**{k: v for k, v in SIZES.items() if k != "num_key_value_heads"})
-    assert make_policy(neo).why_not_packed.startswith("models of type gpt_neox")
+    assert make_policy(neo).padding_reason.startswith("models of type gpt_neox")
     model = AutoModelForCausalLM.from_config(LlamaConfig(**SIZES), attn_implementation="eager")
-    assert "its attention is eager" in Policy(model, None).why_not_packed
-    assert table_policy([[0.5, 0.5], [0.5, 0.5]], "ab").why_not_packed
+    assert "its attention is eager" in Policy(model, None).padding_reason
+    assert table_policy([[0.5, 0.5], [0.5, 0.5]], "ab").padding_reason
     with torch.no_grad():
         make_policy(window).logprobs(uneven_tree())
 
@@ -182,8 +182,8 @@ def attend_one_by_one(query, key, value, own_ends, path_ends, *longest, scale, *
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_all_runs_in_one_call_are_the_runs_in_groups(family, monkeypatch):
-    monkeypatch.setattr(tree_attention.varlen, "varlen_attn", attend_one_by_one)
-    monkeypatch.setattr(tree_attention, "runs_to_attend", tree_attention.runs_in_one_call)
+    monkeypatch.setattr(prefix_attention.varlen, "varlen_attn", attend_one_by_one)
+    monkeypatch.setattr(prefix_attention, "runs_to_attend", prefix_attention.runs_in_one_call)
     assert_equal(make_policy(FAMILIES[family], torch.float64), 1e-6)
 
 
@@ -195,13 +195,13 @@ def test_a_kernel_that_aligns_its_mask_otherwise_is_found_out(offset, monkeypatc
         longest = own_ends.diff().max(), path_ends.diff().max()
         return attend_one_by_one(query, key, value, own_ends, path_ends, *longest, **settings)
 
-    monkeypatch.setattr(tree_attention.varlen, "varlen_attn", attend)
-    tree_attention.kernel_agrees.cache_clear()
+    monkeypatch.setattr(prefix_attention.varlen, "varlen_attn", attend)
+    prefix_attention.kernel_agrees.cache_clear()
     with torch.no_grad():  # as in scoring, which asks first
-        agrees = tree_attention.kernel_agrees(torch.device("cpu"), torch.bfloat16)
-    tree_attention.kernel_agrees.cache_clear()
+        agrees = prefix_attention.kernel_agrees(torch.device("cpu"), torch.bfloat16)
+    prefix_attention.kernel_agrees.cache_clear()
     assert agrees == (offset == 0)
 
 
 def test_a_machine_without_the_kernel_does_without():
-    assert not tree_attention.kernel_agrees(torch.device("cpu"), torch.bfloat16)
+    assert not prefix_attention.kernel_agrees(torch.device("cpu"), torch.bfloat16)

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sesa_agent.agents.prefix_rows import MIN_RUN, alphabetical, new_lengths, pack
+from sesa_agent.agents.prefix_rows import MIN_RUN, lexicographic_order, new_lengths, share_prefixes
 
 from ..helpers.model_families import make_rows
 
@@ -16,7 +16,7 @@ min_runs = st.integers(1, 5)
 
 def packed_rows(rows, min_run=MIN_RUN):
     tensors = make_rows([(row, 0) for row in rows])
-    return pack(tensors.token_ids, tensors.attention_mask, min_run)
+    return share_prefixes(tensors.token_ids, tensors.attention_mask, min_run)
 
 
 def num_prefixes(rows):
@@ -61,7 +61,7 @@ def test_a_row_adds_no_more_tokens_than_was_said(rows, min_run):
     """The bound on memory: rows in alphabetical order, added one by one."""
     tensors = make_rows([(row, 0) for row in rows])
     ids, mask = tensors.token_ids, tensors.attention_mask
-    order = alphabetical(ids, mask)
+    order = lexicographic_order(ids, mask)
     assert [rows[n] for n in order] == sorted(rows)
     added = new_lengths(ids, mask, order, min_run)
     for end in range(1, len(order) + 1):

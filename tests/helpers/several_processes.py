@@ -17,7 +17,7 @@ from torch import Tensor
 from sesa_agent.configs.load import config_from_dict
 from sesa_agent.configs.schema import Config
 from sesa_agent.sampling.trajectory import TrajectoryTree
-from sesa_agent.training.distributed import process_index, start_processes
+from sesa_agent.training.distributed import rank, start_processes
 from sesa_agent.training.setup import build_policy, build_reference
 from sesa_agent.training.update import build_optimizer, learn
 
@@ -51,11 +51,10 @@ def watched_run(cfg: Config, folder: Path, stop_after: int = 0) -> list[dict[str
 
     def watch(progress, metrics):
         shown.append({name: v for name, v in metrics.items() if not is_time(name)})
-        return progress.step == stop_after and process_index() == 1  # one process is enough
+        return progress.step == stop_after and rank() == 1  # one process is enough
 
     policy = run(cfg, folder, watch)
-    rank = process_index()
-    save_file(dict(policy.weights()), folder.with_name(f"{folder.name}-{rank}.safetensors"))
+    save_file(dict(policy.weights()), folder.with_name(f"{folder.name}-{rank()}.safetensors"))
     return shown
 
 
@@ -67,11 +66,11 @@ def main(folder: Path) -> None:
     results: dict[str, Any] = {}
     for path in sorted(folder.glob("case-*.json")):
         weights, results[path.stem] = update(*read_case(path))
-        save_file(weights, folder / f"{path.stem}-{process_index()}.safetensors")
+        save_file(weights, folder / f"{path.stem}-{rank()}.safetensors")
     results["whole"] = watched_run(cfg, folder / "whole")
     results["stopped"] = watched_run(cfg, folder / "stopped", STOP_AFTER)
     results["stopped"] += watched_run(cfg, folder / "stopped")
-    (folder / f"results-{process_index()}.json").write_text(json.dumps(results))
+    (folder / f"results-{rank()}.json").write_text(json.dumps(results))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import random
 from typing import Any
 
-from sesa_agent.sampling.trajectory import ROOT, Repeat, Task, TrajectoryTree, Turn
+from sesa_agent.sampling.trajectory import ROOT, DuplicateProposal, Task, TrajectoryTree, Turn
 
 START = "#####\n#_PXO\n#####"
 BESIDE = "#####\n#P_XO\n#####"
@@ -37,7 +37,9 @@ def seen_tree(plain: bool = True) -> TrajectoryTree:
     grown.add(first, turn("Up", BESIDE, BESIDE, -0.3 if plain else None, -0.3, truncated=True))
     grown.add(first, turn("Down", BESIDE, SOLVED, -3.0 if plain else None, -0.5, **won))
     logprob = -0.2 if plain else None
-    grown.repeats.append(Repeat(ROOT, 2, (8,), (-0.7,), "<answer>left</answer>", "Left", logprob))
+    grown.duplicates.append(
+        DuplicateProposal(ROOT, 2, (8,), (-0.7,), "<answer>left</answer>", "Left", logprob)
+    )
     return grown
 
 

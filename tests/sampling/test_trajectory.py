@@ -4,7 +4,7 @@ from dataclasses import asdict, replace
 import pytest
 from hypothesis import given
 
-from sesa_agent.sampling.trajectory import ROOT, Repeat, Trajectory, TrajectoryTree
+from sesa_agent.sampling.trajectory import ROOT, DuplicateProposal, Trajectory, TrajectoryTree
 
 from ..helpers.strategies import TASK, make_tree, make_turn, trees
 
@@ -71,7 +71,7 @@ def test_what_turns_share_is_written_once():
         make_turn(observation="b", next_observation="d", prompt_ids=(3,), proposal_index=1),
     ]
     tree = make_tree([ROOT, 0, 0], turns)
-    tree.repeats.append(Repeat(0, 2, (7,), (-0.5,), "up", "up", plain_logprob=-1.5))
+    tree.duplicates.append(DuplicateProposal(0, 2, (7,), (-0.5,), "up", "up", plain_logprob=-1.5))
     written = tree.to_json()
     assert "next_observation" not in written["turns"][0]
     assert [turn.get("prompt_ids") for turn in written["turns"]] == [(1, 2), (3,), None]
@@ -79,15 +79,18 @@ def test_what_turns_share_is_written_once():
 
 
 def test_trees_that_an_older_version_wrote_can_be_read():
-    """They lack repeats, and say where a turn led only by its child's observation."""
+    """They lack duplicates or call them repeats, and tell a result by the child's observation."""
     tree = make_tree([ROOT, 0], [make_turn(observation="a"), make_turn(observation="b")])
     old = asdict(tree)
-    del old["repeats"]
+    del old["duplicates"]
     for turn in old["turns"]:
         del turn["next_observation"], turn["plain_logprob"]
     read = TrajectoryTree.from_json(json.loads(json.dumps(old)))
     assert [turn.next_observation for turn in read.turns] == ["b", ""]
-    assert (read.repeats, read.turns[0].plain_logprob) == ([], None)
+    assert (read.duplicates, read.turns[0].plain_logprob) == ([], None)
+    dropped = DuplicateProposal(0, 2, (7,), (-0.5,), "up", "up")
+    old["repeats"] = [asdict(dropped)]
+    assert TrajectoryTree.from_json(json.loads(json.dumps(old))).duplicates == [dropped]
 
 
 def test_a_turn_is_frozen():

@@ -47,7 +47,7 @@ def test_no_open_node_needs_no_width():
 @given(grown_trees())
 def test_trajectories_that_are_open_or_over_never_exceed_the_cap(grown):
     for tree in (g.tree for g in grown):
-        kept = [node for node, turn in enumerate(tree.turns) if not turn.is_repeat]
+        kept = [node for node, turn in enumerate(tree.turns) if not turn.is_merged]
         depth = depths(tree)
         for level in range(1, max(depth) + 1):
             over = sum(is_over(tree.turns[n]) and depth[n] <= level for n in kept)
@@ -92,7 +92,7 @@ def test_parents_come_first_and_only_leaves_are_over(grown):
         leaves = set(tree.leaves())
         for node, turn in enumerate(tree.turns):
             assert not (turn.terminated and turn.truncated)
-            if is_over(turn) or turn.is_repeat:
+            if is_over(turn) or turn.is_merged:
                 assert node in leaves
             elif node in leaves:  # cut off by a success elsewhere
                 assert g.settings["stop_on_success"] == "on" and tree.success
@@ -106,9 +106,9 @@ def test_every_response_is_a_turn_or_a_duplicate(grown):
 @given(grown_trees())
 def test_every_duplicate_is_kept_beside_the_proposal_that_it_repeats(grown):
     for tree in (g.tree for g in grown):
-        assert len(tree.repeats) == tree.num_duplicates
+        assert len(tree.duplicates) == tree.num_duplicates
         children = tree.children()
-        for said in tree.repeats:
+        for said in tree.duplicates:
             earlier = [tree.turns[node].action for node in children[said.parent]]
             assert said.action in earlier[: said.num_earlier]
 
@@ -128,7 +128,7 @@ def test_with_merged_states_no_state_is_expanded_twice(grown):
         for node, turn in enumerate(g.tree.turns):
             if not is_over(turn):
                 state = g.state(node)
-                assert turn.is_repeat == (state in states)
+                assert turn.is_merged == (state in states)
                 states.append(state)
 
 
@@ -182,7 +182,7 @@ def test_a_repeated_state_is_a_leaf_that_costs_nothing_more():
         merge_states="on",
     )
     assert tree.parents == [ROOT, ROOT, ROOT, 0, 1, 2, 3, 3, 3]
-    repeats = [node for node, turn in enumerate(tree.turns) if turn.is_repeat]
+    repeats = [node for node, turn in enumerate(tree.turns) if turn.is_merged]
     assert repeats == [4, 5, 7, 8]
     assert [node for node, turn in enumerate(tree.turns) if turn.terminated] == [6]
     assert tree.num_calls == engine.usage.calls == 9

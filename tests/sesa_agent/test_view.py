@@ -123,7 +123,7 @@ def test_the_sentence_says_when_nothing_is_learnt():
 def test_of_independent_rollouts_the_sentence_claims_no_branching():
     tree = seen_tree()
     tree.turns[:] = [replace(one, proposal_index=0, merged_into=None) for one in tree.turns]
-    tree.parents[:], tree.repeats[:] = [ROOT] * 4, []
+    tree.parents[:], tree.duplicates[:] = [ROOT] * 4, []
     assert sentence(tree, "loss.credit=trajectory") == (
         "1 of 4 branches won. They were drawn independently."
     )

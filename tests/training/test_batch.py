@@ -66,7 +66,7 @@ def test_a_row_ends_at_the_last_turn_that_is_trained():
 def test_untaught_turns_are_kept_only_on_demand_and_never_without_weight():
     credit = make_credit([1, 0, 0], weight=[1, 1, 0])
     assert sampled_tokens(collate([full_context_tree()], [credit], PAD)) == [11, 12]
-    batch = collate([full_context_tree()], [credit], PAD, keep_untaught=True)
+    batch = collate([full_context_tree()], [credit], PAD, keep_zero_advantage=True)
     assert sampled_tokens(batch) == [11, 12, 13]
 
 
@@ -104,14 +104,14 @@ def test_the_denominator_is_common_to_all_trees():
 
 
 @given(st.lists(trees(), min_size=1, max_size=3), st.booleans())
-def test_every_taught_turn_is_covered_exactly_once(groups, keep_untaught):
+def test_every_taught_turn_is_covered_exactly_once(groups, keep_zero_advantage):
     credits = [trajectory_credit(tree, LossConfig()) for tree in groups]
-    batch = collate(groups, credits, PAD, keep_untaught)
+    batch = collate(groups, credits, PAD, keep_zero_advantage)
     expected = [
         token
         for tree, credit in zip(groups, credits, strict=True)
         for turn, is_taught in zip(tree.turns, credit.positive - credit.negative > 0, strict=True)
-        if keep_untaught or is_taught
+        if keep_zero_advantage or is_taught
         for token in turn.response_ids
     ]
     assert sampled_tokens(batch) == sorted(expected)
@@ -125,7 +125,7 @@ def test_every_taught_turn_is_covered_exactly_once(groups, keep_untaught):
 
 @given(trees())
 def test_a_token_stands_behind_the_prompt_and_the_response_so_far(tree):
-    batch = collate([tree], [trajectory_credit(tree, LossConfig())], PAD, keep_untaught=True)
+    batch = collate([tree], [trajectory_credit(tree, LossConfig())], PAD, keep_zero_advantage=True)
     context = {
         token: list(turn.prompt_ids + turn.response_ids[:position])
         for turn in tree.turns
@@ -141,10 +141,10 @@ def test_a_token_stands_behind_the_prompt_and_the_response_so_far(tree):
 def test_minibatches_deal_out_all_rows_and_average_to_the_whole(tree, num, seed):
     whole = collate([tree], [best_credit(tree, LossConfig())], PAD, True, dtype=torch.float64)
     parts = whole.minibatches(num, torch.Generator().manual_seed(seed))
-    assert len(parts) == min(num, len(whole.question.unique()))
+    assert len(parts) == min(num, len(whole.prompt_group.unique()))
     assert sorted(sum((sampled_tokens(part) for part in parts), [])) == sampled_tokens(whole)
-    questions = [part.question.unique().tolist() for part in parts]
-    assert sorted(sum(questions, [])) == whole.question.unique().tolist()  # each in one part
+    questions = [part.prompt_group.unique().tolist() for part in parts]
+    assert sorted(sum(questions, [])) == whole.prompt_group.unique().tolist()  # each in one part
     sizes = [len(part) for part in questions]
     assert not sizes or max(sizes) - min(sizes) <= 1
     for name in ("positive", "negative", "weight"):
@@ -168,14 +168,14 @@ def test_answers_to_one_prompt_of_a_group_stay_together_in_a_minibatch():
     turns = [make_turn(prompt_ids=prompt, response_ids=said) for prompt, said in answers]
     groups = [make_tree([ROOT, ROOT, ROOT, 2, 2], turns) for _ in range(2)]
     batch = collate(groups, [make_credit([1.0] * 5)] * 2, PAD)
-    assert sorted(torch.bincount(batch.question).tolist()) == [2, 2, 3, 3]
+    assert sorted(torch.bincount(batch.prompt_group).tolist()) == [2, 2, 3, 3]
     for part in batch.minibatches(2, torch.Generator().manual_seed(0)):
-        assert len(part.question.unique()) == 2
+        assert len(part.prompt_group.unique()) == 2
 
 
 @given(trees(), st.integers(1, 60))
 def test_micro_batches_cover_all_rows_within_the_limit(tree, max_tokens):
-    whole = collate([tree], [trajectory_credit(tree, LossConfig())], PAD, keep_untaught=True)
+    whole = collate([tree], [trajectory_credit(tree, LossConfig())], PAD, keep_zero_advantage=True)
     rows = whole.micro_batch_rows(max_tokens)
     assert sorted(sum(rows, [])) == list(range(len(whole)))
     for part in map(whole.select, whole.micro_batch_rows(max_tokens)):

@@ -61,9 +61,9 @@ def one_wide_tree(num_leaves: int) -> list[TrajectoryTree]:
 
 def most_saved(policy, groups: list[TrajectoryTree], bound: int, packed: bool) -> int:
     """Bytes that the largest micro-batch of a rollout keeps."""
-    policy.why_not_packed = "" if packed else "a test says so"
+    policy.padding_reason = "" if packed else "a test says so"
     credits = [trajectory_credit(tree, LossConfig()) for tree in groups]
-    batch = collate(groups, credits, 0, keep_untaught=True)
+    batch = collate(groups, credits, 0, keep_zero_advantage=True)
     parts = [batch.select(rows) for rows in batch.micro_batch_rows(bound, packed=packed)]
     assert len(parts) >= 3
     return max(saved_bytes(policy, part) for part in parts)

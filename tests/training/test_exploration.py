@@ -52,7 +52,7 @@ def make_batch(advantages, old_logprobs=None, weight: float = 1.0) -> Batch:
     credit = make_credit(positive, negative, [weight] * len(positive))
     turns = [make_turn(prompt_ids=(1,)) for _ in positive]
     tree = make_tree([ROOT] * len(turns), turns)
-    batch = collate([tree], [credit], 0, keep_untaught=True, dtype=torch.float64)
+    batch = collate([tree], [credit], 0, keep_zero_advantage=True, dtype=torch.float64)
     return batch if old_logprobs is None else replace(batch, old_logprobs=column(old_logprobs))
 
 
@@ -128,12 +128,12 @@ def test_covariances_by_hand():
 def test_kl_cov_holds_the_tokens_of_the_highest_covariance(share, held):
     batch = make_batch([2.0, -1.0, -1.0], [-1.0, -2.0, -3.0])
     result = kl_cov(batch, share)
-    assert result.is_held.nonzero().tolist() == [[row, 1] for row in held]
+    assert result.kl_mask.nonzero().tolist() == [[row, 1] for row in held]
     assert changed_share(batch, result) == pytest.approx(len(held) / 3)
 
 
 @pytest.mark.parametrize(
-    ("ratio", "is_held", "loss", "gradient"),
+    ("ratio", "kl_mask", "loss", "gradient"),
     [
         (2.0, True, -3.3068528, -3.0),  # -2 * 2 + ln 2, -2 * 2 + 1
         (0.5, True, -0.3068528, -2.0),  # -2 / 2 + ln 2, -2 / 2 - 1
@@ -141,17 +141,17 @@ def test_kl_cov_holds_the_tokens_of_the_highest_covariance(share, held):
         (2.0, False, -2.56, 0.0),  # clipped, as everywhere else
     ],
 )
-def test_a_held_token_follows_the_formula_of_kl_cov(ratio, is_held, loss, gradient):
+def test_a_held_token_follows_the_formula_of_kl_cov(ratio, kl_mask, loss, gradient):
     """-A r + |log r| with A = 2 and weight 1, and d/d log pi = -A r + sign(log r); no clip."""
     batch = make_batch([2.0])
-    batch = replace(batch, is_held=batch.loss_mask & is_held)
+    batch = replace(batch, kl_mask=batch.loss_mask & kl_mask)
     logprobs = column([ratio]).log().nan_to_num(neginf=0.0).requires_grad_()
     value, stats = grpo_loss(logprobs, None, batch, LossConfig())
     value.backward()
     assert logprobs.grad is not None
     assert value.item() == pytest.approx(loss, abs=1e-6)
     assert logprobs.grad[0, 1].item() == pytest.approx(gradient, abs=1e-6)
-    assert stats["clipped"] == (not is_held)
+    assert stats["clipped"] == (not kl_mask)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -164,14 +164,14 @@ def test_rounding_chooses_no_token(seed):
     batch = make_batch([1.0, 1.0, 1.0, -1.0, -1.0, -1.0], [-1.0] * 3 + [-2.0] * 3)
     noise = 1e-7 * torch.randn(batch.old_logprobs.shape, generator=seeded(seed))
     rounded = replace(batch, old_logprobs=batch.old_logprobs + noise)
-    assert kl_cov(batch, 1 / 3).is_held[:, 1].tolist() == [True, True, False, False, False, False]
-    assert torch.equal(kl_cov(rounded, 1 / 3).is_held, kl_cov(batch, 1 / 3).is_held)
+    assert kl_cov(batch, 1 / 3).kl_mask[:, 1].tolist() == [True, True, False, False, False, False]
+    assert torch.equal(kl_cov(rounded, 1 / 3).kl_mask, kl_cov(batch, 1 / 3).kl_mask)
 
     entropy = column([0.7, 0.7, 0.7, 0.1, 0.1, 0.1])
     kept = [taught(top_entropy(batch, e, batch.loss_mask, 0.5)) for e in (entropy, entropy + noise)]
     assert kept == [[1.0, 1.0, 1.0, 0.0, 0.0, 0.0]] * 2
 
-    held = replace(batch, is_held=batch.loss_mask)
+    held = replace(batch, kl_mask=batch.loss_mask)
     gradients = []
     for logprobs in (held.old_logprobs.clone(), held.old_logprobs + noise):
         grpo_loss(logprobs.requires_grad_(), None, held, LossConfig())[0].backward()
@@ -253,7 +253,7 @@ def test_no_method_teaches_anything_outside_the_mask(name, tree, seed):
     logprobs = lookup(new.detach(), batch).requires_grad_()
     loss, _ = grpo_loss(logprobs, None, result, cfg)
     loss.backward()
-    is_taught = (result.positive != 0) | (result.negative != 0) | result.is_held
+    is_taught = (result.positive != 0) | (result.negative != 0) | result.kl_mask
     assert logprobs.grad is not None
     assert logprobs.grad.isfinite().all()
     assert (logprobs.grad[~batch.loss_mask] == 0).all()

@@ -35,7 +35,7 @@ def lookup(table: Tensor, batch: Batch) -> Tensor:
 
 def collate_double(groups: list[TrajectoryTree], cfg: LossConfig, old: Tensor) -> Batch:
     credits = [trajectory_credit(tree, cfg) for tree in groups]
-    batch = collate(groups, credits, 0, keep_untaught=True, dtype=torch.float64)
+    batch = collate(groups, credits, 0, keep_zero_advantage=True, dtype=torch.float64)
     return replace(batch, old_logprobs=lookup(old, batch))
 
 
@@ -198,7 +198,7 @@ def test_more_padding_changes_nothing(tree, seed, extra):
         return torch.nn.functional.pad(tensor, (0, extra), value=value)
 
     columns = ("attention_mask", "loss_mask", "positive", "negative", "weight", "sampling_logprobs")
-    columns += ("is_held", "count")
+    columns += ("kl_mask", "count")
     padded = replace(
         batch,
         token_ids=pad(batch.token_ids),
@@ -213,7 +213,7 @@ def test_more_padding_changes_nothing(tree, seed, extra):
 
 
 @given(trees(), seeds, st.integers(2, 4), st.booleans())
-def test_equal_rows_count_as_often_as_they_were_drawn(tree, seed, copies, is_held):
+def test_equal_rows_count_as_often_as_they_were_drawn(tree, seed, copies, kl_mask):
     """Loss, gradient and statistics of a group drawn several times, whose credit differs."""
     cfg = LossConfig(entropy_coef=0.1, kl_coef=0.1)
     new, old = random_logprobs(seed)
@@ -221,7 +221,7 @@ def test_equal_rows_count_as_often_as_they_were_drawn(tree, seed, copies, is_hel
     batch = collate_double([tree] * copies, cfg, old)
     scale = torch.linspace(0.5, 2.0, len(batch), dtype=torch.float64)[:, None]
     batch = replace(batch, positive=batch.positive * scale, negative=batch.negative * scale)
-    batch = replace(batch, is_held=batch.loss_mask & is_held)
+    batch = replace(batch, kl_mask=batch.loss_mask & kl_mask)
     merged = merge_equal_rows(batch)
     assert len(merged) == len({tuple(row) for row in batch.token_ids.tolist()})
     assert merged.num_tokens == batch.num_tokens == copies * merged.loss_mask.sum()
@@ -242,7 +242,7 @@ def test_rows_that_differ_are_left_as_they_are():
     assert merge_equal_rows(batch) is batch
     twins = make_tree([ROOT, ROOT], [make_turn(), make_turn()])
     held = collate([twins], [make_credit([1.0, 1.0])], 0)
-    held = replace(held, is_held=held.loss_mask & torch.tensor([[True], [False]]))
+    held = replace(held, kl_mask=held.loss_mask & torch.tensor([[True], [False]]))
     assert len(merge_equal_rows(held)) == 2
 
 

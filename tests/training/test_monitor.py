@@ -20,12 +20,12 @@ from sesa_agent.configs.schema import Config
 from sesa_agent.evaluation.validation import validate
 from sesa_agent.training.checkpoint import latest_checkpoint, read_state
 from sesa_agent.training.monitor import (
-    SIGNS,
+    INDICATORS,
     WATCHED,
     Symptom,
     advise,
     diagnose,
-    is_dying,
+    is_collapsing,
     remember,
     rescued_config,
 )
@@ -81,8 +81,8 @@ def test_a_sign_stands_where_a_third_is_left(now, expected):
 def test_a_dead_policy_shows_every_sign_in_plain_words():
     history = steps() + steps(entropy=0.01, ratio=1.02, actions=1.01, signal=0.02)
     symptoms = diagnose(history, 1)
-    assert [symptom.kind for symptom in symptoms] == [sign.kind for sign in SIGNS]
-    assert is_dying(symptoms)
+    assert [symptom.kind for symptom in symptoms] == [sign.kind for sign in INDICATORS]
+    assert is_collapsing(symptoms)
     assert "is 0.010 nats a token, 0.300 at first" in symptoms[0].text
     assert "is 1.02, 4.00 at first" in symptoms[2].text
 
@@ -99,7 +99,7 @@ def test_a_hopeless_beginning_is_too_hard_and_not_dying():
     hopeless = {"signal": 0.01, "success": 0.0}
     symptoms = diagnose(steps(**hopeless) + steps(**hopeless, entropy=0.01), 1)
     assert [symptom.kind for symptom in symptoms] == ["too_hard"]
-    assert not is_dying(symptoms)
+    assert not is_collapsing(symptoms)
     assert kinds(steps(**hopeless) + steps()) == set()  # it has found its way
 
 
@@ -115,7 +115,7 @@ def test_a_hopeless_beginning_is_too_hard_and_not_dying():
 def test_a_policy_is_dying_when_nothing_is_left_to_learn(now, expected):
     symptoms = diagnose(steps() + steps(**now), 1)
     assert symptoms
-    assert is_dying(symptoms) == expected
+    assert is_collapsing(symptoms) == expected
 
 
 def test_a_sign_is_over_when_half_is_back():

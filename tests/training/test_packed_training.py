@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sesa_agent.agents.prefix_rows import pack
+from sesa_agent.agents.prefix_rows import share_prefixes
 from sesa_agent.configs.schema import LossConfig
 from sesa_agent.sampling.trajectory import ROOT, TrajectoryTree
 from sesa_agent.training.advantages import ADVANTAGES, best_credit
@@ -66,7 +66,7 @@ def scored_batch(policy, context: str, cfg: LossConfig) -> Batch:
     """Two trees with old log-probabilities far enough away for both clips."""
     groups = [uneven_tree(context, seed) for seed in (0, 1)]
     credits = [ADVANTAGES[cfg.credit](tree, cfg) for tree in groups]
-    batch = collate(groups, credits, 0, keep_untaught=True, dtype=torch.float64)
+    batch = collate(groups, credits, 0, keep_zero_advantage=True, dtype=torch.float64)
     gap = torch.randn(batch.loss_mask.shape, dtype=torch.float64) * 0.4
     return replace(batch, old_logprobs=score(policy, batch, 10**6)[0] + gap)
 
@@ -86,9 +86,9 @@ def gradients(policy, parts, cfg):
 
 
 def assert_packed_is_padded(policy, batch, cfg, tokens=10**6):
-    policy.why_not_packed = "a test says so"
+    policy.padding_reason = "a test says so"
     loss, expected, stats = gradients(policy, [batch], cfg)
-    policy.why_not_packed = ""
+    policy.padding_reason = ""
     parts = [batch.select(rows) for rows in batch.micro_batch_rows(tokens, packed=True)]
     packed_loss, actual, packed_stats = gradients(policy, parts, cfg)
     assert packed_loss == pytest.approx(loss, abs=1e-6)
@@ -112,7 +112,9 @@ def test_every_credit_and_average_has_the_same_loss_and_gradients(
 ):
     cfg = LossConfig(credit=credit, aggregate=aggregate, pass_k=2)
     batch = scored_batch(policy, context, cfg)
-    assert len(pack(batch.token_ids, batch.attention_mask)) < 0.7 * batch.token_ids.numel()
+    assert (
+        len(share_prefixes(batch.token_ids, batch.attention_mask)) < 0.7 * batch.token_ids.numel()
+    )
     assert_packed_is_padded(policy, batch, cfg)
 
 
@@ -137,11 +139,13 @@ def test_micro_batches_of_packed_rows_add_up_to_the_whole(policy, tokens):
 @given(st.lists(trees(), max_size=3), st.integers(1, 60), st.integers(1, 3))
 def test_packed_micro_batches_cover_the_rows_within_the_limit(groups, max_tokens, every):
     credits = [best_credit(tree, LossConfig()) for tree in groups]
-    whole = collate(groups, credits, 0, keep_untaught=True)
+    whole = collate(groups, credits, 0, keep_zero_advantage=True)
     rows = list(range(0, len(whole), every))
     assert sorted(sum(whole.micro_batch_rows(max_tokens, rows, packed=True), [])) == rows
     for part in map(whole.select, whole.micro_batch_rows(max_tokens, rows, packed=True)):
-        assert len(part) == 1 or len(pack(part.token_ids, part.attention_mask)) <= max_tokens
+        assert (
+            len(part) == 1 or len(share_prefixes(part.token_ids, part.attention_mask)) <= max_tokens
+        )
         assert len(part) == 1 or part.attention_mask.sum() <= MAX_READ * max_tokens
 
 
@@ -170,7 +174,7 @@ def test_an_update_is_the_one_of_padded_rows(llama, context, settings):
     results = []
     for why in ("", "a test says so"):
         policy, reference = build_policy(cfg), build_policy(cfg)
-        policy.why_not_packed = reference.why_not_packed = why
+        policy.padding_reason = reference.padding_reason = why
         metrics = learn(policy, build_optimizer(policy, cfg.optim), groups, cfg, 0, reference)
         results.append((metrics, torch.cat([w.flatten() for w in policy.parameters()])))
     assert results[0][0] == pytest.approx(results[1][0], abs=1e-5, rel=1e-4)

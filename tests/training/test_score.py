@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 
 from sesa_agent.agents.policy import Policy
-from sesa_agent.sampling.trajectory import ROOT, Repeat
+from sesa_agent.sampling.trajectory import ROOT, DuplicateProposal
 from sesa_agent.training.advantages import Credit
 from sesa_agent.training.batch import collate
 from sesa_agent.training.score import score, with_plain_logprobs
@@ -24,7 +24,7 @@ def policy(llama):
 @settings(max_examples=15)
 def test_every_turn_has_the_sum_of_its_tokens(policy, tree):
     ones, zeros = np.ones(len(tree)), np.zeros(len(tree))
-    batch = collate([tree], [Credit(zeros, zeros, ones, 1.0)], 0, keep_untaught=True)
+    batch = collate([tree], [Credit(zeros, zeros, ones, 1.0)], 0, keep_zero_advantage=True)
     logprobs = score(policy, batch, 64)[0]
     by_token = dict(
         zip(
@@ -44,8 +44,8 @@ def test_a_repeat_is_scored_at_its_decision_and_an_empty_response_is_certain(pol
         make_turn(prompt_ids=(9, 5), response_ids=()),
     ]
     tree = make_tree([ROOT, 0], turns)
-    tree.repeats.append(Repeat(ROOT, 1, (7, 8), (-1.0, -1.0), "up", "up"))
+    tree.duplicates.append(DuplicateProposal(ROOT, 1, (7, 8), (-1.0, -1.0), "up", "up"))
     scored = with_plain_logprobs(policy, tree, 64)
-    assert scored.repeats[0].plain_logprob == pytest.approx(scored.turns[0].plain_logprob)
+    assert scored.duplicates[0].plain_logprob == pytest.approx(scored.turns[0].plain_logprob)
     assert scored.turns[1].plain_logprob == 0.0
     assert replace(scored.turns[0], plain_logprob=None) == turns[0]

@@ -61,16 +61,16 @@ def make_batch(cfg: LossConfig) -> Batch:
     """Uneven rows, equal rows, and turns drawn under other prompts."""
     groups = [uneven_tree("full"), uneven_tree("state", 1), equal_answers()]
     credits = [ADVANTAGES[cfg.credit](tree, cfg) for tree in groups]
-    return collate(groups, credits, 0, keep_untaught=True, dtype=torch.float64)
+    return collate(groups, credits, 0, keep_zero_advantage=True, dtype=torch.float64)
 
 
-@pytest.mark.parametrize("why_not_packed", ["", "a test says so"], ids=["packed", "padded"])
+@pytest.mark.parametrize("padding_reason", ["", "a test says so"], ids=["packed", "padded"])
 @pytest.mark.parametrize("tokens", [60, 10**6])
 @pytest.mark.parametrize("loss", LOSSES)
-def test_one_pass_has_the_gradients_of_scoring_first(loss, tokens, why_not_packed):
+def test_one_pass_has_the_gradients_of_scoring_first(loss, tokens, padding_reason):
     cfg = LOSSES[loss]
     policy = make_policy(FAMILIES["llama"], torch.float64)
-    policy.why_not_packed = why_not_packed
+    policy.padding_reason = padding_reason
     reference = make_policy(FAMILIES["qwen2"], torch.float64) if cfg.kl_coef else None
     batch = make_batch(cfg)
     scored = replace(batch, old_logprobs=score(policy, batch, tokens)[0])

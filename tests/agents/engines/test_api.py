@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sesa_agent.agents.engines.answer_cache import AnswerLog
+from sesa_agent.agents.engines.answer_cache import AnswerCache
 from sesa_agent.agents.engines.api import (
     APIEngine,
     MessagesChat,
@@ -171,7 +171,7 @@ def test_it_cannot_be_trained(server, llama):
 def numbered(server, path, *origin):
     """An engine on that log; the server counts its answers."""
     server.reply = lambda body: f"answer {len(server.bodies)}"
-    return api_engine(server, concurrency=1, log=AnswerLog(path, *origin))
+    return api_engine(server, concurrency=1, log=AnswerCache(path, *origin))
 
 
 def texts(engine, *questions, params=PARAMS):
