@@ -4,6 +4,7 @@ Alignment: entry [n, t] of every (N, T) tensor speaks about token t given the to
 shift by one that this needs lives in `Policy.logprobs` and nowhere else.
 """
 
+import copy
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -218,6 +219,11 @@ class Policy:
     def before_training(self) -> "Policy":
         """The policy without its LoRA adapter, on the same weights: what training began with."""
         return _WithoutAdapter(self.model, self.tokenizer, self.temperature, self.max_logits)
+
+    def copy(self) -> "Policy":
+        """The same policy on weights of its own."""
+        model = copy.deepcopy(self.model)
+        return Policy(model, self.tokenizer, self.temperature, self.max_logits)
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
         """All weights by the names of a plain model, a LoRA adapter's effect added to them."""

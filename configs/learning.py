@@ -62,8 +62,6 @@ class LossConfig:
     the end (DAPO's overlong shaping; trajectory and tree credit); 0 for no such punishment."""
 
     def __post_init__(self) -> None:
-        credits = "trajectory", "tree", "best", "expected", "auto", "pass_at_k"
-        check_choice("loss.credit", self.credit, credits)
         check_choice("loss.baseline", self.baseline, ("mean", "max"))
         check_choice("loss.aggregate", self.aggregate, ("trajectory", "token"))
         check_choice("loss.history_gap", self.history_gap, ("none", "negatives", "truncated"))
@@ -73,8 +71,6 @@ class LossConfig:
             self.engine_gap_cap,
             "0 (off) or at least 1",
         )
-        ways = ("none", "adaptive_entropy", "entropy_advantage", "kl_cov", "clip_cov")
-        check_choice("loss.exploration", self.exploration, (*ways, "top_entropy"))
         check(self.entropy_target > 0, "loss.entropy_target", self.entropy_target, "above 0")
         share = self.exploration_share
         check(0 <= share <= 1, "loss.exploration_share", share, "from 0 to 1")

@@ -96,7 +96,6 @@ class EngineConfig:
     """Share of a GPU's memory that vLLM takes for weights and cache while it generates."""
 
     def __post_init__(self) -> None:
-        check_choice("engine.name", self.name, ("hf", "vllm"))
         check(
             0 < self.memory_fraction < 1,
             "engine.memory_fraction",
@@ -151,7 +150,6 @@ class SamplingConfig:
     `independent`."""
 
     def __post_init__(self) -> None:
-        check_choice("sampling.name", self.name, ("parallel", "tree", "single_pass", "two_stage"))
         proposers = ("history", "one_response", "without_replacement", "independent")
         check_choice("sampling.proposer", self.proposer, proposers)
         check(

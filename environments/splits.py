@@ -4,10 +4,6 @@ Training and tuning see `training` and `validation`; `test` is for the figures t
 the bundled model was made on `pretraining`.
 """
 
-from typing import Any
-
-import gymnasium
-
 from ..configs.errors import SettingError
 from .games.data_files import SPLITS
 
@@ -28,16 +24,6 @@ def puzzle_seeds(split: str, count: int, start: int = 0) -> list[int]:
             f"got {count}."
         )
     return list(seeds)
-
-
-def evaluation_seeds(env: gymnasium.Env[Any, Any], split: str, count: int) -> list[int]:
-    """The seeds of `count` puzzles of a split, or of all it has: a file holds only so many.
-
-    Raises:
-        SettingError: if the split does not hold that many seeds.
-    """
-    limit = getattr(env.unwrapped, "num_puzzles", {}).get(split, count)
-    return puzzle_seeds(split, min(count, limit))
 
 
 def training_seeds(run_seed: int, step: int, count: int) -> list[int]:

@@ -17,6 +17,7 @@ from ..configs.schema import SamplingConfig
 from ..environments.splits import puzzle_seeds
 from ..sampling.dialogue import Dialogue, check_single_answer
 from ..sampling.parallel import sample_parallel
+from ..sampling.player import Player
 from ..sampling.single_pass import sample_single_pass
 from ..sampling.trajectory import Task
 
@@ -84,13 +85,13 @@ def draw_sets(
         max_trajectories=1,
     )
     sample = sample_parallel if per_set == 1 else sample_single_pass
-    rng = np.random.default_rng(params.seed)
+    player = Player(engine, dialogue, params, np.random.default_rng(params.seed))
     task = Task(env_id, puzzle_seeds("test", 1)[0])
     sets: list[list[str | None]] = []
     num_missing = num_answers
     while num_missing > 0:
         tasks = [task] * min(SETS_AT_ONCE, -(-num_missing // per_set))
-        for tree in sample(tasks, engine, dialogue, cfg, params, rng):
+        for tree in player.run(sample, tasks, cfg):
             answers = [turn.action for turn in tree.turns][:num_missing]
             sets.append(answers)
             num_missing -= len(answers)

@@ -15,8 +15,9 @@ from ..agents.engines.base import Engine, SamplingParams
 from ..agents.prompts import SEPARATOR
 from ..configs.errors import SettingError
 from ..configs.schema import SamplingConfig
-from ..sampling import choose_sampler
 from ..sampling.dialogue import Dialogue
+from ..sampling.parallel import sample_parallel
+from ..sampling.player import Player
 from ..sampling.trajectory import ROOT, Task, TrajectoryTree
 from ..training.distributed import all_gather, own_rng, parallel_map
 from ..training.metrics import RATIO_K
@@ -135,7 +136,7 @@ def evaluate(
     passes = {k: mean_pass_at_k(wins, num_samples, k) for k in ks}
     rate = float(wins.mean() / num_samples)
     low, high = _interval(rate, num_puzzles)
-    num_targets = getattr(dialogue.make().unwrapped, "num_targets", 0)
+    num_targets = dialogue.num_targets
     return Evaluation(
         num_episodes=num_puzzles,
         num_samples=num_samples,
@@ -182,12 +183,12 @@ def _play(
     cfg = SamplingConfig(
         name="parallel", max_trajectories=num_samples, fork_noise="independent", num_proposals=1
     )
-    play, rng = choose_sampler(cfg.name, engine), own_rng(params.seed)
+    player = Player(engine, dialogue, params, own_rng(params.seed))
     at_once = max(1, EPISODES_AT_ONCE // num_samples)
     tallies: list[_Tally | None] = []
     for start in range(0, len(tasks), at_once):
         part = tasks[start : start + at_once]
-        trees = play(part, engine, dialogue, cfg, params, rng)
+        trees = player.run(sample_parallel, part, cfg)
         tallies += map(_tally, trees)
         errors += [error for tree in trees for error in tree.env_errors]
     return tallies

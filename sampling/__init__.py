@@ -1,46 +1,38 @@
-"""How experience is drawn: environments and agents meet here, and only here."""
+"""How experience is sampled: environments and agents meet here, and only here.
 
-from collections.abc import Callable, Sequence
-from typing import cast
+A new sampler is one function in a file of its own and a line in `SAMPLERS` (docs/extending.md).
+"""
 
-import numpy as np
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from ..agents.engines.base import Engine, SamplingParams, StreamEngine
 from ..configs.schema import SamplingConfig
-from .dialogue import Dialogue
 from .parallel import sample_parallel
+from .player import Sample
 from .single_pass import sample_single_pass
-from .stream import stream_parallel, stream_trees
-from .trajectory import Task, TrajectoryTree
 from .tree import grow_trees
 from .two_stage import sample_two_stage
 
-Sampler = Callable[
-    [Sequence[Task], Engine, Dialogue, SamplingConfig, SamplingParams, np.random.Generator],
-    list[TrajectoryTree],
-]
+
+def _asks_in_words(cfg: SamplingConfig) -> bool:
+    return cfg.proposer in ("history", "one_response")
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """A way to sample experience, and what others must know of it."""
+
+    sample: Sample
+    is_single_answer: bool = False
+    """Whether it is for tasks that one answer settles."""
+    uses_other_prompts: Callable[[SamplingConfig], bool] = lambda cfg: False
+    """Whether responses are sampled under other prompts than the plain one."""
+
 
 SAMPLERS: dict[str, Sampler] = {
-    "parallel": sample_parallel,
-    "tree": grow_trees,
-    "single_pass": sample_single_pass,
-    "two_stage": sample_two_stage,
+    "parallel": Sampler(sample_parallel),
+    "tree": Sampler(grow_trees, uses_other_prompts=_asks_in_words),
+    "single_pass": Sampler(sample_single_pass, True, _asks_in_words),
+    "two_stage": Sampler(sample_two_stage, True, lambda cfg: True),
 }
 """Samplers by the name that `sampling.name` takes."""
-STREAMED = {"parallel": stream_parallel, "tree": stream_trees}
-"""Those that go on with every response as it ends, where the engine can."""
-SINGLE_ANSWER_SAMPLERS = ("single_pass", "two_stage")
-"""Those for tasks that one answer settles."""
-
-
-def choose_sampler(name: str, engine: Engine) -> Sampler:
-    """Return the sampler of that name in the form that suits the engine."""
-    can_stream = isinstance(engine, StreamEngine) and name in STREAMED
-    return cast(Sampler, STREAMED[name]) if can_stream else SAMPLERS[name]
-
-
-def has_other_prompts(cfg: SamplingConfig) -> bool:
-    """Return whether proposals are drawn under other prompts than the plain one."""
-    is_sequential = cfg.name in ("tree", "single_pass")
-    has_requests = cfg.proposer in ("history", "one_response")
-    return cfg.name == "two_stage" or is_sequential and has_requests

@@ -26,6 +26,7 @@ from ..agents.prompts import (
 )
 from ..configs.errors import SettingError, check
 from ..environments import EnvError, GuardedEnv, fork
+from ..environments.splits import puzzle_seeds
 from .trajectory import Task, TrajectoryTree, Turn
 
 
@@ -121,6 +122,17 @@ class Dialogue:
         self.style = prompt_style(env, actions_per_turn, thinking)
         max_steps = getattr(env.unwrapped, "max_steps", None) or max_turns * actions_per_turn
         self.max_actions = min(max_steps, max_turns * actions_per_turn)
+        self.num_targets = getattr(env.unwrapped, "num_targets", 0)
+        """How many different answers succeed; 0 where the environment does not say so."""
+        self._num_puzzles = getattr(env.unwrapped, "num_puzzles", {})
+
+    def evaluation_seeds(self, split: str, count: int) -> list[int]:
+        """The seeds of `count` puzzles of a split, or of all it has: a file holds only so many.
+
+        Raises:
+            SettingError: if the split does not hold that many seeds.
+        """
+        return puzzle_seeds(split, min(count, self._num_puzzles.get(split, count)))
 
     def open(self, tree: TrajectoryTree) -> Position | None:
         """Open the puzzle of a tree; None if the environment fails, which the tree remembers."""

@@ -1,57 +1,72 @@
 """Independent rollouts: the RAGEN baseline, and how every policy is evaluated.
 
-A group of U trajectories is a tree that branches at its start only. Nothing makes its members
-differ but chance.
+A group of U trajectories is a tree that branches at its start only. Nothing but chance makes its
+members differ.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
+from itertools import zip_longest
 
-import numpy as np
-
-from ..agents.engines.base import Engine, SamplingParams
 from ..configs.schema import SamplingConfig
-from .dialogue import Dialogue, Position
-from .proposer import reseeded
-from .trajectory import ROOT, Task, TrajectoryTree
+from .dialogue import Position
+from .player import Player, together
+from .trajectory import ROOT, Task, TrajectoryTree, Turn
+
+Episode = tuple[list[Turn], bool]
+"""The turns of an episode, and whether a response failed."""
 
 
-def sample_parallel(
-    tasks: Sequence[Task],
-    engine: Engine,
-    dialogue: Dialogue,
-    cfg: SamplingConfig,
-    params: SamplingParams,
-    rng: np.random.Generator,
+async def sample_parallel(
+    tasks: Sequence[Task], player: Player, cfg: SamplingConfig
 ) -> list[TrajectoryTree]:
-    """Play `cfg.max_trajectories` independent episodes of every task, all together.
+    """Play `cfg.max_trajectories` independent episodes of every task, all at once.
 
-    Args and returns are those of `grow_trees`. With `fork_noise="shared"` all members of a group
-    see the same random numbers of the environment, as in RAGEN. A rollout whose next response
-    cannot be had breaks off.
+    With `fork_noise="shared"` all members of a group see the same random numbers of the
+    environment, as in RAGEN. An episode whose next response fails breaks off.
     """
     trees = [TrajectoryTree(task) for task in tasks]
-    live: list[tuple[TrajectoryTree, int, Position, int | None]] = []
-    for tree in trees:
-        start = dialogue.open(tree)
-        if start is None:
-            continue
-        for member in range(cfg.max_trajectories):
-            independent = cfg.fork_noise == "independent" and member > 0
-            noise = int(rng.integers(2**31)) if independent else None
-            live.append((tree, ROOT, start, noise))
-    while live:
-        prompts = [position.prompt_ids for _, _, position, _ in live]
-        completions = engine.generate(prompts, reseeded(params, rng))
-        after = []
-        for (tree, node, position, noise), completion in zip(live, completions, strict=True):
-            if completion.finish_reason == "failed":
-                tree.num_failed += 1
-                continue
-            is_own = node != ROOT  # members share the start alone
-            turn, next_position = dialogue.play(position, completion, in_place=is_own, noise=noise)
-            tree.num_calls += 1
-            child = tree.add(node, turn)
-            if not (turn.terminated or turn.truncated):
-                after.append((tree, child, next_position, None))
-        live = after
+    groups = [_episodes(tree, player, cfg) for tree in trees]
+    played = iter(await together(*(episode for group in groups for episode in group)))
+    for tree, group in zip(trees, groups, strict=True):
+        _add_episodes(tree, [next(played) for _ in group])
     return trees
+
+
+def _episodes(
+    tree: TrajectoryTree, player: Player, cfg: SamplingConfig
+) -> list[Awaitable[Episode]]:
+    """Coroutines that play the members of a group; none if the puzzle cannot be opened."""
+    start = player.open(tree)
+    if start is None:
+        return []
+    episodes = []
+    for member, own in player.split(range(cfg.max_trajectories)):
+        is_independent = cfg.fork_noise == "independent" and member > 0
+        noise = int(own.rng.integers(2**31)) if is_independent else None
+        episodes.append(_play_episode(start, own, noise))
+    return episodes
+
+
+async def _play_episode(position: Position, player: Player, noise: int | None) -> Episode:
+    """Play an episode from a start that is shared with others."""
+    turns: list[Turn] = []
+    while not turns or not (turns[-1].terminated or turns[-1].truncated):
+        completion = await player.ask(position.prompt_ids)
+        if completion.finish_reason == "failed":
+            return turns, True
+        is_own = bool(turns)  # only the start is shared
+        turn, position = player.play(position, completion, in_place=is_own, noise=noise)
+        noise = None
+        turns.append(turn)
+    return turns, False
+
+
+def _add_episodes(tree: TrajectoryTree, episodes: Sequence[Episode]) -> None:
+    """Add the turns to their tree, the first turns of all members first."""
+    nodes = [ROOT] * len(episodes)
+    for layer in zip_longest(*(turns for turns, _ in episodes)):
+        for member, turn in enumerate(layer):
+            if turn is not None:
+                nodes[member] = tree.add(nodes[member], turn)
+    tree.num_calls += len(tree)
+    tree.num_failed += sum(has_failed for _, has_failed in episodes)

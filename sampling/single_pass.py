@@ -10,30 +10,23 @@ calls.
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-
-from ..agents.engines.base import Engine, SamplingParams
 from ..configs.schema import SamplingConfig
-from .dialogue import Dialogue, check_single_answer
+from .dialogue import check_single_answer
+from .player import Player
 from .trajectory import Task, TrajectoryTree
 from .tree import grow_trees
 
 
-def sample_single_pass(
-    tasks: Sequence[Task],
-    engine: Engine,
-    dialogue: Dialogue,
-    cfg: SamplingConfig,
-    params: SamplingParams,
-    rng: np.random.Generator,
+async def sample_single_pass(
+    tasks: Sequence[Task], player: Player, cfg: SamplingConfig
 ) -> list[TrajectoryTree]:
-    """Draw `cfg.num_proposals` distinct answers to every task, all tasks together.
+    """Sample `cfg.num_proposals` distinct answers to every task, all tasks together.
 
-    Args and returns are those of `grow_trees`: an answer is a child of the start.
+    An answer is a child of the start.
 
     Raises:
         SettingError: if an episode has several turns.
     """
-    check_single_answer("single_pass", dialogue.max_turns)
+    check_single_answer("single_pass", player.dialogue.max_turns)
     whole = replace(cfg, max_trajectories=cfg.num_proposals, merge_states="off")
-    return grow_trees(tasks, engine, dialogue, whole, params, rng)
+    return await grow_trees(tasks, player, whole)

@@ -24,11 +24,12 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from ..agents.engines.base import Completion, Engine, SamplingParams
+from ..agents.engines.base import Completion
 from ..configs.errors import SettingError
 from ..configs.schema import SamplingConfig
 from ..environments import is_deterministic, state_key
-from .dialogue import Dialogue, Position
+from .dialogue import Position
+from .player import Player, together
 from .proposer import Decision, first_index, propose
 from .trajectory import ROOT, DuplicateProposal, Task, TrajectoryTree, Turn
 
@@ -67,55 +68,48 @@ class GrowingTree:
     seen: dict[Hashable, int]
     """The turn that reached each state of the tree first; empty if states are not merged."""
     stops_on_success: bool
-    num_draws: int
+    num_outcomes: int
     """Times each proposal is played."""
     num_finished: int = 0
     """Trajectories that the game has ended; not counted where chance multiplies them."""
 
 
-def grow_trees(
-    tasks: Sequence[Task],
-    engine: Engine,
-    dialogue: Dialogue,
-    cfg: SamplingConfig,
-    params: SamplingParams,
-    rng: np.random.Generator,
+async def grow_trees(
+    tasks: Sequence[Task], player: Player, cfg: SamplingConfig
 ) -> list[TrajectoryTree]:
     """Grow one tree per task, all together.
 
     Args:
         tasks: the puzzles, B.
-        engine: draws responses.
-        dialogue: plays them.
+        player: asks, reads and plays.
         cfg: G, U and the rest.
-        params: temperature and limits of the draws.
-        rng: all random numbers of this rollout.
 
     Returns:
-        B trees. The first proposal of every node is an ordinary draw under the plain prompt; with
+        B trees. The first proposal of every node is an ordinary sample under the plain prompt; with
         G = 1 and U = 1 a tree is one plain rollout.
 
     Raises:
         SettingError: if states are to be merged in an environment that has no `state_key`.
     """
-    growths = [start_tree(task, dialogue, cfg) for task in tasks]
-    for depth in range(dialogue.max_turns):
-        decisions = [decide(growth, depth, dialogue.max_turns, cfg, rng) for growth in growths]
-        flat = [decision for ds in decisions for decision in ds]
+    growing = [start_tree(task, player, cfg) for task in tasks]
+    max_turns = player.dialogue.max_turns
+    for depth in range(max_turns):
+        decisions = [decide(tree, depth, max_turns, cfg, player.rng) for tree in growing]
+        flat = player.split([decision for ds in decisions for decision in ds])
         if not flat:
             break
-        propose(engine, dialogue, flat, params, rng, cfg.proposer, cfg.max_retries)
-        for growth, ds in zip(growths, decisions, strict=True):
-            expand(growth, ds, dialogue, cfg, rng)
-    return [growth.tree for growth in growths]
+        await together(*(propose(decision, own, cfg) for decision, own in flat))
+        for tree, ds in zip(growing, decisions, strict=True):
+            expand(tree, ds, player, cfg)
+    return [tree.tree for tree in growing]
 
 
-def start_tree(task: Task, dialogue: Dialogue, cfg: SamplingConfig) -> GrowingTree:
+def start_tree(task: Task, player: Player, cfg: SamplingConfig) -> GrowingTree:
     """Begin a tree: its start is its frontier."""
     tree = TrajectoryTree(task)
-    position = dialogue.open(tree)
+    position = player.open(tree)
     if position is None:  # nothing to grow
-        return GrowingTree(tree, [], {}, stops_on_success=False, num_draws=1)
+        return GrowingTree(tree, [], {}, stops_on_success=False, num_outcomes=1)
     deterministic = is_deterministic(position.env)
     merges = resolve_merging(cfg.merge_states, position.env)
     return GrowingTree(
@@ -124,7 +118,7 @@ def start_tree(task: Task, dialogue: Dialogue, cfg: SamplingConfig) -> GrowingTr
         seen={state_key(position.env): ROOT} if merges else {},
         stops_on_success=cfg.stop_on_success == "on"
         or (cfg.stop_on_success == "auto" and deterministic),
-        num_draws=cfg.noise_draws if merges and not deterministic else 1,
+        num_outcomes=cfg.noise_draws if merges and not deterministic else 1,
     )
 
 
@@ -144,71 +138,67 @@ def resolve_merging(merge_states: str, env: gymnasium.Env[Any, Any]) -> bool:
 
 
 def decide(
-    growth: GrowingTree, depth: int, max_turns: int, cfg: SamplingConfig, rng: np.random.Generator
+    growing: GrowingTree, depth: int, max_turns: int, cfg: SamplingConfig, rng: np.random.Generator
 ) -> list[Decision]:
-    """Give every open node of a tree its width; which nodes get one more is drawn by lot."""
-    num_open = len(growth.frontier)
+    """Give every open node of a tree its width; which nodes get one more is decided by lot."""
+    num_open = len(growing.frontier)
     cap = cfg.max_trajectories
     if cfg.allocation == "even":
         # The whole cap is given out at two thirds of the depth.
         share = math.ceil(cap * 1.5 * (depth + 1) / max_turns)
-        cap = min(cap, max(share, num_open + growth.num_finished))
-    widths = allocate_widths(num_open, growth.num_finished, cfg.num_proposals, cap)
+        cap = min(cap, max(share, num_open + growing.num_finished))
+    widths = allocate_widths(num_open, growing.num_finished, cfg.num_proposals, cap)
     return [
         Decision(position, int(width))
-        for (_, position), width in zip(growth.frontier, rng.permutation(widths), strict=True)
+        for (_, position), width in zip(growing.frontier, rng.permutation(widths), strict=True)
     ]
 
 
 def expand(
-    growth: GrowingTree,
-    decisions: list[Decision],
-    dialogue: Dialogue,
-    cfg: SamplingConfig,
-    rng: np.random.Generator,
+    growing: GrowingTree, decisions: Sequence[Decision], player: Player, cfg: SamplingConfig
 ) -> None:
-    """Play every proposal; the children that are neither over nor repeated are the new frontier."""
+    """Play every proposal; children that are neither over nor merged are the new frontier."""
     frontier = []
-    for (node, position), decision in zip(growth.frontier, decisions, strict=True):
-        growth.tree.num_calls += decision.num_calls
-        growth.tree.num_duplicates += decision.num_duplicates
-        growth.tree.num_cut_prompts += decision.num_cut_prompts
-        growth.tree.duplicates += [
-            DuplicateProposal(node, num_earlier, said.token_ids, said.logprobs, said.text, action)
-            for num_earlier, said, action in decision.duplicates
-        ]
+    for (node, position), decision in zip(growing.frontier, decisions, strict=True):
+        _count(growing.tree, node, decision)
         first = first_index(cfg.proposer, decision.width)
         for index, completion in enumerate(decision.proposals, start=first):
-            if growth.num_draws > 1:
-                outcomes = _draw_outcomes(
-                    dialogue, position, completion, index, growth.num_draws, rng
+            if growing.num_outcomes > 1:
+                outcomes = _sample_outcomes(
+                    player, position, completion, index, growing.num_outcomes
                 )
             else:
                 has_own_noise = cfg.fork_noise == "independent" and index > first
-                noise = int(rng.integers(2**31)) if has_own_noise else None
-                outcomes = [dialogue.play(position, completion, index, noise=noise)]
+                noise = int(player.rng.integers(2**31)) if has_own_noise else None
+                outcomes = [player.play(position, completion, index, noise=noise)]
             for turn, after in outcomes:
-                child = _add(growth, node, turn, after)
+                child = _add(growing, node, turn, after)
                 if child is not None:
                     frontier.append((child, after))
     if len(frontier) > cfg.max_trajectories:  # chance has multiplied what was proposed
-        kept = rng.choice(len(frontier), cfg.max_trajectories, replace=False)
+        kept = player.rng.choice(len(frontier), cfg.max_trajectories, replace=False)
         frontier = [frontier[place] for place in sorted(kept)]
-    growth.frontier = [] if growth.stops_on_success and growth.tree.success else frontier
+    growing.frontier = [] if growing.stops_on_success and growing.tree.success else frontier
 
 
-def _draw_outcomes(
-    dialogue: Dialogue,
-    position: Position,
-    completion: Completion,
-    index: int,
-    num_draws: int,
-    rng: np.random.Generator,
+def _count(tree: TrajectoryTree, node: int, decision: Decision) -> None:
+    """Add what a decision below a node took to the counts of its tree."""
+    tree.num_calls += decision.num_calls
+    tree.num_duplicates += decision.num_duplicates
+    tree.num_cut_prompts += decision.num_cut_prompts
+    tree.duplicates += [
+        DuplicateProposal(node, num_earlier, said.token_ids, said.logprobs, said.text, action)
+        for num_earlier, said, action in decision.duplicates
+    ]
+
+
+def _sample_outcomes(
+    player: Player, position: Position, completion: Completion, index: int, num_outcomes: int
 ) -> list[tuple[Turn, Position]]:
     """Play a proposal several times, each with noise of its own; return what it led to."""
     outcomes: dict[Hashable, tuple[Turn, Position]] = {}
-    for noise in rng.integers(2**31, size=num_draws).tolist():
-        turn, after = dialogue.play(position, completion, index, noise=noise)
+    for noise in player.rng.integers(2**31, size=num_outcomes).tolist():
+        turn, after = player.play(position, completion, index, noise=noise)
         key = state_key(after.env) if not turn.error else turn.error
         kind = turn.reward, turn.terminated, turn.truncated, turn.success, key
         unknown = replace(turn, outcome=len(outcomes), num_draws=0, num_env_steps=0)
@@ -219,15 +209,15 @@ def _draw_outcomes(
     return list(outcomes.values())
 
 
-def _add(growth: GrowingTree, parent: int, turn: Turn, after: Position) -> int | None:
-    """Put a turn into its tree; return its number if it is to be expanded."""
-    is_over, is_noisy = turn.terminated or turn.truncated, growth.num_draws > 1
-    growth.num_finished += is_over and not is_noisy
+def _add(growing: GrowingTree, parent: int, turn: Turn, after: Position) -> int | None:
+    """Add a turn to its tree; return its number if it is to be expanded."""
+    is_over, is_noisy = turn.terminated or turn.truncated, growing.num_outcomes > 1
+    growing.num_finished += is_over and not is_noisy
     # Where values are passed on, an outcome that a limit cut off has that of the state it reached.
-    if growth.seen and not turn.error and not (turn.terminated if is_noisy else is_over):
+    if growing.seen and not turn.error and not (turn.terminated if is_noisy else is_over):
         key = state_key(after.env)
-        turn = replace(turn, merged_into=growth.seen.get(key))
+        turn = replace(turn, merged_into=growing.seen.get(key))
         if not is_over:
-            growth.seen.setdefault(key, len(growth.tree))
-    child = growth.tree.add(parent, turn)
+            growing.seen.setdefault(key, len(growing.tree))
+    child = growing.tree.add(parent, turn)
     return None if is_over or turn.is_merged else child

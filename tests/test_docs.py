@@ -16,7 +16,7 @@ from sesa_agent.evaluation.validation import validate
 from sesa_agent.sampling.dialogue import Dialogue
 from sesa_agent.sampling.trajectory import Task
 from sesa_agent.training.setup import resolve_auto
-from sesa_agent.training.trainer import train
+from sesa_agent.training.trainer import open_session, train
 
 from .helpers.documented_commands import python_blocks
 from .helpers.tiny_models import CHATML, byte_tokenizer
@@ -34,7 +34,7 @@ def read(page: str) -> str:
 
 def run(env: str, model: Path, folder: Path, *settings: str) -> list[dict[str, float]]:
     cfg = resolve_auto(load_config(env, "sesa", [f"model.path={model}", *SMALL, *settings]))
-    train(cfg, folder, partial(validate, cfg))
+    train(open_session(resolve_auto(cfg), folder), partial(validate, cfg))
     return [json.loads(text) for text in (folder / "metrics.jsonl").read_text().splitlines()]
 
 

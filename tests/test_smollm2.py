@@ -20,8 +20,9 @@ from sesa_agent.configs.schema import OptimConfig
 from sesa_agent.environments import make_env
 from sesa_agent.sampling.dialogue import Dialogue
 from sesa_agent.sampling.trajectory import ROOT, Task, TrajectoryTree
+from sesa_agent.training.progress import Progress
 from sesa_agent.training.setup import build_dialogue, build_policy, resolve_auto
-from sesa_agent.training.update import learn
+from sesa_agent.training.update import Learner
 
 from .helpers.model_families import make_rows
 from .helpers.toy_game import ENV_ID
@@ -93,7 +94,8 @@ def test_a_step_of_training_makes_what_won_likelier(smollm2):
     with torch.no_grad():
         before = policy.logprobs(rows)[0].sum(1)
     optimizer = torch.optim.SGD(policy.parameters(), lr=1e-3)
-    metrics = learn(policy, optimizer, [tree], replace(cfg, optim=OptimConfig(lr=1e-3)), step=10)
+    cfg = replace(cfg, optim=OptimConfig(lr=1e-3))
+    metrics = Learner(policy, optimizer).update([tree], cfg, Progress(step=10))
     with torch.no_grad():
         won, lost = policy.logprobs(rows)[0].sum(1) - before
     assert won > max(lost, 0)  # the tags, which both have, are likelier too

@@ -16,12 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..agents.prefix_rows import lexicographic_order, new_lengths
 from ..sampling.trajectory import ROOT, TrajectoryTree, Turn
 from .advantages import Credit
-
-MAX_READ = 4
-"""Tokens of the rows of a packed micro-batch, for each that `max_tokens` allows to be packed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,49 +101,6 @@ class Batch:
         rows = [torch.isin(self.prompt_group, part).nonzero()[:, 0] for part in parts]
         return [self.select(chosen)._scale(len(parts)) for chosen in rows]
 
-    def micro_batch_rows(
-        self, max_tokens: int, rows: Sequence[int] | None = None, packed: bool = False
-    ) -> list[list[int]]:
-        """Group rows for one forward and backward pass each.
-
-        Rows of like length, so that rows times padded length stays within `max_tokens`, the longest
-        first; or rows that begin alike, so that their packed tokens do (`agents/prefix_rows.py`). A
-        row that alone exceeds the limit stands alone. Each row is in one group, or each of `rows`
-        if they are given.
-        """
-        chosen = list(range(len(self)) if rows is None else rows)
-        if packed:
-            return self._packed_groups(max_tokens, chosen)
-        lengths = self.attention_mask.sum(dim=1).tolist()
-        groups: list[list[int]] = []
-        for row in sorted(chosen, key=lambda row: -lengths[row]):
-            if groups and (len(groups[-1]) + 1) * lengths[groups[-1][0]] <= max_tokens:
-                groups[-1].append(row)
-            else:
-                groups.append([row])
-        return groups
-
-    def _packed_groups(self, max_tokens: int, rows: list[int]) -> list[list[int]]:
-        """Neighbours in alphabetical order; the first of a group brings all its tokens.
-
-        Attention gathers keys for whole rows, shared or not: `MAX_READ` bounds those.
-        """
-        if not rows:
-            return []
-        tokens, mask = self.token_ids[rows], self.attention_mask[rows]
-        order = lexicographic_order(tokens, mask)
-        lengths = mask.sum(dim=1).tolist()
-        groups: list[list[int]] = []
-        num_packed = num_read = 0
-        for place, added in zip(order, new_lengths(tokens, mask, order), strict=True):
-            num_packed += added
-            num_read += lengths[place]
-            if not groups or num_packed > max_tokens or num_read > MAX_READ * max_tokens:
-                groups.append([])
-                num_packed = num_read = lengths[place]
-            groups[-1].append(rows[place])
-        return groups
-
     def _scale(self, factor: float) -> "Batch":
         return replace(
             self,
@@ -186,32 +139,78 @@ def collate(
     """
     if not all(turn.prompt_ids for tree in trees for turn in tree.turns):
         raise ValueError("Every turn needs a prompt of at least one token.")
-    rows = [
-        (tree, credit, nodes)
-        for tree, credit in zip(trees, credits, strict=True)
-        for nodes in _rows(tree, _is_trained(tree, credit, keep_zero_advantage))
-    ]
     denominator = sum(credit.denominator for credit in credits)
-    lengths = np.array([_num_tokens(tree.turns[nodes[-1]]) for tree, _, nodes in rows], dtype=int)
+    groups: dict[tuple[int, tuple[int, ...]], int] = {}
+    rows = []
+    for tree, credit in zip(trees, credits, strict=True):
+        for nodes in _rows(tree, _is_trained(tree, credit, keep_zero_advantage)):
+            end = tree.turns[nodes[-1]]
+            key = (id(tree), tree.turns[nodes[0]].prompt_ids)
+            spans = [_span(tree.turns[node], credit, node, denominator) for node in nodes]
+            token_ids = end.prompt_ids + end.response_ids
+            rows.append(_Row(token_ids, spans, groups.setdefault(key, len(groups))))
+    return _pad(rows, pad_id, dtype)
+
+
+def collate_pairs(pairs: Sequence[tuple[tuple[int, ...], tuple[int, ...]]]) -> Batch:
+    """Lay out pairs of prompt and response, a row each, for their log-probabilities alone."""
+    rows = [
+        _Row(prompt + response, [_Span(len(prompt), len(prompt + response))], group)
+        for group, (prompt, response) in enumerate(pairs)
+    ]
+    return _pad(rows, pad_id=0, dtype=torch.float32)
+
+
+@dataclass(frozen=True)
+class _Span:
+    """A trained turn within its row: tokens from `start` to `stop`, and what they are taught."""
+
+    start: int
+    stop: int
+    positive: float = 0.0
+    negative: float = 0.0
+    weight: float = 1.0
+    sampling_logprobs: tuple[float, ...] | float = 0.0
+    proposal_index: int = 0
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A row before it is padded."""
+
+    token_ids: tuple[int, ...]
+    spans: list[_Span]
+    prompt_group: int
+
+
+def _span(turn: Turn, credit: Credit, node: int, denominator: float) -> _Span:
+    return _Span(
+        start=len(turn.prompt_ids),
+        stop=_num_tokens(turn),
+        positive=credit.positive[node] / denominator,
+        negative=credit.negative[node] / denominator,
+        weight=credit.weight[node] / denominator,
+        sampling_logprobs=turn.sampling_logprobs,
+        proposal_index=turn.proposal_index,
+    )
+
+
+def _pad(rows: Sequence[_Row], pad_id: int, dtype: torch.dtype) -> Batch:
+    """Pad rows on the right into tensors."""
+    lengths = np.array([len(row.token_ids) for row in rows], dtype=int)
     shape = (len(rows), max(lengths, default=0))
     token_ids, turn_numbers = np.full(shape, pad_id), np.full(shape, -1)
     positive, negative, weight, sampling_logprobs = np.zeros((4, *shape))
     proposal_index: list[int] = []
-    prompt_groups: dict[tuple[int, tuple[int, ...]], int] = {}
-    asked = [(id(tree), tree.turns[nodes[0]].prompt_ids) for tree, _, nodes in rows]
-    prompt_group = [prompt_groups.setdefault(key, len(prompt_groups)) for key in asked]
-    for row, (tree, credit, nodes) in enumerate(rows):
-        end = tree.turns[nodes[-1]]
-        token_ids[row, : lengths[row]] = end.prompt_ids + end.response_ids
-        for node in nodes:
-            turn = tree.turns[node]
-            tokens = (row, slice(len(turn.prompt_ids), _num_tokens(turn)))
-            positive[tokens] = credit.positive[node] / denominator
-            negative[tokens] = credit.negative[node] / denominator
-            weight[tokens] = credit.weight[node] / denominator
-            sampling_logprobs[tokens] = turn.sampling_logprobs
+    for n, row in enumerate(rows):
+        token_ids[n, : lengths[n]] = row.token_ids
+        for span in row.spans:
+            tokens = (n, slice(span.start, span.stop))
+            positive[tokens], negative[tokens] = span.positive, span.negative
+            weight[tokens] = span.weight
+            sampling_logprobs[tokens] = span.sampling_logprobs
             turn_numbers[tokens] = len(proposal_index)
-            proposal_index.append(turn.proposal_index)
+            proposal_index.append(span.proposal_index)
     return Batch(
         token_ids=torch.as_tensor(token_ids),
         attention_mask=torch.as_tensor(np.arange(shape[1]) < lengths[:, None]),
@@ -225,127 +224,8 @@ def collate(
         kl_mask=torch.zeros(shape, dtype=torch.bool),
         count=torch.as_tensor(turn_numbers >= 0).to(dtype),
         proposal_index=torch.tensor(proposal_index, dtype=torch.int64),
-        prompt_group=torch.tensor(prompt_group, dtype=torch.int64),
+        prompt_group=torch.tensor([row.prompt_group for row in rows], dtype=torch.int64),
     )
-
-
-def equal_rows(batch: Batch) -> tuple[list[int], list[int]]:
-    """Find rows that hold the same tokens, trained and held at the same places.
-
-    Returns:
-        The first row of each kind, in their order, shape (M,), and each row's place among them,
-        shape (N,).
-    """
-    parts = (batch.token_ids, batch.attention_mask, batch.loss_mask, batch.kl_mask)
-    firsts: dict[bytes, int] = {}
-    places, rows = [], []
-    for row in range(len(batch)):
-        key = b"".join(part[row].numpy().tobytes() for part in parts)
-        if key not in firsts:
-            firsts[key] = len(rows)
-            rows.append(row)
-        places.append(firsts[key])
-    return rows, places
-
-
-def merge_equal_rows(batch: Batch) -> Batch:
-    """Compute equal rows once: loss and gradients are those of all.
-
-    Independent rollouts of a sharp policy are mostly repetitions. The clipped surrogate is linear
-    in S+ and S-, entropy and KL are in their weight, so each is summed. Only after
-    `correct_history_gap`, since turns lose their own log mu; and after the minibatches are dealt,
-    since copies that fall into one of them together make its step longer.
-
-    Args:
-        batch: on the CPU, with scored `old_logprobs`.
-    """
-    rows, places = equal_rows(batch)
-    if len(rows) == len(batch):
-        return batch
-    index, merged = torch.tensor(places), batch.select(rows)
-
-    def total(values: Tensor) -> Tensor:
-        return torch.zeros_like(values[: len(rows)]).index_add(0, index, values)
-
-    return replace(
-        merged,
-        positive=total(batch.positive),
-        negative=total(batch.negative),
-        weight=total(batch.weight),
-        count=total(batch.count),
-    )
-
-
-def history_gap(batch: Batch) -> Tensor:
-    """Return how likely the plain policy finds each turn, against the prompt it was drawn under.
-
-    log pi_old(y | x) - log mu(y) in nats, over all tokens of the turn: shape (num_turns,). 0 up to
-    the engine's rounding for proposals that were drawn under x, and 0 for turns without a row in
-    the batch.
-    """
-    gap = (batch.old_logprobs - batch.sampling_logprobs)[batch.loss_mask]
-    sums = torch.zeros(len(batch.proposal_index), dtype=gap.dtype, device=gap.device)
-    return sums.index_add(0, batch.turn[batch.loss_mask], gap)
-
-
-def correct_history_gap(batch: Batch, mode: str) -> Batch:
-    """Weigh turns that were drawn under another prompt than the one they are trained under.
-
-    Paper: the history is left out of the likelihood and nothing corrects for it. We: by default a
-    failure that the plain policy would hardly produce is not pushed down as if it were likely,
-    because that only sharpens the present mode, down to a policy that never varies. First proposals
-    are drawn under the plain prompt and are left as they are.
-
-    Args:
-        batch: with scored `old_logprobs`.
-        mode: "none"; "negatives" (negative *= min(1, ratio)); "truncated" (positive, negative *=
-            min(2, ratio)).
-
-    Raises:
-        ValueError: if `mode` is unknown.
-    """
-    if mode not in ("none", "negatives", "truncated"):
-        raise ValueError(f"loss.history_gap must be none, negatives or truncated, got {mode!r}.")
-    if mode == "none":
-        return batch
-    ratio = history_gap(batch).exp().clamp(max=1.0 if mode == "negatives" else 2.0)
-    ratio = torch.where(batch.proposal_index == 0, 1.0, ratio)
-    factor = torch.cat([ratio, ratio.new_ones(1)])[batch.turn]  # (N, T); turn -1 picks the last, 1
-    if mode == "negatives":
-        return replace(batch, negative=batch.negative * factor)
-    return replace(batch, positive=batch.positive * factor, negative=batch.negative * factor)
-
-
-def engine_gap(batch: Batch) -> Tensor:
-    """Return how far trainer and engine are apart at the tokens of first proposals.
-
-    |log pi_old(token) - log mu(token)| in nats, shape (num_tokens,): these are drawn under the
-    plain prompt, so only rounding may part the two.
-    """
-    return (batch.old_logprobs - batch.sampling_logprobs)[_is_first(batch)].abs()
-
-
-def correct_engine_gap(batch: Batch, cap: float) -> Batch:
-    """Weigh each token of a first proposal by min(cap, pi_old / mu), for an engine that differs.
-
-    Truncated importance sampling (Yao et al. 2025, "Your efficient RL framework secretly brings you
-    off-policy RL training"). Later proposals are left to `correct_history_gap`.
-
-    Args:
-        batch: with scored `old_logprobs`.
-        cap: the largest weight, at least 1; 0 for no correction.
-    """
-    if not cap:
-        return batch
-    ratio = (batch.old_logprobs - batch.sampling_logprobs).exp().clamp(max=cap)
-    factor = torch.where(_is_first(batch), ratio, 1.0)
-    return replace(batch, positive=batch.positive * factor, negative=batch.negative * factor)
-
-
-def _is_first(batch: Batch) -> Tensor:
-    """(N, T) bool, True on trained tokens of first proposals."""
-    firsts = torch.cat([batch.proposal_index == 0, batch.loss_mask.new_zeros(1)])
-    return firsts[batch.turn] & batch.loss_mask  # turn -1 picks the last, False
 
 
 def _num_tokens(turn: Turn) -> int:

@@ -23,10 +23,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ..agents.engines.base import EngineError
-from ..agents.prefix_rows import lexicographic_order, new_lengths
 from ..configs.errors import SettingError, check
 from ..configs.schema import Config
-from .batch import Batch
 
 TIMEOUT = timedelta(hours=4)
 """The longest wait for the slowest process. One that died is noticed by torchrun at once."""
@@ -192,26 +190,6 @@ def parallel_map(
     own = agreed(lambda: work(items[rank() :: num]))
     parts = all_gather([encode(result) for result in own])
     return [decode(parts[place % num][place // num]) for place in range(len(items))]
-
-
-def own_rows(batch: Batch, packed: bool = False) -> list[int]:
-    """Choose the rows that this process computes: about an equal part of the tokens.
-
-    Args:
-        batch: the same in every process.
-        packed: whether its rows will be packed; then rows that begin alike stay together.
-
-    Returns:
-        Ascending; all rows in a single process. There may be none.
-    """
-    if packed and len(batch):
-        order = lexicographic_order(batch.token_ids, batch.attention_mask)
-        ends = np.cumsum(new_lengths(batch.token_ids, batch.attention_mask, order))
-        owners = (ends - 1) * world_size() // ends[-1]
-        return sorted(np.array(order)[owners == rank()].tolist())
-    lengths = batch.attention_mask.sum(dim=1).tolist()
-    longest_first = sorted(range(len(batch)), key=lambda row: -lengths[row])
-    return sorted(longest_first[rank() :: world_size()])
 
 
 def all_reduce(values: Tensor) -> Tensor:

@@ -11,7 +11,8 @@ trajectories that share the turn where credit is given to the trajectories of a 
 is not to be taught loses both sums.
 """
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -39,30 +40,16 @@ rounding of a processor."""
 ANSWER_TAG = "<answer>"
 
 
-def explore(
-    batch: Batch, entropy: Tensor, cfg: LossConfig, tokenizer: Any, generator: torch.Generator
-) -> Batch:
-    """Change what a batch teaches by the method that `loss.exploration` names.
+@dataclass(frozen=True)
+class Scores:
+    """What a method may need beside the batch."""
 
-    Args:
-        batch: with scored `old_logprobs`.
-        entropy: of pi_old at each token in nats, shape (N, T).
-        cfg: names the method; `exploration_share` is the share of tokens of KL-Cov and Clip-Cov.
-        tokenizer: tells where answers begin.
-        generator: CPU generator of Clip-Cov's draws.
-
-    Returns:
-        The changed batch; the very same where the method does not act on the batch.
-    """
-    if cfg.exploration == "entropy_advantage":
-        return entropy_advantage(batch, entropy)
-    if cfg.exploration == "kl_cov":
-        return kl_cov(batch, cfg.exploration_share)
-    if cfg.exploration == "clip_cov":
-        return clip_cov(batch, cfg.exploration_share, generator)
-    if cfg.exploration == "top_entropy":
-        return top_entropy(batch, entropy, answer_tokens(batch, tokenizer))
-    return batch
+    entropy: Tensor
+    """(N, T) of pi_old at each token, in nats."""
+    tokenizer: Any
+    """Tells where answers begin."""
+    generator: torch.Generator
+    """On the CPU; for random choices."""
 
 
 def changed_share(before: Batch, after: Batch) -> float:
@@ -209,6 +196,24 @@ def answer_tokens(batch: Batch, tokenizer: Any) -> Tensor:
         text += pieces[int(batch.token_ids[row, column])]
         result[row, column] = ANSWER_TAG in text
     return result
+
+
+def _leave(batch: Batch, scores: Scores, cfg: LossConfig) -> Batch:
+    return batch
+
+
+EXPLORATIONS: dict[str, Callable[[Batch, Scores, LossConfig], Batch]] = {
+    "none": _leave,
+    "adaptive_entropy": _leave,  # moves the coefficient of the entropy bonus instead
+    "entropy_advantage": lambda batch, scores, cfg: entropy_advantage(batch, scores.entropy),
+    "kl_cov": lambda batch, scores, cfg: kl_cov(batch, cfg.exploration_share),
+    "clip_cov": lambda batch, scores, cfg: clip_cov(batch, cfg.exploration_share, scores.generator),
+    "top_entropy": lambda batch, scores, cfg: top_entropy(
+        batch, scores.entropy, answer_tokens(batch, scores.tokenizer)
+    ),
+}
+"""Methods by the name that `loss.exploration` takes: each changes what a batch with scored
+`old_logprobs` teaches, or returns the very same batch."""
 
 
 def _num_chosen(num_tokens: int, share: float) -> int:

@@ -9,7 +9,8 @@ import numpy as np
 from ..configs.schema import LossConfig
 from ..sampling.trajectory import ROOT, TrajectoryTree
 from .advantages import has_signal
-from .batch import Batch, engine_gap, history_gap
+from .batch import Batch
+from .importance import engine_gap, history_gap
 from .pass_at_k import pass_at_k
 
 IGNORED_GAP = 0.01

@@ -44,21 +44,17 @@ class Progress:
     has_env_errors: bool = False
     """Whether the environment has failed; the first failure was told of."""
 
-    def add_step(
-        self, trees: Sequence[TrajectoryTree], num_tokens: int, num_seconds: float
-    ) -> None:
-        """Count one step.
+    def add_rollout(self, trees: Sequence[TrajectoryTree], num_tokens: int) -> None:
+        """Count the rollout of one step; its seconds are added to `num_seconds` at its end.
 
         Args:
-            trees: all that were drawn.
-            num_tokens: of all responses that were drawn for them.
-            num_seconds: of rollout and update.
+            trees: all that were sampled.
+            num_tokens: of all responses that were sampled for them.
         """
         self.step += 1
         self.num_policy_calls += sum(tree.num_calls for tree in trees)
         self.num_response_tokens += num_tokens
         self.num_env_steps += sum(tree.num_env_steps for tree in trees)
-        self.num_seconds += num_seconds
 
     def counts(self) -> dict[str, float]:
         """What was spent so far, as metrics."""

@@ -1,24 +1,26 @@
 """Builds the parts of a run from its configuration. The environment comes first: it fails fast."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gymnasium
 import torch
 
 from ..agents.chat import Chat, ChatFormat
-from ..agents.engines import load_engine
+from ..agents.engines import ENGINES, load_engine
 from ..agents.engines.base import Engine, SamplingParams
 from ..agents.lora import add_adapter, import_peft, is_adapter, load_adapter
 from ..agents.policy import Policy
 from ..agents.prompts import STOP
-from ..configs.errors import SettingError, check
+from ..configs.errors import SettingError, check, check_choice
 from ..configs.schema import Config, EngineConfig
 from ..environments import ENVIRONMENTS, EnvError, is_deterministic, make_env
 from ..environments.adapters.guard import describe_error
-from ..sampling import SINGLE_ANSWER_SAMPLERS
+from ..sampling import SAMPLERS
 from ..sampling.dialogue import Dialogue, check_single_answer, prompt_style
 from ..sampling.tree import resolve_merging
+from .advantages import ADVANTAGES
+from .exploration import EXPLORATIONS
 
 NUM_TRIED_PUZZLES = 3
 """Puzzles that an environment may fail to open one after another before a run is refused."""
@@ -81,19 +83,34 @@ def check_env_opens(cfg: Config, env: gymnasium.Env[Any, Any]) -> None:
     )
 
 
+def check_names(cfg: Config) -> None:
+    """Refuse names that no sampler, credit rule, exploration method or engine bears.
+
+    Here and not in `configs/schema.py`, so that others can add to these dicts.
+
+    Raises:
+        SettingError: with the names that there are.
+    """
+    check_choice("sampling.name", cfg.sampling.name, tuple(SAMPLERS))
+    check_choice("loss.credit", cfg.loss.credit, ("auto", *ADVANTAGES))
+    check_choice("loss.exploration", cfg.loss.exploration, tuple(EXPLORATIONS))
+    check_choice("engine.name", cfg.engine.name, tuple(ENGINES))
+
+
 def resolve_auto(cfg: Config) -> Config:
     """Replace every "auto" by what fits the environment and the machine.
 
     Raises:
         SettingError: for an unknown environment, or one that cannot do what is asked for.
     """
+    check_names(cfg)
     device = cfg.model.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     env = build_env(cfg)
     check_env_opens(cfg, env)
     prompt_style(env)  # raises if the environment cannot be played in words
-    if cfg.sampling.name in SINGLE_ANSWER_SAMPLERS:
+    if SAMPLERS[cfg.sampling.name].is_single_answer:
         check_single_answer(cfg.sampling.name, cfg.env.max_turns)
     deterministic = is_deterministic(env)
     is_tree = cfg.sampling.name == "tree"
@@ -168,9 +185,17 @@ def build_policy(cfg: Config, path: str = "") -> Policy:
     return policy
 
 
-def build_reference(cfg: Config, policy: Policy) -> Policy:
-    """The policy as it was when its run began: with LoRA the same weights, else another copy."""
-    return policy.before_training() if cfg.model.lora_rank else build_policy(cfg)
+def build_reference(cfg: Config, policy: Policy, is_initial: bool = False) -> Policy:
+    """The policy as it was when its run began.
+
+    Args:
+        cfg: the run's configuration.
+        policy: the run's; with LoRA its frozen weights are the reference's.
+        is_initial: whether it has not been trained yet, so that a copy of it will do.
+    """
+    if cfg.model.lora_rank:
+        return policy.before_training()
+    return policy.copy() if is_initial else build_policy(cfg)
 
 
 def build_dialogue(cfg: Config, policy: Policy) -> Dialogue:
@@ -207,7 +232,7 @@ def build_chat_dialogue(cfg: Config, chat: Chat, max_prompt_tokens: int) -> Dial
 
 
 def build_engine(cfg: Config, policy: Policy) -> Engine:
-    """Build the engine that draws the policy's responses."""
+    """Build the engine that samples the policy's responses."""
     return load_engine(policy, cfg.engine)
 
 
@@ -219,3 +244,27 @@ def sampling_params(cfg: EngineConfig, temperature: float = 0.0, seed: int = 0) 
         stop=(STOP,),
         seed=seed,
     )
+
+
+@dataclass(frozen=True)
+class Agent:
+    """A policy that can play: its weights, what generates its responses, and how it is asked."""
+
+    policy: Policy
+    engine: Engine
+    dialogue: Dialogue
+
+
+def build_agent(cfg: Config, path: str = "") -> Agent:
+    """Load a policy once, and all that plays with it.
+
+    Args:
+        cfg: the run's configuration.
+        path: as in `build_policy`.
+
+    Raises:
+        SettingError: in one line, if the model, the engine or the environment does not fit.
+    """
+    policy = build_policy(cfg, path)
+    dialogue = build_dialogue(cfg, policy)
+    return Agent(policy, build_engine(cfg, policy), dialogue)

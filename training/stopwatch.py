@@ -52,11 +52,6 @@ class Stopwatch:
             self._is_running = False
             self._seconds[name] += time.perf_counter() - started
 
-    def watch(self, target: Any, name: str, methods: Sequence[str]) -> None:
-        """Time the calls of some methods of this object, those that it has, as a phase."""
-        for method in filter(lambda method: hasattr(target, method), methods):
-            setattr(target, method, self.phase(name)(getattr(target, method)))
-
     def lap(self) -> dict[str, float]:
         """Seconds of each phase since the last lap, "other" included, and begin anew."""
         now = time.perf_counter()

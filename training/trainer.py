@@ -1,36 +1,24 @@
-"""The loop: draw trees, credit their turns, update the policy.
+"""The loop: sample trees, credit their turns, update the policy.
 
-Every random number follows from the run's seed, the step and the process (`distributed.py`), so a
-run that was stopped and resumed is, on the CPU, bit for bit the run that was not. Likelihoods are
+Every random number follows from the run's seed, the step and the rank (`distributed.py`), so a run
+that was stopped and resumed is, on the CPU, bit for bit the run that was not. Log-probabilities are
 those under the plain prompt x, before (`old_logprobs`) and after the update (paper, section 3.1),
-whatever prompt a response was drawn under.
+whatever prompt a response was sampled under.
 """
 
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..agents.engines.base import Engine
 from ..agents.policy import Policy
-from ..configs.schema import Config, OptimConfig
-from ..environments.splits import evaluation_seeds, training_seeds
-from ..sampling import choose_sampler
+from ..configs.schema import Config, LossConfig, OptimConfig
 from ..sampling.dialogue import Dialogue
-from ..sampling.trajectory import Task, TrajectoryTree
-from .advantages import has_signal
+from ..sampling.trajectory import TrajectoryTree
 from .checkpoint import latest_checkpoint, read_state, save_checkpoint
-from .distributed import (
-    agreed,
-    all_gather,
-    barrier,
-    broadcast,
-    is_rank_zero,
-    own_rng,
-    parallel_map,
-)
-from .env_errors import first_error, played_trees
+from .distributed import all_gather, barrier, broadcast, is_rank_zero
 from .exploration import next_entropy_coef
 from .loggers import check_loggers, open_loggers
 from .metrics import rollout_metrics, variety_metrics
@@ -45,45 +33,78 @@ from .monitor import (
     rescued_config,
 )
 from .progress import Progress
+from .rollout import first_error, rollout, step_player
 from .run_log import RunLog
 from .score import with_plain_logprobs
-from .setup import (
-    build_dialogue,
-    build_engine,
-    build_policy,
-    build_reference,
-    resolve_auto,
-    sampling_params,
-)
+from .setup import Agent, build_agent, build_reference
 from .stopwatch import Stopwatch, time_metrics
-from .update import build_optimizer, learn
+from .update import Learner, build_optimizer
 
 Measure = Callable[[Engine, Dialogue, list[int]], dict[str, float]]
-"""Measures the policy on some puzzles, called in every process; what it returns is logged under
+"""Measures the policy on some puzzles, called on every rank; what it returns is logged under
 `eval/`."""
-PADDED = "Rows are padded, not packed, so updates are slower than they could be: {reason}."
-"""What is told of a model that cannot read packed rows."""
-NUM_SAMPLES = 2
-"""Trees of a step that are written down, where any are."""
 Watcher = Callable[[Progress, dict[str, float]], bool]
-"""Told of every step and its metrics, in every process; returns True to have the run stopped and
-saved."""
+"""Called after every step with its metrics, on every rank; returns True to stop and save the
+run."""
 Tell = Callable[[str], None]
-"""Told in words what the monitor found."""
+"""Shows what the monitor found, in words."""
+PADDED = "Rows are padded and share no prefix, so updates are slower than they could be: {reason}."
+"""What is said of a model that cannot share prefixes."""
+NUM_SAMPLES = 2
+"""Trees of a step that are saved, if any are."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """A run that is ready to train, from its beginning or from its newest checkpoint."""
+
+    cfg: Config
+    """The settings, each "auto" resolved."""
+    rescued: Config
+    """What the run continues with once the monitor has rescued it."""
+    folder: Path
+    """The run folder; metrics, sample trees and checkpoints go there."""
+    agent: Agent
+    learner: Learner
+    progress: Progress
+    """Changes with every step."""
+
+
+def open_session(cfg: Config, folder: Path) -> Session:
+    """Load what a run needs. Whatever does not fit fails here, before anything is written.
+
+    Args:
+        cfg: the settings, each "auto" resolved.
+        folder: the run folder, which need not exist.
+
+    Raises:
+        SettingError: in one line, for settings that do not fit the environment or the model.
+    """
+    check_loggers(cfg.log)
+    rescued = rescued_config(cfg) if cfg.monitor.rescue == "auto" else cfg
+    checkpoint = latest_checkpoint(folder)
+    agent = build_agent(cfg, str(checkpoint / "model") if checkpoint else "")
+    policy = agent.policy
+    learner = Learner(
+        policy,
+        build_optimizer(policy, cfg.optim, checkpoint),
+        build_reference(cfg, policy, is_initial=not checkpoint) if cfg.loss.kl_coef else None,
+        Stopwatch(policy.model.device),
+    )
+    progress = Progress(**read_state(checkpoint)) if checkpoint else Progress()
+    return Session(cfg, rescued, folder, agent, learner, progress)
 
 
 def train(
-    cfg: Config,
-    folder: Path,
+    session: Session,
     measure: Measure,
     watch: Watcher = lambda *_: False,
     tell: Tell = lambda _: None,
 ) -> Policy:
-    """Train the policy of a run, from its newest checkpoint if it has one.
+    """Train the policy of a run.
 
     Args:
-        cfg: the resolved configuration.
-        folder: the run folder; metrics, sample trees and checkpoints go there.
+        session: the run.
         measure: how success on the validation puzzles is measured.
         watch: progress display; may stop the run.
         tell: shows warnings, and that a rescue began; `events.jsonl` keeps them.
@@ -92,111 +113,119 @@ def train(
         The trained policy.
 
     Raises:
-        SettingError: in one line, for settings that do not fit the environment or the model.
+        SettingError: if the environment opens no puzzle.
+        EngineError: if the engine fails; what was saved is whole.
     """
-    cfg = resolve_auto(cfg)
-    check_loggers(cfg.log)
-    rescued = rescued_config(cfg) if cfg.monitor.rescue == "auto" else cfg
-    checkpoint = latest_checkpoint(folder)
-    policy = build_policy(cfg, str(checkpoint / "model") if checkpoint else "")
-    reference = build_reference(cfg, policy) if cfg.loss.kl_coef else None
-    dialogue = build_dialogue(cfg, policy)
-    engine = agreed(lambda: build_engine(cfg, policy))
-    optimizer = build_optimizer(policy, cfg.optim, checkpoint)
-    clock = _start_clock(policy, engine, dialogue)
-    progress = Progress(**read_state(checkpoint)) if checkpoint else Progress()
-    with _open_log(cfg, folder, progress.step, tell) if is_rank_zero() else nullcontext() as log:
-        if log and policy.padding_reason and not checkpoint:
+    progress, policy = session.progress, session.agent.policy
+    with _open_log(session, tell) if is_rank_zero() else nullcontext() as log:
+        if log and not policy.can_share_prefix and not progress.step:
             why = PADDED.format(reason=policy.padding_reason)
             _tell_news(log, 0, [Symptom("padded_rows", why)], tell)
-        while progress.share_done(cfg.optim) < 1:
+        while progress.share_done(session.cfg.optim) < 1:
+            cfg = session.rescued if progress.is_rescued else session.cfg
             step = progress.step
-            metrics: dict[str, float] = {}
-            engine.load_weights(policy)  # the engine now is pi_old
-            if step % cfg.eval.every == 0:
-                with clock.phase("evaluate"):
-                    seeds = evaluation_seeds(dialogue.make(), "validation", cfg.eval.episodes)
-                    metrics |= measure(engine, dialogue, seeds)
-                progress.success_rate = metrics.get("eval/success_rate", float("nan"))
-            measured = time.perf_counter()
-            now = rescued if progress.is_rescued else cfg
-            tokens_before = engine.usage.response_tokens
-            trees, taught = rollout(now, step, engine, dialogue)
-            num_tokens = sum(all_gather(engine.usage.response_tokens - tokens_before))
-            engine.sleep()
-            rolled_out = time.perf_counter()
-            ahead = replace(progress)
-            ahead.add_step(trees, num_tokens, rolled_out - measured)
-            samples = trees[:NUM_SAMPLES]
-            if broadcast(_is_saved(ahead, cfg.optim)):
-                samples = _scored(samples, policy, cfg.optim)  # by the policy that drew them
-            metrics |= rollout_metrics(trees, now.loss)
-            if now.sampling.name == "parallel":
-                metrics |= variety_metrics(trees)
-            coef = progress.entropy_coef
-            coef = cfg.loss.entropy_coef if coef is None else coef
-            done = progress.share_done(cfg.optim)
-            metrics |= learn(policy, optimizer, taught, now, step, reference, coef, clock, done)
-            if "train/old_entropy" in metrics:
-                entropy, target = metrics["train/old_entropy"], cfg.loss.entropy_target
-                progress.entropy_coef = next_entropy_coef(coef, entropy, target)
-            learned = time.perf_counter()
-            progress.add_step(trees, num_tokens, learned - measured)
-            metrics |= progress.counts() | {
-                "time/rollout_s": rolled_out - measured,
-                "time/learn_s": learned - rolled_out,
-            }
-            metrics |= time_metrics(clock.lap())
-            found = _look_after(progress, metrics, now, trees)
-            vars(progress).update(broadcast(vars(progress)))  # other processes' clocks differ
+            trees, metrics = train_step(session, cfg, measure)
+            found = _look_after(progress, metrics, cfg, trees)
+            vars(progress).update(broadcast(vars(progress)))  # other ranks' clocks differ
             if log:
                 log.write(step, metrics)
                 _tell_news(log, step, found, tell)
             wants_stop = any(all_gather(watch(progress, metrics)))
             if log and (wants_stop or _is_saved(progress, cfg.optim)):
-                log.write_trees(step, samples)
-                save_checkpoint(
-                    folder,
-                    save_model=policy.save,
-                    optimizer=optimizer,
-                    state=vars(progress),
-                    keep=cfg.optim.keep_checkpoints,
-                )
+                log.write_trees(step, trees[:NUM_SAMPLES])
+                _save(session)
             if wants_stop:
                 break
-    barrier()  # what the first process has saved is there for all
+    barrier()  # what rank zero has saved is there for all
     return policy
 
 
-def _open_log(cfg: Config, folder: Path, step: int, tell: Tell) -> RunLog:
-    """Open the log of a run that begins, or goes on, with a step."""
-    return RunLog(folder, resume_step=step, loggers=open_loggers(cfg, folder, tell))
+def train_step(
+    session: Session, cfg: Config, measure: Measure
+) -> tuple[list[TrajectoryTree], dict[str, float]]:
+    """Take one step: measure if it is time, sample trees, learn from them.
+
+    Args:
+        session: the run; its policy and its progress change.
+        cfg: the settings of this step.
+        measure: how success on the validation puzzles is measured.
+
+    Returns:
+        The trees, those that will be saved with log-probabilities, and the metrics of the step.
+    """
+    agent, learner, progress = session.agent, session.learner, session.progress
+    clock, before = learner.clock, replace(progress)
+    agent.engine.load_weights(agent.policy)  # the engine now is pi_old
+    metrics = {}
+    if progress.step % cfg.eval.every == 0:
+        with clock.phase("evaluate"):
+            seeds = agent.dialogue.evaluation_seeds("validation", cfg.eval.episodes)
+            metrics |= measure(agent.engine, agent.dialogue, seeds)
+        progress.success_rate = metrics.get("eval/success_rate", float("nan"))
+    started = time.perf_counter()
+    num_tokens_before = agent.engine.usage.response_tokens
+    player = step_player(cfg, progress.step, agent.engine, agent.dialogue, clock.phase)
+    trees, taught = rollout(cfg, progress.step, player)
+    num_tokens = sum(all_gather(agent.engine.usage.response_tokens - num_tokens_before))
+    agent.engine.sleep()
+    sampled = time.perf_counter()
+    progress.add_rollout(trees, num_tokens)
+    metrics |= rollout_metrics(trees, cfg.loss)
+    if cfg.sampling.name == "parallel":
+        metrics |= variety_metrics(trees)
+    if _is_saved(progress, cfg.optim):  # scored by the policy that sampled them
+        trees = _with_scored_samples(trees, agent.policy, cfg.optim)
+    metrics |= learner.update(taught, cfg, before)
+    _adapt_entropy_coef(progress, metrics, cfg.loss)
+    learned = time.perf_counter()
+    progress.num_seconds += learned - started
+    times = {"time/rollout_s": sampled - started, "time/learn_s": learned - sampled}
+    return trees, metrics | progress.counts() | times | time_metrics(clock.lap())
 
 
-def _start_clock(policy: Policy, engine: Engine, dialogue: Dialogue) -> Stopwatch:
-    """A stopwatch that knows when responses are drawn, and when they are played."""
-    clock = Stopwatch(policy.model.device)
-    clock.watch(engine, "generate", ("generate", "submit", "step"))
-    clock.watch(dialogue, "environment", ("open", "play", "read"))
-    return clock
+def _open_log(session: Session, tell: Tell) -> RunLog:
+    """Open the log of a run that begins, or resumes, with a step."""
+    loggers = open_loggers(session.cfg, session.folder, tell)
+    return RunLog(session.folder, resume_step=session.progress.step, loggers=loggers)
+
+
+def _save(session: Session) -> None:
+    save_checkpoint(
+        session.folder,
+        save_model=session.agent.policy.save,
+        optimizer=session.learner.optimizer,
+        state=vars(session.progress),
+        keep=session.cfg.optim.keep_checkpoints,
+    )
 
 
 def _tell_news(log: RunLog, step: int, news: Sequence[Symptom], tell: Tell) -> None:
-    """Write down what is new, and say it."""
+    """Log what is new, and show it."""
     for symptom in news:
         log.write_event(step, symptom.kind, symptom.text)
         tell(symptom.text)
 
 
-def _scored(
-    trees: Sequence[TrajectoryTree], policy: Policy, optim: OptimConfig
+def _with_scored_samples(
+    trees: list[TrajectoryTree], policy: Policy, optim: OptimConfig
 ) -> list[TrajectoryTree]:
-    """Trees with the log-probabilities of all that was said in them."""
-    return [with_plain_logprobs(policy, tree, optim.max_batch_tokens) for tree in trees]
+    """The trees, the first few with the log-probability of every response."""
+    samples = [
+        with_plain_logprobs(policy, tree, optim.max_batch_tokens) for tree in trees[:NUM_SAMPLES]
+    ]
+    return [*samples, *trees[NUM_SAMPLES:]]
+
+
+def _adapt_entropy_coef(progress: Progress, metrics: dict[str, float], loss: LossConfig) -> None:
+    """Move the coefficient of `loss.exploration=adaptive_entropy` for the next step."""
+    entropy = metrics.get("train/old_entropy")
+    if entropy is not None:
+        coef = loss.entropy_coef if progress.entropy_coef is None else progress.entropy_coef
+        progress.entropy_coef = next_entropy_coef(coef, entropy, loss.entropy_target)
 
 
 def _is_saved(progress: Progress, optim: OptimConfig) -> bool:
-    """Whether checkpoint and sample trees are due after the last step."""
+    """Whether a checkpoint and sample trees are due after the last step."""
     return progress.step % optim.checkpoint_every == 0 or progress.share_done(optim) >= 1
 
 
@@ -206,7 +235,7 @@ def _look_after(
     cfg: Config,
     trees: Sequence[TrajectoryTree],
 ) -> list[Symptom]:
-    """Hold a step against the run's first ones, and begin a rescue if one is due.
+    """Compare a step with the run's first ones, and begin a rescue if one is due.
 
     Returns:
         What is new: symptoms, with advice, the environment's first failure, and the rescue.
@@ -230,44 +259,3 @@ def _look_after(
         progress.is_rescued = True
         news.append(RESCUE)
     return news
-
-
-def rollout(
-    cfg: Config, step: int, engine: Engine, dialogue: Dialogue
-) -> tuple[list[TrajectoryTree], list[TrajectoryTree]]:
-    """Draw the trees of one step.
-
-    Args:
-        cfg: the run's configuration.
-        step: seeds the puzzles and all random numbers.
-        engine: holds the policy that is to be trained.
-        dialogue: how the policy plays.
-
-    Returns:
-        All trees that were drawn, and those to learn from: all that were played, or with
-        `sampling.max_redraws` at most the first `sampling.num_tasks` that have signal.
-
-    Raises:
-        SettingError: if the environment could not open a single puzzle.
-    """
-    sampling, params = cfg.sampling, sampling_params(cfg.engine)
-    # The puzzles of all rounds are set aside, drawn or not: a step's must not depend on how many
-    # rounds the steps before it took, which a resumed run does not know.
-    seeds = training_seeds(cfg.seed, step, sampling.num_tasks * (1 + sampling.max_redraws))
-    rng = own_rng(cfg.seed, step)
-    draw = choose_sampler(sampling.name, engine)
-    trees: list[TrajectoryTree] = []
-    with_signal: list[TrajectoryTree] = []
-    for start in range(0, len(seeds), sampling.num_tasks):
-        tasks = [Task(cfg.env.id, seed) for seed in seeds[start : start + sampling.num_tasks]]
-        trees += parallel_map(
-            lambda part: draw(part, engine, dialogue, sampling, params, rng),
-            tasks,
-            TrajectoryTree.to_json,
-            TrajectoryTree.from_json,
-        )
-        with_signal = [tree for tree in trees if len(tree) and has_signal(tree, cfg.loss)]
-        if len(with_signal) >= sampling.num_tasks:
-            break
-    played = played_trees(trees)
-    return trees, with_signal[: sampling.num_tasks] if sampling.max_redraws else played

@@ -17,7 +17,7 @@ import numpy as np
 from sesa_agent.configs.load import load_config
 from sesa_agent.environments.games.countdown import CountdownGame
 from sesa_agent.environments.games.frozen_lake import FrozenLakeGame, optimal_success
-from sesa_agent.environments.splits import evaluation_seeds
+from sesa_agent.environments.splits import puzzle_seeds
 from sesa_agent.training.setup import build_env
 
 
@@ -28,7 +28,7 @@ def lake_optimum(num_puzzles: int) -> float:
     game = env.unwrapped.game  # pyright: ignore[reportAttributeAccessIssue]
     assert isinstance(game, FrozenLakeGame)
     values = []
-    for seed in evaluation_seeds(env, "test", num_puzzles):
+    for seed in puzzle_seeds("test", num_puzzles):
         env.reset(seed=seed)
         values.append(optimal_success(game, cfg.env.max_turns))
     return float(np.mean(values))
@@ -41,7 +41,7 @@ def sign_patterns(num_puzzles: int) -> dict[str, float]:
     assert isinstance(game, CountdownGame)
     patterns = ["".join(signs) for signs in itertools.product("+-", repeat=3)]
     wins = dict.fromkeys(patterns, 0)
-    for seed in evaluation_seeds(env, "test", num_puzzles):
+    for seed in puzzle_seeds("test", num_puzzles):
         env.reset(seed=seed)
         first, *others = game.numbers
         for pattern in patterns:

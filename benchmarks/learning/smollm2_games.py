@@ -29,7 +29,6 @@ from sesa_agent.agents.policy import Policy
 from sesa_agent.agents.prompts import STOP
 from sesa_agent.configs.load import load_config
 from sesa_agent.environments import make_env
-from sesa_agent.environments.splits import evaluation_seeds
 from sesa_agent.sampling.dialogue import Dialogue
 from sesa_agent.sampling.trajectory import Task
 from sesa_agent.training.checkpoint import latest_checkpoint
@@ -98,7 +97,7 @@ def first_answers(env: str, folder: Path, num_puzzles: int = 4) -> tuple[list[st
     dialogue = Dialogue(
         lambda: make_env(cfg.env.id, **cfg.env.options), ChatFormat(policy.tokenizer)
     )
-    seeds = evaluation_seeds(dialogue.make(), "test", num_puzzles)
+    seeds = dialogue.evaluation_seeds("test", num_puzzles)
     starts = [dialogue.start(Task(cfg.env.id, seed)) for seed in seeds]
     boards = [dialogue.make().reset(seed=seed)[0] for seed in seeds]
     params = SamplingParams(temperature=0.5, max_new_tokens=32, stop=(STOP,))

@@ -18,6 +18,7 @@ from rich.table import Table
 from sesa_agent.configs.load import load_config
 from sesa_agent.configs.schema import Config
 from sesa_agent.environments.splits import training_seeds
+from sesa_agent.sampling.player import Player
 from sesa_agent.sampling.trajectory import Task, TrajectoryTree
 from sesa_agent.sampling.tree import grow_trees
 from sesa_agent.training.advantages import best_credit
@@ -60,7 +61,7 @@ def measure(cfg: Config, num_puzzles: int) -> list[Found]:
             cfg.sampling.num_proposals, cfg.sampling.max_trajectories = num_proposals, cap
             rng = np.random.default_rng(0)
             params = sampling_params(cfg.engine)
-            trees = grow_trees(tasks, engine, dialogue, cfg.sampling, params, rng)
+            trees = Player(engine, dialogue, params, rng).run(grow_trees, tasks, cfg.sampling)
             found.append(describe(trees, cfg))
     return found
 

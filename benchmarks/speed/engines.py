@@ -32,6 +32,7 @@ from sesa_agent.agents.policy import Policy
 from sesa_agent.configs.load import load_config
 from sesa_agent.environments.splits import training_seeds
 from sesa_agent.sampling import SAMPLERS
+from sesa_agent.sampling.player import Player
 from sesa_agent.sampling.trajectory import Task
 from sesa_agent.training.setup import (
     build_dialogue,
@@ -114,9 +115,9 @@ def rollout_contest(
     policy = build_policy(cfg)
     engine, params = NotingEngine(policy), sampling_params(cfg.engine)
     tasks = [Task(cfg.env.id, seed) for seed in training_seeds(0, 0, num_tasks)]
-    sample = SAMPLERS[cfg.sampling.name]
+    sample = SAMPLERS[cfg.sampling.name].sample
     dialogue = build_dialogue(cfg, policy)
-    sample(tasks, engine, dialogue, cfg.sampling, params, np.random.default_rng(0))
+    Player(engine, dialogue, params, np.random.default_rng(0)).run(sample, tasks, cfg.sampling)
     num_rounds = 9 if ends else 3  # those that end are small models, whose rounds are short
     return Contest(
         name, policy, engine.calls[:NUM_CALLS], cfg.engine.max_new_tokens, ends, num_rounds

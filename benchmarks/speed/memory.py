@@ -29,9 +29,10 @@ from scaling import make_config, random_policy
 from sesa_agent.agents.engines.hf import HFEngine
 from sesa_agent.configs.schema import Config
 from sesa_agent.sampling.trajectory import ROOT, TrajectoryTree
+from sesa_agent.training.progress import Progress
+from sesa_agent.training.rollout import rollout, step_player
 from sesa_agent.training.setup import build_dialogue, build_policy
-from sesa_agent.training.trainer import rollout
-from sesa_agent.training.update import build_optimizer, learn
+from sesa_agent.training.update import Learner, build_optimizer
 
 RESULTS = Path(__file__).parents[2] / "results" / "memory.json"
 KINDS = ("padded", "packed")
@@ -65,7 +66,7 @@ def config(tokens: int, cap: int, groups: int) -> Config:
 def grow(cfg: Config) -> list[TrajectoryTree]:
     """The trees of a case, drawn by the bundled model."""
     policy = build_policy(cfg)
-    return rollout(cfg, 0, HFEngine(policy), build_dialogue(cfg, policy))[0]
+    return rollout(cfg, 0, step_player(cfg, 0, HFEngine(policy), build_dialogue(cfg, policy)))[0]
 
 
 def learn_here(kind: str, tokens: int, cap: int, groups: int, file: Path) -> float:
@@ -76,11 +77,12 @@ def learn_here(kind: str, tokens: int, cap: int, groups: int, file: Path) -> flo
     policy = random_policy(WIDTH, LAYERS, build_policy(cfg).tokenizer)
     policy.padding_reason = "" if kind == "packed" else "this side is padded"
     optimizer = build_optimizer(policy, cfg.optim)
+    learner = Learner(policy, optimizer)
     one_turn = TrajectoryTree(trees[0].task, [ROOT], trees[0].turns[:1])
-    learn(policy, optimizer, [one_turn], cfg, 0, entropy_coef=cfg.loss.entropy_coef)
+    learner.update([one_turn], cfg, Progress())
     Path("/proc/self/clear_refs").write_text("5")
     before = peak()
-    learn(policy, optimizer, trees, cfg, 1, entropy_coef=cfg.loss.entropy_coef)
+    learner.update(trees, cfg, Progress(step=1))
     return peak() - before
 
 

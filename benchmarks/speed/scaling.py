@@ -41,10 +41,12 @@ from sesa_agent.configs.schema import Config
 from sesa_agent.sampling.dialogue import Dialogue
 from sesa_agent.sampling.trajectory import TrajectoryTree
 from sesa_agent.training.advantages import trajectory_credit
-from sesa_agent.training.batch import collate, merge_equal_rows
+from sesa_agent.training.batch import collate
+from sesa_agent.training.micro_batches import merge_equal_rows
+from sesa_agent.training.progress import Progress
+from sesa_agent.training.rollout import rollout, step_player
 from sesa_agent.training.setup import build_dialogue, build_policy, resolve_auto
-from sesa_agent.training.trainer import rollout
-from sesa_agent.training.update import build_optimizer, learn
+from sesa_agent.training.update import Learner, build_optimizer
 
 RESULTS = Path(__file__).parents[2] / "results" / "scaling.json"
 SETTINGS = (
@@ -132,7 +134,7 @@ def updates(
 
     def update(padding_reason: str) -> None:
         policy.padding_reason = padding_reason
-        learn(policy, optimizer, trees, cfg, 0, entropy_coef=cfg.loss.entropy_coef)
+        Learner(policy, optimizer).update(trees, cfg, Progress())
 
     return {"packed": lambda: update(""), "padded": lambda: update("this side is padded")}
 
@@ -147,7 +149,7 @@ def make_case(
 
 def draw_trees(cfg: Config, engine: HFEngine, dialogue: Dialogue) -> list[TrajectoryTree]:
     """The rollout of a step; nothing that was read stays for the next."""
-    trees, _ = rollout(cfg, 0, engine, dialogue)
+    trees, _ = rollout(cfg, 0, step_player(cfg, 0, engine, dialogue))
     engine.sleep()
     return trees
 
@@ -179,7 +181,7 @@ def model_cases(context: str) -> Iterator[Case]:
     cfg = make_config(context, **SMALL)
     bundled = build_policy(cfg)
     noting = NotingEngine(bundled)
-    trees, _ = rollout(cfg, 0, noting, build_dialogue(cfg, bundled))
+    trees, _ = rollout(cfg, 0, step_player(cfg, 0, noting, build_dialogue(cfg, bundled)))
     row_tokens, packed_tokens = count_tokens(trees, cfg)
     params = SamplingParams(max_new_tokens=RESPONSE_TOKENS)
     for width, num_layers in SIZES:

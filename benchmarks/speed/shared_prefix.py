@@ -35,6 +35,7 @@ from sesa_agent.sampling.trajectory import ROOT, Task, TrajectoryTree, Turn
 from sesa_agent.training.advantages import trajectory_credit
 from sesa_agent.training.batch import Batch, collate
 from sesa_agent.training.losses import grpo_loss
+from sesa_agent.training.micro_batches import computing_order, group_rows
 
 RESULTS = Path(__file__).parents[2] / "results" / "shared_prefix.json"
 SHAPES = {
@@ -158,7 +159,7 @@ def measure(name: str, prompt: int, turn: int, num_rounds: int) -> Result:
 
     def run_padded(rows_at_once: int, max_logits: int = MAX_LOGITS) -> float:
         policy.padding_reason, policy.max_logits = "this side is padded", max_logits
-        rows = batch.micro_batch_rows(rows_at_once * batch.token_ids.shape[1])
+        rows = group_rows(batch, rows_at_once * batch.token_ids.shape[1], computing_order(batch))
         seconds = update(policy, [batch.select(part) for part in rows])
         policy.padding_reason, policy.max_logits = "", MAX_LOGITS
         return seconds

@@ -118,7 +118,7 @@ class OurSide:
             resolve_auto,
         )
         from sesa_agent.training.stopwatch import Stopwatch
-        from sesa_agent.training.update import build_optimizer
+        from sesa_agent.training.update import Learner, build_optimizer
 
         words = [f"model.path={folder}", f"engine.name={engine}", *SETTINGS]
         self.cfg = resolve_auto(load_config(ENV_ID, "ragen", words))
@@ -128,10 +128,9 @@ class OurSide:
         self.policy.model.config.eos_token_id = None
         self.policy.model.generation_config.eos_token_id = None
         self.engine = WholeAnswers(build_engine(self.cfg, self.policy))
-        self.optimizer = build_optimizer(self.policy, self.cfg.optim)
         self.clock = Stopwatch()
-        self.clock.watch(self.engine, "generate", ("generate",))
-        self.clock.watch(self.dialogue, "environment", ("open", "play", "read"))
+        optimizer = build_optimizer(self.policy, self.cfg.optim)
+        self.learner = Learner(self.policy, optimizer, clock=self.clock)
 
     def prompts(self, num_steps: int) -> list[dict[str, Any]]:
         """The prompts of the steps to come, as TRL takes them: it makes the same tokens of them."""
@@ -150,18 +149,20 @@ class OurSide:
     def take_step(self, number: int) -> Step:
         """Roll out and learn, as `train` does."""
         from sesa_agent.training.metrics import rollout_metrics
-        from sesa_agent.training.trainer import rollout
-        from sesa_agent.training.update import learn
+        from sesa_agent.training.progress import Progress
+        from sesa_agent.training.rollout import rollout, step_player
 
         wall, cpu = time.perf_counter(), time.process_time()
         self.clock.lap()
         self.engine.load_weights(self.policy)
         weights_s = time.perf_counter() - wall
         before = self.engine.usage.response_tokens
-        trees, taught = rollout(self.cfg, number, self.engine, self.dialogue)
+        phase = self.clock.phase
+        player = step_player(self.cfg, number, self.engine, self.dialogue, phase)
+        trees, taught = rollout(self.cfg, number, player)
         self.engine.sleep()
         rollout_metrics(trees, self.cfg.loss)
-        metrics = learn(self.policy, self.optimizer, taught, self.cfg, number, clock=self.clock)
+        metrics = self.learner.update(taught, self.cfg, Progress(step=number))
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         tokens = self.engine.usage.response_tokens - before
         assert metrics["train/tokens"] == tokens, "some response was not trained"

@@ -36,8 +36,8 @@ from sesa_agent.agents.engines.vllm import VLLMEngine
 from sesa_agent.configs.load import load_config
 from sesa_agent.configs.schema import Config
 from sesa_agent.environments.splits import training_seeds
-from sesa_agent.sampling import STREAMED
-from sesa_agent.sampling.trajectory import Task, TrajectoryTree
+from sesa_agent.sampling.player import Player
+from sesa_agent.sampling.trajectory import Task
 from sesa_agent.sampling.tree import grow_trees
 from sesa_agent.training.setup import (
     build_dialogue,
@@ -145,6 +145,13 @@ def answer_flat(engine: VLLMEngine, noted: Sequence[tuple[list[int], int]]) -> S
     )
 
 
+class Waves:
+    """The same engine, which answers a batch at a time: every response waits for the slowest."""
+
+    def __init__(self, engine: VLLMEngine):
+        self.usage, self.generate = engine.usage, engine.generate
+
+
 def contest(cfg: Config, num_tasks: int, num_rounds: int) -> dict[str, Any]:
     """Let the three ways take turns."""
     policy = build_policy(cfg)
@@ -152,18 +159,16 @@ def contest(cfg: Config, num_tasks: int, num_rounds: int) -> dict[str, Any]:
     dialogue, params = build_dialogue(cfg, policy), sampling_params(cfg.engine)
     tasks = [Task(cfg.env.id, seed) for seed in training_seeds(0, 0, num_tasks)]
 
-    def roll(
-        sample: Callable[..., list[TrajectoryTree]], seed: int, tasks: Sequence[Task] = tasks
-    ) -> Callable[[], Any]:
+    def roll(by: Any, seed: int, tasks: Sequence[Task] = tasks) -> Callable[[], Any]:
         rng = np.random.default_rng(seed)
-        return lambda: sample(tasks, engine, dialogue, cfg.sampling, params, rng)
+        return lambda: Player(by, dialogue, params, rng).run(grow_trees, tasks, cfg.sampling)
 
-    measure(engine, roll(grow_trees, 0, tasks[:2]))  # the first does not count
+    measure(engine, roll(engine, 0, tasks[:2]))  # the first does not count
     rounds = []
     for number in range(num_rounds):
-        stream = measure(engine, roll(STREAMED["tree"], number))
+        stream = measure(engine, roll(engine, number))
         flat = answer_flat(engine, engine.noted)
-        waves = measure(engine, roll(grow_trees, number))
+        waves = measure(engine, roll(Waves(engine), number))
         rounds.append({"stream": stream, "flat": flat, "waves": waves})
 
     def ratio(peer: str) -> list[float]:

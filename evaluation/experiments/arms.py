@@ -188,7 +188,8 @@ def _train(arm: Arm, cfg: Config, folder: Path, start: Progress, watch: Watch) -
     ks = sorted({k for how in _measurements(arm, cfg) for k in how.ks})
 
     # At the k of the experiment, so that its curve shows what its table shows.
-    policy = trainer.train(cfg, folder, partial(validate, cfg, ks=ks), watch_step)
+    session = trainer.open_session(cfg, folder)
+    policy = trainer.train(session, partial(validate, cfg, ks=ks), watch_step)
     return None if stopped else policy
 
 

@@ -16,7 +16,6 @@ from ...agents.policy import BUNDLED, Policy, bundled_model_folder
 from ...configs.errors import SettingError
 from ...configs.load import config_to_dict
 from ...configs.schema import Config
-from ...environments.splits import evaluation_seeds
 from ...training.checkpoint import latest_checkpoint, read_state
 from ...training.progress import Progress
 from ...training.setup import build_dialogue, build_engine, build_policy, sampling_params
@@ -56,7 +55,7 @@ def measure(
     engine, dialogue = build_engine(cfg, policy), build_dialogue(cfg, policy)
     found = {}
     for how in measurements:
-        seeds = evaluation_seeds(dialogue.make(), how.split, how.num_puzzles)
+        seeds = dialogue.evaluation_seeds(how.split, how.num_puzzles)
         params = sampling_params(cfg.engine, how.temperature, seed)
         result = evaluate(engine, dialogue, cfg.env.id, seeds, params, how.num_samples, how.ks)
         found[how.name] = result.to_json()

@@ -10,11 +10,12 @@ from sesa_agent.commands.evaluate_api import PREFIX, ApiOptions, evaluate_api, r
 from sesa_agent.configs.errors import check
 from sesa_agent.configs.load import load_config
 from sesa_agent.configs.schema import Config
-from sesa_agent.environments.splits import evaluation_seeds, puzzle_seeds
+from sesa_agent.environments.splits import puzzle_seeds
 from sesa_agent.evaluation.evaluate import Evaluation, evaluate
 from sesa_agent.runs import check_writable, find_policy
 from sesa_agent.screen import console, result_table, say
 from sesa_agent.training.setup import (
+    Agent,
     build_dialogue,
     build_engine,
     build_policy,
@@ -106,7 +107,22 @@ def evaluate_policy(
     ks: Sequence[int] = (),
 ) -> Evaluation:
     """Measure a policy on the held-out puzzles of an environment; `ks` as in `evaluate`."""
-    engine, dialogue = build_engine(cfg, policy), build_dialogue(cfg, policy)
-    seeds = evaluation_seeds(dialogue.make(), "test", episodes)
+    agent = Agent(policy, build_engine(cfg, policy), build_dialogue(cfg, policy))
+    return evaluate_agent(cfg, agent, episodes, samples, seed, ks)
+
+
+def evaluate_agent(
+    cfg: Config,
+    agent: Agent,
+    episodes: int,
+    samples: int = 1,
+    seed: int = 0,
+    ks: Sequence[int] = (),
+) -> Evaluation:
+    """`evaluate_policy` of one that has an engine already."""
+    agent.engine.load_weights(agent.policy)
+    seeds = agent.dialogue.evaluation_seeds("test", episodes)
     params = sampling_params(cfg.engine, cfg.eval.temperature, seed)
-    return evaluate(engine, dialogue, cfg.env.id, seeds, params, samples, ks)
+    result = evaluate(agent.engine, agent.dialogue, cfg.env.id, seeds, params, samples, ks)
+    agent.engine.sleep()
+    return result

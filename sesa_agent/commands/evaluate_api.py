@@ -19,7 +19,6 @@ from sesa_agent.agents.engines.base import Usage
 from sesa_agent.agents.engines.chat_endpoint import Endpoint
 from sesa_agent.configs.errors import SettingError, check
 from sesa_agent.configs.schema import Config
-from sesa_agent.environments.splits import evaluation_seeds
 from sesa_agent.evaluation.evaluate import Evaluation, evaluate
 from sesa_agent.screen import console, say
 from sesa_agent.training.setup import build_chat_dialogue, sampling_params
@@ -111,7 +110,7 @@ def evaluate_api(
     path = json_file.with_suffix(".answers.jsonl") if json_file else None
     log = AnswerCache(path, endpoint.base_url, seed)
     dialogue = build_chat_dialogue(cfg, MessagesChat(), max_prompt_tokens=sys.maxsize)
-    seeds = evaluation_seeds(dialogue.make(), "test", episodes)
+    seeds = dialogue.evaluation_seeds("test", episodes)
     params = sampling_params(cfg.engine, cfg.eval.temperature, seed)
     if "temperature" in fields:
         params = replace(params, temperature=_read_temperature(fields["temperature"]))

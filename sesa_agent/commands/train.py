@@ -15,7 +15,7 @@ import yaml
 
 from sesa_agent.agents.engines.base import EngineError
 from sesa_agent.agents.policy import Policy
-from sesa_agent.commands.evaluate import evaluate_policy
+from sesa_agent.commands.evaluate import evaluate_agent
 from sesa_agent.configs.load import config_to_dict
 from sesa_agent.configs.schema import Config
 from sesa_agent.evaluation.evaluate import Evaluation
@@ -31,10 +31,9 @@ from sesa_agent.training.distributed import (
     start_processes,
     world_size,
 )
-from sesa_agent.training.monitor import rescued_config
 from sesa_agent.training.progress import Progress
 from sesa_agent.training.run_log import read_metrics
-from sesa_agent.training.setup import build_dialogue, build_policy
+from sesa_agent.training.setup import Agent, build_agent
 from sesa_agent.training.stopwatch import PHASES, profile
 
 RESULT_FILE = "result.json"
@@ -71,12 +70,10 @@ class Run:
 
 def run_training(cfg: Config, folder: Path) -> Run:
     """Train with a progress bar, save on Ctrl-C, and end with the table of base against trained."""
-    if cfg.monitor.rescue == "auto":
-        rescued_config(cfg)  # settings that it would not fit fail now
     start_processes(cfg)
     console.quiet = console.quiet or not is_rank_zero()
-    # A wrong model fails before anything is written, and all processes have looked by then.
-    agreed(lambda: build_dialogue(cfg, build_policy(cfg)))
+    # A wrong model fails before anything is written, and all ranks have looked by then.
+    session = agreed(lambda: trainer.open_session(cfg, folder))
     if is_rank_zero():
         folder.mkdir(parents=True, exist_ok=True)
         (folder / CONFIG_FILE).write_text(yaml.safe_dump(config_to_dict(cfg)), encoding="utf-8")
@@ -84,6 +81,23 @@ def run_training(cfg: Config, folder: Path) -> Run:
     say(f"{cfg.method} on {cfg.env.id}, model {cfg.model.path}, run folder {folder}{processes}")
     if cfg.loss.credit == "trajectory" and cfg.loss.baseline == "max":
         warn("Warning: loss.baseline=max never gives a positive advantage. Take mean to learn.")
+    base = None if session.progress.step else measure_policy(cfg, session.agent, "base")
+    was_stopped = _train(session)
+    results = {}
+    if was_stopped:
+        say(f"Stopped. Resume with: {resume_command(folder)}")
+    else:
+        # The base of a resumed run is loaded again; that of a new one was measured as it began.
+        base = base or measure_policy(cfg, build_agent(cfg), "base")
+        trained = measure_policy(cfg, session.agent, "trained")
+        results = report_result(cfg, folder, {"base": base, "trained": trained})
+    leave_processes(cfg)
+    return Run(folder, cfg, session.agent.policy, results)
+
+
+def _train(session: trainer.Session) -> bool:
+    """Train with a progress bar; returns whether an interrupt ended the run before its time."""
+    cfg = session.cfg
     with stop_on_interrupt() as interrupt, progress_bar() as bar:
         task = bar.add_task("training", total=1.0, success="")
 
@@ -99,31 +113,27 @@ def run_training(cfg: Config, folder: Path) -> Run:
             return bool(interrupt)
 
         try:
-            policy = trainer.train(cfg, folder, partial(validate, cfg), watch, warn)
+            trainer.train(session, partial(validate, cfg), watch, warn)
         except EngineError as error:
-            again = resume_command(folder)
-            raise EngineError(f"{error}. What was saved is whole; go on with: {again}") from error
+            again = resume_command(session.folder)
+            raise EngineError(f"{error}. What was saved is whole; resume with: {again}") from error
         was_stopped = any(all_gather(bool(interrupt)))
         if not was_stopped:
             bar.update(task, completed=1.0)
-    results = {}
-    if was_stopped:
-        say(f"Stopped. Go on with: {resume_command(folder)}")
-    else:
-        results = report_result(cfg, folder, build_policy(cfg), policy)
-    leave_processes(cfg)
-    return Run(folder, cfg, policy, results)
+    return was_stopped
+
+
+def measure_policy(cfg: Config, agent: Agent, name: str) -> Evaluation:
+    """Measure the base or the trained policy on the held-out puzzles."""
+    num_puzzles = cfg.eval.final_episodes
+    with console.status(f"measuring the {name} policy on {num_puzzles} held-out puzzles"):
+        return evaluate_agent(cfg, agent, num_puzzles, cfg.eval.samples)
 
 
 def report_result(
-    cfg: Config, folder: Path, base: Policy, trained: Policy
+    cfg: Config, folder: Path, results: dict[str, Evaluation]
 ) -> dict[str, Evaluation]:
-    """Compare base and trained policy on held-out puzzles; write, print and return the result."""
-    with console.status(f"measuring base and trained policy on {cfg.eval.final_episodes} puzzles"):
-        results = {
-            name: evaluate_policy(cfg, policy, cfg.eval.final_episodes, cfg.eval.samples)
-            for name, policy in (("base", base), ("trained", trained))
-        }
+    """Write, print and return how base and trained policy compare on held-out puzzles."""
     if is_rank_zero():
         values = {name: result.to_json() for name, result in results.items()}
         (folder / RESULT_FILE).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

@@ -16,7 +16,7 @@ from sesa_agent.play.frame import draw_board, has_colours, show, words
 from sesa_agent.play.game import count_actions
 from sesa_agent.play.keys import Read, in_terminal
 from sesa_agent.sampling.dialogue import Dialogue
-from sesa_agent.sampling.proposer import reseeded
+from sesa_agent.sampling.player import reseeded
 from sesa_agent.sampling.trajectory import Task, Turn
 from sesa_agent.screen import say
 from sesa_agent.view.facts import show_probability

@@ -17,6 +17,7 @@ from sesa_agent.environments import make_env
 from sesa_agent.environments.splits import puzzle_seeds
 from sesa_agent.evaluation.evaluate import evaluate
 from sesa_agent.sampling.dialogue import Dialogue
+from sesa_agent.sampling.player import Player, together
 from sesa_agent.sampling.proposer import Decision, propose
 from sesa_agent.sampling.trajectory import Task
 from sesa_agent.training.pretraining.courses import ListCourse, MethodCourse
@@ -167,7 +168,8 @@ def test_asked_for_another_move_it_gives_another(games):
         for seed in puzzle_seeds("test", 100)
     ]
     params = sampling_params(cfg.engine)
-    propose(HFEngine(games), dialogue, decisions, params, np.random.default_rng(0))
+    player = Player(HFEngine(games), dialogue, params, np.random.default_rng(0))
+    player.drive(together(*(propose(one, player, cfg.sampling) for one in decisions)))
     num_proposals = sum(len(decision.proposals) for decision in decisions)
     num_duplicates = sum(decision.num_duplicates for decision in decisions)
     assert num_proposals == 300

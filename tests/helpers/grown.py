@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from sesa_agent.agents.engines.base import SamplingParams
 from sesa_agent.configs.schema import SamplingConfig
 from sesa_agent.environments import state_key
-from sesa_agent.sampling import choose_sampler
 from sesa_agent.sampling.dialogue import Dialogue
+from sesa_agent.sampling.player import Player
 from sesa_agent.sampling.trajectory import Task, TrajectoryTree
+from sesa_agent.sampling.tree import grow_trees
 
 from .games import (
     RecordingEngine,
@@ -35,8 +36,8 @@ def grow(dialogue, choose, *seeds, rng_seed=0, is_streamed=False, **settings):
     cfg = SamplingConfig(**settings)
     tasks = [Task("Test-v0", seed) for seed in seeds or (0,)]
     engine = StreamingEngine(choose) if is_streamed else RecordingEngine(choose)
-    sample = choose_sampler("tree", engine)
-    return sample(tasks, engine, dialogue, cfg, PARAMS, generator(rng_seed)), engine
+    player = Player(engine, dialogue, PARAMS, generator(rng_seed))
+    return player.run(grow_trees, tasks, cfg), engine
 
 
 def depths(tree: TrajectoryTree) -> list[int]:

@@ -9,7 +9,7 @@ from sesa_agent.configs.load import load_config
 from sesa_agent.environments import TextEnv
 from sesa_agent.evaluation.validation import validate
 from sesa_agent.training.setup import resolve_auto
-from sesa_agent.training.trainer import train
+from sesa_agent.training.trainer import open_session, train
 
 from .toy_game import CorridorGame
 
@@ -46,5 +46,5 @@ def train_two_steps(model: Path, folder: Path, *settings: str) -> list[dict[str,
         lines.append(metrics)
         return False
 
-    train(cfg, folder, partial(validate, cfg), watch)
+    train(open_session(resolve_auto(cfg), folder), partial(validate, cfg), watch)
     return lines

@@ -18,8 +18,9 @@ from sesa_agent.configs.load import config_from_dict
 from sesa_agent.configs.schema import Config
 from sesa_agent.sampling.trajectory import TrajectoryTree
 from sesa_agent.training.distributed import rank, start_processes
+from sesa_agent.training.progress import Progress
 from sesa_agent.training.setup import build_policy, build_reference
-from sesa_agent.training.update import build_optimizer, learn
+from sesa_agent.training.update import Learner, build_optimizer
 
 from ..training.test_trainer import is_time, run
 
@@ -34,7 +35,8 @@ def update(
     policy = build_policy(cfg)
     reference = build_reference(cfg, policy) if cfg.loss.kl_coef else None
     optimizer = build_optimizer(policy, cfg.optim)
-    metrics = [learn(policy, optimizer, trees, cfg, n, reference) for n in range(NUM_UPDATES)]
+    learner = Learner(policy, optimizer, reference)
+    metrics = [learner.update(trees, cfg, Progress(step=n)) for n in range(NUM_UPDATES)]
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     return {str(n): weight.detach() for n, weight in enumerate(weights)}, metrics
 

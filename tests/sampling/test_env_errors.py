@@ -9,19 +9,19 @@ from sesa_agent.configs.schema import SamplingConfig
 from sesa_agent.environments import make_env
 from sesa_agent.sampling.dialogue import Dialogue
 from sesa_agent.sampling.parallel import sample_parallel
-from sesa_agent.sampling.stream import stream_parallel, stream_trees
+from sesa_agent.sampling.player import Player
 from sesa_agent.sampling.trajectory import ROOT, Task
 from sesa_agent.sampling.tree import grow_trees
 from sesa_agent.sampling.two_stage import sample_two_stage
 from tests.helpers.bad_games import ENV_ID, FAULTS
 
-from ..helpers.games import CHAT, StreamingEngine, at_random, generator
+from ..helpers.games import CHAT, RecordingEngine, StreamingEngine, at_random, generator
 
 SAMPLERS = {
-    "tree": grow_trees,
-    "parallel": sample_parallel,
-    "stream tree": stream_trees,
-    "stream parallel": stream_parallel,
+    "tree": (grow_trees, RecordingEngine),
+    "parallel": (sample_parallel, RecordingEngine),
+    "stream tree": (grow_trees, StreamingEngine),
+    "stream parallel": (sample_parallel, StreamingEngine),
 }
 
 
@@ -30,11 +30,12 @@ def draw(sampler, fault, noisy=False, **settings):
         return make_env(ENV_ID, step_timeout=0.2, fault=fault, noisy=noisy)
 
     cfg = SamplingConfig(num_proposals=3, max_trajectories=6, **settings)
-    engine = StreamingEngine(at_random("Left", "Right", "Jump", nonsense=0.0))
+    sample, engine_class = SAMPLERS[sampler]
+    engine = engine_class(at_random("Left", "Right", "Jump", nonsense=0.0))
     tasks = [Task(ENV_ID, seed) for seed in range(4)]
     dialogue = Dialogue(make, CHAT, max_turns=4)
     params = SamplingParams(temperature=1.0, max_new_tokens=8)
-    return SAMPLERS[sampler](tasks, engine, dialogue, cfg, params, generator(1))
+    return Player(engine, dialogue, params, generator(1)).run(sample, tasks, cfg)
 
 
 CASES = [(name, fault) for name in SAMPLERS for fault in ("raise", "nan", "key", "read")]
@@ -82,5 +83,5 @@ def test_two_stage_sampling_leaves_out_puzzles_that_do_not_open():
     cfg = SamplingConfig(name="two_stage", num_proposals=2)
     params = SamplingParams(temperature=1.0, max_new_tokens=8)
     tasks = [Task(ENV_ID, seed) for seed in range(2)]
-    trees = sample_two_stage(tasks, engine, dialogue, cfg, params, generator())
+    trees = Player(engine, dialogue, params, generator()).run(sample_two_stage, tasks, cfg)
     assert [len(tree) > 0 for tree in trees] == [True, False]

@@ -5,6 +5,7 @@ from sesa_agent.agents.engines.scripted import ScriptedEngine
 from sesa_agent.configs.schema import SamplingConfig
 from sesa_agent.sampling import SAMPLERS
 from sesa_agent.sampling.parallel import sample_parallel
+from sesa_agent.sampling.player import Player
 from sesa_agent.sampling.trajectory import ROOT, Task
 
 from ..helpers.games import (
@@ -24,7 +25,7 @@ def sample(dialogue, engine, *seeds, size=4, fork_noise="shared"):
         name="parallel", max_trajectories=size, num_proposals=1, fork_noise=fork_noise
     )
     tasks = [Task("Test-v0", seed) for seed in seeds or (0,)]
-    return sample_parallel(tasks, engine, dialogue, cfg, PARAMS, generator())
+    return Player(engine, dialogue, PARAMS, generator()).run(sample_parallel, tasks, cfg)
 
 
 def test_samplers_are_found_by_name():

@@ -5,8 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sesa_agent.agents.engines.base import SamplingParams
+from sesa_agent.configs.schema import SamplingConfig
 from sesa_agent.sampling.dialogue import Request
-from sesa_agent.sampling.proposer import Decision, draw_distinct, first_index, propose, reseeded
+from sesa_agent.sampling.player import Player, reseeded, together
+from sesa_agent.sampling.proposer import Decision, fill, first_index, propose
 from sesa_agent.sampling.trajectory import Task
 
 from ..helpers.games import RecordingEngine, answers, at_random, generator, line_dialogue
@@ -26,7 +28,8 @@ def script(*replies):
 def run(choose, *widths, **options):
     engine = RecordingEngine(choose)
     decisions = [Decision(START, width) for width in widths]
-    propose(engine, DIALOGUE, decisions, PARAMS, generator(), **options)
+    player, cfg = Player(engine, DIALOGUE, PARAMS, generator()), SamplingConfig(**options)
+    player.drive(together(*(propose(decision, player, cfg) for decision in decisions)))
     return engine, decisions
 
 
@@ -155,15 +158,15 @@ def test_proposals_differ_keep_to_their_width_and_are_all_counted(
 
 def test_prompts_that_left_something_out_are_counted_once_however_often_they_are_asked():
     decisions = [Decision(START, 2), Decision(START, 1)]
-    draw_distinct(
-        RecordingEngine(script("a", "b", "a", "a", "c")),
-        decisions,
-        lambda decision: Request(START.prompt_ids, is_cut=bool(decision.proposals)),
-        lambda decision, text: text,
-        PARAMS,
-        generator(),
-        same_prompt=False,
-        max_retries=2,
-    )
+    engine = RecordingEngine(script("a", "b", "a", "a", "c"))
+    player, cfg = Player(engine, DIALOGUE, PARAMS, generator()), SamplingConfig(max_retries=2)
+
+    def filled(decision):
+        def request():
+            return Request(START.prompt_ids, is_cut=bool(decision.proposals))
+
+        return fill(decision, player, cfg, request, read=str)
+
+    player.drive(together(*map(filled, decisions)))
     assert [decision.actions for decision in decisions] == [["a", "c"], ["b"]]
     assert [decision.num_cut_prompts for decision in decisions] == [1, 0]

@@ -10,6 +10,7 @@ from sesa_agent.agents.engines.base import SamplingParams
 from sesa_agent.agents.prompts import list_answers
 from sesa_agent.configs.errors import SettingError
 from sesa_agent.configs.schema import SamplingConfig
+from sesa_agent.sampling.player import Player
 from sesa_agent.sampling.single_pass import sample_single_pass
 from sesa_agent.sampling.trajectory import ROOT, Task
 from sesa_agent.sampling.tree import grow_trees
@@ -45,7 +46,8 @@ def sample(choose, *seeds, dialogue=DIALOGUE, rng_seed=0, **settings):
     cfg = SamplingConfig(name="single_pass", **settings)
     tasks = [Task("Line-v0", seed) for seed in seeds or (0,)]
     engine = RecordingEngine(choose)
-    return sample_single_pass(tasks, engine, dialogue, cfg, PARAMS, generator(rng_seed)), engine
+    player = Player(engine, dialogue, PARAMS, generator(rng_seed))
+    return player.run(sample_single_pass, tasks, cfg), engine
 
 
 def one_reply(choose, *seeds, **settings):
@@ -143,7 +145,7 @@ def test_it_is_a_tree_of_one_decision(proposer, num_proposals, max_retries, seed
     other = RecordingEngine(choose)
     tasks = [Task("Line-v0", seed) for seed in seeds]
     cfg = SamplingConfig(name="tree", **settings)
-    assert trees == grow_trees(tasks, other, DIALOGUE, cfg, PARAMS, generator(rng_seed))
+    assert trees == Player(other, DIALOGUE, PARAMS, generator(rng_seed)).run(grow_trees, tasks, cfg)
     assert engine.calls == other.calls
 
     assert sum(tree.num_calls for tree in trees) == engine.usage.calls

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from sesa_agent.agents.engines.base import EngineError, SamplingParams
 from sesa_agent.configs.schema import SamplingConfig
-from sesa_agent.sampling import SAMPLERS, STREAMED, choose_sampler
+from sesa_agent.sampling import SAMPLERS
+from sesa_agent.sampling.player import Player
 from sesa_agent.sampling.trajectory import Task
 
 from ..helpers.games import (
@@ -31,16 +32,7 @@ PROPOSERS = ("history", "without_replacement", "independent")
 
 def draw(name, dialogue, engine, **settings):
     cfg = SamplingConfig(name=name, **settings)
-    sampler = choose_sampler(name, engine)
-    return sampler(TASKS, engine, dialogue, cfg, PARAMS, generator(4))
-
-
-def test_only_engines_that_can_are_streamed():
-    streaming, waves = StreamingEngine(answers("Left")), RecordingEngine(answers("Left"))
-    for name in SAMPLERS:
-        assert choose_sampler(name, waves) is SAMPLERS[name]
-    assert choose_sampler("tree", streaming) is STREAMED["tree"]
-    assert choose_sampler("two_stage", streaming) is SAMPLERS["two_stage"]
+    return Player(engine, dialogue, PARAMS, generator(4)).run(SAMPLERS[name].sample, TASKS, cfg)
 
 
 @pytest.mark.parametrize("proposer", PROPOSERS)

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from sesa_agent.configs.schema import SamplingConfig
 from sesa_agent.sampling.parallel import sample_parallel
+from sesa_agent.sampling.player import Player
 from sesa_agent.sampling.trajectory import ROOT, Task
 from sesa_agent.sampling.tree import allocate_widths
 
@@ -146,7 +147,8 @@ def test_one_proposal_and_one_trajectory_are_a_plain_rollout(game, seeds, rng_se
     tasks = [Task("Test-v0", seed) for seed in seeds]
     plain = RecordingEngine(choose)
     cfg = SamplingConfig(name="parallel", **settings)
-    assert grown == sample_parallel(tasks, plain, dialogue, cfg, PARAMS, generator(rng_seed))
+    player = Player(plain, dialogue, PARAMS, generator(rng_seed))
+    assert grown == player.run(sample_parallel, tasks, cfg)
     assert [c.prompts for c in engine.calls] == [c.prompts for c in plain.calls]
 
 

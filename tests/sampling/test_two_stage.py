@@ -10,6 +10,7 @@ from sesa_agent.agents.engines.base import SamplingParams
 from sesa_agent.agents.prompts import SKETCH_STOP
 from sesa_agent.configs.errors import SettingError
 from sesa_agent.configs.schema import SamplingConfig
+from sesa_agent.sampling.player import Player
 from sesa_agent.sampling.trajectory import ROOT, Task
 from sesa_agent.sampling.two_stage import sample_two_stage
 
@@ -51,7 +52,7 @@ def sample(choose, *seeds, dialogue=DIALOGUE, **settings):
     cfg = SamplingConfig(name="two_stage", **settings)
     tasks = [Task("Line-v0", seed) for seed in seeds or (0,)]
     engine = RecordingEngine(choose)
-    return sample_two_stage(tasks, engine, dialogue, cfg, PARAMS, generator()), engine
+    return Player(engine, dialogue, PARAMS, generator()).run(sample_two_stage, tasks, cfg), engine
 
 
 def sketch_prompt(*earlier):

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from sesa_agent.agents.engines.base import SamplingParams
 from sesa_agent.configs.schema import LossConfig, SamplingConfig
 from sesa_agent.environments.games.frozen_lake import build_lake
+from sesa_agent.sampling.player import Player
 from sesa_agent.sampling.trajectory import ROOT, Task
 from sesa_agent.sampling.tree import grow_trees
 from sesa_agent.training.action_values import action_advantages, expected_values
@@ -107,7 +108,7 @@ def test_with_all_actions_and_many_draws_values_are_those_of_value_iteration(see
         proposer="without_replacement", num_proposals=4, max_trajectories=64, noise_draws=150
     )
     engine, task = RecordingEngine(each_in_turn), Task("sesa/FrozenLake-v0", seed)
-    [tree] = grow_trees([task], engine, dialogue, cfg, SamplingParams(), generator(0))
+    [tree] = Player(engine, dialogue, SamplingParams(), generator(0)).run(grow_trees, [task], cfg)
     values = expected_values(tree, discount=0.9)
     game = dialogue.start(task).env.unwrapped.game  # pyright: ignore[reportAttributeAccessIssue]
     depth = max(len(tree.path(leaf)) for leaf in tree.leaves())

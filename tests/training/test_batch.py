@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from sesa_agent.configs.schema import LossConfig
 from sesa_agent.sampling.trajectory import ROOT
 from sesa_agent.training.advantages import Credit, best_credit, trajectory_credit
-from sesa_agent.training.batch import Batch, collate, correct_history_gap, history_gap
+from sesa_agent.training.batch import Batch, collate
+from sesa_agent.training.importance import correct_history_gap, history_gap
+from sesa_agent.training.micro_batches import computing_order, group_rows
 
 from ..helpers.strategies import FIRST_SAMPLED, make_tree, make_turn, trees
 
@@ -80,7 +82,7 @@ def test_nothing_to_learn_gives_an_empty_batch():
     assert batch.token_ids.shape == (0, 0)
     assert batch.num_tokens == 0
     assert batch.minibatches(2, torch.Generator()) == []
-    assert batch.micro_batch_rows(100) == []
+    assert group_rows(batch, 100, computing_order(batch)) == []
     assert len(batch.select([])) == 0
     assert history_gap(batch).shape == (0,)
     assert len(correct_history_gap(batch, "negatives")) == 0
@@ -176,9 +178,9 @@ def test_answers_to_one_prompt_of_a_group_stay_together_in_a_minibatch():
 @given(trees(), st.integers(1, 60))
 def test_micro_batches_cover_all_rows_within_the_limit(tree, max_tokens):
     whole = collate([tree], [trajectory_credit(tree, LossConfig())], PAD, keep_zero_advantage=True)
-    rows = whole.micro_batch_rows(max_tokens)
+    rows = group_rows(whole, max_tokens, computing_order(whole))
     assert sorted(sum(rows, [])) == list(range(len(whole)))
-    for part in map(whole.select, whole.micro_batch_rows(max_tokens)):
+    for part in map(whole.select, rows):
         assert len(part) == 1 or part.token_ids.numel() <= max_tokens
         assert part.attention_mask[:, -1].any(), "padding that no row needs"
 

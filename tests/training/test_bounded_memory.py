@@ -11,6 +11,7 @@ from sesa_agent.sampling.trajectory import ROOT, TrajectoryTree
 from sesa_agent.training.advantages import trajectory_credit
 from sesa_agent.training.batch import collate
 from sesa_agent.training.losses import grpo_loss
+from sesa_agent.training.micro_batches import computing_order, group_rows
 
 from ..agents.test_prefix_attention import FAMILIES, make_policy
 from ..helpers.strategies import make_tree, make_turn
@@ -64,7 +65,8 @@ def most_saved(policy, groups: list[TrajectoryTree], bound: int, packed: bool) -
     policy.padding_reason = "" if packed else "a test says so"
     credits = [trajectory_credit(tree, LossConfig()) for tree in groups]
     batch = collate(groups, credits, 0, keep_zero_advantage=True)
-    parts = [batch.select(rows) for rows in batch.micro_batch_rows(bound, packed=packed)]
+    chosen = group_rows(batch, bound, computing_order(batch, packed), packed)
+    parts = [batch.select(rows) for rows in chosen]
     assert len(parts) >= 3
     return max(saved_bytes(policy, part) for part in parts)
 

@@ -17,8 +17,8 @@ from sesa_agent.configs.errors import SettingError
 from sesa_agent.configs.load import config_to_dict
 from sesa_agent.training import distributed
 from sesa_agent.training.distributed import check_processes, own_rng
+from sesa_agent.training.rollout import rollout, step_player
 from sesa_agent.training.setup import build_dialogue, build_engine, build_policy
-from sesa_agent.training.trainer import rollout
 
 from ..helpers.several_processes import NUM_UPDATES, read_case, update
 from .test_trainer import DAPO, SMALL, make_config, newest, read_metrics
@@ -48,7 +48,9 @@ RUN = (*DAPO, "optim.steps=4", "optim.lr=0.01", "loss.kl_coef=0.01", "eval.episo
 def grow(cfg):
     """Draw the trees of a step in a single process."""
     policy = build_policy(cfg)
-    return rollout(cfg, 0, build_engine(cfg, policy), build_dialogue(cfg, policy))[1]
+    return rollout(
+        cfg, 0, step_player(cfg, 0, build_engine(cfg, policy), build_dialogue(cfg, policy))
+    )[1]
 
 
 def start(*words, **more):

@@ -10,7 +10,7 @@ from sesa_agent.configs.errors import SettingError
 from sesa_agent.configs.load import load_config
 from sesa_agent.evaluation.validation import validate
 from sesa_agent.training.setup import resolve_auto
-from sesa_agent.training.trainer import train
+from sesa_agent.training.trainer import open_session, train
 from tests.helpers.bad_games import ENV_ID
 from tests.helpers.tiny_models import SMALL_GROUPS
 from tests.helpers.toy_game import TAXI
@@ -22,7 +22,7 @@ def run(env, model, folder, *settings):
     small = ("engine.max_new_tokens=2", "eval.every=2", "env.max_turns=3", *SMALL_GROUPS)
     cfg = resolve_auto(load_config(env, "sesa", [*small, *settings]))
     told = []
-    train(cfg, folder, partial(validate, cfg), tell=told.append)
+    train(open_session(resolve_auto(cfg), folder), partial(validate, cfg), tell=told.append)
     lines = [json.loads(text) for text in (folder / "metrics.jsonl").read_text().splitlines()]
     return lines, told
 

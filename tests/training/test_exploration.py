@@ -14,13 +14,14 @@ from sesa_agent.sampling.trajectory import ROOT
 from sesa_agent.training import exploration
 from sesa_agent.training.batch import Batch, collate
 from sesa_agent.training.exploration import (
+    EXPLORATIONS,
+    Scores,
     active_entropy_coef,
     answer_tokens,
     changed_share,
     clip_cov,
     covariances,
     entropy_advantage,
-    explore,
     kl_cov,
     next_entropy_coef,
     top_entropy,
@@ -249,7 +250,8 @@ def test_no_method_teaches_anything_outside_the_mask(name, tree, seed):
     new, old = random_logprobs(seed)
     batch = collate_double([tree], LossConfig(), old)
     tokenizer = byte_tokenizer(CHATML, ("<|pad|>", "<|im_start|>", "<|im_end|>"), "<|im_end|>")
-    result = explore(batch, -batch.old_logprobs, cfg, tokenizer, seeded(seed))
+    scores = Scores(-batch.old_logprobs, tokenizer, seeded(seed))
+    result = EXPLORATIONS[cfg.exploration](batch, scores, cfg)
     logprobs = lookup(new.detach(), batch).requires_grad_()
     loss, _ = grpo_loss(logprobs, None, result, cfg)
     loss.backward()
@@ -265,7 +267,8 @@ def test_a_plain_run_is_left_alone():
     batch = make_batch([1.0, -1.0])
     for name in ("none", "adaptive_entropy"):
         cfg = LossConfig(exploration=name)
-        assert explore(batch, batch.old_logprobs, cfg, None, seeded()) is batch
+        scores = Scores(batch.old_logprobs, None, seeded())
+        assert EXPLORATIONS[name](batch, scores, cfg) is batch
 
 
 @pytest.mark.parametrize("method", BASELINES)

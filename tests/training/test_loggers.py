@@ -13,7 +13,8 @@ from sesa_agent.configs.load import load_config
 from sesa_agent.evaluation.validation import validate
 from sesa_agent.training.loggers import GuardedLogger, check_loggers, open_loggers
 from sesa_agent.training.run_log import RunLog
-from sesa_agent.training.trainer import train
+from sesa_agent.training.setup import resolve_auto
+from sesa_agent.training.trainer import open_session, train
 
 from ..helpers.toy_game import ENV_ID
 
@@ -132,7 +133,7 @@ def test_a_logger_that_is_added_later_gets_what_is_computed_then(trackio, tmp_pa
 def test_a_training_run_is_shown_in_both(wandb, trackio, llama, tmp_path):
     small = ["optim.steps=2", "sampling.num_tasks=2", "engine.max_new_tokens=2", "eval.episodes=2"]
     cfg = make_config("wandb,trackio", f"model.path={llama}", *small)
-    train(cfg, tmp_path / "run", partial(validate, cfg))
+    train(open_session(resolve_auto(cfg), tmp_path / "run"), partial(validate, cfg))
     (rows,) = trackio_rows(trackio).values()
     assert [row["step"] for row in rows] == [0, 1]
     assert [row["_step"] for row in wandb_rows(tmp_path / "run")[0]] == [0, 1]

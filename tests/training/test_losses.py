@@ -9,8 +9,9 @@ from torch import Tensor
 from sesa_agent.configs.schema import LossConfig
 from sesa_agent.sampling.trajectory import ROOT, TrajectoryTree
 from sesa_agent.training.advantages import group_advantages, leaf_returns, trajectory_credit
-from sesa_agent.training.batch import Batch, collate, merge_equal_rows
+from sesa_agent.training.batch import Batch, collate
 from sesa_agent.training.losses import grpo_loss, mean_stats
+from sesa_agent.training.micro_batches import computing_order, group_rows, merge_equal_rows
 
 from ..helpers.strategies import FIRST_SAMPLED, make_tree, make_turn, trees
 from .test_batch import make_credit
@@ -179,7 +180,10 @@ def test_micro_batches_add_up_to_the_whole(groups, seed, max_tokens):
 
     whole = collate_double(groups, cfg, old)
     loss, stats = loss_of(whole)
-    parts = [loss_of(part) for part in map(whole.select, whole.micro_batch_rows(max_tokens))]
+    parts = [
+        loss_of(part)
+        for part in map(whole.select, group_rows(whole, max_tokens, computing_order(whole)))
+    ]
     total = sum((part for part, _ in parts), torch.zeros(()))
     assert total.item() == pytest.approx(loss.item(), abs=1e-9)
     torch.testing.assert_close(

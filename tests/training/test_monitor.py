@@ -30,7 +30,7 @@ from sesa_agent.training.monitor import (
     rescued_config,
 )
 from sesa_agent.training.setup import resolve_auto
-from sesa_agent.training.trainer import train
+from sesa_agent.training.trainer import open_session, train
 
 from .test_trainer import make_config
 
@@ -241,7 +241,7 @@ step: after the first checkpoint."""
 
 
 def run(cfg: Config, folder: Path, watch=lambda *_: False, tell=lambda _: None) -> None:
-    train(cfg, folder, partial(validate, cfg), watch, tell)
+    train(open_session(resolve_auto(cfg), folder), partial(validate, cfg), watch, tell)
 
 
 def read(folder: Path) -> tuple[list[dict], list[dict], bytes]:

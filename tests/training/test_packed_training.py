@@ -13,13 +13,16 @@ from sesa_agent.agents.prefix_rows import share_prefixes
 from sesa_agent.configs.schema import LossConfig
 from sesa_agent.sampling.trajectory import ROOT, TrajectoryTree
 from sesa_agent.training.advantages import ADVANTAGES, best_credit
-from sesa_agent.training.batch import MAX_READ, Batch, collate
+from sesa_agent.training.batch import Batch, collate
 from sesa_agent.training.exploration import clip_cov, kl_cov
 from sesa_agent.training.losses import grpo_loss, mean_stats
+from sesa_agent.training.micro_batches import MAX_READ, computing_order, group_rows
+from sesa_agent.training.progress import Progress
+from sesa_agent.training.rollout import rollout, step_player
 from sesa_agent.training.score import score
-from sesa_agent.training.setup import build_dialogue, build_engine, build_policy
-from sesa_agent.training.trainer import rollout, train
-from sesa_agent.training.update import build_optimizer, learn
+from sesa_agent.training.setup import build_dialogue, build_engine, build_policy, resolve_auto
+from sesa_agent.training.trainer import open_session, train
+from sesa_agent.training.update import Learner, build_optimizer
 
 from ..agents.test_prefix_attention import FAMILIES, make_policy
 from ..helpers.strategies import make_tree, make_turn, trees
@@ -89,7 +92,8 @@ def assert_packed_is_padded(policy, batch, cfg, tokens=10**6):
     policy.padding_reason = "a test says so"
     loss, expected, stats = gradients(policy, [batch], cfg)
     policy.padding_reason = ""
-    parts = [batch.select(rows) for rows in batch.micro_batch_rows(tokens, packed=True)]
+    groups = group_rows(batch, tokens, computing_order(batch, True), True)
+    parts = [batch.select(rows) for rows in groups]
     packed_loss, actual, packed_stats = gradients(policy, parts, cfg)
     assert packed_loss == pytest.approx(loss, abs=1e-6)
     for ours, theirs in zip(actual, expected, strict=True):
@@ -141,8 +145,10 @@ def test_packed_micro_batches_cover_the_rows_within_the_limit(groups, max_tokens
     credits = [best_credit(tree, LossConfig()) for tree in groups]
     whole = collate(groups, credits, 0, keep_zero_advantage=True)
     rows = list(range(0, len(whole), every))
-    assert sorted(sum(whole.micro_batch_rows(max_tokens, rows, packed=True), [])) == rows
-    for part in map(whole.select, whole.micro_batch_rows(max_tokens, rows, packed=True)):
+    order = [row for row in computing_order(whole, True) if row in rows]
+    groups = group_rows(whole, max_tokens, order, True)
+    assert sorted(sum(groups, [])) == rows
+    for part in map(whole.select, groups):
         assert (
             len(part) == 1 or len(share_prefixes(part.token_ids, part.attention_mask)) <= max_tokens
         )
@@ -157,7 +163,7 @@ def test_a_run_says_once_why_its_rows_are_padded(tmp_path):
     told = []
     for _ in range(2):
         cfg = make_config(folder, "optim.steps=1")
-        train(cfg, tmp_path / "run", lambda *_: {}, tell=told.append)
+        train(open_session(resolve_auto(cfg), tmp_path / "run"), lambda *_: {}, tell=told.append)
     assert [text for text in told if text.startswith("Rows are padded")] == [
         "Rows are padded, not packed, so updates are slower than they could be: "
         "some of its layers do not look at all earlier tokens."
@@ -170,12 +176,14 @@ def test_an_update_is_the_one_of_padded_rows(llama, context, settings):
     words = (f"model.context={context}", *ONE_UPDATE, "sampling.num_tasks=3", *settings)
     cfg = make_config(llama, *words, "loss.kl_coef=0.01", "loss.entropy_coef=0.01")
     start = build_policy(cfg)
-    groups = rollout(cfg, 0, build_engine(cfg, start), build_dialogue(cfg, start))[1]
+    player = step_player(cfg, 0, build_engine(cfg, start), build_dialogue(cfg, start))
+    groups = rollout(cfg, 0, player)[1]
     results = []
     for why in ("", "a test says so"):
         policy, reference = build_policy(cfg), build_policy(cfg)
         policy.padding_reason = reference.padding_reason = why
-        metrics = learn(policy, build_optimizer(policy, cfg.optim), groups, cfg, 0, reference)
+        learner = Learner(policy, build_optimizer(policy, cfg.optim), reference)
+        metrics = learner.update(groups, cfg, Progress())
         results.append((metrics, torch.cat([w.flatten() for w in policy.parameters()])))
     assert results[0][0] == pytest.approx(results[1][0], abs=1e-5, rel=1e-4)
     assert results[0][0]["train/grad_norm"] > 1e-3

@@ -66,16 +66,6 @@ def test_a_lap_begins_anew(now):
     assert clock.lap() == {**dict.fromkeys(PHASES, 0.0), "other": 2.0}
 
 
-def test_watched_methods_are_timed_each_time_and_return_what_they_did(now):
-    clock, game, other = Stopwatch(), Game(now), Game(now)
-    clock.watch(game, "environment", ("play", "unknown"))
-    assert game.play(seconds=2.0) == "played"
-    game.play(3.0)
-    other.play(1.0)  # an object of the same kind that is not watched
-    lap = clock.lap()
-    assert (lap["environment"], lap["other"]) == (5.0, 1.0)
-
-
 def test_the_profile_is_of_all_steps_and_leaves_out_older_lines(now):
     lines = []
     for seconds in (1.0, 2.0):

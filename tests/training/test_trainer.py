@@ -24,9 +24,11 @@ from sesa_agent.evaluation.validation import validate
 from sesa_agent.runs import read_run
 from sesa_agent.sampling.trajectory import ROOT, Task, TrajectoryTree
 from sesa_agent.training.checkpoint import latest_checkpoint, read_state
+from sesa_agent.training.progress import Progress
+from sesa_agent.training.rollout import rollout, step_player
 from sesa_agent.training.setup import build_dialogue, resolve_auto
-from sesa_agent.training.trainer import rollout, train
-from sesa_agent.training.update import learn
+from sesa_agent.training.trainer import open_session, train
+from sesa_agent.training.update import Learner
 
 from ..helpers.tiny_models import MOVES, save_llama, save_qwen2
 from ..helpers.toy_game import ENV_ID
@@ -51,7 +53,7 @@ def make_config(model: Path, *overrides: str, env: str = ENV_ID, method: str = "
 
 
 def run(cfg: Config, folder: Path, watch=lambda *_: False) -> Policy:
-    return train(cfg, folder, partial(validate, cfg), watch)
+    return train(open_session(resolve_auto(cfg), folder), partial(validate, cfg), watch)
 
 
 def read_metrics(folder: Path, times: bool = True) -> list[dict[str, float]]:
@@ -179,7 +181,7 @@ def test_a_rewarded_action_gets_likelier_and_a_failure_less(llama, tmp_path, cre
     tree.add(nodes[0][0], turn)
     assert turn.success
     optimizer = torch.optim.SGD(policy.parameters())
-    metrics = learn(policy, optimizer, [tree], cfg, step=0)
+    metrics = Learner(policy, optimizer).update([tree], cfg, Progress())
     change = probabilities() - before
     assert change[0] > 0 > change[1]
     assert metrics["train/tokens"] == 3
@@ -193,7 +195,7 @@ def test_equal_returns_teach_nothing(llama, tmp_path):
     completion = Completion("<answer>Left</answer>", (5,), (-1.0,), "stop")
     tree.add(ROOT, dialogue.play(dialogue.start(tree.task), completion)[0])
     optimizer = torch.optim.AdamW(policy.parameters())
-    assert learn(policy, optimizer, [tree], cfg, step=0) == {"train/tokens": 0.0}
+    assert Learner(policy, optimizer).update([tree], cfg, Progress()) == {"train/tokens": 0.0}
 
 
 DAPO = (
@@ -210,7 +212,7 @@ def scripted_rollout(llama: Path, moves: str, *overrides: str):
     policy = Policy.load(str(llama))
     replies = [f"<answer>{ {'L': 'Left', 'R': 'Right'}[move] }</answer>" for move in moves]
     engine = ScriptedEngine(policy.tokenizer, replies)
-    trees, taught = rollout(cfg, 0, engine, build_dialogue(cfg, policy))
+    trees, taught = rollout(cfg, 0, step_player(cfg, 0, engine, build_dialogue(cfg, policy)))
     assert engine.usage.calls == len(moves) == sum(tree.num_calls for tree in trees)
     return trees, taught
 
@@ -241,7 +243,7 @@ def test_no_group_with_signal_is_a_step_without_an_update(llama):
     cfg = make_config(llama, *DAPO, method="dapo")
     policy = Policy.load(str(llama))
     optimizer = torch.optim.AdamW(policy.parameters())
-    assert learn(policy, optimizer, [], cfg, step=0) == {"train/tokens": 0.0}
+    assert Learner(policy, optimizer).update([], cfg, Progress()) == {"train/tokens": 0.0}
 
 
 def test_a_response_that_fills_its_limit_is_pushed_down(llama):
@@ -255,7 +257,9 @@ def test_a_response_that_fills_its_limit_is_pushed_down(llama):
             completion = Completion("<answer>Left</answer>", ids, (-1.0,) * len(ids), "stop")
             tree.add(ROOT, dialogue.play(dialogue.start(tree.task), completion)[0])
         optimizer = torch.optim.AdamW(policy.parameters())
-        assert learn(policy, optimizer, [tree], cfg, step=0)["train/tokens"] == num_tokens
+        assert (
+            Learner(policy, optimizer).update([tree], cfg, Progress())["train/tokens"] == num_tokens
+        )
 
 
 def test_a_run_with_redraws_that_stops_goes_on_as_if_it_had_not(llama, tmp_path):

@@ -10,15 +10,15 @@ from sesa_agent.configs.schema import LossConfig, OptimConfig
 from sesa_agent.sampling.trajectory import ROOT
 from sesa_agent.training.advantages import ADVANTAGES
 from sesa_agent.training.batch import Batch, collate
+from sesa_agent.training.importance import correct_gaps
 from sesa_agent.training.losses import mean_stats
+from sesa_agent.training.progress import Progress
+from sesa_agent.training.rollout import rollout, step_player
 from sesa_agent.training.score import score
 from sesa_agent.training.setup import build_dialogue, build_engine, build_policy
-from sesa_agent.training.trainer import rollout
 from sesa_agent.training.update import (
-    add_gradients,
+    Learner,
     build_optimizer,
-    correct_gaps,
-    learn,
     learning_rate,
     needs_scores,
 )
@@ -77,7 +77,8 @@ def test_one_pass_has_the_gradients_of_scoring_first(loss, tokens, padding_reaso
     results = []
     for given, is_scored in ((correct_gaps(scored, cfg), True), (batch, False)):
         policy.model.zero_grad()
-        after, stats = add_gradients(policy, given, cfg, tokens, is_scored, reference)
+        learner = Learner(policy, torch.optim.SGD(policy.parameters()), reference)
+        after, stats = learner.add_gradients(given, cfg, tokens, is_scored)
         grads = torch.cat([p.grad.flatten() for p in policy.parameters() if p.grad is not None])
         results.append((after, mean_stats(stats), grads))
     (_, expected_stats, expected), (after, stats, grads) = results
@@ -104,7 +105,8 @@ def test_an_update_of_one_step_reads_every_row_once_and_reports_the_same(llama, 
     words = (*ONE_UPDATE, "sampling.num_tasks=3", "loss.filter_ratio=1", "loss.entropy_coef=0.01")
     cfg = make_config(llama, *words, method=method)
     start = build_policy(cfg)
-    groups = rollout(cfg, 0, build_engine(cfg, start), build_dialogue(cfg, start))[1]
+    player = step_player(cfg, 0, build_engine(cfg, start), build_dialogue(cfg, start))
+    groups = rollout(cfg, 0, player)[1]
     # KL-Cov that holds no token is the plain loss, but must know pi_old of all tokens before.
     scored = replace(cfg.loss, exploration="kl_cov", exploration_share=0.0)
     results = []
@@ -112,7 +114,7 @@ def test_an_update_of_one_step_reads_every_row_once_and_reports_the_same(llama, 
         policy = build_policy(cfg)
         policy = CountingPolicy(policy.model, policy.tokenizer, policy.temperature)
         optimizer = build_optimizer(policy, cfg.optim)
-        metrics = learn(policy, optimizer, groups, replace(cfg, loss=loss), 0)
+        metrics = Learner(policy, optimizer).update(groups, replace(cfg, loss=loss), Progress())
         weights = torch.cat([w.detach().flatten() for w in policy.parameters()])
         results.append((policy.num_rows, metrics, weights))
     (num_rows, metrics, weights), (num_twice, expected, expected_weights) = results

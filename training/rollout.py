@@ -1,0 +1,92 @@
+"""The rollout of one step: puzzles, trees, and which of them are learnt from."""
+
+from collections.abc import Sequence
+
+from ..agents.engines.base import Engine
+from ..configs.errors import SettingError
+from ..configs.schema import Config
+from ..environments.splits import training_seeds
+from ..sampling import SAMPLERS
+from ..sampling.dialogue import Dialogue
+from ..sampling.player import Phase, Player, untimed
+from ..sampling.trajectory import Task, TrajectoryTree
+from .advantages import has_signal
+from .distributed import own_rng, parallel_map
+from .monitor import Symptom
+from .setup import sampling_params
+
+
+def rollout(
+    cfg: Config, step: int, player: Player
+) -> tuple[list[TrajectoryTree], list[TrajectoryTree]]:
+    """Sample the trees of one step.
+
+    Args:
+        cfg: the run's configuration.
+        step: chooses the puzzles.
+        player: of the policy that is to be trained, with the random numbers of this step.
+
+    Returns:
+        All trees that were sampled, and those to learn from: all that were played, or with
+        `sampling.max_redraws` at most the first `sampling.num_tasks` that have signal.
+
+    Raises:
+        SettingError: if the environment could not open a single puzzle.
+    """
+    sampling = cfg.sampling
+    sample = SAMPLERS[sampling.name].sample
+    # The puzzles of all rounds are reserved, sampled or not: a step's must not depend on how many
+    # rounds the steps before it took, which a resumed run does not know.
+    seeds = training_seeds(cfg.seed, step, sampling.num_tasks * (1 + sampling.max_redraws))
+    trees: list[TrajectoryTree] = []
+    with_signal: list[TrajectoryTree] = []
+    for start in range(0, len(seeds), sampling.num_tasks):
+        tasks = [Task(cfg.env.id, seed) for seed in seeds[start : start + sampling.num_tasks]]
+        trees += parallel_map(
+            lambda part: player.run(sample, part, sampling),
+            tasks,
+            TrajectoryTree.to_json,
+            TrajectoryTree.from_json,
+        )
+        with_signal = [tree for tree in trees if len(tree) and has_signal(tree, cfg.loss)]
+        if len(with_signal) >= sampling.num_tasks:
+            break
+    played = played_trees(trees)
+    return trees, with_signal[: sampling.num_tasks] if sampling.max_redraws else played
+
+
+def step_player(
+    cfg: Config, step: int, engine: Engine, dialogue: Dialogue, phase: Phase = untimed
+) -> Player:
+    """The player of one step, with this rank's random numbers."""
+    params, rng = sampling_params(cfg.engine), own_rng(cfg.seed, step)
+    return Player(engine, dialogue, params, rng, phase)
+
+
+def played_trees(trees: Sequence[TrajectoryTree]) -> list[TrajectoryTree]:
+    """Leave out the puzzles that the environment could not open.
+
+    Raises:
+        SettingError: if it opened none of them.
+    """
+    played = [tree for tree in trees if len(tree)]
+    if not played:
+        task, error = trees[0].task, trees[0].error
+        raise SettingError(
+            f"env.id {task.env_id} opened none of {len(trees)} puzzles; seed {task.seed}: {error}. "
+            "Fix it and continue with --resume: what was saved is whole."
+        )
+    return played
+
+
+def first_error(trees: Sequence[TrajectoryTree]) -> Symptom | None:
+    """Describe the first failure of the environment in some trees; None if there was none."""
+    errors = ((tree.task, error) for tree in trees for error in tree.env_errors)
+    task, error = next(errors, (None, ""))
+    if task is None:
+        return None
+    text = (
+        f"Warning: {task.env_id} failed on puzzle {task.seed}: {error}. Such trajectories end "
+        "there, and rollout/env_errors counts them."
+    )
+    return Symptom("env_error", text)
