@@ -118,35 +118,33 @@ def leaf_returns(tree: TrajectoryTree, format_penalty: float) -> np.ndarray:
     return totals[tree.leaves()]
 
 
-def has_signal(tree: TrajectoryTree, cfg: LossConfig) -> bool:
+def has_signal(returns: np.ndarray) -> bool:
     """Return whether the trajectories of a group differ in their return.
 
-    Differences that `punish_overlong` makes do not count: DAPO too asks for right and wrong answers
-    in one group, whatever their lengths.
+    Args:
+        returns: of `leaf_returns`, shape (num_leaves,), before `punish_overlong`: DAPO, too, asks
+            for right and wrong answers in one group, whatever their lengths.
     """
-    return not _are_equal(leaf_returns(tree, cfg.format_penalty))
+    return not _are_equal(returns)
 
 
-def filter_groups(
-    trees: Sequence[TrajectoryTree], ratio: float, format_penalty: float
-) -> list[int]:
+def filter_groups(returns: Sequence[np.ndarray], ratio: float) -> list[int]:
     """Choose the groups whose returns spread most (the rollout filter of RAGEN, arXiv:2504.20073).
 
     Args:
-        trees: the groups of a step.
+        returns: of the groups of a step, one array of shape (num_leaves,) each.
         ratio: share of the groups to keep, in (0, 1]; at least one group is kept.
-        format_penalty: as in `leaf_returns`.
 
     Returns:
         Ascending indices of the chosen groups; of equal ones the earlier are chosen.
     """
-    stds = [leaf_returns(tree, format_penalty).std() for tree in trees]
     # Groups with the same returns in another order may differ in the last bit.
-    ranking = sorted(range(len(trees)), key=lambda index: -round(stds[index] / EQUAL_RETURNS))
-    return sorted(ranking[: max(1, round(ratio * len(trees)))])
+    spreads = [round(group.std() / EQUAL_RETURNS) for group in returns]
+    ranking = sorted(range(len(returns)), key=lambda index: -spreads[index])
+    return sorted(ranking[: max(1, round(ratio * len(returns)))])
 
 
-def trajectory_credit(tree: TrajectoryTree, cfg: LossConfig) -> Credit:
+def trajectory_credit(tree: TrajectoryTree, returns: np.ndarray, cfg: LossConfig) -> Credit:
     """GRPO over the leaves: a turn collects the advantages of all trajectories through it.
 
     SESA, section 3.1. A trajectory is the unit. With `aggregate` "trajectory" each token of
@@ -154,21 +152,19 @@ def trajectory_credit(tree: TrajectoryTree, cfg: LossConfig) -> Credit:
     "token" each weighs 1 and the denominator counts the tokens of all trajectories, shared ones
     once per trajectory (DAPO, arXiv:2503.14476).
     """
-    returns = leaf_returns(tree, cfg.format_penalty)
     return _leaf_credit(tree, group_advantages(returns, cfg.baseline, cfg.normalize_std), cfg)
 
 
-def pass_at_k_credit(tree: TrajectoryTree, cfg: LossConfig) -> Credit:
+def pass_at_k_credit(tree: TrajectoryTree, returns: np.ndarray, cfg: LossConfig) -> Credit:
     """Credit each leaf by what it adds to the best of `pass_k`, else as `trajectory_credit`.
 
     Pass@k training (arXiv:2508.10751): where successes are common in a group they teach little,
     a lone one much. A group of `pass_k` leaves or fewer teaches nothing.
     """
-    returns = leaf_returns(tree, cfg.format_penalty)
     return _leaf_credit(tree, pass_at_k_advantages(returns, cfg.pass_k, cfg.normalize_std), cfg)
 
 
-def tree_credit(tree: TrajectoryTree, cfg: LossConfig) -> Credit:
+def tree_credit(tree: TrajectoryTree, returns: np.ndarray, cfg: LossConfig) -> Credit:
     """Credit each turn once, by the mean return below it.
 
     A(c) = [(V(c) - V(start)) + (V(c) - V(parent of c))] / (std(R) + eps), with V(.) the mean return
@@ -176,10 +172,9 @@ def tree_credit(tree: TrajectoryTree, cfg: LossConfig) -> Credit:
     because a successful trajectory of a forced tree carries useless turns that would all be
     rewarded. The unit is a turn.
     """
-    returns = leaf_returns(tree, cfg.format_penalty)
     if _are_equal(returns):
         return _turn_credit(tree, np.zeros(len(tree)), np.ones(len(tree), dtype=bool), cfg)
-    values = mean_values(tree, cfg.format_penalty)
+    values = mean_values(tree, returns)
     start = returns.mean()
     above = np.array([start if parent == ROOT else values[parent] for parent in tree.parents])
     advantages = (values - start) + (values - above)
@@ -188,7 +183,7 @@ def tree_credit(tree: TrajectoryTree, cfg: LossConfig) -> Credit:
     return _turn_credit(tree, advantages, np.ones(len(tree), dtype=bool), cfg)
 
 
-def best_credit(tree: TrajectoryTree, cfg: LossConfig) -> Credit:
+def best_credit(tree: TrajectoryTree, returns: np.ndarray, cfg: LossConfig) -> Credit:
     """Credit each turn once, by the shortest success below it.
 
     Only for deterministic worlds: luck is no merit. V(n) = discount^k, with k the turns from the
@@ -208,7 +203,7 @@ def best_credit(tree: TrajectoryTree, cfg: LossConfig) -> Credit:
     return _turn_credit(tree, advantages, is_taught, cfg)
 
 
-def expected_credit(tree: TrajectoryTree, cfg: LossConfig) -> Credit:
+def expected_credit(tree: TrajectoryTree, returns: np.ndarray, cfg: LossConfig) -> Credit:
     """Credit each action once, by what it is worth on average: for noisy worlds.
 
     Needs merged states. A = `action_advantages`; a decision whose proposals are all worth the same
@@ -233,13 +228,14 @@ def best_values(tree: TrajectoryTree, discount: float) -> np.ndarray:
     return values
 
 
-def mean_values(tree: TrajectoryTree, format_penalty: float) -> np.ndarray:
+def mean_values(tree: TrajectoryTree, returns: np.ndarray) -> np.ndarray:
     """Mean return of the trajectories through each turn, (num_turns,), as in `tree_credit`."""
-    returns = leaf_returns(tree, format_penalty)
     return _sum_below(tree, returns) / _sum_below(tree, np.ones(len(returns)))
 
 
-ADVANTAGES: dict[str, Callable[[TrajectoryTree, LossConfig], Credit]] = {
+CreditRule = Callable[[TrajectoryTree, np.ndarray, LossConfig], Credit]
+"""From a group and the returns of its leaves, shape (num_leaves,), to what its turns are taught."""
+ADVANTAGES: dict[str, CreditRule] = {
     "trajectory": trajectory_credit,
     "tree": tree_credit,
     "best": best_credit,

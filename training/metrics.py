@@ -6,7 +6,6 @@ from math import comb
 
 import numpy as np
 
-from ..configs.schema import LossConfig
 from ..sampling.trajectory import ROOT, TrajectoryTree
 from .advantages import has_signal
 from .batch import Batch
@@ -19,8 +18,15 @@ RATIO_K = 16
 """k of the paper's Pass@16/Pass@1 (Figure 5)."""
 
 
-def rollout_metrics(trees: Sequence[TrajectoryTree], cfg: LossConfig) -> dict[str, float]:
-    """Describe the groups of one step; those that could not be opened are counted only."""
+def rollout_metrics(
+    trees: Sequence[TrajectoryTree], returns: Sequence[np.ndarray]
+) -> dict[str, float]:
+    """Describe the groups of one step; those that could not be opened are counted only.
+
+    Args:
+        trees: all that were sampled.
+        returns: of the leaves of each tree that could be opened, shape (num_leaves,).
+    """
     num_errors = sum(len(tree.env_errors) for tree in trees)
     trees = [tree for tree in trees if len(tree)]
     turns = [turn for tree in trees for turn in tree.turns]
@@ -35,7 +41,7 @@ def rollout_metrics(trees: Sequence[TrajectoryTree], cfg: LossConfig) -> dict[st
     return {
         "rollout/success_rate": float(np.mean([leaf.success for leaf in leaves])),
         "rollout/solved_groups": float(np.mean([tree.success for tree in trees])),
-        "rollout/signal_groups": float(np.mean([has_signal(tree, cfg) for tree in trees])),
+        "rollout/signal_groups": float(np.mean([has_signal(group) for group in returns])),
         "rollout/trajectories": len(leaves) / len(trees),
         "rollout/tree_size": len(turns) / len(trees),
         "rollout/actions_per_decision": float(np.mean(decisions)),

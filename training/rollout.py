@@ -1,6 +1,9 @@
 """The rollout of one step: puzzles, trees, and which of them are learnt from."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
 
 from ..agents.engines.base import Engine
 from ..configs.errors import SettingError
@@ -10,15 +13,27 @@ from ..sampling import SAMPLERS
 from ..sampling.dialogue import Dialogue
 from ..sampling.player import Phase, Player, untimed
 from ..sampling.trajectory import Task, TrajectoryTree
-from .advantages import has_signal
+from .advantages import has_signal, leaf_returns
 from .distributed import own_rng, parallel_map
 from .monitor import Symptom
 from .setup import sampling_params
 
 
-def rollout(
-    cfg: Config, step: int, player: Player
-) -> tuple[list[TrajectoryTree], list[TrajectoryTree]]:
+@dataclass(frozen=True)
+class Rollout:
+    """The trees of a step, one group each."""
+
+    trees: list[TrajectoryTree]
+    """All that were sampled."""
+    played: list[TrajectoryTree]
+    """Those that the environment could open."""
+    returns: list[np.ndarray]
+    """Of the leaves of each one that was played, shape (num_leaves,)."""
+    taught: list[int]
+    """Places of those to learn from among `played`."""
+
+
+def rollout(cfg: Config, step: int, player: Player) -> Rollout:
     """Sample the trees of one step.
 
     Args:
@@ -27,8 +42,8 @@ def rollout(
         player: of the policy that is to be trained, with the random numbers of this step.
 
     Returns:
-        All trees that were sampled, and those to learn from: all that were played, or with
-        `sampling.max_redraws` at most the first `sampling.num_tasks` that have signal.
+        The trees. Taught are all that were played, or with `sampling.max_redraws` at most the first
+        `sampling.num_tasks` that have signal.
 
     Raises:
         SettingError: if the environment could not open a single puzzle.
@@ -39,20 +54,24 @@ def rollout(
     # rounds the steps before it took, which a resumed run does not know.
     seeds = training_seeds(cfg.seed, step, sampling.num_tasks * (1 + sampling.max_redraws))
     trees: list[TrajectoryTree] = []
-    with_signal: list[TrajectoryTree] = []
+    with_signal: list[int] = []
+    returns: list[np.ndarray] = []
     for start in range(0, len(seeds), sampling.num_tasks):
         tasks = [Task(cfg.env.id, seed) for seed in seeds[start : start + sampling.num_tasks]]
-        trees += parallel_map(
+        sampled = parallel_map(
             lambda part: player.run(sample, part, sampling),
             tasks,
             TrajectoryTree.to_json,
             TrajectoryTree.from_json,
         )
-        with_signal = [tree for tree in trees if len(tree) and has_signal(tree, cfg.loss)]
+        trees += sampled
+        returns += [leaf_returns(tree, cfg.loss.format_penalty) for tree in sampled if len(tree)]
+        with_signal = [place for place, group in enumerate(returns) if has_signal(group)]
         if len(with_signal) >= sampling.num_tasks:
             break
     played = played_trees(trees)
-    return trees, with_signal[: sampling.num_tasks] if sampling.max_redraws else played
+    taught = with_signal[: sampling.num_tasks] if sampling.max_redraws else [*range(len(played))]
+    return Rollout(trees, played, returns, taught)
 
 
 def step_player(

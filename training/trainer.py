@@ -165,21 +165,24 @@ def train_step(
     started = time.perf_counter()
     num_tokens_before = agent.engine.usage.response_tokens
     player = step_player(cfg, progress.step, agent.engine, agent.dialogue, clock.phase)
-    trees, taught = rollout(cfg, progress.step, player)
+    sampled = rollout(cfg, progress.step, player)
+    trees = sampled.trees
     num_tokens = sum(all_gather(agent.engine.usage.response_tokens - num_tokens_before))
     agent.engine.sleep()
-    sampled = time.perf_counter()
+    generated = time.perf_counter()
     progress.add_rollout(trees, num_tokens)
-    metrics |= rollout_metrics(trees, cfg.loss)
+    metrics |= rollout_metrics(trees, sampled.returns)
     if cfg.sampling.name == "parallel":
         metrics |= variety_metrics(trees)
     if _is_saved(progress, cfg.optim):  # scored by the policy that sampled them
         trees = _with_scored_samples(trees, agent.policy, cfg.optim)
-    metrics |= learner.update(taught, cfg, before)
+    taught = [sampled.played[place] for place in sampled.taught]
+    returns = [sampled.returns[place] for place in sampled.taught]
+    metrics |= learner.update(taught, cfg, before, returns)
     _adapt_entropy_coef(progress, metrics, cfg.loss)
     learned = time.perf_counter()
     progress.num_seconds += learned - started
-    times = {"time/rollout_s": sampled - started, "time/learn_s": learned - sampled}
+    times = {"time/rollout_s": generated - started, "time/learn_s": learned - generated}
     return trees, metrics | progress.counts() | times | time_metrics(clock.lap())
 
 

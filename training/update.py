@@ -17,7 +17,7 @@ from ..agents.policy import Policy
 from ..configs.schema import Config, LossConfig, OptimConfig
 from ..sampling import SAMPLERS
 from ..sampling.trajectory import TrajectoryTree
-from .advantages import ADVANTAGES, filter_groups, punish_overlong
+from .advantages import ADVANTAGES, filter_groups, leaf_returns, punish_overlong
 from .batch import Batch, collate
 from .checkpoint import load_optimizer
 from .distributed import all_gather, all_reduce, all_reduce_gradients
@@ -74,7 +74,11 @@ class Learner:
         self.clock = clock or Stopwatch()
 
     def update(
-        self, trees: list[TrajectoryTree], cfg: Config, progress: Progress
+        self,
+        trees: list[TrajectoryTree],
+        cfg: Config,
+        progress: Progress,
+        returns: list[np.ndarray] | None = None,
     ) -> dict[str, float]:
         """Update the policy on one rollout.
 
@@ -83,12 +87,13 @@ class Learner:
             cfg: the run's configuration.
             progress: the run before this step: its number seeds the order of the rows, and sets the
                 learning rate while it warms up; the share done sets it while it cools down.
+            returns: of the leaves of each tree, if they are known.
 
         Returns:
             Metrics of the update.
         """
         optim = cfg.optim
-        batch = self._collate(trees, cfg)
+        batch = self._collate(trees, cfg, returns)
         if not len(batch):
             return {"train/tokens": 0.0}
         seed = np.random.SeedSequence([cfg.seed, progress.step]).generate_state(1)[0]
@@ -148,13 +153,20 @@ class Learner:
             batch = replace(batch, old_logprobs=old_logprobs)
         return batch, stats
 
-    def _collate(self, trees: list[TrajectoryTree], cfg: Config) -> Batch:
+    def _collate(
+        self, trees: list[TrajectoryTree], cfg: Config, returns: list[np.ndarray] | None
+    ) -> Batch:
         """What the groups that pass the filter are to be taught."""
         loss = cfg.loss
-        longest = cfg.engine.max_new_tokens
-        trees = [punish_overlong(tree, loss.overlong_buffer, longest) for tree in trees]
-        kept = [trees[i] for i in filter_groups(trees, loss.filter_ratio, loss.format_penalty)]
-        credits = [ADVANTAGES[loss.credit](tree, loss) for tree in kept]
+        if loss.overlong_buffer:
+            longest, returns = cfg.engine.max_new_tokens, None
+            trees = [punish_overlong(tree, loss.overlong_buffer, longest) for tree in trees]
+        if returns is None:
+            returns = [leaf_returns(tree, loss.format_penalty) for tree in trees]
+        chosen = filter_groups(returns, loss.filter_ratio)
+        kept = [trees[place] for place in chosen]
+        rule = ADVANTAGES[loss.credit]
+        credits = [rule(trees[place], returns[place], loss) for place in chosen]
         is_adaptive = loss.exploration == "adaptive_entropy"
         keep_zero_advantage = bool(loss.entropy_coef or loss.kl_coef or is_adaptive)
         pad_id = self.policy.tokenizer.pad_token_id or 0

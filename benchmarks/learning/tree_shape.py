@@ -21,7 +21,7 @@ from sesa_agent.environments.splits import training_seeds
 from sesa_agent.sampling.player import Player
 from sesa_agent.sampling.trajectory import Task, TrajectoryTree
 from sesa_agent.sampling.tree import grow_trees
-from sesa_agent.training.advantages import best_credit
+from sesa_agent.training.advantages import best_credit, leaf_returns
 from sesa_agent.training.setup import (
     build_dialogue,
     build_engine,
@@ -66,6 +66,10 @@ def measure(cfg: Config, num_puzzles: int) -> list[Found]:
     return found
 
 
+def _positive(tree: TrajectoryTree, cfg: Config) -> np.ndarray:
+    return best_credit(tree, leaf_returns(tree, 0.0), cfg.loss).positive
+
+
 def describe(trees: list[TrajectoryTree], cfg: Config) -> Found:
     """Count successes and rewarded turns of one rollout."""
     calls = sum(tree.num_calls for tree in trees)
@@ -73,7 +77,9 @@ def describe(trees: list[TrajectoryTree], cfg: Config) -> Found:
     rewarded = sum(
         turn.proposal_index > 0 and positive > 0
         for tree in trees
-        for turn, positive in zip(tree.turns, best_credit(tree, cfg.loss).positive, strict=True)
+        for turn, positive in zip(
+            tree.turns, best_credit(tree, leaf_returns(tree, 0.0), cfg.loss).positive, strict=True
+        )
     )
     return Found(
         cfg.sampling.proposer,

@@ -66,7 +66,7 @@ def config(tokens: int, cap: int, groups: int) -> Config:
 def grow(cfg: Config) -> list[TrajectoryTree]:
     """The trees of a case, drawn by the bundled model."""
     policy = build_policy(cfg)
-    return rollout(cfg, 0, step_player(cfg, 0, HFEngine(policy), build_dialogue(cfg, policy)))[0]
+    return rollout(cfg, 0, step_player(cfg, 0, HFEngine(policy), build_dialogue(cfg, policy))).trees
 
 
 def learn_here(kind: str, tokens: int, cap: int, groups: int, file: Path) -> float:

@@ -40,7 +40,7 @@ from sesa_agent.configs.load import load_config
 from sesa_agent.configs.schema import Config
 from sesa_agent.sampling.dialogue import Dialogue
 from sesa_agent.sampling.trajectory import TrajectoryTree
-from sesa_agent.training.advantages import trajectory_credit
+from sesa_agent.training.advantages import leaf_returns, trajectory_credit
 from sesa_agent.training.batch import collate
 from sesa_agent.training.micro_batches import merge_equal_rows
 from sesa_agent.training.progress import Progress
@@ -120,7 +120,7 @@ def make_config(context: str, trees: int, U: int, depth: int) -> Config:  # noqa
 
 def count_tokens(trees: Sequence[TrajectoryTree], cfg: Config) -> tuple[int, int]:
     """Tokens of the rows that an update computes, and of these packed."""
-    credits = [trajectory_credit(tree, cfg.loss) for tree in trees]
+    credits = [trajectory_credit(tree, leaf_returns(tree, 0.0), cfg.loss) for tree in trees]
     batch = merge_equal_rows(collate(trees, credits, 0, keep_zero_advantage=True))
     packed = share_prefixes(batch.token_ids, batch.attention_mask)
     return int(batch.attention_mask.sum()), len(packed)
@@ -149,7 +149,7 @@ def make_case(
 
 def draw_trees(cfg: Config, engine: HFEngine, dialogue: Dialogue) -> list[TrajectoryTree]:
     """The rollout of a step; nothing that was read stays for the next."""
-    trees, _ = rollout(cfg, 0, step_player(cfg, 0, engine, dialogue))
+    trees = rollout(cfg, 0, step_player(cfg, 0, engine, dialogue)).trees
     engine.sleep()
     return trees
 
@@ -181,7 +181,7 @@ def model_cases(context: str) -> Iterator[Case]:
     cfg = make_config(context, **SMALL)
     bundled = build_policy(cfg)
     noting = NotingEngine(bundled)
-    trees, _ = rollout(cfg, 0, step_player(cfg, 0, noting, build_dialogue(cfg, bundled)))
+    trees = rollout(cfg, 0, step_player(cfg, 0, noting, build_dialogue(cfg, bundled))).trees
     row_tokens, packed_tokens = count_tokens(trees, cfg)
     params = SamplingParams(max_new_tokens=RESPONSE_TOKENS)
     for width, num_layers in SIZES:

@@ -32,7 +32,7 @@ from sesa_agent.agents.policy import Policy
 from sesa_agent.agents.prefix_rows import share_prefixes
 from sesa_agent.configs.schema import LossConfig
 from sesa_agent.sampling.trajectory import ROOT, Task, TrajectoryTree, Turn
-from sesa_agent.training.advantages import trajectory_credit
+from sesa_agent.training.advantages import leaf_returns, trajectory_credit
 from sesa_agent.training.batch import Batch, collate
 from sesa_agent.training.losses import grpo_loss
 from sesa_agent.training.micro_batches import computing_order, group_rows
@@ -146,7 +146,7 @@ def measure(name: str, prompt: int, turn: int, num_rounds: int) -> Result:
     model = LlamaForCausalLM(LlamaConfig(vocab_size=VOCABULARY, **SIZES))
     policy = Policy(model, None)
     tree = grow(SHAPES[name], prompt, turn)
-    batch = collate([tree], [trajectory_credit(tree, LossConfig())], 0)
+    batch = collate([tree], [trajectory_credit(tree, leaf_returns(tree, 0.0), LossConfig())], 0)
     packed = share_prefixes(batch.token_ids, batch.attention_mask)
     dense = dense_inputs(packed, torch.device("cpu"), torch.float32)
     plain_inputs = prefix_attention.prefix_inputs

@@ -159,10 +159,12 @@ class OurSide:
         before = self.engine.usage.response_tokens
         phase = self.clock.phase
         player = step_player(self.cfg, number, self.engine, self.dialogue, phase)
-        trees, taught = rollout(self.cfg, number, player)
+        sampled = rollout(self.cfg, number, player)
         self.engine.sleep()
-        rollout_metrics(trees, self.cfg.loss)
-        metrics = self.learner.update(taught, self.cfg, Progress(step=number))
+        rollout_metrics(sampled.trees, sampled.returns)
+        metrics = self.learner.update(
+            sampled.played, self.cfg, Progress(step=number), sampled.returns
+        )
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         tokens = self.engine.usage.response_tokens - before
         assert metrics["train/tokens"] == tokens, "some response was not trained"

@@ -14,7 +14,13 @@ import numpy as np
 from sesa_agent.configs.schema import Config, LossConfig
 from sesa_agent.sampling.trajectory import ROOT, TrajectoryTree, Turn
 from sesa_agent.training.action_values import expected_values
-from sesa_agent.training.advantages import ADVANTAGES, best_values, mean_values, punish_overlong
+from sesa_agent.training.advantages import (
+    ADVANTAGES,
+    best_values,
+    leaf_returns,
+    mean_values,
+    punish_overlong,
+)
 
 WON, LOST, OUT_OF_TURNS, MERGED, NOT_EXPANDED = (
     "won",
@@ -87,7 +93,7 @@ def turn_values(tree: TrajectoryTree, cfg: LossConfig) -> list[float | None]:
     elif cfg.credit == "best":
         values = best_values(tree, cfg.discount).tolist()
     else:
-        values = mean_values(tree, cfg.format_penalty).tolist()
+        values = mean_values(tree, leaf_returns(tree, cfg.format_penalty)).tolist()
     return [None if math.isnan(value) else value for value in values]
 
 
@@ -96,7 +102,7 @@ def turn_advantages(tree: TrajectoryTree, cfg: LossConfig) -> list[float | None]
 
     All outcomes of an action have the action's.
     """
-    credit = ADVANTAGES[cfg.credit](tree, cfg)
+    credit = ADVANTAGES[cfg.credit](tree, leaf_returns(tree, cfg.format_penalty), cfg)
     with np.errstate(divide="ignore", invalid="ignore"):
         means = (credit.positive + credit.negative) / credit.weight
     found = [

@@ -14,6 +14,7 @@ from sesa_agent.sampling.tree import grow_trees
 from sesa_agent.training.action_values import action_advantages, expected_values
 from sesa_agent.training.advantages import best_credit, expected_credit
 
+from ..helpers.credits import credit_of
 from ..helpers.games import RecordingEngine, generator, lake_dialogue
 from ..helpers.strategies import make_tree, make_turn, trees
 
@@ -42,7 +43,9 @@ def test_values_by_hand():
 def test_an_action_is_taught_once_and_a_lone_one_not_at_all():
     advantages = action_advantages(slippery_tree(), discount=0.5)
     np.testing.assert_allclose(advantages, [0.1875, np.nan, -0.1875, np.nan, np.nan])
-    credit = expected_credit(slippery_tree(), LossConfig(discount=0.5, aggregate="token"))
+    credit = credit_of(
+        expected_credit, slippery_tree(), LossConfig(discount=0.5, aggregate="token")
+    )
     assert credit.positive.tolist() == [0.1875, 0, 0, 0, 0]
     assert credit.negative.tolist() == [0, 0, -0.1875, 0, 0]
     assert credit.weight.tolist() == [1, 0, 1, 0, 0]
@@ -89,7 +92,7 @@ def test_where_nothing_is_left_to_chance_it_is_the_best_credit(width, winner, di
         for place, won in enumerate(wins)
     ]
     tree, cfg = make_tree([ROOT] * width, turns), LossConfig(discount=discount)
-    expected, best = expected_credit(tree, cfg), best_credit(tree, cfg)
+    expected, best = credit_of(expected_credit, tree, cfg), credit_of(best_credit, tree, cfg)
     np.testing.assert_allclose(expected.positive * discount, best.positive)
     np.testing.assert_allclose(expected.negative * discount, best.negative)
 

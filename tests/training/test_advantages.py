@@ -22,6 +22,7 @@ from sesa_agent.training.advantages import (
     tree_credit,
 )
 
+from ..helpers.credits import credit_of
 from ..helpers.strategies import make_tree, make_turn, trees
 
 returns_G = st.lists(st.floats(-10, 10), min_size=1, max_size=8)
@@ -107,8 +108,8 @@ def test_overlong_responses_are_punished_by_hand():
     punished = punish_overlong(tree, 4, 10)
     assert [turn.reward for turn in punished.turns] == [0.5, 0.5, 0.25, 0, -0.5, -0.5]
     assert [turn.reward for turn in tree.turns] == [0.5] * 6
-    assert not has_signal(tree, LossConfig())
-    assert trajectory_credit(punished, LossConfig()).negative[4] < 0
+    assert not has_signal(leaf_returns(tree, 0.0))
+    assert credit_of(trajectory_credit, punished, LossConfig()).negative[4] < 0
 
 
 @given(trees(), st.integers(1, 4), st.integers(0, 4))
@@ -125,32 +126,33 @@ def test_a_punishment_is_between_0_and_1_and_changes_nothing_else(tree, max_toke
 
 
 def test_only_different_returns_are_a_signal():
-    assert has_signal(forked_tree(), LossConfig())
-    assert not has_signal(make_tree([ROOT, ROOT]), LossConfig())
+    assert has_signal(leaf_returns(forked_tree(), 0.0))
+    assert not has_signal(leaf_returns(make_tree([ROOT, ROOT]), 0.0))
     # 0.1 + 0.2 + 0.3 and 0.3 + 0.2 + 0.1 differ in the last bit.
     rewards = [0.1, 0.2, 0.3, 0.3, 0.2, 0.1]
     tree = make_tree([ROOT, 0, 1, ROOT, 3, 4], [make_turn(reward=r) for r in rewards])
-    assert not has_signal(tree, LossConfig())
+    assert not has_signal(leaf_returns(tree, 0.0))
 
 
 def test_filter_keeps_the_groups_that_spread_most():
     def group(*rewards):
-        return make_tree([ROOT] * len(rewards), [make_turn(reward=r) for r in rewards])
+        turns = [make_turn(reward=r) for r in rewards]
+        return leaf_returns(make_tree([ROOT] * len(rewards), turns), 0.0)
 
     groups = [group(0, 0), group(0, 1), group(0, 5), group(0, 1)]
-    assert filter_groups(groups, 0.5, 0.0) == [1, 2]
-    assert filter_groups(groups, 0.25, 0.0) == [2]
-    assert filter_groups(groups, 0.01, 0.0) == [2]
-    assert filter_groups(groups, 1.0, 0.0) == [0, 1, 2, 3]
+    assert filter_groups(groups, 0.5) == [1, 2]
+    assert filter_groups(groups, 0.25) == [2]
+    assert filter_groups(groups, 0.01) == [2]
+    assert filter_groups(groups, 1.0) == [0, 1, 2, 3]
     # The same returns in another order: their spreads differ in the last bit.
     orders = [group(*rewards) for rewards in itertools.permutations((0.1, 0.2, 0.3, 0.7))]
-    assert filter_groups(orders, 0.5, 0.0) == list(range(12))
+    assert filter_groups(orders, 0.5) == list(range(12))
 
 
 def test_trajectory_credit_by_hand():
     # Leaves b, c, d with returns 1, 0, 0: advantages 2/3, -1/3, -1/3; lengths 3, 5, 2.
     # a: S+ = 2/3 / 3, S- = -1/3 / 5, weight 1/3 + 1/5.
-    credit = trajectory_credit(forked_tree(), LossConfig(normalize_std=False))
+    credit = credit_of(trajectory_credit, forked_tree(), LossConfig(normalize_std=False))
     assert credit.positive == approx([2 / 9, 2 / 9, 0, 0])
     assert credit.negative == approx([-1 / 15, 0, -1 / 15, -1 / 6])
     assert credit.weight == approx([1 / 3 + 1 / 5, 1 / 3, 1 / 5, 1 / 2])
@@ -159,7 +161,9 @@ def test_trajectory_credit_by_hand():
 
 def test_trajectory_credit_by_token_by_hand():
     # Every token weighs 1; 3 + 5 + 2 = 10 tokens, the two of a counted twice.
-    credit = trajectory_credit(forked_tree(), LossConfig(normalize_std=False, aggregate="token"))
+    credit = credit_of(
+        trajectory_credit, forked_tree(), LossConfig(normalize_std=False, aggregate="token")
+    )
     assert credit.positive == approx([2 / 3, 2 / 3, 0, 0])
     assert credit.negative == approx([-1 / 3, 0, -1 / 3, -1 / 3])
     assert credit.weight == approx([2, 1, 1, 1])
@@ -172,11 +176,11 @@ def test_tree_credit_by_hand():
     # A(c) = (0 - 1/3) + (0 - 1/2) = -5/6; A(d) = 2 (0 - 1/3) = -2/3.
     advantage = np.array([1 / 3, 7 / 6, -5 / 6, -2 / 3])
     lengths = np.array([2, 1, 3, 2])
-    credit = tree_credit(forked_tree(), LossConfig(normalize_std=False))
+    credit = credit_of(tree_credit, forked_tree(), LossConfig(normalize_std=False))
     assert credit.positive + credit.negative == approx(advantage / lengths)
     assert credit.weight == approx(1 / lengths)
     assert credit.denominator == 4
-    credit = tree_credit(forked_tree(), LossConfig(aggregate="token"))
+    credit = credit_of(tree_credit, forked_tree(), LossConfig(aggregate="token"))
     assert credit.positive + credit.negative == approx(advantage / (np.sqrt(2) / 3 + 1e-6))
     assert credit.weight == approx([1, 1, 1, 1])
     assert credit.denominator == 8
@@ -185,11 +189,11 @@ def test_tree_credit_by_hand():
 def test_best_credit_by_hand():
     # b wins at turn 2: V(b) = V(a) = .81, V(c) = V(d) = 0.
     # Siblings a, d: mean .405, so +-.81; the same for b, c.
-    credit = best_credit(forked_tree(), LossConfig(aggregate="token"))
+    credit = credit_of(best_credit, forked_tree(), LossConfig(aggregate="token"))
     assert credit.positive == approx([0.81, 0.81, 0, 0])
     assert credit.negative == approx([0, 0, -0.81, -0.81])
     assert credit.denominator == 8
-    credit = best_credit(forked_tree(), LossConfig())
+    credit = credit_of(best_credit, forked_tree(), LossConfig())
     assert credit.positive == approx([0.405, 0.81, 0, 0])
     assert credit.negative == approx([0, 0, -0.27, -0.405])
     assert credit.denominator == 4
@@ -197,7 +201,7 @@ def test_best_credit_by_hand():
 
 def test_best_credit_of_an_only_child_is_its_value():
     turns = [make_turn(), make_turn(success=True)]
-    credit = best_credit(make_tree([ROOT, 0], turns), LossConfig())
+    credit = credit_of(best_credit, make_tree([ROOT, 0], turns), LossConfig())
     assert credit.positive == approx([0.81, 0.81])
     assert credit.negative == approx([0, 0])
 
@@ -205,26 +209,26 @@ def test_best_credit_of_an_only_child_is_its_value():
 def test_best_credit_prefers_the_shorter_way():
     # a wins at turn 1 (.9), b's child at turn 2 (.81): mean .855, advantages +-.09.
     turns = [make_turn(success=True), make_turn(), make_turn(success=True)]
-    credit = best_credit(make_tree([ROOT, ROOT, 1], turns), LossConfig())
+    credit = credit_of(best_credit, make_tree([ROOT, ROOT, 1], turns), LossConfig())
     assert credit.positive + credit.negative == approx([0.09, -0.09, 0.81])
 
 
 def test_best_credit_teaches_nothing_without_a_success_and_gives_repeats_no_value():
     turns = [make_turn(success=True), make_turn(), make_turn(), make_turn(merged_into=ROOT)]
-    credit = best_credit(make_tree([ROOT, ROOT, 1, 1], turns), LossConfig())
+    credit = credit_of(best_credit, make_tree([ROOT, ROOT, 1, 1], turns), LossConfig())
     assert credit.weight == approx([1, 1, 0, 0])
     assert credit.denominator == 2
     turns = [make_turn(success=True, merged_into=ROOT), make_turn(success=True)]
-    credit = best_credit(make_tree([ROOT, ROOT], turns), LossConfig())
+    credit = credit_of(best_credit, make_tree([ROOT, ROOT], turns), LossConfig())
     assert credit.positive + credit.negative == approx([-0.9, 0.9])
-    credit = best_credit(make_tree([ROOT]), LossConfig())
+    credit = credit_of(best_credit, make_tree([ROOT]), LossConfig())
     assert credit.denominator == 0
 
 
 @pytest.mark.parametrize("name", ["trajectory", "tree"])
 def test_a_tree_of_one_trajectory_teaches_nothing(name):
     tree = make_tree([ROOT, 0, 1], [make_turn(reward=0.1) for _ in range(3)])
-    credit = ADVANTAGES[name](tree, LossConfig())
+    credit = credit_of(ADVANTAGES[name], tree, LossConfig())
     assert not credit.positive.any()
     assert not credit.negative.any()
     assert credit.weight.all()
@@ -233,7 +237,7 @@ def test_a_tree_of_one_trajectory_teaches_nothing(name):
 @pytest.mark.parametrize("name", list(ADVANTAGES))
 @given(tree=trees(), aggregate=st.sampled_from(["trajectory", "token"]), std=st.booleans())
 def test_credit_keeps_its_signs(name, tree, aggregate, std):
-    credit = ADVANTAGES[name](tree, LossConfig(aggregate=aggregate, normalize_std=std))
+    credit = credit_of(ADVANTAGES[name], tree, LossConfig(aggregate=aggregate, normalize_std=std))
     for values in (credit.positive, credit.negative, credit.weight):
         assert values.shape == (len(tree),)
         assert values.dtype == np.float64
@@ -253,7 +257,7 @@ def test_tree_credit_of_independent_rollouts_is_twice_grpo(tree):
     """Where nothing branches below the start, V(c) is the return of c: A(c) = 2 (R - mean)."""
     flat = make_tree([ROOT] * len(tree), tree.turns)
     cfg = LossConfig(aggregate="token")
-    grpo, doubled = trajectory_credit(flat, cfg), tree_credit(flat, cfg)
+    grpo, doubled = credit_of(trajectory_credit, flat, cfg), credit_of(tree_credit, flat, cfg)
     assert doubled.positive == approx(2 * grpo.positive)
     assert doubled.negative == approx(2 * grpo.negative)
 

@@ -13,6 +13,7 @@ from sesa_agent.training.batch import Batch, collate
 from sesa_agent.training.importance import correct_history_gap, history_gap
 from sesa_agent.training.micro_batches import computing_order, group_rows
 
+from ..helpers.credits import credit_of
 from ..helpers.strategies import FIRST_SAMPLED, make_tree, make_turn, trees
 
 PAD = 0
@@ -107,7 +108,7 @@ def test_the_denominator_is_common_to_all_trees():
 
 @given(st.lists(trees(), min_size=1, max_size=3), st.booleans())
 def test_every_taught_turn_is_covered_exactly_once(groups, keep_zero_advantage):
-    credits = [trajectory_credit(tree, LossConfig()) for tree in groups]
+    credits = [credit_of(trajectory_credit, tree, LossConfig()) for tree in groups]
     batch = collate(groups, credits, PAD, keep_zero_advantage)
     expected = [
         token
@@ -127,7 +128,9 @@ def test_every_taught_turn_is_covered_exactly_once(groups, keep_zero_advantage):
 
 @given(trees())
 def test_a_token_stands_behind_the_prompt_and_the_response_so_far(tree):
-    batch = collate([tree], [trajectory_credit(tree, LossConfig())], PAD, keep_zero_advantage=True)
+    batch = collate(
+        [tree], [credit_of(trajectory_credit, tree, LossConfig())], PAD, keep_zero_advantage=True
+    )
     context = {
         token: list(turn.prompt_ids + turn.response_ids[:position])
         for turn in tree.turns
@@ -141,7 +144,9 @@ def test_a_token_stands_behind_the_prompt_and_the_response_so_far(tree):
 
 @given(trees(), st.integers(1, 5), st.integers(0, 100))
 def test_minibatches_deal_out_all_rows_and_average_to_the_whole(tree, num, seed):
-    whole = collate([tree], [best_credit(tree, LossConfig())], PAD, True, dtype=torch.float64)
+    whole = collate(
+        [tree], [credit_of(best_credit, tree, LossConfig())], PAD, True, dtype=torch.float64
+    )
     parts = whole.minibatches(num, torch.Generator().manual_seed(seed))
     assert len(parts) == min(num, len(whole.prompt_group.unique()))
     assert sorted(sum((sampled_tokens(part) for part in parts), [])) == sampled_tokens(whole)
@@ -177,7 +182,9 @@ def test_answers_to_one_prompt_of_a_group_stay_together_in_a_minibatch():
 
 @given(trees(), st.integers(1, 60))
 def test_micro_batches_cover_all_rows_within_the_limit(tree, max_tokens):
-    whole = collate([tree], [trajectory_credit(tree, LossConfig())], PAD, keep_zero_advantage=True)
+    whole = collate(
+        [tree], [credit_of(trajectory_credit, tree, LossConfig())], PAD, keep_zero_advantage=True
+    )
     rows = group_rows(whole, max_tokens, computing_order(whole))
     assert sorted(sum(rows, [])) == list(range(len(whole)))
     for part in map(whole.select, rows):

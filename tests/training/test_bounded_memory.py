@@ -14,6 +14,7 @@ from sesa_agent.training.losses import grpo_loss
 from sesa_agent.training.micro_batches import computing_order, group_rows
 
 from ..agents.test_prefix_attention import FAMILIES, make_policy
+from ..helpers.credits import credit_of
 from ..helpers.strategies import make_tree, make_turn
 from .test_packed_training import uneven_tree
 
@@ -63,7 +64,7 @@ def one_wide_tree(num_leaves: int) -> list[TrajectoryTree]:
 def most_saved(policy, groups: list[TrajectoryTree], bound: int, packed: bool) -> int:
     """Bytes that the largest micro-batch of a rollout keeps."""
     policy.padding_reason = "" if packed else "a test says so"
-    credits = [trajectory_credit(tree, LossConfig()) for tree in groups]
+    credits = [credit_of(trajectory_credit, tree, LossConfig()) for tree in groups]
     batch = collate(groups, credits, 0, keep_zero_advantage=True)
     chosen = group_rows(batch, bound, computing_order(batch, packed), packed)
     parts = [batch.select(rows) for rows in chosen]

@@ -50,7 +50,7 @@ def grow(cfg):
     policy = build_policy(cfg)
     return rollout(
         cfg, 0, step_player(cfg, 0, build_engine(cfg, policy), build_dialogue(cfg, policy))
-    )[1]
+    ).played
 
 
 def start(*words, **more):

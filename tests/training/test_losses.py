@@ -13,6 +13,7 @@ from sesa_agent.training.batch import Batch, collate
 from sesa_agent.training.losses import grpo_loss, mean_stats
 from sesa_agent.training.micro_batches import computing_order, group_rows, merge_equal_rows
 
+from ..helpers.credits import credit_of
 from ..helpers.strategies import FIRST_SAMPLED, make_tree, make_turn, trees
 from .test_batch import make_credit
 
@@ -35,7 +36,7 @@ def lookup(table: Tensor, batch: Batch) -> Tensor:
 
 
 def collate_double(groups: list[TrajectoryTree], cfg: LossConfig, old: Tensor) -> Batch:
-    credits = [trajectory_credit(tree, cfg) for tree in groups]
+    credits = [credit_of(trajectory_credit, tree, cfg) for tree in groups]
     batch = collate(groups, credits, 0, keep_zero_advantage=True, dtype=torch.float64)
     return replace(batch, old_logprobs=lookup(old, batch))
 
@@ -78,7 +79,7 @@ def test_two_groups_average_over_all_their_trajectories():
     cfg = LossConfig(normalize_std=False)
     first = make_tree([ROOT] * 2, [make_turn(reward=r) for r in (1, 0)])
     second = make_tree([ROOT] * 3, [make_turn(reward=r) for r in (3, 0, 0)])
-    credits = [trajectory_credit(tree, cfg) for tree in (first, second)]
+    credits = [credit_of(trajectory_credit, tree, cfg) for tree in (first, second)]
     batch = collate([first, second], credits, 0)
     # Advantages .5, -.5 and 2, -1, -1; absolute values add up to 5, over 5 trajectories.
     assert (batch.positive - batch.negative).sum().item() == pytest.approx(1.0, abs=1e-6)

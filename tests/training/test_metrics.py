@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 from sesa_agent.configs.schema import LossConfig
 from sesa_agent.sampling.trajectory import ROOT
-from sesa_agent.training.advantages import ADVANTAGES
+from sesa_agent.training.advantages import ADVANTAGES, leaf_returns
 from sesa_agent.training.batch import Batch, collate
 from sesa_agent.training.metrics import gap_metrics, rollout_metrics, variety_metrics
 
+from ..helpers.credits import credit_of
 from ..helpers.strategies import make_tree, make_turn
 
 CREDIT = LossConfig(credit="trajectory")
@@ -22,10 +23,14 @@ def group(*actions, parents=None):
     return make_tree(parents, [make_turn(action=action) for action in actions])
 
 
+def describe(trees):
+    return rollout_metrics(trees, [leaf_returns(tree, 0.0) for tree in trees])
+
+
 def test_distinct_answers_are_those_at_the_start():
     """a, b and "unreadable"; then one answer, below which others do not count."""
     trees = [group("a", "b", "a", None, None), group("a", "b", "c", parents=[ROOT, 0, 0])]
-    metrics = rollout_metrics(trees, CREDIT)
+    metrics = describe(trees)
     assert metrics["rollout/distinct_answers"] == pytest.approx((3 + 1) / 2)
 
 
@@ -35,11 +40,11 @@ def test_cut_prompts_are_counted_against_all_responses():
         replace(group("a", "b"), num_calls=10, num_cut_prompts=3),
         replace(group("a"), num_calls=2, num_cut_prompts=0),
     ]
-    assert rollout_metrics(trees, CREDIT)["rollout/cut_prompts"] == pytest.approx(3 / 12)
+    assert describe(trees)["rollout/cut_prompts"] == pytest.approx(3 / 12)
 
 
 def test_trees_made_without_calls_cut_nothing():
-    assert rollout_metrics([group("a")], CREDIT)["rollout/cut_prompts"] == 0
+    assert describe([group("a")])["rollout/cut_prompts"] == 0
 
 
 def scored_batch(*turns: tuple[int, list[float]]) -> Batch:
@@ -54,7 +59,7 @@ def scored_batch(*turns: tuple[int, list[float]]) -> Batch:
         for place, (index, gaps) in enumerate(turns)
     ]
     tree = make_tree([ROOT] * len(made), made)
-    batch = collate([tree], [ADVANTAGES["trajectory"](tree, CREDIT)], 0)
+    batch = collate([tree], [credit_of(ADVANTAGES["trajectory"], tree, CREDIT)], 0)
     old = batch.sampling_logprobs.clone()
     for row, (_, gaps) in enumerate(turns):
         old[row, 2 : 2 + len(gaps)] += torch.tensor(gaps)

@@ -25,6 +25,7 @@ from sesa_agent.training.trainer import open_session, train
 from sesa_agent.training.update import Learner, build_optimizer
 
 from ..agents.test_prefix_attention import FAMILIES, make_policy
+from ..helpers.credits import credit_of
 from ..helpers.strategies import make_tree, make_turn, trees
 from ..helpers.tiny_models import save_llama
 from .test_trainer import ONE_UPDATE, make_config
@@ -68,7 +69,7 @@ def uneven_tree(context: str, seed: int = 0) -> TrajectoryTree:
 def scored_batch(policy, context: str, cfg: LossConfig) -> Batch:
     """Two trees with old log-probabilities far enough away for both clips."""
     groups = [uneven_tree(context, seed) for seed in (0, 1)]
-    credits = [ADVANTAGES[cfg.credit](tree, cfg) for tree in groups]
+    credits = [credit_of(ADVANTAGES[cfg.credit], tree, cfg) for tree in groups]
     batch = collate(groups, credits, 0, keep_zero_advantage=True, dtype=torch.float64)
     gap = torch.randn(batch.loss_mask.shape, dtype=torch.float64) * 0.4
     return replace(batch, old_logprobs=score(policy, batch, 10**6)[0] + gap)
@@ -142,7 +143,7 @@ def test_micro_batches_of_packed_rows_add_up_to_the_whole(policy, tokens):
 
 @given(st.lists(trees(), max_size=3), st.integers(1, 60), st.integers(1, 3))
 def test_packed_micro_batches_cover_the_rows_within_the_limit(groups, max_tokens, every):
-    credits = [best_credit(tree, LossConfig()) for tree in groups]
+    credits = [credit_of(best_credit, tree, LossConfig()) for tree in groups]
     whole = collate(groups, credits, 0, keep_zero_advantage=True)
     rows = list(range(0, len(whole), every))
     order = [row for row in computing_order(whole, True) if row in rows]
@@ -177,7 +178,7 @@ def test_an_update_is_the_one_of_padded_rows(llama, context, settings):
     cfg = make_config(llama, *words, "loss.kl_coef=0.01", "loss.entropy_coef=0.01")
     start = build_policy(cfg)
     player = step_player(cfg, 0, build_engine(cfg, start), build_dialogue(cfg, start))
-    groups = rollout(cfg, 0, player)[1]
+    groups = rollout(cfg, 0, player).played
     results = []
     for why in ("", "a test says so"):
         policy, reference = build_policy(cfg), build_policy(cfg)

@@ -14,6 +14,7 @@ from sesa_agent.training import pass_at_k
 from sesa_agent.training.advantages import ADVANTAGES, group_advantages, trajectory_credit
 from sesa_agent.training.pass_at_k import pass_at_k_advantages
 
+from ..helpers.credits import credit_of
 from ..helpers.strategies import make_tree, make_turn, trees
 
 returns_G = st.lists(st.sampled_from([0.0, 1.0, 0.5, -0.1, -0.2]), min_size=1, max_size=7)
@@ -86,7 +87,7 @@ def test_the_credit_of_four_rollouts_by_hand():
     """Wins 1 and failures -1/3 of the first case above, each token 1/4 (one token a rollout)."""
     tree = make_tree([ROOT] * 4, [make_turn(reward=r) for r in (1, 0, 0, 0)])
     cfg = LossConfig(credit="pass_at_k", pass_k=2, aggregate="token")
-    credit = ADVANTAGES[cfg.credit](tree, cfg)
+    credit = credit_of(ADVANTAGES[cfg.credit], tree, cfg)
     assert credit.positive == approx([1, 0, 0, 0])
     assert credit.negative == approx([0, -1 / 3, -1 / 3, -1 / 3])
     assert (credit.weight.tolist(), credit.denominator) == ([1, 1, 1, 1], 4)
@@ -95,7 +96,10 @@ def test_the_credit_of_four_rollouts_by_hand():
 @given(trees(), st.sampled_from(["trajectory", "token"]))
 def test_pass_at_1_credits_a_tree_as_grpo_does(tree, aggregate):
     cfg = LossConfig(credit="pass_at_k", pass_k=1, aggregate=aggregate)
-    credit, expected = ADVANTAGES["pass_at_k"](tree, cfg), trajectory_credit(tree, cfg)
+    credit, expected = (
+        credit_of(ADVANTAGES["pass_at_k"], tree, cfg),
+        credit_of(trajectory_credit, tree, cfg),
+    )
     assert credit.positive == pytest.approx(expected.positive, abs=1e-6)
     assert credit.negative == pytest.approx(expected.negative, abs=1e-6)
     assert credit.weight.tolist() == expected.weight.tolist()

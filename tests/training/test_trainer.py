@@ -212,9 +212,9 @@ def scripted_rollout(llama: Path, moves: str, *overrides: str):
     policy = Policy.load(str(llama))
     replies = [f"<answer>{ {'L': 'Left', 'R': 'Right'}[move] }</answer>" for move in moves]
     engine = ScriptedEngine(policy.tokenizer, replies)
-    trees, taught = rollout(cfg, 0, step_player(cfg, 0, engine, build_dialogue(cfg, policy)))
-    assert engine.usage.calls == len(moves) == sum(tree.num_calls for tree in trees)
-    return trees, taught
+    sampled = rollout(cfg, 0, step_player(cfg, 0, engine, build_dialogue(cfg, policy)))
+    assert engine.usage.calls == len(moves) == sum(tree.num_calls for tree in sampled.trees)
+    return sampled.trees, [sampled.played[place] for place in sampled.taught]
 
 
 def test_groups_without_signal_are_drawn_again(llama):

@@ -24,6 +24,7 @@ from sesa_agent.training.update import (
 )
 
 from ..agents.test_prefix_attention import FAMILIES, make_policy
+from ..helpers.credits import credit_of
 from ..helpers.strategies import make_tree, make_turn
 from .test_packed_training import uneven_tree
 from .test_trainer import ONE_UPDATE, make_config
@@ -60,7 +61,7 @@ def equal_answers():
 def make_batch(cfg: LossConfig) -> Batch:
     """Uneven rows, equal rows, and turns drawn under other prompts."""
     groups = [uneven_tree("full"), uneven_tree("state", 1), equal_answers()]
-    credits = [ADVANTAGES[cfg.credit](tree, cfg) for tree in groups]
+    credits = [credit_of(ADVANTAGES[cfg.credit], tree, cfg) for tree in groups]
     return collate(groups, credits, 0, keep_zero_advantage=True, dtype=torch.float64)
 
 
@@ -106,7 +107,7 @@ def test_an_update_of_one_step_reads_every_row_once_and_reports_the_same(llama, 
     cfg = make_config(llama, *words, method=method)
     start = build_policy(cfg)
     player = step_player(cfg, 0, build_engine(cfg, start), build_dialogue(cfg, start))
-    groups = rollout(cfg, 0, player)[1]
+    groups = rollout(cfg, 0, player).played
     # KL-Cov that holds no token is the plain loss, but must know pi_old of all tokens before.
     scored = replace(cfg.loss, exploration="kl_cov", exploration_share=0.0)
     results = []
