@@ -305,7 +305,9 @@ def correct_history_gap(batch: Batch, mode: str) -> Batch:
         ValueError: if `mode` is unknown.
     """
     if mode not in ("none", "negatives", "truncated"):
-        raise ValueError(f"loss.history_gap must be none, negatives or truncated, got {mode!r}.")
+        raise ValueError(
+            f"loss.history_correction must be none, negatives or truncated, got {mode!r}."
+        )
     if mode == "none":
         return batch
     ratio = history_gap(batch).exp().clamp(max=1.0 if mode == "negatives" else 2.0)

@@ -192,8 +192,8 @@ def correct_gaps(batch: Batch, loss: LossConfig) -> Batch:
         batch: with scored `old_logprobs`.
         loss: names the corrections.
     """
-    batch = correct_history_gap(batch, loss.history_gap)
-    return correct_engine_gap(batch, loss.engine_gap_cap)
+    batch = correct_history_gap(batch, loss.history_correction)
+    return correct_engine_gap(batch, loss.engine_importance_cap)
 
 
 def add_gradients(
