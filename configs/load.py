@@ -1,24 +1,31 @@
-"""Puts a run's configuration together: defaults, method, environment, scale, command line."""
+"""Builds a run's configuration in layers: defaults, method, environment, scale, command line."""
 
 import difflib
+import logging
 import re
 from collections.abc import Sequence
+from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
-from .errors import SettingError
+from .errors import SettingError, check, first_line
 from .schema import Config
 
 PACKAGE = "sesa_agent.configs"
 OPTIONS = {"method": "--method", "env.id": "--env", "scale": "--scale"}
-"""Settings that choose other settings, so they are given as options of the command line."""
-
-
+"""Settings that choose other settings; they are options of the command line instead."""
+RENAMED = {
+    "loss.engine_gap_cap": "loss.engine_importance_cap",
+    "loss.history_gap": "loss.history_correction",
+}
+"""Old names of settings, which work until the version `OLD_NAMES_UNTIL`."""
+OLD_NAMES_UNTIL = "0.3"
 COMMON_SCALE = "common"
-"""The file of what all scales share; no scale itself."""
+"""The file of what all scales share; not a scale itself."""
 
 
 def load_config(
@@ -29,9 +36,9 @@ def load_config(
     Args:
         env: a short name (a file in this folder, such as "sokoban") or a Gymnasium id, also
             `module:Name-v0`.
-        method: the preset.
-        overrides: what the user typed, `group.key=value`; it has the last word.
-        scale: the preset of a model's size and its machine, such as "0.5b-1gpu"; empty for none.
+        method: the preset: a name, or the path of a YAML file.
+        overrides: `group.key=value` words that the user typed; they override everything else.
+        scale: the preset of a model size and its machine, such as "0.5b-1gpu"; empty for none.
 
     Returns:
         The checked configuration.
@@ -46,11 +53,12 @@ def load_config(
 def config_from_dict(
     values: dict[str, Any], method: str = "", overrides: Sequence[str] = ()
 ) -> Config:
-    """Rebuild the configuration that a run folder holds, with the user's changes.
+    """Rebuild the configuration in a run folder, with the user's changes.
 
     Args:
-        values: what `config_to_dict` returned.
-        method: the preset that the run goes on with; empty for its own.
+        values: what `config_to_dict` returned. It holds every setting, so the preset that the run
+            was started with is not read again, unless another one replaces it.
+        method: the preset to continue with; empty for the run's own.
         overrides: `group.key=value` words.
 
     Raises:
@@ -68,25 +76,49 @@ def config_to_dict(config: Config) -> dict[str, Any]:
 
 
 def method_names() -> list[str]:
-    """List the presets."""
+    """List the presets of methods that come with the package."""
     return _yaml_names(".methods")
 
 
+def is_method_file(method: str) -> bool:
+    """Whether a method is a file of the user's own, not the name of a preset."""
+    return "/" in method or "\\" in method or method.endswith((".yaml", ".yml"))
+
+
+def method_label(method: str) -> str:
+    """The short name of a preset, for folders and tables: for a file its name without `.yaml`.
+
+    >>> method_label("ragen"), method_label("my/methods/mine.yaml")
+    ('ragen', 'mine')
+    """
+    return Path(method).stem if is_method_file(method) else method
+
+
 def scale_names() -> list[str]:
-    """List the presets of models and machines."""
+    """List the presets of model sizes and machines."""
     return [name for name in _yaml_names(".scales") if name != COMMON_SCALE]
 
 
 def env_names() -> list[str]:
-    """List the environments with a file of their own."""
+    """List the environments that have a file of their own."""
     return _yaml_names("")
+
+
+def short_env_name(env: str) -> str:
+    """The short name of an environment, or its id if it has none.
+
+    >>> short_env_name("sesa/FrozenLake-v0"), short_env_name("mine:Game-v0")
+    ('frozen_lake', 'mine:Game-v0')
+    """
+    names = [name for name in env_names() if env in (name, load_config(name).env.id)]
+    return names[0] if names else env
 
 
 def choose(kind: str, name: str, names: Sequence[str], advice: str) -> str:
     """Return `name` if it is known.
 
     Raises:
-        SettingError: naming the nearest known name and what to do.
+        SettingError: with the nearest known name and what to do.
     """
     if name in names:
         return name
@@ -95,8 +127,11 @@ def choose(kind: str, name: str, names: Sequence[str], advice: str) -> str:
     raise SettingError(f"{kind} must be one of {', '.join(names)}, got {name!r}.{hint}{advice}")
 
 
+# ---- what the user types ----
+
+
 def parse_overrides(overrides: Sequence[str]) -> Any:
-    """Read `group.key=value` words; where a setting is a text, the value is taken as it stands.
+    """Parse `group.key=value` words. The value of a text setting is taken literally.
 
     Raises:
         SettingError: if a word has no equals sign, its value is not YAML, or its key is a group or
@@ -114,41 +149,79 @@ def _parse_override(word: str) -> Any:
     if key in OPTIONS:
         raise SettingError(f"{key} is set by {OPTIONS[key]}, got {word!r}.")
     default: Any = OmegaConf.to_container(OmegaConf.structured(Config))
-    for part in key.split("."):
+    for part in RENAMED.get(key, key).split("."):
         default = default.get(part) if isinstance(default, dict) else None
     if isinstance(default, dict) and default:
         raise SettingError(f"{key} is a group of settings, got {word!r}. See docs/settings.md.")
     layer = OmegaConf.create()
-    if isinstance(default, str):  # YAML would make a truth value of "on" and a number of "0123"
+    if isinstance(default, str):  # YAML would read "on" as a truth value and "0123" as a number
         OmegaConf.update(layer, key, text)
         return layer
     try:
         return OmegaConf.from_dotlist([word])
     except Exception as error:  # YAML's own errors have no common base in OmegaConf
-        raise SettingError(f"{key} could not be read: {_first_line(error)}.") from error
+        raise SettingError(f"{key} could not be read: {first_line(error)}.") from error
+
+
+def use_new_names(values: dict[str, Any]) -> dict[str, Any]:
+    """Return settings with the present names in place of old ones, and log a hint for each.
+
+    >>> use_new_names({"loss": {"history_gap": "none"}})
+    {'loss': {'history_correction': 'none'}}
+    """
+    for old, new in RENAMED.items():
+        (group, old_key), (_, new_key) = old.split("."), new.split(".")
+        settings = values.get(group)
+        if isinstance(settings, dict) and old_key in settings:
+            _hint_at_new_name(old, new)
+            renamed = {new_key if key == old_key else key: value for key, value in settings.items()}
+            values = {**values, group: renamed}
+    return values
+
+
+@cache
+def _hint_at_new_name(old: str, new: str) -> None:
+    """Log the hint, once in a process."""
+    logging.getLogger("sesa_agent").warning(
+        f"{old} is now {new}; the old name works until {OLD_NAMES_UNTIL}."
+    )
+
+
+# ---- presets ----
 
 
 def _preset(env: str, method: str, scale: str) -> Any:
-    """The configuration that three presets make, before the user changed anything."""
+    """The configuration of method, environment and scale, before any change by the user."""
     config = OmegaConf.structured(Config)
-    layers = (_read_method(method), *_read_env(env, method), *_read_scale(scale, method))
-    for layer in layers:
+    chain = _read_method(method)
+    for name, layer in chain.items():
+        try:
+            config = _merge(config, layer)
+        except SettingError as error:
+            raise SettingError(
+                f"{name}: {error}" if is_method_file(name) else str(error)
+            ) from error
+    for layer in (*_read_env(env, chain), *_read_scale(scale, chain)):
         config = _merge(config, layer)
     return OmegaConf.merge(config, {"method": method, "scale": scale})
 
 
 def _switch_method(config: Any, method: str) -> Any:
-    """Lay what the user changed over another method's preset; what was "auto" is decided anew."""
-    env_id = str(config.env.id)
-    names = [name for name in env_names() if load_config(name).env.id == env_id]
-    env = names[0] if names else env_id
-    before = OmegaConf.to_container(_preset(env, config.method, config.scale))
+    """Lay the user's changes over another method's preset; each "auto" is resolved again."""
+    env = short_env_name(str(config.env.id))
+    try:
+        before = OmegaConf.to_container(_preset(env, config.method, config.scale))
+    except SettingError as error:
+        raise SettingError(
+            f"--method {method} cannot replace the run's own, which is needed to tell what you "
+            f"changed: {error}"
+        ) from error
     changed = _changes(before, OmegaConf.to_container(config))
     return OmegaConf.merge(_preset(env, method, config.scale), changed)
 
 
 def _changes(before: Any, after: Any) -> dict[str, Any]:
-    """What `after` says otherwise than `before`, but for what `before` left to be decided."""
+    """The settings that differ in `after`, except those that were "auto" in `before`."""
     changes: dict[str, Any] = {}
     for key, value in after.items():
         if isinstance(value, dict):
@@ -158,42 +231,103 @@ def _changes(before: Any, after: Any) -> dict[str, Any]:
     return changes
 
 
-def _read_method(method: str) -> DictConfig:
-    name = choose("--method", method, method_names(), "")
-    return _read(f"methods/{name}.yaml")
+def _read_method(method: str) -> dict[str, DictConfig]:
+    """The files of a method and of those that it extends, by name, the root first."""
+    if is_method_file(method):
+        layer = _read_file(Path(method))
+    else:
+        layer = _read(f"methods/{choose('--method', method, method_names(), '')}.yaml")
+    extended = layer.pop("extends", None)
+    if extended is None:
+        return {method: layer}
+    choose(f"extends in {method}", str(extended), method_names(), "")
+    return {**_read_method(extended), method: layer}
 
 
-def _read_env(env: str, method: str) -> list[DictConfig]:
-    """The environment's file, then its section for the method."""
+def _read_file(path: Path) -> DictConfig:
+    """Read a method file of the user's own.
+
+    Raises:
+        SettingError: if there is no such file, or it does not hold settings in YAML.
+    """
+    if not path.is_file():
+        raise SettingError(
+            f"method {path} is not a file. Name a YAML file of settings, or one of "
+            f"{', '.join(method_names())}."
+        )
+    try:
+        layer = OmegaConf.create(path.read_text(encoding="utf-8"))
+    except Exception as error:  # YAML's own errors have no common base in OmegaConf
+        raise SettingError(f"method {path} could not be read: {first_line(error)}.") from error
+    check(isinstance(layer, DictConfig), f"method {path}", layer, "a mapping of settings")
+    return layer  # pyright: ignore[reportReturnType]
+
+
+def _read_env(env: str, chain: dict[str, DictConfig]) -> list[DictConfig]:
+    """The environment's file, then its sections for the method."""
     if re.search(r"[/:]|-v\d+$", env):
         return [OmegaConf.create({"env": {"id": env}})]
     advice = " Or give a Gymnasium id, as in --env my_package:MyGame-v0."
-    return _read_sections(f"{choose('--env', env, env_names(), advice)}.yaml", method)
+    return _read_sections(f"{choose('--env', env, env_names(), advice)}.yaml", chain)
 
 
-def _read_scale(scale: str, method: str) -> list[DictConfig]:
-    """What all scales share, then the scale's own file, each with its section for the method."""
+def _read_scale(scale: str, chain: dict[str, DictConfig]) -> list[DictConfig]:
+    """What all scales share, then the scale's own file, each with its sections for the method."""
     if not scale:
         return []
     names = (COMMON_SCALE, choose("--scale", scale, scale_names(), ""))
-    return [layer for name in names for layer in _read_sections(f"scales/{name}.yaml", method)]
+    return [layer for name in names for layer in _read_sections(f"scales/{name}.yaml", chain)]
 
 
-def _read_sections(name: str, method: str) -> list[DictConfig]:
-    """A file, then its section for the method."""
+def _read_sections(name: str, chain: dict[str, DictConfig]) -> list[DictConfig]:
+    """A file, then its sections for a method and those that it extends, the root first.
+
+    A section of an extended method leaves out what the methods that extend it set themselves:
+    otherwise it would take from them what makes them different.
+    """
     layer = _read(name)
     sections = layer.pop("methods", None) or {}
-    return [layer, OmegaConf.create(sections.get(method, {}))]
+    layers = [layer]
+    for place, method in enumerate(chain):
+        section = OmegaConf.to_container(OmegaConf.create(sections.get(method, {})))
+        for extending in list(chain.values())[place + 1 :]:
+            section = _without(section, OmegaConf.to_container(extending))
+        layers.append(OmegaConf.create(section))  # pyright: ignore[reportArgumentType]
+    return layers
+
+
+def _without(values: Any, taken: Any) -> dict[Any, Any]:
+    """Settings without those that stand in `taken` too."""
+    return {
+        key: _without(value, taken.get(key, {})) if isinstance(value, dict) else value
+        for key, value in values.items()
+        if isinstance(value, dict) or key not in taken
+    }
+
+
+def _read(name: str) -> DictConfig:
+    text = files(PACKAGE).joinpath(name).read_text(encoding="utf-8")
+    return OmegaConf.create(text)  # pyright: ignore[reportReturnType]
+
+
+def _yaml_names(folder: str) -> list[str]:
+    names = [entry.name for entry in files(f"{PACKAGE}{folder}").iterdir()]
+    return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
+
+
+# ---- merging ----
 
 
 def _merge(config: Any, layer: DictConfig) -> Any:
+    values: Any = OmegaConf.to_container(layer)
+    layer = OmegaConf.create(use_new_names(values))
     try:
         return OmegaConf.merge(config, layer)
     except ConfigKeyError as error:
         raise SettingError(_unknown_key(config, layer)) from error
     except OmegaConfBaseException as error:
         key = error.full_key or error.key or next(iter(layer))
-        raise SettingError(f"{key}: {_first_line(error)}.") from error
+        raise SettingError(f"{key}: {first_line(error)}.") from error
 
 
 def _build(config: Any) -> Config:
@@ -201,11 +335,11 @@ def _build(config: Any) -> Config:
     try:
         return OmegaConf.to_object(config)  # pyright: ignore[reportReturnType]
     except OmegaConfBaseException as error:
-        raise SettingError(f"{error.full_key}: {_first_line(error)}.") from error
+        raise SettingError(f"{error.full_key}: {first_line(error)}.") from error
 
 
 def _unknown_key(config: DictConfig, layer: DictConfig) -> str:
-    """Name the first key of the layer that is no setting, and the nearest one that is."""
+    """Name the first key of the layer that is not a setting, and the nearest one that is."""
     known = _leaves(OmegaConf.to_container(config))
     key = next(key for key in _leaves(OmegaConf.to_container(layer)) if not _is_known(key, known))
     by_last_word = {name.rsplit(".", 1)[-1]: name for name in known}
@@ -230,17 +364,3 @@ def _leaves(values: Any, prefix: str = "") -> list[str]:
         for key, value in values.items()
         for leaf in _leaves(value, f"{prefix}.{key}" if prefix else str(key))
     ]
-
-
-def _read(name: str) -> DictConfig:
-    text = files(PACKAGE).joinpath(name).read_text(encoding="utf-8")
-    return OmegaConf.create(text)  # pyright: ignore[reportReturnType]
-
-
-def _yaml_names(folder: str) -> list[str]:
-    names = [entry.name for entry in files(f"{PACKAGE}{folder}").iterdir()]
-    return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or repr(error)).splitlines()[0].rstrip(".")

@@ -1,37 +1,37 @@
-"""Every setting, with its meaning and unit. Defaults are the vetted ones.
+"""Every setting, with its meaning and unit. The defaults are tested settings.
 
-A run's configuration is these defaults, then the method's preset (`configs/methods/<method>.yaml`),
-then the environment's file (`configs/<env>.yaml`, with a section per method where one needs other
-numbers), then that of the scale if one is asked for (`configs/scales/<scale>.yaml`, likewise), then
-what the user typed as `group.key=value`. Each "auto" is resolved when the run starts, and the
-result is written to the run folder.
+A run's configuration is built in layers, and the last one wins: these defaults, the method's preset
+(`configs/methods/<method>.yaml`), the environment's file (`configs/<env>.yaml`, with a section for
+each method that needs other values), the scale's file if one is chosen
+(`configs/scales/<scale>.yaml`, with sections likewise), and what the user types as
+`group.key=value`. Each "auto" is resolved when the run starts; the result is written to the run
+folder.
 """
 
 from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import check, check_choice
-from .learning import LossConfig, OptimConfig
 
 NUM_PUZZLES = 100_000
-"""Puzzles that are kept for validation, and as many for the figures that are reported."""
+"""Number of puzzles reserved for validation, and as many again for the reported results."""
 
 
 @dataclass
 class EnvConfig:
-    """The world: which environment, and how many words pass between it and the policy."""
+    """The environment, and how many messages it exchanges with the policy."""
 
     id: str = ""
     """Gymnasium id, also as `module:Name-v0`."""
     options: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments of the environment: difficulty, reward, step limit."""
     max_turns: int = 10
-    """Responses of the policy in one episode."""
+    """Maximum number of responses in one episode."""
     actions_per_turn: int = 1
-    """Actions that one response may hold, separated by " || "."""
+    """Maximum number of actions in one response, separated by " || "."""
     step_timeout: float = 60.0
-    """Seconds in which an environment of another package must answer each call, before its
-    trajectory ends as an error; 0 for no limit."""
+    """Seconds within which an environment of another package must answer each call; after that the
+    trajectory ends with an error. 0 for no limit."""
 
     def __post_init__(self) -> None:
         check(self.max_turns >= 1, "env.max_turns", self.max_turns, "at least 1")
@@ -43,28 +43,30 @@ class EnvConfig:
 
 @dataclass
 class ModelConfig:
-    """The policy and what it is shown."""
+    """The policy model, and what its prompts contain."""
 
     path: str = "sesa-tiny"
-    """`sesa-tiny` or `sesa-tiny-answers` (bundled: games, single answers), a folder in Hugging Face
-    format, or the name of a model on a hub."""
+    """A bundled model (`sesa-tiny` for games, `sesa-tiny-answers` for tasks with a single answer),
+    a folder in Hugging Face format, or the name of a model on the Hugging Face Hub."""
     dtype: str = "float32"
-    """What the model computes in: float32 or bfloat16, which then updates float32 copies."""
+    """Floating-point type of the model: float32 or bfloat16. With bfloat16 the optimizer updates a
+    float32 copy of the weights."""
     lora_rank: int = 0
     """Rank of a LoRA adapter (scaled by 32 / rank) on all linear layers, trained instead of the
-    weights; 0 for none. Checkpoints hold it alone. Needs `pip install 'sesa-agent[lora]'`."""
+    weights; 0 trains all weights. Checkpoints then contain the adapter alone. Needs
+    `pip install 'sesa-agent[lora]'`."""
     gradient_checkpointing: bool = False
-    """Keep only the inputs of the model's layers for the backward pass and compute the rest again:
-    about a third slower, for a fraction of the memory of the activations."""
+    """Store only the inputs of the model's layers for the backward pass and recompute the rest:
+    about a third slower, but activations take a fraction of the memory."""
     device: str = "auto"
     """`auto` (a GPU if there is one), `cpu` or `cuda`."""
     thinking: bool = False
     """Ask for `<think> ... </think>` before the answer."""
     context: str = "state"
-    """What a prompt holds: `state` (the present observation), `window` (the last turns) or `full`
-    (all turns)."""
+    """What a prompt contains: `state` (the current observation), `window` (the last turns) or
+    `full` (all turns)."""
     window: int = 3
-    """Turns that `context=window` shows, the present one included."""
+    """Number of turns in the prompt with `context=window`, including the current one."""
     trust_remote_code: bool = False
     """Run code that comes with a model. Only for models whose authors you trust."""
 
@@ -81,19 +83,19 @@ class EngineConfig:
     """How responses are generated."""
 
     name: str = "hf"
-    """Engine: `hf` (transformers, any device) or `vllm`."""
+    """Inference engine: `hf` (transformers, any device) or `vllm`."""
     temperature: float = 1.0
     """Sampling temperature of training rollouts; the trainer divides its logits by the same
     number."""
     max_new_tokens: int = 24
-    """Longest response, in tokens."""
+    """Maximum length of a response, in tokens."""
     max_prompt_tokens: int = 4096
-    """Longest prompt, in tokens, as far as the model's positions reach. A longer first prompt loses
-    its beginning; an episode that would outgrow it is truncated."""
+    """Maximum length of a prompt, in tokens, within the model's context length. A first prompt that
+    is longer loses its beginning; an episode whose prompt would become longer is truncated."""
     max_batch_tokens: int = 32768
-    """Prompt and response tokens that are generated at once; bounds memory."""
+    """Maximum number of prompt and response tokens that are generated at once; bounds memory."""
     memory_fraction: float = 0.4
-    """Share of a GPU's memory that vLLM takes for weights and cache while it generates."""
+    """Fraction of a GPU's memory that vLLM uses for weights and KV cache while it generates."""
 
     def __post_init__(self) -> None:
         check(
@@ -109,45 +111,50 @@ class EngineConfig:
 
 @dataclass
 class SamplingConfig:
-    """How experience is drawn."""
+    """How trajectories are sampled."""
 
     name: str = "tree"
-    """`parallel` (independent rollouts, RAGEN), `tree` (action-level SESA, paper section 3.1), and
-    for tasks that one answer settles `single_pass` (whole answers one after another, section 2.2)
-    and `two_stage` (sketches in sequence, solutions in parallel, Algorithm 1)."""
+    """Sampler: `parallel` (independent rollouts, as in RAGEN), `tree` (action-level SESA, paper
+    section 3.1) and, for tasks with a single answer, `single_pass` (whole answers one after
+    another, section 2.2) or `two_stage` (sketches in sequence, solutions in parallel, Algorithm
+    1)."""
     num_tasks: int = 24
-    """Puzzles a step; each is one GRPO group."""
+    """Puzzles per step; the trajectories of a puzzle form one GRPO group."""
     max_redraws: int = 0
-    """Rounds of `num_tasks` fresh puzzles that a step may add while fewer than `num_tasks` groups
-    have returns that differ; only such groups are learnt from then (DAPO's dynamic sampling)."""
+    """Dynamic sampling (DAPO): maximum number of further rounds of `num_tasks` new puzzles while
+    fewer than `num_tasks` groups have returns that differ. If above 0, only groups whose returns
+    differ are trained on."""
     num_proposals: int = 3
-    """G, distinct actions proposed at a decision (tree), answers (single_pass) or sketches
+    """G: distinct actions proposed at a decision (tree), answers (single_pass) or sketches
     (two_stage)."""
     max_trajectories: int = 16
-    """U, cap on the trajectories of a tree; the group size of `parallel`."""
+    """U: maximum number of trajectories in a tree; the group size with `parallel`."""
     proposer: str = "history"
-    """How proposals are kept apart: `history` (asked for with the earlier ones in view),
-    `one_response` (listed in one reply), `without_replacement` (distinct draws from the plain
-    prompt); `independent` does not (a repeated draw is paid for and dropped): for ablations."""
+    """How proposals are made distinct: `history` (the prompt lists the earlier ones),
+    `one_response` (one response lists them all), `without_replacement` (sampling without
+    replacement from the plain prompt). For ablations, `independent` does not: a duplicate counts
+    against the budget and is dropped."""
     max_retries: int = 2
-    """Times a proposal that repeats an earlier action is asked for again before it is dropped."""
+    """How often a proposal that duplicates an earlier action is sampled again before it is
+    dropped."""
     sketch_tokens: int = 24
-    """Longest sketch of two_stage, in tokens."""
+    """Maximum length of a sketch (two_stage), in tokens."""
     allocation: str = "early"
-    """Where a tree spends U: `early` (as soon as it can) or `even` (the cap grows evenly with
+    """Where a tree spends U: `early` (as soon as possible) or `even` (the cap grows evenly with
     depth)."""
     merge_states: str = "auto"
-    """Expand a state only once in a tree: `on`, `off`, `auto` (on where the environment has a
+    """Expand each state only once in a tree: `on`, `off`, `auto` (on where the environment has a
     `state_key`)."""
     noise_draws: int = 8
-    """Times each proposal is played, with noise of its own, where states are merged and the
-    environment is not deterministic: costs environment steps, no calls of the policy."""
+    """How often each proposal is played, each time with its own random numbers, where states are
+    merged and the environment is stochastic. Costs environment steps, but no policy calls."""
     stop_on_success: str = "auto"
-    """Stop growing a tree at the turn in which a trajectory wins: `on`, `off`, `auto` (on where the
-    environment is deterministic; elsewhere it would count luck and hide failures)."""
+    """Stop growing a tree at the turn in which a trajectory succeeds: `on`, `off`, `auto` (on where
+    the environment is deterministic; in a stochastic one this would count luck and hide
+    failures)."""
     fork_noise: str = "shared"
-    """Random numbers of branches in a slippery world: `shared` (all slip alike) or
-    `independent`."""
+    """Random numbers of the branches in a stochastic environment: `shared` (the same in all
+    branches) or `independent`."""
 
     def __post_init__(self) -> None:
         proposers = ("history", "one_response", "without_replacement", "independent")
@@ -177,18 +184,169 @@ class SamplingConfig:
 
 
 @dataclass
+class LossConfig:
+    """How credit is assigned and which loss is minimized."""
+
+    name: str = "grpo"
+    """What is minimised: `grpo` (the clipped surrogate of Eq. 1, with an entropy bonus and a KL
+    penalty where their coefficients are set)."""
+    credit: str = "auto"
+    """Credit assignment: `trajectory` (GRPO over the leaves), `tree` (mean backup), `best` (best
+    discounted return; deterministic environments), `expected` (best expected return over the merged
+    states of a stochastic environment), `pass_at_k` (GRPO over subsets of `pass_k` leaves), `auto`
+    (`best` in deterministic environments; in others `expected`, or `tree` if states are not
+    merged)."""
+    pass_k: int = 4
+    """Size of the subsets of trajectories in `pass_at_k` credit, below `sampling.max_trajectories`.
+    A subset scores as its best trajectory: the larger it is, the weaker the gradient of groups that
+    often succeed."""
+    baseline: str = "mean"
+    """Group baseline of trajectory credit: `mean` (GRPO) or `max` (Eq. 1 as printed, with which no
+    advantage is ever positive)."""
+    normalize_std: bool = True
+    """Divide advantages by the group's standard deviation (trajectory and tree credit)."""
+    discount: float = 0.9
+    """Discount factor per turn (best and expected credit)."""
+    clip_low: float = 0.2
+    """Lower clipping of the probability ratio: 1 - clip_low."""
+    clip_high: float = 0.28
+    """Upper clipping of the probability ratio: 1 + clip_high."""
+    aggregate: str = "trajectory"
+    """How the loss is averaged: `trajectory` (each trajectory has the same weight, Eq. 1; in tree,
+    best and expected credit each turn) or `token` (each token has, as in DAPO)."""
+    entropy_coef: float = 0.0
+    """Coefficient of the entropy bonus, per token in nats."""
+    exploration: str = "none"
+    """Exploration method from the literature, on top of the entropy bonus: `none`,
+    `adaptive_entropy` (the coefficient starts at `entropy_coef` and moves by .005 per step to hold
+    `entropy_target`), `entropy_advantage` (advantages grow with the entropy), `kl_cov` and
+    `clip_cov` (KL penalty on, or no gradient from, the tokens that reduce the entropy most) or
+    `top_entropy` (gradient only from the 20 % of tokens with the highest entropy)."""
+    entropy_target: float = 0.2
+    """Mean entropy per token, in nats, below which `adaptive_entropy` applies its bonus."""
+    exploration_share: float = 0.02
+    """Fraction of the trained tokens that `kl_cov` and `clip_cov` act on. The paper uses .0002 of
+    millions of tokens; of the few thousand in a batch here that would be one or two."""
+    kl_coef: float = 0.0
+    """Coefficient of the KL penalty towards the initial policy, per token in nats."""
+    engine_importance_cap: float = 0.0
+    """Truncated importance sampling for the mismatch between engine and trainer: each token of a
+    first proposal is weighted by min(cap, pi_old / mu), with mu its probability in the engine. 0
+    for no correction; 2 is common."""
+    history_correction: str = "negatives"
+    """Importance weight of proposals that were sampled under another prompt than the plain one, pi
+    and mu being the probabilities of the response under both: `none`, `negatives` (negative
+    advantages are multiplied by min(1, pi / mu)) or `truncated` (all are multiplied by min(2, pi /
+    mu))."""
+    filter_ratio: float = 1.0
+    """Fraction of groups to keep, those with the highest standard deviation of the return (RAGEN's
+    rollout filter: 0.25)."""
+    format_penalty: float = 0.0
+    """Subtracted from a trajectory's return for each turn without a readable action."""
+    overlong_buffer: int = 0
+    """DAPO's soft overlong punishment: number of tokens before `engine.max_new_tokens` over which a
+    penalty on the response grows from 0 to 1 (trajectory and tree credit). 0 for no penalty."""
+
+    def __post_init__(self) -> None:
+        check_choice("loss.baseline", self.baseline, ("mean", "max"))
+        check_choice("loss.aggregate", self.aggregate, ("trajectory", "token"))
+        corrections = ("none", "negatives", "truncated")
+        check_choice("loss.history_correction", self.history_correction, corrections)
+        check(
+            self.engine_importance_cap == 0 or self.engine_importance_cap >= 1,
+            "loss.engine_importance_cap",
+            self.engine_importance_cap,
+            "0 (off) or at least 1",
+        )
+        check(self.entropy_target > 0, "loss.entropy_target", self.entropy_target, "above 0")
+        share = self.exploration_share
+        check(0 <= share <= 1, "loss.exploration_share", share, "from 0 to 1")
+        check(self.pass_k >= 1, "loss.pass_k", self.pass_k, "at least 1")
+        check(0 < self.discount <= 1, "loss.discount", self.discount, "above 0 and at most 1")
+        check(0 < self.filter_ratio <= 1, "loss.filter_ratio", self.filter_ratio, "in (0, 1]")
+        check(0 < self.clip_low < 1, "loss.clip_low", self.clip_low, "between 0 and 1")
+        check(self.clip_high > 0, "loss.clip_high", self.clip_high, "above 0")
+        for key in ("entropy_coef", "kl_coef", "format_penalty", "overlong_buffer"):
+            check(getattr(self, key) >= 0, f"loss.{key}", getattr(self, key), "at least 0")
+
+
+@dataclass
+class OptimConfig:
+    """How long and how fast the policy is trained."""
+
+    steps: int = 60
+    """Training steps, each a rollout and an update."""
+    max_policy_calls: int = 0
+    """Budget of generated responses in training rollouts; 0 for no limit. Of this and the following
+    budgets the first that is reached ends the run, after the step in which it is reached."""
+    max_response_tokens: int = 0
+    """Budget of response tokens in training rollouts; 0 for no limit."""
+    max_env_steps: int = 0
+    """Budget of environment steps in training rollouts; 0 for no limit."""
+    max_seconds: float = 0.0
+    """Budget of seconds spent in rollouts and updates, without evaluation; 0 for no limit. Where
+    the run ends then depends on the machine."""
+    lr: float = 1e-3
+    """Learning rate of AdamW."""
+    warmup_steps: int = 10
+    """Steps over which the learning rate rises to `lr`: the first updates of AdamW are its
+    largest."""
+    cooldown: float = 0.0
+    """Fraction of the run, at its end, over which the learning rate decays linearly to 0, so that
+    the last few updates matter less: 0 for a constant rate, 1 for a linear schedule."""
+    weight_decay: float = 0.0
+    """Weight decay of AdamW."""
+    max_grad_norm: float = 1.0
+    """Gradients are clipped to this norm."""
+    num_minibatches: int = 2
+    """Optimizer steps per pass over a rollout."""
+    num_epochs: int = 2
+    """Passes over a rollout; clipping bounds how far they can move the policy away from it."""
+    max_batch_tokens: int = 16384
+    """Maximum number of tokens, of shared-prefix or padded rows, in one forward and backward pass;
+    changes memory use, not the result."""
+    checkpoint_every: int = 10
+    """Steps between checkpoints."""
+    keep_checkpoints: int = 2
+    """Number of newest checkpoints to keep."""
+
+    def __post_init__(self) -> None:
+        check(
+            0 < self.lr < float("inf"),
+            "optim.lr",
+            self.lr,
+            "above 0 and finite",
+            "Try 1e-3 for sesa-tiny, 1e-6 for a 0.5B model.",
+        )
+        budgets = ("max_policy_calls", "max_response_tokens", "max_env_steps", "max_seconds")
+        for key in ("weight_decay", *budgets, "warmup_steps"):
+            check(getattr(self, key) >= 0, f"optim.{key}", getattr(self, key), "at least 0")
+        check(0 <= self.cooldown <= 1, "optim.cooldown", self.cooldown, "from 0 to 1")
+        check(self.max_grad_norm > 0, "optim.max_grad_norm", self.max_grad_norm, "above 0")
+        for key in (
+            "steps",
+            "num_minibatches",
+            "num_epochs",
+            "max_batch_tokens",
+            "checkpoint_every",
+            "keep_checkpoints",
+        ):
+            check(getattr(self, key) >= 1, f"optim.{key}", getattr(self, key), "at least 1")
+
+
+@dataclass
 class EvalConfig:
-    """How success is measured: the plain prompt, one response per decision."""
+    """How success is measured: plain prompt, one response per decision."""
 
     every: int = 10
     """Steps between evaluations on the validation puzzles."""
     episodes: int = 256
-    """Validation puzzles."""
+    """Number of validation puzzles."""
     samples: int = 1
-    """Attempts at each puzzle, validation and held-out; with more than one, pass@k and what comes
-    with it are measured too."""
+    """Attempts at each puzzle, validation and held-out. With more than one, pass@k and the metrics
+    that belong to it are computed too."""
     final_episodes: int = 1024
-    """Held-out puzzles for the table of base against trained."""
+    """Number of held-out puzzles for the final comparison of base and trained policy."""
     temperature: float = 0.5
     """Sampling temperature of evaluation (RAGEN's)."""
 
@@ -203,13 +361,13 @@ class EvalConfig:
 
 @dataclass
 class MonitorConfig:
-    """How a run is watched for signs that its rollouts grow alike and leave nothing to learn."""
+    """How a run is monitored for policy collapse: rollouts that become alike leave no gradient."""
 
     window: int = 20
-    """Steps whose means are compared: the newest against the run's first."""
+    """Number of steps whose means are compared: the newest against the first of the run."""
     rescue: str = "off"
-    """What is done about a dying policy: `off` (a warning), `auto` (independent rollouts give way
-    to those of `sesa`, with its credit and loss; the learning rate stays)."""
+    """What to do about policy collapse: `off` (warn) or `auto` (replace independent rollouts by
+    those of `sesa`, with its credit and loss; the learning rate stays)."""
 
     def __post_init__(self) -> None:
         check(self.window >= 1, "monitor.window", self.window, "at least 1")
@@ -218,13 +376,13 @@ class MonitorConfig:
 
 @dataclass
 class LogConfig:
-    """Where the metrics of a run go besides its folder, which always holds them."""
+    """Where metrics are logged in addition to the run folder, which always has them."""
 
     to: str = ""
     """`wandb` (Weights & Biases), `trackio`, or both as `wandb,trackio`; empty for none. Each needs
-    an extra, as `pip install 'sesa-agent[wandb]'`."""
+    an extra, as in `pip install 'sesa-agent[wandb]'`."""
     project: str = "sesa-agent"
-    """The project there."""
+    """Project name in these services."""
 
     def __post_init__(self) -> None:
         known = {"wandb", "trackio"}
@@ -242,13 +400,13 @@ class Config:
     """One run."""
 
     method: str = "sesa"
-    """Preset: the name of a file in `configs/methods` (see Methods below)."""
+    """Preset: the name of a file in `configs/methods` (see Methods below), or the path of a YAML
+    file of your own."""
     scale: str = ""
-    """Preset of a real model and its machine: the name of a file in `configs/scales` (see Scales
-    below); empty for the numbers of the bundled models."""
+    """Preset for a real model and its machine: the name of a file in `configs/scales` (see Scales
+    below); empty for the values of the bundled models."""
     seed: int = 0
-    """Seed of everything random in the run; every step's random numbers follow from it and the step
-    alone."""
+    """Random seed of the run; the random numbers of a step depend on it and the step alone."""
     output: str = ""
     """Run folder; empty for `runs/<env>-<method>-<seed>`, with the scale before the seed."""
     env: EnvConfig = field(default_factory=EnvConfig)
@@ -267,7 +425,7 @@ class Config:
             "monitor.rescue",
             self.monitor.rescue,
             f"off with sampling.name={self.sampling.name}",
-            "It replaces independent rollouts, as of --method ragen. Give monitor.rescue=off.",
+            "It replaces independent rollouts, as of --method ragen. Set monitor.rescue=off.",
         )
         check(0 <= self.seed < 10_000, "seed", self.seed, "from 0 to 9999")
         check(
@@ -281,5 +439,5 @@ class Config:
             "loss.pass_k",
             self.loss.pass_k,
             f"below sampling.max_trajectories ({self.sampling.max_trajectories})",
-            "A group has one subset else, and nothing to compare it with.",
+            "Otherwise a group has a single subset and nothing to compare it with.",
         )

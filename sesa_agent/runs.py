@@ -1,12 +1,12 @@
-"""Run folders: how a new run claims its place, how an old one goes on, and whose policy plays."""
+"""Run folders: claim one for a new run, resume one, and find the policy to play with."""
 
 from pathlib import Path
 from tempfile import TemporaryFile
 
 import yaml
 
-from sesa_agent.configs.errors import SettingError, check
-from sesa_agent.configs.load import config_from_dict, env_names, load_config
+from sesa_agent.configs.errors import SettingError, check, first_line
+from sesa_agent.configs.load import config_from_dict, env_names, load_config, method_label
 from sesa_agent.configs.schema import Config
 from sesa_agent.training.checkpoint import latest_checkpoint
 from sesa_agent.training.loggers import check_loggers
@@ -15,7 +15,7 @@ from sesa_agent.training.setup import resolve_auto
 CONFIG_FILE = "config.yaml"
 """The resolved settings of a run, in its folder."""
 FIXED_SETTINGS = ("model.path", "model.dtype", "model.lora_rank", "seed", "output")
-"""What a run that goes on cannot change; the options of its environment are fixed too."""
+"""What a resumed run cannot change; the options of its environment are fixed too."""
 
 
 def new_run(
@@ -24,7 +24,7 @@ def new_run(
     """Resolve the settings of a new run and claim its folder.
 
     Raises:
-        SettingError: if a setting is wrong, or the folder cannot be written or holds a run already.
+        SettingError: if a setting is wrong, or the folder is not writable or already holds a run.
     """
     if not env:
         raise SettingError(
@@ -33,12 +33,12 @@ def new_run(
         )
     cfg = load_config(env, method, overrides, scale)
     name = env.replace("/", "-").replace(":", "-")
-    name = "-".join([name, method, *([scale] if scale else []), str(cfg.seed)])
+    name = "-".join([name, method_label(method), *([scale] if scale else []), str(cfg.seed)])
     folder = output or Path(cfg.output or f"runs/{name}")
     if (folder / CONFIG_FILE).exists():
         raise SettingError(
-            f"--output {folder} holds a run already. Go on with it by --resume {folder}, "
-            "or choose another folder by --output."
+            f"--output {folder} already holds a run. Resume it with --resume {folder}, or choose "
+            "another folder with --output."
         )
     check_writable(folder, "--output")
     check_loggers(cfg.log)
@@ -46,10 +46,10 @@ def new_run(
 
 
 def resumed_run(folder: Path, env: str, method: str, overrides: list[str]) -> tuple[Config, Path]:
-    """Read the settings of a run that goes on.
+    """Read the settings of a run to resume.
 
     Raises:
-        SettingError: if there is no run, it is one of another environment, or it cannot be written.
+        SettingError: if there is no run, it has another environment, or its folder is not writable.
     """
     if not (folder / CONFIG_FILE).is_file():
         raise SettingError(f"--resume {folder} is not a run folder: it has no {CONFIG_FILE}.")
@@ -57,8 +57,8 @@ def resumed_run(folder: Path, env: str, method: str, overrides: list[str]) -> tu
         key = word.partition("=")[0]
         if key in FIXED_SETTINGS or key.startswith("env.options"):
             raise SettingError(
-                f"{key} must stay as it is in a run that goes on, got {word!r}. "
-                "Leave it out, or start a new run without --resume."
+                f"{key} cannot change in a resumed run, got {word!r}. Leave it out, or start a new "
+                "run without --resume."
             )
     cfg = read_run(folder, env, method, overrides)
     check_writable(folder, "--resume")
@@ -70,15 +70,14 @@ def read_run(folder: Path, env: str, method: str, overrides: list[str]) -> Confi
     """Read the settings in a run folder, with the user's changes.
 
     Raises:
-        SettingError: if the file is broken, a change is not allowed, or the run is one of another
+        SettingError: if the file is damaged, a change is not allowed, or the run has another
             environment than `env`.
     """
     try:
         values = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8"))
         check(isinstance(values, dict), str(folder / CONFIG_FILE), values, "a mapping of settings")
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0]
-        raise SettingError(f"{folder / CONFIG_FILE} is damaged: {reason}.") from error
+        raise SettingError(f"{folder / CONFIG_FILE} is damaged: {first_line(error)}.") from error
     cfg = config_from_dict(values, method, overrides)
     if env:
         wanted = load_config(env).env.id
@@ -87,21 +86,21 @@ def read_run(folder: Path, env: str, method: str, overrides: list[str]) -> Confi
             "--env",
             env,
             f"the environment of the run in {folder} ({cfg.env.id})",
-            "Leave --env out, or choose a run of that environment.",
+            "Leave out --env, or choose a run in that environment.",
         )
     return resolve_auto(cfg)
 
 
 def find_policy(target: str, env: str, overrides: list[str]) -> tuple[Config, str]:
-    """Find what is to play: the newest checkpoint of a run, or a model.
+    """Find a policy: the newest checkpoint of a run, or a model.
 
     Args:
-        target: a run folder, or a model's folder or name.
-        env: must be given with a model; a run has its own.
+        target: a run folder, or the folder or name of a model.
+        env: the environment; required with a model, optional with a run, which has its own.
         overrides: `group.key=value` words.
 
     Returns:
-        The settings to play with, and the model for `build_policy`.
+        The settings to play with, and the model path for `build_policy`.
 
     Raises:
         SettingError: as `read_run`, or if the run has no checkpoint yet.
@@ -118,15 +117,15 @@ def find_policy(target: str, env: str, overrides: list[str]) -> tuple[Config, st
 
 
 def check_writable(folder: Path, option: str) -> None:
-    """Make sure that a folder can be written to, before any work is done; leave nothing behind.
+    """Check that a folder is writable before any work is done; leaves nothing behind.
 
     Raises:
-        SettingError: if it cannot.
+        SettingError: if it is not.
     """
     try:
         nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
         TemporaryFile(dir=nearest).close()
     except OSError as error:
         raise SettingError(
-            f"{option} {folder} cannot be written: {error.strerror}. Choose another folder."
+            f"{option} {folder} is not writable: {error.strerror}. Choose another folder."
         ) from error

@@ -15,14 +15,14 @@ from .batch import Batch
 
 
 def correct_gaps(batch: Batch, loss: LossConfig) -> Batch:
-    """Apply the corrections that `loss.history_gap` and `loss.engine_gap_cap` ask for.
+    """Apply `loss.history_correction` and `loss.engine_importance_cap`.
 
     Args:
         batch: with scored `old_logprobs`.
-        loss: names the corrections.
+        loss: names both corrections.
     """
-    batch = correct_history_gap(batch, loss.history_gap)
-    return correct_engine_gap(batch, loss.engine_gap_cap)
+    batch = correct_history_gap(batch, loss.history_correction)
+    return correct_engine_gap(batch, loss.engine_importance_cap)
 
 
 def history_gap(batch: Batch) -> Tensor:
@@ -54,7 +54,9 @@ def correct_history_gap(batch: Batch, mode: str) -> Batch:
         ValueError: if `mode` is unknown.
     """
     if mode not in ("none", "negatives", "truncated"):
-        raise ValueError(f"loss.history_gap must be none, negatives or truncated, got {mode!r}.")
+        raise ValueError(
+            f"loss.history_correction must be none, negatives or truncated, got {mode!r}."
+        )
     if mode == "none":
         return batch
     ratio = history_gap(batch).exp().clamp(max=1.0 if mode == "negatives" else 2.0)

@@ -4,7 +4,7 @@
 the losses and gradients of micro-batches add up to those of the whole.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -88,6 +88,14 @@ def grpo_loss(
         loss = loss + cfg.kl_coef * (batch.weight * k3).sum()
         sums["kl"] = (batch.count * k3).sum()
     return loss, {name: float(value.detach()) for name, value in sums.items()}
+
+
+Loss = Callable[
+    [Tensor, Tensor | None, Batch, LossConfig, Tensor | None], tuple[Tensor, dict[str, float]]
+]
+"""Arguments and result as of `grpo_loss`."""
+LOSSES: dict[str, Loss] = {"grpo": grpo_loss}
+"""Losses by the name that `loss.name` takes."""
 
 
 def mean_stats(stats: Iterable[dict[str, float]]) -> dict[str, float]:

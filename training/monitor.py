@@ -183,7 +183,7 @@ def find_drift(history: Sequence[Mapping[str, float]], window: int) -> list[Symp
         return []
     text = (
         f"Trainer and engine differ by {gap:.2f} nats a token on the same responses: gradients "
-        "are those of another policy. Take model.dtype=float32, loss.engine_gap_cap=2 or "
+        "are those of another policy. Take model.dtype=float32, loss.engine_importance_cap=2 or "
         "engine.name=hf."
     )
     return [Symptom("drift", text)]

@@ -21,6 +21,7 @@ from ..sampling.dialogue import Dialogue, check_single_answer, prompt_style
 from ..sampling.tree import resolve_merging
 from .advantages import ADVANTAGES
 from .exploration import EXPLORATIONS
+from .losses import LOSSES
 
 NUM_TRIED_PUZZLES = 3
 """Puzzles that an environment may fail to open one after another before a run is refused."""
@@ -94,6 +95,7 @@ def check_names(cfg: Config) -> None:
     check_choice("sampling.name", cfg.sampling.name, tuple(SAMPLERS))
     check_choice("loss.credit", cfg.loss.credit, ("auto", *ADVANTAGES))
     check_choice("loss.exploration", cfg.loss.exploration, tuple(EXPLORATIONS))
+    check_choice("loss.name", cfg.loss.name, tuple(LOSSES))
     check_choice("engine.name", cfg.engine.name, tuple(ENGINES))
 
 

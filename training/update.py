@@ -23,7 +23,7 @@ from .checkpoint import load_optimizer
 from .distributed import all_gather, all_reduce, all_reduce_gradients
 from .exploration import EXPLORATIONS, Scores, active_entropy_coef, changed_share
 from .importance import correct_gaps
-from .losses import grpo_loss, mean_stats
+from .losses import LOSSES, mean_stats
 from .metrics import gap_metrics
 from .micro_batches import Part, merge_equal_rows, own_parts
 from .optimizer import MasterAdamW
@@ -140,7 +140,7 @@ class Learner:
                 the policy is pi_old.
 
         Returns:
-            The batch with `old_logprobs`, and the sums that `grpo_loss` returns of each part.
+            The batch with `old_logprobs`, and the sums that the loss returns of each part.
         """
         old_logprobs, stats = torch.zeros_like(batch.old_logprobs), []
         for part in own_parts(self.policy, batch, max_tokens):
@@ -206,7 +206,7 @@ class Learner:
             rows = replace(rows, old_logprobs=logprobs.detach()[part.kinds])
             corrected = correct_gaps(rows, loss_cfg)
         merged = merge_equal_rows(corrected, part.kinds)
-        loss, sums = grpo_loss(logprobs, entropy, merged, loss_cfg, reference)
+        loss, sums = LOSSES[loss_cfg.name](logprobs, entropy, merged, loss_cfg, reference)
         loss.backward()
         return rows, sums
 

@@ -38,7 +38,7 @@ ABLATION = (
     Plan("sesa"),
     Plan("- distinct", settings=("sampling.proposer=independent",)),
     Plan("- merging", settings=("sampling.merge_states=off",)),
-    Plan("- gap correction", settings=("loss.history_gap=none",)),
+    Plan("- gap correction", settings=("loss.history_correction=none",)),
     Plan("trajectory credit", settings=("loss.credit=trajectory",)),
     Plan("history proposer", settings=("sampling.proposer=history",)),
 )

@@ -48,7 +48,7 @@ class TurnFacts:
     advantage: float | None
     """None: the turn is not taught."""
     weight: float | None
-    """What `loss.history_gap` multiplies the advantage by."""
+    """What `loss.history_correction` multiplies the advantage by."""
 
 
 def turn_facts(tree: TrajectoryTree, cfg: Config) -> list[TurnFacts]:
@@ -61,7 +61,7 @@ def turn_facts(tree: TrajectoryTree, cfg: Config) -> list[TurnFacts]:
     tree = punish_overlong(tree, cfg.loss.overlong_buffer, cfg.engine.max_new_tokens)
     advantages = turn_advantages(tree, cfg.loss)
     return [
-        TurnFacts(end, value, advantage, gap_weight(turn, advantage, cfg.loss.history_gap))
+        TurnFacts(end, value, advantage, gap_weight(turn, advantage, cfg.loss.history_correction))
         for turn, end, value, advantage in zip(
             tree.turns, turn_ends(tree), turn_values(tree, cfg.loss), advantages, strict=True
         )
@@ -115,7 +115,7 @@ def turn_advantages(tree: TrajectoryTree, cfg: LossConfig) -> list[float | None]
 
 
 def gap_weight(turn: Turn, advantage: float | None, mode: str) -> float | None:
-    """What `loss.history_gap` makes of a turn's advantage (training/batch.py).
+    """What `loss.history_correction` makes of a turn's advantage (training/batch.py).
 
     Returns:
         The factor; None where it is not known.

@@ -71,7 +71,7 @@ def _entry(saved: SavedTree) -> dict[str, object]:
         "sampler": saved.cfg.sampling.name,
         "proposer": saved.cfg.sampling.proposer,
         "credit": loss.credit,
-        "gap": loss.history_gap,
+        "gap": loss.history_correction,
         "value": VALUE_WORDS.get(loss.credit, MEAN_WORDS),
     }
 

@@ -1,4 +1,6 @@
-"""Who has the last word on a setting, and what is refused."""
+"""Which layer wins for a setting, what a method can extend, and what is rejected."""
+
+import logging
 
 import pytest
 import yaml
@@ -11,6 +13,7 @@ from sesa_agent.configs.load import (
     config_to_dict,
     env_names,
     load_config,
+    method_label,
     method_names,
     parse_overrides,
 )
@@ -30,7 +33,7 @@ def files(monkeypatch):
     return texts
 
 
-def test_each_layer_has_the_word_over_the_one_before(files):
+def test_each_layer_wins_over_the_one_before(files):
     assert load_config("game").optim.lr == Config().optim.lr
     files["methods/sesa.yaml"] = "optim: {lr: 1, steps: 1}\nseed: 1"
     assert load_config("game").optim.lr == 1
@@ -43,8 +46,8 @@ def test_each_layer_has_the_word_over_the_one_before(files):
     assert load_config("game", "ragen").optim.lr == 2  # not the section of another method
 
 
-def test_another_method_takes_its_own_settings_and_keeps_the_users(files):
-    """A preset must not be laid over a resolved run: what the old one set would stay for ever."""
+def test_another_method_brings_its_own_settings_and_keeps_the_users(files):
+    """A preset must not be laid over a resolved run: what the old one set would stay."""
     files["methods/ragen.yaml"] = "loss: {filter_ratio: 0.25}\nsampling: {name: parallel}"
     files["game.yaml"] += "\nmethods: {ragen: {optim: {lr: 3}}}"
     old = config_to_dict(load_config("game", "ragen", ["seed=5", "env.options.size=6"]))
@@ -57,7 +60,7 @@ def test_another_method_takes_its_own_settings_and_keeps_the_users(files):
 
 @pytest.mark.parametrize("method", method_names())
 @pytest.mark.parametrize("env", env_names())
-def test_every_file_loads_and_every_auto_is_decided(env, method):
+def test_every_file_loads_and_every_auto_is_resolved(env, method):
     config = load_config(env, method)
     if config.sampling.name == "two_stage" and config.env.max_turns > 1:
         with pytest.raises(SettingError, match="sampling.name must be tree or parallel"):
@@ -75,8 +78,8 @@ def test_an_id_needs_no_file():
         assert load_config(env_id).env.options == {}
 
 
-def test_a_text_is_taken_as_it_stands():
-    """YAML 1.1 makes a truth value of `on`, so `merge_states=on` was refused as 'True'."""
+def test_a_text_is_taken_literally():
+    """YAML 1.1 reads `on` as a truth value, so `merge_states=on` was rejected as 'True'."""
     words = ["sampling.merge_states=on", "model.path=0123", "output=a: b=c {", "loss.discount=1"]
     config = load_config("sokoban", "sesa", words)
     assert config.sampling.merge_states == "on"
@@ -94,7 +97,7 @@ def test_a_text_is_taken_as_it_stands():
         ("seed=07", {"seed": 7}),
     ],
 )
-def test_words_are_read(word, value):
+def test_words_are_parsed(word, value):
     assert OmegaConf.to_container(parse_overrides([word])) == value
 
 
@@ -127,14 +130,14 @@ def test_words_are_read(word, value):
         ("sampling.name=forest", "sampling.name must be one of parallel, tree"),
     ],
 )
-def test_a_wrong_word_is_told_in_one_line(word, hint):
+def test_a_wrong_word_is_reported_in_one_line(word, hint):
     with pytest.raises(SettingError) as error:
         load_config("sokoban", "sesa", [word])
     assert hint in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_unknown_names_are_told_with_the_nearest_one():
+def test_unknown_names_are_reported_with_the_nearest_one():
     with pytest.raises(SettingError, match="Did you mean 'frozen_lake'"):
         load_config("frozenlake")
     with pytest.raises(SettingError, match="--method must be one of .* Did you mean 'ragen'"):
@@ -142,9 +145,144 @@ def test_unknown_names_are_told_with_the_nearest_one():
 
 
 def test_the_names_in_the_schema_are_those_that_exist():
-    """The configuration may not import what it names, so it names it twice."""
+    """The configuration must not import what it names, so the names stand twice."""
     for name in SAMPLERS:
         SamplingConfig(name=name)
     for name in ADVANTAGES:
         LossConfig(credit=name)
     assert NUM_PUZZLES == len(SPLITS["validation"]) == len(SPLITS["test"])
+
+
+# ---- methods that extend others ----
+
+
+def test_a_method_takes_what_it_extends_and_wins_over_it(files):
+    files["methods/ragen.yaml"] = "optim: {lr: 1, steps: 1}"
+    files["methods/sesa.yaml"] = "extends: ragen\noptim: {lr: 2}"
+    config = load_config("game")
+    assert (config.optim.lr, config.optim.steps, config.method) == (2, 1, "sesa")
+
+
+def test_a_method_takes_the_sections_of_what_it_extends_except_its_own_settings(files):
+    """A game's tuning of `ragen` must not undo what makes a method that extends it different."""
+    files["methods/ragen.yaml"] = "loss: {entropy_coef: 0.1}"
+    files["methods/sesa.yaml"] = "extends: ragen\nloss: {entropy_coef: 0.2}"
+    files["game.yaml"] += "\nmethods: {ragen: {loss: {entropy_coef: 0, filter_ratio: 0.5}}}"
+    assert load_config("game", "ragen").loss.entropy_coef == 0
+    loss = load_config("game").loss
+    assert (loss.entropy_coef, loss.filter_ratio) == (0.2, 0.5)
+    files["game.yaml"] = files["game.yaml"].replace("}}}", "}}, sesa: {loss: {filter_ratio: 0.7}}}")
+    assert load_config("game").loss.filter_ratio == 0.7  # its own section comes last
+
+
+# ---- a method file of one's own ----
+
+
+@pytest.fixture
+def mine(tmp_path):
+    """A method file outside the package."""
+    path = tmp_path / "mine.yaml"
+    path.write_text("extends: ragen\nloss: {kl_coef: 0.01}\n")
+    return path
+
+
+@pytest.mark.parametrize("env", env_names())
+def test_a_file_works_like_a_name(env, mine):
+    config, ragen = load_config(env, str(mine)), load_config(env, "ragen")
+    assert config.method == str(mine) and method_label(config.method) == "mine"
+    ragen.loss.kl_coef, ragen.method = 0.01, str(mine)
+    assert config == ragen
+
+
+def test_a_file_named_like_a_preset_gets_no_sections_of_that_preset(tmp_path):
+    path = tmp_path / "sesa.yaml"
+    path.write_text("")
+    assert load_config("sokoban", str(path)).sampling.num_tasks == SamplingConfig().num_tasks
+    assert load_config("sokoban", "sesa").sampling.num_tasks == 48
+
+
+def test_a_resumed_run_needs_its_method_file_only_to_change_the_method(mine):
+    words = ["optim.steps=7"]
+    values = config_to_dict(load_config("sokoban", str(mine), words))
+    assert config_from_dict(values, "sesa") == load_config("sokoban", "sesa", words)
+    mine.unlink()
+    assert config_to_dict(config_from_dict(values)) == values
+    assert config_from_dict(values, str(mine)).method == str(mine)
+    with pytest.raises(SettingError, match=r"--method sesa cannot replace .*mine\.yaml is not a"):
+        config_from_dict(values, "sesa")
+
+
+def test_another_method_of_a_run_may_be_a_file(mine):
+    old = config_to_dict(load_config("sokoban", "sesa", ["seed=5"]))
+    assert config_from_dict(old, str(mine)) == load_config("sokoban", str(mine), ["seed=5"])
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        (None, "mine.yaml is not a file. Name a YAML file of settings, or one of dapo, ragen"),
+        ("loss: {kl_coef: 1", "mine.yaml could not be read: "),
+        ("[1, 2]", "mine.yaml must be a mapping of settings, got [1, 2]"),
+        ("extends: ragenn", "mine.yaml must be one of dapo, ragen, "),
+        ("extends: mine.yaml", "mine.yaml must be one of dapo, ragen, "),
+        ("los: {kl_coef: 1}", "mine.yaml: los.kl_coef is not a setting. Did you mean loss.kl_coef"),
+        ("loss: {kl_coef: much}", "mine.yaml: loss.kl_coef: Value 'much'"),
+        ("loss: {kl_coef: -1}", "loss.kl_coef must be at least 0, got -1"),
+    ],
+)
+def test_a_wrong_method_file_is_reported_in_one_line(mine, text, hint):
+    mine.unlink() if text is None else mine.write_text(text)
+    with pytest.raises(SettingError) as error:
+        load_config("sokoban", str(mine))
+    assert hint in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+# ---- settings with new names ----
+
+
+@pytest.fixture
+def hints(caplog):
+    """The hints that are logged, once each in a process."""
+    load._hint_at_new_name.cache_clear()
+    caplog.set_level(logging.WARNING, "sesa_agent")
+    return caplog
+
+
+OLD = ("loss.history_gap=truncated", "loss.engine_gap_cap=3")
+NEW = ("loss.history_correction=truncated", "loss.engine_importance_cap=3")
+
+
+def test_every_new_name_is_a_setting_and_no_old_one_is():
+    leaves = load._leaves(config_to_dict(Config()))
+    assert set(load.RENAMED.values()) <= set(leaves)
+    assert not set(load.RENAMED) & set(leaves)
+
+
+def test_old_names_work_on_the_command_line_with_one_hint_each(hints):
+    for _ in range(2):
+        assert load_config("sokoban", "sesa", OLD) == load_config("sokoban", "sesa", NEW)
+    assert sorted(record.getMessage() for record in hints.records) == [
+        "loss.engine_gap_cap is now loss.engine_importance_cap; the old name works until 0.3.",
+        "loss.history_gap is now loss.history_correction; the old name works until 0.3.",
+    ]
+
+
+def test_old_names_work_in_a_method_file(mine, hints):
+    mine.write_text("loss: {history_gap: truncated}")
+    assert load_config("sokoban", str(mine)).loss.history_correction == "truncated"
+    assert len(hints.records) == 1
+
+
+def test_old_names_work_in_the_config_of_an_old_run(hints):
+    config = load_config("sokoban", "ragen", NEW)
+    old = config_to_dict(config)
+    loss = {"history_gap": old["loss"].pop("history_correction"), **old["loss"]}
+    loss["engine_gap_cap"] = loss.pop("engine_importance_cap")
+    assert config_from_dict({**old, "loss": loss}) == config
+    assert len(hints.records) == 2
+
+
+def test_a_wrong_value_under_an_old_name_is_reported(hints):
+    with pytest.raises(SettingError, match="loss.history_correction must be one of none"):
+        load_config("sokoban", "sesa", ["loss.history_gap=some"])

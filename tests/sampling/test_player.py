@@ -1,5 +1,7 @@
 """How a player drives the coroutines of a sampler, for both kinds of engine."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,19 +9,19 @@ from hypothesis import strategies as st
 from sesa_agent.agents.engines.base import SamplingParams
 from sesa_agent.sampling.player import Player, reseeded, together
 
-from ..helpers.games import RecordingEngine, StreamingEngine, generator, line_dialogue
+from ..helpers.games import TOKENIZER, RecordingEngine, StreamingEngine, generator, line_dialogue
 
 PARAMS = SamplingParams(max_new_tokens=5)
 DIALOGUE = line_dialogue()
 
 
-def make_player(engine=None):
+def make_player(engine: Any = None) -> Any:
     engine = engine or RecordingEngine(lambda prompt, rng: f"{prompt} {rng.random():.6f}")
     return Player(engine, DIALOGUE, PARAMS, generator())
 
 
 def prompt(name: str) -> tuple[int, ...]:
-    return tuple(DIALOGUE.chat._encode(name))
+    return tuple(TOKENIZER.encode(name))
 
 
 async def chain(player, name, length):

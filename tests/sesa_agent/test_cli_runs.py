@@ -107,7 +107,7 @@ def test_a_scale_is_trained_with_another_model_and_goes_on(call, model):
     run = Path("runs/countdown-sesa-0.5b-1gpu-0")
     config = yaml.safe_load((run / "config.yaml").read_text())
     assert (config["scale"], config["model"]["dtype"]) == ("0.5b-1gpu", "bfloat16")
-    assert (config["optim"]["lr"], config["loss"]["engine_gap_cap"]) == (1e-6, 2.0)
+    assert (config["optim"]["lr"], config["loss"]["engine_importance_cap"]) == (1e-6, 2.0)
     code, _, _ = call("train", "--resume", run, "--method", "ragen", "--steps", 2)
     assert code == 0
     config = yaml.safe_load((run / "config.yaml").read_text())

@@ -20,7 +20,7 @@ from sesa_agent.view.saved import SavedTree, read_saved
 from ..helpers.report_files import NUM_STEPS, write_run
 from ..helpers.view_trees import BESIDE, SOLVED, START, large_tree, seen_tree, turn
 
-BEST = ("loss.credit=best", "loss.discount=0.5", "loss.history_gap=negatives")
+BEST = ("loss.credit=best", "loss.discount=0.5", "loss.history_correction=negatives")
 """With the discount of a half, values are powers of it."""
 
 

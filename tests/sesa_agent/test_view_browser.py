@@ -19,7 +19,7 @@ from .test_report_browser import CONTRAST, LEAST_CONTRAST
 pytestmark = pytest.mark.browser
 
 EVIL = '</script><script>window.owned = 1</script><img src=x onerror="window.owned = 1">'
-SETTINGS = ("loss.credit=best", "loss.discount=0.5", "loss.history_gap=negatives")
+SETTINGS = ("loss.credit=best", "loss.discount=0.5", "loss.history_correction=negatives")
 SETTINGS = (*SETTINGS, "sampling.name=tree", "sampling.proposer=without_replacement")
 FRAME_MS = 30.0
 """Longest frame that still feels immediate: two refreshes of a screen."""

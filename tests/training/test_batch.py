@@ -249,5 +249,5 @@ def test_history_gap_of_selected_rows_is_that_of_the_whole():
 
 
 def test_an_unknown_correction_is_refused():
-    with pytest.raises(ValueError, match=r"loss\.history_gap .* 'positives'"):
+    with pytest.raises(ValueError, match=r"loss\.history_correction .* 'positives'"):
         correct_history_gap(gap_batch(), "positives")

@@ -32,10 +32,10 @@ from .test_trainer import ONE_UPDATE, make_config
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 LOSSES = {
-    "surrogate": LossConfig(credit="trajectory", history_gap="none"),
-    "failures corrected": LossConfig(credit="tree", history_gap="negatives"),
+    "surrogate": LossConfig(credit="trajectory", history_correction="none"),
+    "failures corrected": LossConfig(credit="tree", history_correction="negatives"),
     "all corrected, engine too": LossConfig(
-        credit="tree", history_gap="truncated", engine_gap_cap=1.1
+        credit="tree", history_correction="truncated", engine_importance_cap=1.1
     ),
     "entropy and kl": LossConfig(credit="trajectory", entropy_coef=0.1, kl_coef=0.2),
 }
