@@ -2,6 +2,7 @@
 
 import json
 import re
+import runpy
 from io import StringIO
 from pathlib import Path
 
@@ -53,3 +54,10 @@ def test_the_closing_table_is_that_of_the_default_run():
     shown = StringIO()
     Console(width=80, file=shown).print(result_table("sesa/Sokoban-v0", results))
     assert shown.getvalue() in README
+
+
+def test_the_picture_of_the_idea_is_what_its_script_draws():
+    script = runpy.run_path(str(ROOT / "scripts" / "draw_idea.py"))
+    for name, colours in script["THEMES"].items():
+        drawn = (ROOT / "docs" / "images" / f"idea-{name}.svg").read_text(encoding="utf-8")
+        assert drawn == script["picture"](colours)
