@@ -21,7 +21,7 @@ check: .venv/.installed-dev
 # The documentation as pages, in site/; a broken link fails. Begin with site/index.html.
 docs: .venv/.installed
 	$(BIN)/python -m pip install -c constraints.txt -e ".[docs]"
-	$(BIN)/python docs/generate_settings.py
+	$(BIN)/python scripts/generate_settings.py
 	$(BIN)/zensical build --strict
 
 # What the tests of the HTML pages need: they are skipped without it.

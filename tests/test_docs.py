@@ -39,8 +39,8 @@ def run(env: str, model: Path, folder: Path, *settings: str) -> list[dict[str, f
 
 
 def test_settings_are_up_to_date():
-    page = runpy.run_path(str(DOCS / "generate_settings.py"))["settings_page"]()
-    assert read("settings.md") == page, "Run `python docs/generate_settings.py`."
+    page = runpy.run_path(str(DOCS.parent / "scripts" / "generate_settings.py"))["settings_page"]()
+    assert read("settings.md") == page, "Run `python scripts/generate_settings.py`."
 
 
 def test_every_metric_is_explained_and_every_explained_metric_is_written(llama, tmp_path):
