@@ -123,11 +123,9 @@ def test_words_are_parsed(word, value):
         ("sampling.max_redraws=-1", "sampling.max_redraws must be at least 0, got -1"),
         ("loss.overlong_buffer=-1", "loss.overlong_buffer must be at least 0, got -1"),
         ("loss.overlong_buffer=33", "loss.overlong_buffer must be at most engine.max_new_tokens"),
-        ("loss.exploration=magic", "loss.exploration must be one of none, adaptive_entropy"),
         ("loss.exploration_share=1.5", "loss.exploration_share must be from 0 to 1, got 1.5"),
         ("loss.entropy_target=0", "loss.entropy_target must be above 0, got 0"),
         ("loss.pass_k=0", "loss.pass_k must be at least 1, got 0"),
-        ("sampling.name=forest", "sampling.name must be one of parallel, tree"),
     ],
 )
 def test_a_wrong_word_is_reported_in_one_line(word, hint):
