@@ -21,7 +21,7 @@ from sesa_agent.training.distributed import rank, start_processes
 from sesa_agent.training.setup import build_policy, build_reference
 from sesa_agent.training.update import build_optimizer, learn
 
-from ..training.test_trainer import is_time, run
+from .runs import is_time, run
 
 NUM_UPDATES = 2
 STOP_AFTER = 2

@@ -1,11 +1,7 @@
 """Two processes of torchrun come to what one comes to, and to the same as each other."""
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,13 +16,20 @@ from sesa_agent.training.distributed import check_processes, own_rng
 from sesa_agent.training.setup import build_dialogue, build_engine, build_policy
 from sesa_agent.training.trainer import rollout
 
+from ..helpers.runs import (
+    DAPO,
+    REPOSITORY,
+    SMALL,
+    TORCHRUN,
+    make_config,
+    newest,
+    read_metrics,
+    run_python,
+)
 from ..helpers.several_processes import NUM_UPDATES, read_case, update
-from .test_trainer import DAPO, SMALL, make_config, newest, read_metrics
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 
-ROOT = Path(__file__).parents[2]
-TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node", "2")
 UPDATES = {
     "tree": ("sesa", "loss.entropy_coef=0.01", "loss.kl_coef=0.01"),
     "rollouts": ("ragen", "sampling.max_trajectories=6"),
@@ -42,6 +45,7 @@ UPDATES = {
     "one step, not scored before": ("sesa", "optim.num_epochs=1", "optim.num_minibatches=1"),
 }
 TASKS = ("sampling.num_tasks=6", "optim.num_epochs=2", "optim.warmup_steps=0", "optim.lr=1e-4")
+TRAIN = ("-m", "sesa_agent", "train", "--env", "sokoban")
 RUN = (*DAPO, "optim.steps=4", "optim.lr=0.01", "loss.kl_coef=0.01", "eval.episodes=5")
 
 
@@ -49,14 +53,6 @@ def grow(cfg):
     """Draw the trees of a step in a single process."""
     policy = build_policy(cfg)
     return rollout(cfg, 0, build_engine(cfg, policy), build_dialogue(cfg, policy))[1]
-
-
-def start(*words, **more):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, *map(str, words)]
-    return subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=600, **more
-    )
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +66,7 @@ def folder(llama, tmp_path_factory):
     cfg = make_config(llama, *RUN, method="dapo")
     (folder / "config.yaml").write_text(yaml.safe_dump(config_to_dict(cfg)))
     module = "tests.helpers.several_processes"
-    done = start(*TORCHRUN, "-m", module, folder, cwd=ROOT)
+    done = run_python(*TORCHRUN, "-m", module, folder, cwd=REPOSITORY)
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -132,7 +128,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(folder):
 
 def test_the_command_line_speaks_once(llama, tmp_path):
     words = (*SMALL, f"model.path={llama}", "eval.final_episodes=5", "--output", tmp_path / "run")
-    done = start(*TORCHRUN, "-m", "sesa_agent", "train", "--env", "sokoban", *words, cwd=tmp_path)
+    done = run_python(*TORCHRUN, *TRAIN, *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("2 processes") == done.stdout.count("Curves") == 1
     assert json.loads((tmp_path / "run" / "result.json").read_text())["base"]["num_episodes"] == 5
@@ -140,7 +136,7 @@ def test_the_command_line_speaks_once(llama, tmp_path):
 
 @pytest.mark.parametrize("words", ["sampling.num_tasks=3", "model.path=nowhere"])
 def test_a_mistake_is_one_line(tmp_path, words):
-    done = start(*TORCHRUN, "-m", "sesa_agent", "train", "--env", "sokoban", words, cwd=tmp_path)
+    done = run_python(*TORCHRUN, *TRAIN, words, cwd=tmp_path)
     assert done.returncode != 0
     said = [line for line in done.stderr.splitlines() if line.startswith("sesa-agent: ")]
     assert len(said) == 1

@@ -14,7 +14,7 @@ from sesa_agent.training.setup import build_policy, build_reference
 
 from ..agents.test_logprobs import ROWS, gpt2_policy, likelihoods_and_gradients
 from ..helpers.model_families import ARCHITECTURES, make_rows, random_policy
-from .test_trainer import make_config, newest, read_metrics, run
+from ..helpers.runs import make_config, newest, read_metrics, run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

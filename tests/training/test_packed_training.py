@@ -22,9 +22,9 @@ from sesa_agent.training.trainer import rollout, train
 from sesa_agent.training.update import build_optimizer, learn
 
 from ..agents.test_prefix_attention import FAMILIES, make_policy
+from ..helpers.runs import ONE_UPDATE, make_config
 from ..helpers.strategies import make_tree, make_turn, trees
 from ..helpers.tiny_models import save_llama
-from .test_trainer import ONE_UPDATE, make_config
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

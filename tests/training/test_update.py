@@ -24,9 +24,9 @@ from sesa_agent.training.update import (
 )
 
 from ..agents.test_prefix_attention import FAMILIES, make_policy
+from ..helpers.runs import ONE_UPDATE, make_config
 from ..helpers.strategies import make_tree, make_turn
 from .test_packed_training import uneven_tree
-from .test_trainer import ONE_UPDATE, make_config
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
