@@ -12,9 +12,9 @@ from sesa_agent.training.advantages import trajectory_credit
 from sesa_agent.training.batch import collate
 from sesa_agent.training.losses import grpo_loss
 
-from ..agents.test_prefix_attention import FAMILIES, make_policy
+from ..helpers.batches import uneven_tree
+from ..helpers.model_families import SHARING, policy_of
 from ..helpers.strategies import make_tree, make_turn
-from .test_packed_training import uneven_tree
 
 KINDS = pytest.mark.parametrize("packed", [False, True], ids=["padded", "packed"])
 FEW, MANY = 8, 64
@@ -24,7 +24,7 @@ BOUND = 150
 
 @pytest.fixture(scope="module")
 def policy():
-    return make_policy(FAMILIES["llama"], torch.float32)
+    return policy_of(SHARING["llama"], torch.float32)
 
 
 def saved_bytes(policy, part) -> int:

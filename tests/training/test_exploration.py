@@ -27,11 +27,10 @@ from sesa_agent.training.exploration import (
 )
 from sesa_agent.training.losses import grpo_loss
 
+from ..helpers.batches import collate_double, lookup, make_credit, random_logprobs
 from ..helpers.runs import make_config, read_metrics, read_weights, run
 from ..helpers.strategies import make_tree, make_turn, trees
 from ..helpers.tiny_models import CHATML, byte_tokenizer
-from .test_batch import make_credit
-from .test_losses import collate_double, lookup, random_logprobs
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -12,8 +12,13 @@ from sesa_agent.configs.errors import SettingError
 from sesa_agent.training.checkpoint import latest_checkpoint
 from sesa_agent.training.setup import build_policy, build_reference
 
-from ..agents.test_logprobs import ROWS, gpt2_policy, likelihoods_and_gradients
-from ..helpers.model_families import ARCHITECTURES, make_rows, random_policy
+from ..helpers.model_families import (
+    ARCHITECTURES,
+    ROWS,
+    likelihoods_and_gradients,
+    make_rows,
+    random_policy,
+)
 from ..helpers.runs import make_config, newest, read_metrics, run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -86,15 +91,11 @@ def test_a_run_can_begin_with_an_adapter_of_another_run(llama, tmp_path):
 # ---- gradient checkpointing ----
 
 
-def make_policy(name):
-    return gpt2_policy() if name == "gpt2" else random_policy(name)
-
-
 @pytest.mark.parametrize("name", [*ARCHITECTURES, "gpt2"])
 @pytest.mark.parametrize("max_logits", [10**9, 700], ids=["logits at once", "logits in chunks"])
 def test_computing_layers_again_changes_no_bit(name, max_logits):
     """GPT-2 has dropout in its configuration, which stays off."""
-    policy = make_policy(name)
+    policy = random_policy(name)
     expected = likelihoods_and_gradients(policy, max_logits)
     policy.recompute_layers()
     assert all(map(torch.equal, likelihoods_and_gradients(policy, max_logits), expected))
