@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import settings
 
+from .helpers.chat_server import serving
 from .helpers.tiny_models import save_llama
 
 # No deadline: shared machines pause, and the first call of torch or of an import takes a second.
@@ -26,6 +27,14 @@ def smollm2():
     if folder is None:
         pytest.skip("SmolLM2-135M-Instruct is not here: run make smollm")
     return folder
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """A chat completions server on this machine; answers "Up" until a test sets `server.reply`."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with serving(lambda body: "Up") as server:
+        yield server
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from sesa_agent.training.setup import resolve_auto
 from sesa_agent.training.trainer import train
 
 from .helpers.documented_commands import python_blocks
-from .helpers.tiny_models import CHATML, byte_tokenizer
+from .helpers.tiny_models import chatml_tokenizer
 from .helpers.toy_game import ENV_ID
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -55,7 +55,7 @@ def test_every_metric_is_explained_and_every_explained_metric_is_written(llama, 
 
 
 def test_the_prompts_of_the_method_are_the_real_ones():
-    tokenizer = byte_tokenizer(CHATML, ("<|pad|>", "<|im_start|>", "<|im_end|>"), "<|im_end|>")
+    tokenizer = chatml_tokenizer()
     dialogue = Dialogue(lambda: make_env("sesa/Sokoban-v0"), ChatFormat(tokenizer))
     start = dialogue.start(Task("sesa/Sokoban-v0", 0))
     prompts = (start.prompt_ids, dialogue.proposal_prompt(start, ["Up", "Left"]).prompt_ids)

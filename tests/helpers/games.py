@@ -160,6 +160,12 @@ def answers(*moves: str) -> Callable[[str, random.Random], str]:
     return choose
 
 
+def in_order(*replies: str) -> Callable[[str, random.Random], str]:
+    """Answer in this order, one reply a row."""
+    left = iter(replies)
+    return lambda prompt, _: next(left)
+
+
 def at_random(*actions: str, nonsense: float = 0.1) -> Callable[[str, random.Random], str]:
     """Answer any of the actions, now and then something that cannot be read."""
 

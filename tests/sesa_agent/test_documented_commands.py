@@ -15,7 +15,6 @@ from sesa_agent.configs.load import env_names, load_config, method_names
 from sesa_agent.environments import make_env
 from sesa_agent.evaluation.experiments.paper import EXPERIMENTS
 
-from ..environments.games.test_sudoku_rules import relabelled, write_csv
 from ..helpers.chat_server import serving
 from ..helpers.documented_commands import (
     PAGES,
@@ -27,6 +26,7 @@ from ..helpers.documented_commands import (
     python_blocks,
     settings,
 )
+from ..helpers.sudokus import relabelled, write_csv
 
 COMMANDS = [(page, words) for page in PAGES for words in fenced_commands(page)]
 COMMANDS += [(page, words) for page in PAGES for words in inline_commands(page)]

@@ -30,7 +30,7 @@ from sesa_agent.training.losses import grpo_loss
 from ..helpers.batches import collate_double, lookup, make_credit, random_logprobs
 from ..helpers.runs import make_config, read_metrics, read_weights, run
 from ..helpers.strategies import make_tree, make_turn, trees
-from ..helpers.tiny_models import CHATML, byte_tokenizer
+from ..helpers.tiny_models import chatml_tokenizer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -201,7 +201,7 @@ def test_top_entropy_ranks_thoughts_and_answers_apart():
 
 @pytest.mark.parametrize("response", ["<think>up?</think><answer>go</answer>", "no tag <answer"])
 def test_an_answer_begins_at_its_tag(response):
-    tokenizer = byte_tokenizer(CHATML, ("<|pad|>", "<|im_start|>", "<|im_end|>"), "<|im_end|>")
+    tokenizer = chatml_tokenizer()
     ids = tuple(tokenizer(response).input_ids)
     turns = [make_turn(prompt_ids=(1,), response_ids=ids), make_turn(prompt_ids=(1, *ids))]
     batch = collate([make_tree([ROOT, 0], turns)], [make_credit([1, 1])], 0)
@@ -247,7 +247,7 @@ def test_no_method_teaches_anything_outside_the_mask(name, tree, seed):
     cfg = LossConfig(exploration=name, exploration_share=0.3)
     new, old = random_logprobs(seed)
     batch = collate_double([tree], LossConfig(), old)
-    tokenizer = byte_tokenizer(CHATML, ("<|pad|>", "<|im_start|>", "<|im_end|>"), "<|im_end|>")
+    tokenizer = chatml_tokenizer()
     result = explore(batch, -batch.old_logprobs, cfg, tokenizer, seeded(seed))
     logprobs = lookup(new.detach(), batch).requires_grad_()
     loss, _ = grpo_loss(logprobs, None, result, cfg)

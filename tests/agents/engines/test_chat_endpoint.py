@@ -16,13 +16,6 @@ KEY = "sk-very-secret-0123456789"
 BODY = {"model": "m", "messages": [{"role": "user", "content": "Hello"}]}
 
 
-@pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with serving(lambda body: "Up") as server:
-        yield server
-
-
 def endpoint(server, key="", **options):
     options = {"max_attempts": 3, "pause_s": 0.01, "timeout_s": 0.3, **options}
     return Endpoint(server.url, key, "MY_KEY", **options)

@@ -33,7 +33,7 @@ from sesa_agent.evaluation.experiments.runner import run_arms
 from sesa_agent.sampling.dialogue import Dialogue
 from sesa_agent.training.checkpoint import latest_checkpoint, read_state
 
-from ...helpers.tiny_models import CHATML, byte_tokenizer
+from ...helpers.tiny_models import chatml_tokenizer
 from ...helpers.toy_game import ENV_ID
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -304,7 +304,7 @@ def test_distinct_counts_rise_by_one_with_a_new_answer(answers):
 
 def explorer(choose):
     """An engine that answers with the place of a number, and the dialogue that reads it."""
-    tokenizer = byte_tokenizer(CHATML, ("<|pad|>", "<|im_start|>", "<|im_end|>"), "<|im_end|>")
+    tokenizer = chatml_tokenizer()
     env_id = "sesa/PathExploration-v0"
     dialogue = Dialogue(lambda: make_env(env_id), ChatFormat(tokenizer), max_turns=1)
     engine = ScriptedEngine(tokenizer, lambda _: f"<answer>{PLACES[choose()]}</answer>")

@@ -33,10 +33,10 @@ def call(sesa_agent, monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def server():
+def server(server):
     """Plays the corridor, which two steps to the right win."""
-    with serving(lambda body: RIGHT) as server:
-        yield server
+    server.reply = lambda body: RIGHT
+    return server
 
 
 def words(server, *more):
