@@ -83,7 +83,9 @@ def test_the_environments_of_the_page_keep_the_contract_and_can_be_trained(
     (tmp_path / f"{module}.py").write_text(code, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     check_text_env(make_env(name))
-    lines = run(name, llama, tmp_path / "run")
+    # Each branch copies the game, and Gymnasium's taxi is a table of all its moves: few and short.
+    few = ("sampling.num_tasks=2", "env.max_turns=2", "eval.episodes=2")
+    lines = run(name, llama, tmp_path / "run", *few)
     assert [line["rollout/env_errors"] for line in lines] == [0.0, 0.0]
     sys.modules.pop(module)
 
