@@ -59,17 +59,19 @@ def watched_run(cfg: Config, folder: Path, stop_after: int = 0) -> list[dict[str
 
 
 def main(folder: Path) -> None:
-    """Do all cases of a folder."""
+    """Do all cases of a folder, and the runs if it has settings for them."""
     torch.set_num_threads(1)
-    cfg = config_from_dict(yaml.safe_load((folder / "config.yaml").read_text()))
-    start_processes(cfg)
+    cases = sorted(folder.glob("case-*.json"))
+    start_processes(read_case(cases[0])[0])
     results: dict[str, Any] = {}
-    for path in sorted(folder.glob("case-*.json")):
+    for path in cases:
         weights, results[path.stem] = update(*read_case(path))
         save_file(weights, folder / f"{path.stem}-{rank()}.safetensors")
-    results["whole"] = watched_run(cfg, folder / "whole")
-    results["stopped"] = watched_run(cfg, folder / "stopped", STOP_AFTER)
-    results["stopped"] += watched_run(cfg, folder / "stopped")
+    if (folder / "config.yaml").exists():
+        cfg = config_from_dict(yaml.safe_load((folder / "config.yaml").read_text()))
+        results["whole"] = watched_run(cfg, folder / "whole")
+        results["stopped"] = watched_run(cfg, folder / "stopped", STOP_AFTER)
+        results["stopped"] += watched_run(cfg, folder / "stopped")
     (folder / f"results-{rank()}.json").write_text(json.dumps(results))
 
 

@@ -28,7 +28,7 @@ from ..helpers.runs import (
 )
 from ..helpers.several_processes import NUM_UPDATES, read_case, update
 
-pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 UPDATES = {
     "tree": ("sesa", "loss.entropy_coef=0.01", "loss.kl_coef=0.01"),
@@ -55,19 +55,30 @@ def grow(cfg):
     return rollout(cfg, 0, build_engine(cfg, policy), build_dialogue(cfg, policy))[1]
 
 
+def write_case(llama, folder, name):
+    """Write the settings of an update and the trees that it is taught."""
+    method, *words = UPDATES[name]
+    cfg = make_config(llama, *TASKS, *words, method=method)
+    case = {"config": config_to_dict(cfg), "trees": [tree.to_json() for tree in grow(cfg)]}
+    (folder / f"case-{name}.json").write_text(json.dumps(case))
+
+
+def run_together(folder):
+    """Two processes do what is written in a folder."""
+    module = "tests.helpers.several_processes"
+    done = run_python(*TORCHRUN, "-m", module, folder, cwd=REPOSITORY)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.fixture(scope="module")
 def folder(llama, tmp_path_factory):
     """What both processes wrote about all cases, and the cases."""
     folder = tmp_path_factory.mktemp("processes")
-    for name, (method, *words) in UPDATES.items():
-        cfg = make_config(llama, *TASKS, *words, method=method)
-        case = {"config": config_to_dict(cfg), "trees": [tree.to_json() for tree in grow(cfg)]}
-        (folder / f"case-{name}.json").write_text(json.dumps(case))
+    for name in UPDATES:
+        write_case(llama, folder, name)
     cfg = make_config(llama, *RUN, method="dapo")
     (folder / "config.yaml").write_text(yaml.safe_dump(config_to_dict(cfg)))
-    module = "tests.helpers.several_processes"
-    done = run_python(*TORCHRUN, "-m", module, folder, cwd=REPOSITORY)
-    assert done.returncode == 0, done.stderr
+    run_together(folder)
     return folder
 
 
@@ -75,8 +86,8 @@ def results(folder, rank):
     return json.loads((folder / f"results-{rank}.json").read_text())
 
 
-@pytest.mark.parametrize("name", UPDATES)
-def test_the_update_is_that_of_one_process(folder, name):
+def check_case(folder, name):
+    """The update of two processes is that of one, and both of them know it."""
     cfg, trees = read_case(folder / f"case-{name}.json")
     weights, metrics = update(cfg, trees)
     found = [load_file(folder / f"case-{name}-{rank}.safetensors") for rank in range(2)]
@@ -94,6 +105,19 @@ def test_the_update_is_that_of_one_process(folder, name):
     assert max(changes) > 1e-4
 
 
+def test_the_update_of_a_tree_is_that_of_one_process(llama, tmp_path):
+    write_case(llama, tmp_path, "tree")
+    run_together(tmp_path)
+    check_case(tmp_path, "tree")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", UPDATES)
+def test_every_update_is_that_of_one_process(folder, name):
+    check_case(folder, name)
+
+
+@pytest.mark.slow
 def test_whole_runs_agree_in_what_they_are_shown_and_where_they_end(folder):
     shown = [results(folder, rank)["whole"] for rank in range(2)]
     assert shown[0] == shown[1]
@@ -106,6 +130,7 @@ def test_whole_runs_agree_in_what_they_are_shown_and_where_they_end(folder):
     assert all(torch.equal(saved[name], weights[1][name]) for name in saved)
 
 
+@pytest.mark.slow
 def test_one_process_writes_what_all_were_shown(folder):
     lines = read_metrics(folder / "whole", times=False)
     shown = results(folder, 1)["whole"]
@@ -115,6 +140,7 @@ def test_one_process_writes_what_all_were_shown(folder):
     assert len(list((folder / "whole" / "tensorboard").iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_bit_for_bit(folder):
     """One process, and not the one that writes, asked for the stop."""
     stopped = [results(folder, rank)["stopped"] for rank in range(2)]
@@ -126,6 +152,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(folder):
     )
 
 
+@pytest.mark.slow
 def test_the_command_line_speaks_once(llama, tmp_path):
     words = (*SMALL, f"model.path={llama}", "eval.final_episodes=5", "--output", tmp_path / "run")
     done = run_python(*TORCHRUN, *TRAIN, *words, cwd=tmp_path)
@@ -134,6 +161,7 @@ def test_the_command_line_speaks_once(llama, tmp_path):
     assert json.loads((tmp_path / "run" / "result.json").read_text())["base"]["num_episodes"] == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", ["sampling.num_tasks=3", "model.path=nowhere"])
 def test_a_mistake_is_one_line(tmp_path, words):
     done = run_python(*TORCHRUN, *TRAIN, words, cwd=tmp_path)
