@@ -282,6 +282,7 @@ def test_two_steps_run_with_every_preset_and_sampler(llama, tmp_path, method, sa
     words += ("loss.filter_ratio=1", "optim.lr=0.01")
     run(make_config(llama, *words, method=method), tmp_path)
     lines = read_metrics(tmp_path)
+    assert len(lines) == 2
     assert all(line["train/tokens"] > 0 for line in lines)
     acts_on_batch = method not in ("ragen-adaptive-entropy", "ragen-pass-at-k")
     assert all(("train/changed_tokens" in line) == acts_on_batch for line in lines)

@@ -60,7 +60,8 @@ def test_a_checkpoint_of_lora_is_the_adapter_alone_and_can_be_evaluated(llama, t
     model = newest(tmp_path) / "model"
     assert not (model / "model.safetensors").exists()
     again, merged = build_policy(cfg, str(model)), Policy.load(str(model))
-    assert all(map(torch.equal, again.parameters(), trained.parameters()))
+    weights = list(zip(again.parameters(), trained.parameters(), strict=True))
+    assert weights and all(torch.equal(*pair) for pair in weights)
     assert evaluate_policy(cfg, again, 4) == evaluate_policy(cfg, trained, 4)
     rows = make_rows(ROWS)
     torch.testing.assert_close(merged.logprobs(rows)[0], trained.logprobs(rows)[0])

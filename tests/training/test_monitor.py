@@ -153,6 +153,7 @@ def test_noise_is_no_sign(seed):
         for row in wins
         if row.any()
     ]
+    assert len(history) > 100
     for end in range(40, len(history) + 1):
         assert kinds(history[:end], window=20) == set()
 

@@ -64,7 +64,7 @@ def test_an_engine_that_dies_leaves_a_run_that_goes_on(llama, tmp_path, monkeypa
         return step(self)
 
     monkeypatch.setattr(VLLMEngine, "step", die_later)
-    with pytest.raises(EngineError):
+    with pytest.raises(EngineError, match="no blocks left"):
         run(cfg, tmp_path)
     monkeypatch.setattr(VLLMEngine, "step", step)
     assert len(read_metrics(tmp_path)) < 4
