@@ -275,6 +275,7 @@ def test_a_rescued_run_that_stops_goes_on_as_if_it_had_not(rescued_run, tmp_path
     assert read(tmp_path) == read(whole)
 
 
+@pytest.mark.slow
 def test_a_rescue_that_was_killed_before_it_was_saved_happens_again(rescued_run, tmp_path):
     """The kill leaves log and events of steps after the last checkpoint, the rescue among them."""
     cfg, whole, _ = rescued_run
