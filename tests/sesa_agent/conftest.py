@@ -41,6 +41,13 @@ def browser():
 
 
 @pytest.fixture
+def here(monkeypatch, tmp_path):
+    """The working folder, empty."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
 def call(sesa_agent, monkeypatch, tmp_path):
     """Runs the command line in an empty working folder."""
     home = tmp_path / "home"

@@ -24,12 +24,6 @@ PAGE = Path(__file__).parents[2] / "docs" / "python.md"
 LISTED = {key: value for key, _, value in (word.partition("=") for word in SMALL_COMMAND)}
 
 
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def typed_names():
     """What a type checker sees in the package, by name."""
     tree = ast.parse(Path(sesa_agent.__file__).read_text())

@@ -50,18 +50,17 @@ SMALL = (
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
+def here(here, monkeypatch):
     """A folder with the files that the pages have the reader write."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.syspath_prepend(here)
     known = set(gymnasium.registry)
     for page in PAGES:
         for name, code in python_blocks(page).items():
-            (tmp_path / f"{name}.py").write_text(code, encoding="utf-8")
+            (here / f"{name}.py").write_text(code, encoding="utf-8")
     modules = set(sys.modules)
-    yield tmp_path
+    yield here
     for name in set(sys.modules) - modules:
-        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
+        if str(here) in str(getattr(sys.modules[name], "__file__", "")):
             del sys.modules[name]
     for env_id in set(gymnasium.registry) - known:
         del gymnasium.registry[env_id]

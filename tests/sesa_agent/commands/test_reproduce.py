@@ -34,9 +34,8 @@ SMALL = (
 
 
 @pytest.fixture
-def call(sesa_agent, monkeypatch, tmp_path):
+def call(sesa_agent, here):
     """Runs the command in an empty working folder."""
-    monkeypatch.chdir(tmp_path)
     return partial(sesa_agent, "reproduce")
 
 
