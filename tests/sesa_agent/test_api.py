@@ -154,6 +154,7 @@ def test_a_short_name_brings_its_options_along():
     assert env.unwrapped.text_spec == make_env("sesa/Sudoku-v0", answer="fill").unwrapped.text_spec  # pyright: ignore[reportAttributeAccessIssue]
 
 
+@pytest.mark.slow
 def test_the_page_runs_as_it_stands(tmp_path, model):
     """In a process of its own, whose `__main__` registers the game, with a smaller model."""
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
