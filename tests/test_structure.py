@@ -13,8 +13,6 @@ import pytest
 from omegaconf import OmegaConf
 
 from sesa_agent import __version__
-from sesa_agent.configs.load import env_names, load_config, method_names
-from sesa_agent.environments import ENVIRONMENTS
 
 ROOT = Path(__file__).parents[1]
 STRUCTURE = runpy.run_path(str(ROOT / "scripts" / "structure.py"))
@@ -108,14 +106,6 @@ def test_docstring_examples_hold(path):
 @pytest.mark.parametrize("path", YAML_FILES, ids=names(YAML_FILES))
 def test_every_yaml_file_is_a_mapping(path):
     assert OmegaConf.is_dict(OmegaConf.load(path))
-
-
-@pytest.mark.parametrize("method", method_names())
-@pytest.mark.parametrize("env", env_names())
-def test_every_environment_takes_every_method(env, method):
-    config = load_config(env, method)
-    assert config.method == method
-    assert config.env.id in ENVIRONMENTS
 
 
 def run_python(*words: str) -> subprocess.CompletedProcess[str]:
