@@ -270,7 +270,7 @@ def test_a_rescued_run_that_stops_goes_on_as_if_it_had_not(rescued_run, tmp_path
     """Stopped before and after the sampler changed."""
     cfg, whole, _ = rescued_run
     run(cfg, tmp_path, lambda progress, _: progress.step == stop)
-    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == stop
+    assert len(read_metrics(tmp_path)) == stop
     run(cfg, tmp_path)
     assert read(tmp_path) == read(whole)
 
