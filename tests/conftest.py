@@ -21,7 +21,7 @@ def llama(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def smollm2():
-    """The folder of a real small language model; nothing is downloaded by a test."""
+    """The folder of a small real language model; tests download nothing."""
     script = Path(__file__).parents[1] / "scripts" / "fetch_smollm2.py"
     folder = runpy.run_path(str(script))["smollm2_folder"]()
     if folder is None:
@@ -39,7 +39,7 @@ def server(monkeypatch):
 
 @pytest.fixture(scope="module")
 def one_thread():
-    """Sums of several threads could differ in the last bit."""
+    """Compute on one thread: sums of several threads can differ in the last bit."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

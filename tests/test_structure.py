@@ -1,4 +1,4 @@
-"""Rules about the repository itself: who may import whom, and that every shipped file is sound."""
+"""Rules of the repository: which layers may import which, and that every shipped file is sound."""
 
 import doctest
 import importlib
@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "evaluation": {"configs", "environments", "agents", "sampling", "training"},
     "sesa_agent": {"configs", "environments", "agents", "sampling", "training", "evaluation"},
 }
-"""The layers; each may import itself too."""
+"""The layers that each layer may import besides itself."""
 MODULES = sorted(path for folder in MAY_IMPORT for path in (ROOT / folder).rglob("*.py"))
 YAML_FILES = sorted((ROOT / "configs").rglob("*.yaml"))
 
@@ -50,14 +50,14 @@ def test_imports_go_one_way(path):
 
 
 def test_no_modules_import_each_other():
-    """Not inside functions either: such a circle hides that two modules are one."""
+    """Imports inside functions count too: they hide circles, they do not remove them."""
     graph = STRUCTURE["import_graph"](ROOT, in_functions=True)
     assert len(graph) == len(MODULES)
     assert STRUCTURE["circles"](graph) == []
 
 
-def test_what_tests_share_is_no_test_itself():
-    """A test module imports helpers, never another test module."""
+def test_no_test_module_imports_another():
+    """What tests share is in `tests/helpers`."""
     files = list((ROOT / "tests").rglob("*.py"))
     imports = {(path, name) for path in files for name in imported_names(path)}
     assert len(files) > 100
@@ -65,14 +65,14 @@ def test_what_tests_share_is_no_test_itself():
 
 
 def packages_of_environments(in_functions: bool) -> set[str]:
-    """Packages that the environments import, those of Python itself left out."""
+    """Packages that the environments import, without the standard library."""
     files = (ROOT / "environments").rglob("*.py")
     imports = {name for path in files for name in imported_names(path, in_functions)}
     return {name.split(".")[0] for name in imports} - set(sys.stdlib_module_names)
 
 
 def test_environments_need_gymnasium_and_numpy_alone_until_a_file_is_read():
-    """Parquet, LaTeX and the games of others need more, imported when they are met."""
+    """Parquet, LaTeX and other collections need more; those are imported when needed."""
     always = {"gymnasium", "numpy", "sesa_agent"}
     assert packages_of_environments(in_functions=False) <= always
     lazy = {"math_verify", "latex2sympy2_extended", "sympy", "pyarrow"}

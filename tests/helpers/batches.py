@@ -1,4 +1,4 @@
-"""Credit, batches and log-probabilities for tests of what an update computes."""
+"""Credit, batches and log-probabilities for tests of the update."""
 
 from dataclasses import replace
 
@@ -15,7 +15,7 @@ from .strategies import FIRST_SAMPLED, make_tree, make_turn
 
 TOKENS = 64  # more than the sampled tokens of any random tree
 PARENTS = [ROOT, ROOT, 0, 0, 0, 1, 2, 2, 6, 6, 9]
-"""Branches at several depths, and leaves at all of them."""
+"""Parents of a tree with branches and leaves at several depths."""
 
 
 def make_credit(positive, negative=None, weight=None, denominator=1.0) -> Credit:
@@ -34,7 +34,7 @@ def random_logprobs(seed: int, spread: float = 1.0) -> tuple[Tensor, Tensor]:
 
 
 def lookup(table: Tensor, batch: Batch) -> Tensor:
-    """Values of the sampled tokens laid out like the batch, (N, T)."""
+    """Values of the sampled tokens in the layout of the batch, (N, T)."""
     return table[(batch.token_ids - FIRST_SAMPLED).clamp(min=0)]
 
 

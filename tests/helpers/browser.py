@@ -1,4 +1,4 @@
-"""A real Chromium, pages opened in it, and how well their text can be read."""
+"""Chromium for tests: start it, open pages, measure the contrast of text."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ import pytest
 
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 LEAST_CONTRAST = 4.5
-"""Of text, by the Web Content Accessibility Guidelines (level AA)."""
+"""Minimum for text in the Web Content Accessibility Guidelines (level AA)."""
 
 CONTRAST = """element => {
   const paint = document.createElement("canvas").getContext("2d");
@@ -28,12 +28,12 @@ CONTRAST = """element => {
   const [a, b] = [light(ink), light(getComputedStyle(document.body).backgroundColor)];
   return (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
 }"""
-"""Contrast of an element's text with the page; a canvas turns any notation into sRGB."""
+"""Contrast between an element's text and the page; a canvas converts any colour to sRGB."""
 
 
 @contextmanager
 def start_chromium() -> Iterator[Any]:
-    """The browser of this machine; the test is skipped if there is none."""
+    """Start the browser of this machine; skip the test if there is none."""
     playwright = pytest.importorskip(
         "playwright.sync_api", reason="playwright is not installed: make browser"
     )
@@ -49,7 +49,7 @@ def start_chromium() -> Iterator[Any]:
 
 @contextmanager
 def opened(browser: Any, file: Path, scheme: str, width: int) -> Iterator[tuple[Any, list[str]]]:
-    """A page from a file; all that it says or asks for goes to the list."""
+    """Open a file; return its page and a list of its console messages, errors and requests."""
     context = browser.new_context(viewport={"width": width, "height": 900})
     page, complaints = context.new_page(), []
     page.emulate_media(color_scheme=scheme)

@@ -1,4 +1,4 @@
-"""Random models with room for surprise, and a model that is a table of probabilities."""
+"""Random models with large weights, and a model that is a table of probabilities."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -60,7 +60,7 @@ def policy_of(config: Any, dtype: torch.dtype = torch.float32) -> Policy:
 
 
 def random_policy(name: str, temperature: float = 1.0) -> Policy:
-    """Two layers of width 32 with large weights: far from uniform, ties are out of the question."""
+    """Two layers of width 32 with large weights: far from uniform, without ties."""
     if name == "gpt2":
         return _random_gpt2(temperature)
     make_config, make_model = ARCHITECTURES[name]
@@ -112,7 +112,7 @@ def make_rows(rows: list[tuple[list[int], int]], pad_id: int = 0, extra: int = 0
 
 
 def likelihoods_and_gradients(policy: Any, max_logits: int) -> tuple[Any, Any, Any]:
-    """Of a loss over `ROWS` that weighs every log-probability and every entropy differently."""
+    """Those of a loss over `ROWS` with a different weight for each log-probability and entropy."""
     policy.temperature, policy.max_logits = 0.7, max_logits
     policy.model.zero_grad()
     chosen, entropy = policy.logprobs(make_rows(ROWS), entropy_grad=True)
@@ -152,7 +152,7 @@ class TableModel:
         return self
 
     def forward(self, input_ids: torch.Tensor, logits_to_keep: int, **_: Any) -> Any:
-        """Remembers nothing, so it has no cache either."""
+        """Keeps no state, so it has no cache."""
         return SimpleNamespace(logits=self.table.log()[input_ids[:, -logits_to_keep:]])
 
     __call__ = forward

@@ -1,7 +1,7 @@
 """What torchrun starts for `test_distributed.py`: updates on given trees, and whole runs.
 
-Every process writes down what it came to, so that the test can compare them with one another and
-with a single process.
+Every process writes its results to a file; the test compares them with one another and with a
+single process.
 """
 
 import json
@@ -30,7 +30,7 @@ STOP_AFTER = 2
 def update(
     cfg: Config, trees: list[TrajectoryTree]
 ) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
-    """Learn the trees a few times; return what was trained, and the metrics."""
+    """Update on the trees a few times; return the trained weights and the metrics."""
     policy = build_policy(cfg)
     reference = build_reference(cfg, policy) if cfg.loss.kl_coef else None
     optimizer = build_optimizer(policy, cfg.optim)
@@ -46,7 +46,7 @@ def read_case(path: Path) -> tuple[Config, list[TrajectoryTree]]:
 
 
 def watched_run(cfg: Config, folder: Path, stop_after: int = 0) -> list[dict[str, Any]]:
-    """Train; return what this process was shown of every step."""
+    """Train; return the metrics that this process saw at every step."""
     shown: list[dict[str, Any]] = []
 
     def watch(progress, metrics):

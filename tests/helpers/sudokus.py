@@ -8,7 +8,7 @@ HEADER = "id,puzzle,solution,clues,difficulty"
 
 
 def relabelled(shift):
-    """`EASY` and its solution with every digit moved on by `shift`: another puzzle."""
+    """`EASY` and its solution with every digit shifted: another puzzle."""
     signs = "".join(str((digit + shift) % 9 + 1) for digit in range(9))
     table = str.maketrans("123456789", signs)
     return EASY.replace("0", ".").translate(table), EASY_SOLVED.translate(table)
