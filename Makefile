@@ -1,16 +1,20 @@
 # The two commands of a fresh clone: `make train` and `make test`. Each sets up .venv first.
+# `make test` takes minutes; `make test-all` adds the tests marked slow.
 
 PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 PACKAGES := agents configs environments evaluation sampling training sesa_agent/__init__.py
 
-.PHONY: train test check docs browser loggers vllm smollm peers bench
+.PHONY: train test test-all check docs browser loggers vllm smollm peers bench
 
 train: .venv/.installed
 	$(BIN)/sesa-agent train --env sokoban $(ARGS)
 
 test: .venv/.installed
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-all: .venv/.installed
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest $(ARGS)
 
 check: .venv/.installed-dev

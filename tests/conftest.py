@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import settings
 
+from .helpers.chat_server import serving
 from .helpers.tiny_models import save_llama
 
 # No deadline: shared machines pause, and the first call of torch or of an import takes a second.
@@ -20,7 +21,7 @@ def llama(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def smollm2():
-    """The folder of a real small language model; nothing is downloaded by a test."""
+    """The folder of a small real language model; tests download nothing."""
     script = Path(__file__).parents[1] / "scripts" / "fetch_smollm2.py"
     folder = runpy.run_path(str(script))["smollm2_folder"]()
     if folder is None:
@@ -28,9 +29,17 @@ def smollm2():
     return folder
 
 
+@pytest.fixture
+def server(monkeypatch):
+    """A chat completions server on this machine; answers "Up" until a test sets `server.reply`."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with serving(lambda body: "Up") as server:
+        yield server
+
+
 @pytest.fixture(scope="module")
 def one_thread():
-    """Sums of several threads could differ in the last bit."""
+    """Compute on one thread: sums of several threads can differ in the last bit."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

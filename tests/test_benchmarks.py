@@ -1,4 +1,4 @@
-"""The benchmarks run; what they measure is for their results files to say."""
+"""The benchmarks run; their measurements are in `results/`."""
 
 import subprocess
 import sys

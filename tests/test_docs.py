@@ -19,7 +19,7 @@ from sesa_agent.training.setup import resolve_auto
 from sesa_agent.training.trainer import open_session, train
 
 from .helpers.documented_commands import python_blocks
-from .helpers.tiny_models import CHATML, byte_tokenizer
+from .helpers.tiny_models import chatml_tokenizer
 from .helpers.toy_game import ENV_ID
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -55,7 +55,7 @@ def test_every_metric_is_explained_and_every_explained_metric_is_written(llama, 
 
 
 def test_the_prompts_of_the_method_are_the_real_ones():
-    tokenizer = byte_tokenizer(CHATML, ("<|pad|>", "<|im_start|>", "<|im_end|>"), "<|im_end|>")
+    tokenizer = chatml_tokenizer()
     dialogue = Dialogue(lambda: make_env("sesa/Sokoban-v0"), ChatFormat(tokenizer))
     start = dialogue.start(Task("sesa/Sokoban-v0", 0))
     prompts = (start.prompt_ids, dialogue.proposal_prompt(start, ["Up", "Left"]).prompt_ids)
@@ -83,7 +83,9 @@ def test_the_environments_of_the_page_keep_the_contract_and_can_be_trained(
     (tmp_path / f"{module}.py").write_text(code, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     check_text_env(make_env(name))
-    lines = run(name, llama, tmp_path / "run")
+    # Each branch copies the game, and Gymnasium's taxi is a table of all its moves: few and short.
+    few = ("sampling.num_tasks=2", "env.max_turns=2", "eval.episodes=2")
+    lines = run(name, llama, tmp_path / "run", *few)
     assert [line["rollout/env_errors"] for line in lines] == [0.0, 0.0]
     sys.modules.pop(module)
 

@@ -1,4 +1,4 @@
-"""With a real instruction-tuned model: SmolLM2-135M-Instruct, which `make smollm` fetches."""
+"""Tests with a real instruction-tuned model, SmolLM2-135M-Instruct (`make smollm`)."""
 
 import hashlib
 import os
@@ -73,7 +73,7 @@ def test_it_plays_a_turn(policy, env_id):
 
 
 def corridor_tree(policy, game):
-    """One group: to the right twice wins, to the left loses."""
+    """One group: two moves right win, a move left loses."""
     tree, replies = TrajectoryTree(Task(ENV_ID, 0)), {}
     for text in ("Right", "Left"):
         ids = tuple(policy.tokenizer.encode(f"<answer>{text}</answer>", add_special_tokens=False))

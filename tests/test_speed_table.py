@@ -1,4 +1,4 @@
-"""The table of all speed benchmarks is made from whatever files of results there are."""
+"""The table of the speed benchmarks is made from the results files that exist."""
 
 import json
 import runpy
@@ -19,7 +19,7 @@ def test_every_file_of_results_gives_rows(name):
     assert rows and all(row.what and row.against and row.ratio >= 0 for row in rows)
 
 
-def test_a_row_says_whether_what_is_wanted_is_met():
+def test_a_row_says_whether_its_target_is_met():
     row = SPEED["Row"]
     rows = [row("a", "b", 2.0, 1.5), row("a", "b", 2.0, 1.5, at_most=True)]
     lines = SPEED["as_markdown"](rows).splitlines()[-2:]

@@ -1,22 +1,23 @@
-"""Rules about the repository itself: who may import whom, and that every shipped file is sound."""
+"""Rules of the repository: which layers may import which, and that every shipped file is sound."""
 
-import ast
 import doctest
 import importlib
 import re
+import runpy
 import subprocess
 import sys
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
 
 from sesa_agent import __version__
-from sesa_agent.configs.load import env_names, load_config, method_names
-from sesa_agent.environments import ENVIRONMENTS
 
 ROOT = Path(__file__).parents[1]
+STRUCTURE = runpy.run_path(str(ROOT / "scripts" / "structure.py"))
+module_name = partial(STRUCTURE["module_name"], ROOT)
+imported_names = partial(STRUCTURE["imported_names"], ROOT)
 MAY_IMPORT = {
     "configs": set(),
     "environments": {"configs"},
@@ -26,36 +27,9 @@ MAY_IMPORT = {
     "evaluation": {"configs", "environments", "agents", "sampling", "training"},
     "sesa_agent": {"configs", "environments", "agents", "sampling", "training", "evaluation"},
 }
-"""The layers; each may import itself too."""
+"""The layers that each layer may import besides itself."""
 MODULES = sorted(path for folder in MAY_IMPORT for path in (ROOT / folder).rglob("*.py"))
 YAML_FILES = sorted((ROOT / "configs").rglob("*.yaml"))
-
-
-def module_name(path: Path) -> str:
-    """The name that a file of the repository is imported by."""
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    parts = parts[:-1] if parts[-1] == "__init__" else parts
-    return ".".join(parts if parts[0] == "sesa_agent" else ("sesa_agent", *parts))
-
-
-def imported_modules(path: Path, on_import: bool = False) -> Iterator[str]:
-    """Absolute names of all that a file imports, inside functions as well unless `on_import`."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            node.body = []
-        elif isinstance(node, ast.FunctionDef) and on_import:
-            node.body = []
-    package = module_name(path).split(".")
-    package = package if path.name == "__init__.py" else package[:-1]
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else []
-            base = [*base, *(node.module.split(".") if node.module else [])]
-            # `from .. import agents` names a package only after the word import.
-            yield from (".".join([*base, alias.name]) for alias in node.names)
 
 
 def layer(module: str) -> str:
@@ -71,23 +45,39 @@ def names(paths: list[Path]) -> list[str]:
 def test_imports_go_one_way(path):
     own = path.relative_to(ROOT).parts[0]
     allowed = MAY_IMPORT[own] | {own}
-    ours = {name for name in imported_modules(path) if name.split(".")[0] == "sesa_agent"}
+    ours = {name for name in imported_names(path) if name.split(".")[0] == "sesa_agent"}
     assert not {name for name in ours if layer(name) not in allowed}
 
 
-def packages_of_environments(on_import: bool) -> set[str]:
-    """Packages that the environments import, those of Python itself left out."""
+def test_no_modules_import_each_other():
+    """Imports inside functions count too: they hide circles, they do not remove them."""
+    graph = STRUCTURE["import_graph"](ROOT, in_functions=True)
+    assert len(graph) == len(MODULES)
+    assert STRUCTURE["circles"](graph) == []
+
+
+def test_no_test_module_imports_another():
+    """What tests share is in `tests/helpers`."""
+    files = list((ROOT / "tests").rglob("*.py"))
+    imports = {(path, name) for path in files for name in imported_names(path)}
+    assert len(files) > 100
+    assert {(path, name) for path, name in imports if ".test_" in name} == set()
+
+
+def packages_of_environments(in_functions: bool) -> set[str]:
+    """Packages that the environments import, without the standard library."""
     files = (ROOT / "environments").rglob("*.py")
-    imports = {name for path in files for name in imported_modules(path, on_import)}
+    imports = {name for path in files for name in imported_names(path, in_functions)}
     return {name.split(".")[0] for name in imports} - set(sys.stdlib_module_names)
 
 
 def test_environments_need_gymnasium_and_numpy_alone_until_a_file_is_read():
-    """Parquet, LaTeX and the games of others need more, imported when they are met."""
-    assert packages_of_environments(on_import=True) <= {"gymnasium", "numpy", "sesa_agent"}
+    """Parquet, LaTeX and other collections need more; those are imported when needed."""
+    always = {"gymnasium", "numpy", "sesa_agent"}
+    assert packages_of_environments(in_functions=False) <= always
     lazy = {"math_verify", "latex2sympy2_extended", "sympy", "pyarrow"}
     lazy |= {"reasoning_gym", "textarena", "gem"}
-    assert packages_of_environments(on_import=False) <= lazy | {"gymnasium", "numpy", "sesa_agent"}
+    assert packages_of_environments(in_functions=True) <= lazy | always
 
 
 def test_games_are_played_without_the_packages_of_files():
@@ -116,14 +106,6 @@ def test_docstring_examples_hold(path):
 @pytest.mark.parametrize("path", YAML_FILES, ids=names(YAML_FILES))
 def test_every_yaml_file_is_a_mapping(path):
     assert OmegaConf.is_dict(OmegaConf.load(path))
-
-
-@pytest.mark.parametrize("method", method_names())
-@pytest.mark.parametrize("env", env_names())
-def test_every_environment_takes_every_method(env, method):
-    config = load_config(env, method)
-    assert config.method == method
-    assert config.env.id in ENVIRONMENTS
 
 
 def run_python(*words: str) -> subprocess.CompletedProcess[str]:

@@ -1,40 +1,19 @@
 """Logits in chunks: the same numbers and gradients, in memory that the batch does not change."""
 
-from typing import Any
-
 import pytest
 import torch
-from transformers import Gemma2Config, Gemma2ForCausalLM, GPT2Config, GPT2LMHeadModel
+from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from sesa_agent.agents.logprobs import chunked_logprobs, has_plain_head, token_logprobs
 from sesa_agent.agents.policy import Policy
 
-from ..helpers.model_families import ARCHITECTURES, make_rows, random_policy
-
-ROWS = [([5, 6, 7, 8, 9, 10], 3), ([11, 12, 13], 2), ([14, 15, 16, 17], 1)]
-
-
-def gpt2_policy() -> Policy:
-    """Learned positions, and a head that is the embedding table."""
-    torch.manual_seed(0)
-    sizes: dict[str, Any] = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
-    config = GPT2Config(vocab_size=60, initializer_range=0.3, **sizes)
-    return Policy(GPT2LMHeadModel(config), None)
-
-
-def make_policy(name: str) -> Policy:
-    return gpt2_policy() if name == "gpt2" else random_policy(name)
-
-
-def likelihoods_and_gradients(policy, max_logits):
-    """Of a loss that weighs every log-probability and every entropy differently."""
-    policy.temperature, policy.max_logits = 0.7, max_logits
-    policy.model.zero_grad()
-    chosen, entropy = policy.logprobs(make_rows(ROWS), entropy_grad=True)
-    weight = torch.linspace(0.5, 1.5, chosen.numel()).reshape(chosen.shape)
-    ((chosen + 0.3 * entropy) * weight).sum().backward()
-    gradient = torch.cat([weight.grad.flatten() for weight in policy.parameters()])
-    return chosen.detach(), entropy.detach(), gradient
+from ..helpers.model_families import (
+    ARCHITECTURES,
+    ROWS,
+    likelihoods_and_gradients,
+    make_rows,
+    random_policy,
+)
 
 
 @pytest.mark.parametrize("name", [*ARCHITECTURES, "gpt2"])
@@ -42,7 +21,7 @@ def likelihoods_and_gradients(policy, max_logits):
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-6), (torch.float64, 1e-14)])
 def test_chunks_give_the_numbers_and_gradients_of_the_whole(name, max_logits, dtype, tolerance):
     """Up to the tolerance times the length of each vector; in float64 only rounding is left."""
-    policy = make_policy(name)
+    policy = random_policy(name)
     policy.model.to(dtype)
     assert has_plain_head(policy.model, torch.tensor([[5]]))
     whole = likelihoods_and_gradients(policy, max_logits=10**9)

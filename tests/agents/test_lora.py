@@ -6,37 +6,23 @@ import sys
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import GPT2Config, GPT2LMHeadModel
 
 from sesa_agent.agents.engines.base import SamplingParams
 from sesa_agent.agents.engines.hf import HFEngine
 from sesa_agent.agents.lora import add_adapter, load_adapter
 from sesa_agent.agents.policy import Policy
 from sesa_agent.configs.errors import SettingError
-from sesa_agent.training.pretraining.tiny_model import build_tokenizer
 
-from ..helpers.model_families import ARCHITECTURES, make_rows, random_policy
+from ..helpers.model_families import ARCHITECTURES, ROWS, make_rows, random_policy
 
-ROWS = [([5, 6, 7, 8, 9, 10], 3), ([11, 12, 13], 2), ([14, 15, 16, 17], 1)]
 FAMILIES = [*ARCHITECTURES, "gpt2"]
-
-
-def make_policy(name):
-    if name != "gpt2":
-        return random_policy(name)
-    torch.manual_seed(0)
-    tokenizer = build_tokenizer(["Up", "Down"])
-    sizes = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
-    ids = {"eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
-    config = GPT2Config(vocab_size=len(tokenizer), initializer_range=0.3, **sizes, **ids)
-    return Policy(GPT2LMHeadModel(config), tokenizer)
 
 
 @pytest.fixture(params=FAMILIES)
 def base(request, tmp_path):
     """The folder of a plain model."""
     folder = tmp_path / "base"
-    make_policy(request.param).save(folder)
+    random_policy(request.param).save(folder)
     return str(folder)
 
 

@@ -8,9 +8,7 @@ from sesa_agent.agents.policy import BUNDLED, Policy, bundled_model_folder, chec
 from sesa_agent.configs.errors import SettingError
 from sesa_agent.training.pretraining.tiny_model import build_model, build_tokenizer
 
-from ..helpers.model_families import ARCHITECTURES, make_rows, random_policy
-
-ROWS = [([5, 6, 7, 8, 9, 10], 3), ([11, 12, 13], 2), ([14, 15, 16, 17], 1)]
+from ..helpers.model_families import ARCHITECTURES, ROWS, make_rows, random_policy
 
 
 def policy_with_learned_positions(temperature):

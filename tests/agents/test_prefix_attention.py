@@ -1,52 +1,19 @@
 """Packed rows give the likelihoods and gradients of padded ones, in every family allowed."""
 
-from typing import Any
-
 import pytest
 import torch
 from transformers import (
     AutoModelForCausalLM,
-    GPT2Config,
     GPTNeoXConfig,
     LlamaConfig,
     MistralConfig,
-    Qwen2Config,
-    Qwen3Config,
 )
 
 from sesa_agent.agents import prefix_attention as prefix_attention
 from sesa_agent.agents.lora import add_adapter
 from sesa_agent.agents.policy import Policy
 
-from ..helpers.model_families import make_rows, table_policy
-
-SIZES: dict[str, Any] = {
-    "vocab_size": 60,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 256,
-    "initializer_range": 0.2,
-    "bos_token_id": None,
-    "eos_token_id": None,
-}
-GPT2: dict[str, Any] = {"vocab_size": 60, "n_embd": 32, "n_layer": 2, "n_head": 4}
-GPT2 |= {"initializer_range": 0.2, "bos_token_id": None, "eos_token_id": None}
-FAMILIES = {
-    "llama": LlamaConfig(**SIZES),
-    "mistral": MistralConfig(**SIZES, sliding_window=None),
-    "qwen2": Qwen2Config(**SIZES),
-    "qwen3": Qwen3Config(**SIZES, head_dim=16),
-    "gpt2": GPT2Config(**GPT2),
-}
-
-
-def make_policy(config, dtype=torch.float32):
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config)
-    return Policy(model.to(dtype), None, temperature=0.8)
+from ..helpers.model_families import SHARING, SIZES, make_rows, policy_of, table_policy
 
 
 def uneven_tree():
@@ -93,36 +60,36 @@ def read_tokens(policy):
     return counts
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", SHARING)
 def test_packed_rows_are_padded_rows_up_to_rounding(family):
-    policy = make_policy(FAMILIES[family])
+    policy = policy_of(SHARING[family])
     counts = read_tokens(policy)
     assert_equal(policy, 1e-5)
     padded, packed = counts
     assert padded == uneven_tree().token_ids.numel() > 3 * packed
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", SHARING)
 def test_likelihoods_and_all_gradients_agree_in_float64(family):
     """transformers takes norms and rotary angles in float32 whatever the weights are in."""
-    assert_equal(make_policy(FAMILIES[family], torch.float64), 1e-6)
+    assert_equal(policy_of(SHARING[family], torch.float64), 1e-6)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", SHARING)
 def test_layers_that_are_computed_again_find_the_same_attention(family):
-    policy = make_policy(FAMILIES[family], torch.float64)
+    policy = policy_of(SHARING[family], torch.float64)
     policy.recompute_layers()
     assert_equal(policy, 1e-6)
 
 
 @pytest.mark.parametrize("max_logits", [1, 500])
 def test_logits_in_chunks_are_those_of_the_same_tokens(max_logits):
-    assert_equal(make_policy(FAMILIES["qwen2"], torch.float64), 1e-6, max_logits=max_logits)
+    assert_equal(policy_of(SHARING["qwen2"], torch.float64), 1e-6, max_logits=max_logits)
 
 
 def test_an_adapter_gets_the_same_gradients():
     pytest.importorskip("peft")
-    policy = make_policy(FAMILIES["llama"])
+    policy = policy_of(SHARING["llama"])
     add_adapter(policy.model, 2, "base", seed=0)
     policy.model.double()
     for weight in policy.parameters():  # one half begins at zero
@@ -131,7 +98,7 @@ def test_an_adapter_gets_the_same_gradients():
 
 
 def test_rows_that_share_nothing_are_padded():
-    policy = make_policy(FAMILIES["llama"])
+    policy = policy_of(SHARING["llama"])
     counts = read_tokens(policy)
     with torch.no_grad():
         policy.logprobs(make_rows([([n] * length, 20) for n, length in enumerate((29, 30), 1)]))
@@ -139,27 +106,27 @@ def test_rows_that_share_nothing_are_padded():
 
 
 def test_bfloat16_has_the_same_likelihoods_but_for_its_rounding():
-    exact = compute(make_policy(FAMILIES["qwen2"]), uneven_tree(), packed=True)
-    rough = compute(make_policy(FAMILIES["qwen2"], torch.bfloat16), uneven_tree(), packed=True)
+    exact = compute(policy_of(SHARING["qwen2"]), uneven_tree(), packed=True)
+    rough = compute(policy_of(SHARING["qwen2"], torch.bfloat16), uneven_tree(), packed=True)
     assert (rough[0] - exact[0]).abs().max() < 0.1
 
 
 def test_a_saved_model_does_not_know_of_it(tmp_path):
-    make_policy(FAMILIES["llama"]).model.save_pretrained(tmp_path)
+    policy_of(SHARING["llama"]).model.save_pretrained(tmp_path)
     assert "sesa_tree" not in (tmp_path / "config.json").read_text(encoding="utf-8")
     assert AutoModelForCausalLM.from_pretrained(tmp_path).config._attn_implementation == "sdpa"
 
 
 def test_what_stands_against_packing_is_told():
     window = MistralConfig(**SIZES, sliding_window=8)
-    assert "do not look at all earlier tokens" in make_policy(window).padding_reason
+    assert "do not look at all earlier tokens" in policy_of(window).padding_reason
     neo = GPTNeoXConfig(**{k: v for k, v in SIZES.items() if k != "num_key_value_heads"})
-    assert make_policy(neo).padding_reason.startswith("models of type gpt_neox")
+    assert policy_of(neo).padding_reason.startswith("models of type gpt_neox")
     model = AutoModelForCausalLM.from_config(LlamaConfig(**SIZES), attn_implementation="eager")
     assert "its attention is eager" in Policy(model, None).padding_reason
     assert table_policy([[0.5, 0.5], [0.5, 0.5]], "ab").padding_reason
     with torch.no_grad():
-        make_policy(window).logprobs(uneven_tree())
+        policy_of(window).logprobs(uneven_tree())
 
 
 def attend_one_by_one(query, key, value, own_ends, path_ends, *longest, scale, **settings):
@@ -180,11 +147,11 @@ def attend_one_by_one(query, key, value, own_ends, path_ends, *longest, scale, *
     return torch.cat(outputs)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", SHARING)
 def test_all_runs_in_one_call_are_the_runs_in_groups(family, monkeypatch):
     monkeypatch.setattr(prefix_attention.varlen, "varlen_attn", attend_one_by_one)
     monkeypatch.setattr(prefix_attention, "runs_to_attend", prefix_attention.runs_in_one_call)
-    assert_equal(make_policy(FAMILIES[family], torch.float64), 1e-6)
+    assert_equal(policy_of(SHARING[family], torch.float64), 1e-6)
 
 
 @pytest.mark.parametrize("offset", [0, 1])

@@ -18,6 +18,7 @@ from sesa_agent.configs.load import (
     parse_overrides,
 )
 from sesa_agent.configs.schema import NUM_PUZZLES, Config, LossConfig, SamplingConfig
+from sesa_agent.environments import ENVIRONMENTS
 from sesa_agent.environments.splits import SPLITS
 from sesa_agent.sampling import SAMPLERS
 from sesa_agent.training.advantages import ADVANTAGES
@@ -62,6 +63,7 @@ def test_another_method_brings_its_own_settings_and_keeps_the_users(files):
 @pytest.mark.parametrize("env", env_names())
 def test_every_file_loads_and_every_auto_is_resolved(env, method):
     config = load_config(env, method)
+    assert config.method == method and config.env.id in ENVIRONMENTS
     if config.sampling.name == "two_stage" and config.env.max_turns > 1:
         with pytest.raises(SettingError, match="sampling.name must be tree or parallel"):
             resolve_auto(config)

@@ -18,7 +18,7 @@ from sesa_agent.evaluation.evaluate import evaluate
 from sesa_agent.evaluation.statistics import mean_pass_at_k, wilson_interval
 from sesa_agent.sampling.dialogue import Dialogue
 
-from ..helpers.tiny_models import CHATML, byte_tokenizer
+from ..helpers.tiny_models import chatml_tokenizer
 from ..helpers.toy_game import ENV_ID
 
 PARAMS = SamplingParams(temperature=0.5)
@@ -26,7 +26,7 @@ PARAMS = SamplingParams(temperature=0.5)
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return byte_tokenizer(CHATML, ("<|pad|>", "<|im_start|>", "<|im_end|>"), eos="<|im_end|>")
+    return chatml_tokenizer()
 
 
 @pytest.fixture(scope="module")

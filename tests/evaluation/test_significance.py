@@ -168,6 +168,7 @@ def test_equal_runs_differ_at_most_one_time_in_twenty():
     assert min(ps) < ALPHA  # the simulation is able to fail
 
 
+@pytest.mark.slow
 def test_equal_runs_of_several_seeds_are_good_at_other_puzzles():
     """Five seeds of an arm are good at the same puzzles, two arms at different ones, equally many.
 

@@ -9,7 +9,7 @@ from sesa_agent.environments import make_env
 from sesa_agent.evaluation.validation import validate
 from sesa_agent.sampling.dialogue import Dialogue
 
-from ..helpers.tiny_models import CHATML, byte_tokenizer
+from ..helpers.tiny_models import chatml_tokenizer
 from ..helpers.toy_game import ENV_ID
 
 PLAIN = {"eval/success_rate", "eval/readable_rate", "eval/legal_rate", "eval/turns"}
@@ -17,7 +17,7 @@ LEFT, RIGHT = "<answer>Left</answer>", "<answer>Right</answer>"
 
 
 def measured(script, *settings, num_targets=0):
-    tokenizer = byte_tokenizer(CHATML, ("<|pad|>", "<|im_start|>", "<|im_end|>"), "<|im_end|>")
+    tokenizer = chatml_tokenizer()
     dialogue = Dialogue(
         lambda: make_env(ENV_ID, num_targets=num_targets), ChatFormat(tokenizer), max_turns=4
     )

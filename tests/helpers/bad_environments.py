@@ -13,7 +13,7 @@ from sesa_agent.environments import TextEnv, TextGame, TextSpec
 
 
 class CoinGame(TextGame[int]):
-    """Call the coin: three right calls win, and the coin is thrown anew after every call."""
+    """Call a coin toss; three right calls win."""
 
     text_spec = TextSpec(instruction="Call the coin.", legend="", actions="heads, tails")
     is_deterministic = False
@@ -51,7 +51,7 @@ class CoinGame(TextGame[int]):
 
 
 class CoinEnv(TextEnv):
-    """The sound environment; broken in one way at a time below."""
+    """The sound environment; each class below breaks it in one way."""
 
     game: CoinGame
 
@@ -239,7 +239,7 @@ class ForkForgetsTheCount(CoinEnv):
 
 
 class CannotBeCopied(gymnasium.Wrapper):
-    """Holds a lock, and has no fork of its own."""
+    """Holds a lock and has no `fork` method."""
 
     def __init__(self):
         super().__init__(CoinEnv())
@@ -259,7 +259,7 @@ class SharedGenerator(CoinEnv):
 
 
 class SharedModuleGenerator(CoinEnv):
-    """Draws from a generator that all copies have in common, though it seeds it well."""
+    """Seeds its generator correctly, but all copies share it."""
 
     dice = np.random.default_rng()
 
@@ -295,7 +295,7 @@ class BlindKey(CoinEnv):
 
 
 class KeyWithoutTheCalls(TextEnv):
-    """The last two calls decide, and neither board nor key tells them."""
+    """The last two calls decide; neither the board nor the key shows them."""
 
     def __init__(self):
         super().__init__(SecondCallGame(), max_steps=4)
@@ -375,4 +375,4 @@ BAD_ENVIRONMENTS: dict[type[gymnasium.Env], tuple[str, str]] = {
     NoPicture: ("pictures", "rgb_array must be uint8"),
     Slow: ("speed", "steps/s"),
 }
-"""The check that finds each, and a part of what it says."""
+"""The check that finds each fault, and a part of its message."""

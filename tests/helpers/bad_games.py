@@ -1,4 +1,4 @@
-"""An environment that goes wrong in every way: `--env tests.helpers.bad_games:Bad-v0`."""
+"""An environment with selectable faults: `--env tests.helpers.bad_games:Bad-v0`."""
 
 import sys
 import time
@@ -26,7 +26,7 @@ FAULTS = {
     "read": r"canonical_action\('Left'\) raised KeyError: 'Left'",
     "fork": r"a fork raised RuntimeError: no copies",
 }
-"""What the action Left does, and what is told of it; `fork` fails whatever the action."""
+"""What the action Left does, and the message about it; `fork` fails at any action."""
 
 
 class BadGame(TextEnv):

@@ -23,14 +23,14 @@ Fault = Callable[["Handler"], None]
 
 
 class ChatServer(ThreadingHTTPServer):
-    """Answers by `reply`, after the faults that wait in `faults`, one a request."""
+    """Answers with `reply`, once the queued `faults` are used up, one per request."""
 
     def __init__(self, reply: Callable[[dict[str, Any]], str | None]):
         super().__init__(("127.0.0.1", 0), Handler)
         self.reply = reply
         self.faults: deque[Fault | None] = deque()
         self.always: Fault | None = None
-        """The fault of every request."""
+        """A fault for every request."""
         self.finish_reason = "stop"
         self.counts_tokens = True
         self.bodies: list[dict[str, Any]] = []
@@ -118,7 +118,7 @@ def hang(handler: Handler) -> None:
 
 
 def trickle(handler: Handler) -> None:
-    """An answer that never ends, a byte at a time: no single read takes long."""
+    """An answer that never ends, sent byte by byte: no single read takes long."""
     handler.send_response(200)
     handler.send_header("Content-Length", "1000000")
     handler.end_headers()
@@ -167,7 +167,7 @@ def serving(reply: Callable[[dict[str, Any]], str | None]) -> Iterator[ChatServe
 
 
 def policy_replies(policy: Policy) -> Callable[[dict[str, Any]], str]:
-    """The replies of a real model under its own chat template, a stop string left out of them."""
+    """The replies of a real model under its own chat template, without stop strings."""
     engine, chat, lock = HFEngine(policy), ChatFormat(policy.tokenizer), threading.Lock()
 
     def reply(body: dict[str, Any]) -> str:

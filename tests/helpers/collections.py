@@ -6,11 +6,11 @@ import pytest
 
 INSTALL = "make peers"
 REASONING = ("leg_counting", "chain_sum", "acre")
-"""Problems of reasoning-gym that stand for all."""
+"""Representative problems of reasoning-gym."""
 TEXTARENA = ("FrozenLake-v0-train", "LightsOut-v0")
-"""Games of TextArena that stand for all."""
+"""Representative games of TextArena."""
 GEM = ("GuessTheNumber-v0-easy", "Game2048-v0-easy")
-"""Games of GEM that stand for all."""
+"""Representative games of GEM."""
 
 
 def need(collection: str) -> None:
@@ -22,6 +22,6 @@ def need(collection: str) -> None:
 
 
 def ids(*collections: str) -> list[str]:
-    """The ids that stand for some collections."""
+    """Ids of the representative games of some collections."""
     games = {"reasoning_gym": REASONING, "textarena": TEXTARENA, "gem": GEM}
     return [f"{name}/{game}" for name in collections for game in games[name]]

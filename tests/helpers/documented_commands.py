@@ -1,4 +1,4 @@
-"""The commands that the pages show, and what is needed to read them."""
+"""Find and parse the commands that the documentation shows."""
 
 import re
 import shlex
@@ -25,7 +25,7 @@ def python_blocks(page: Path) -> dict[str, str]:
 
 
 def blocks(page: Path) -> Iterator[str]:
-    """The fenced blocks of a page without a language, lines that go on joined."""
+    """The fenced blocks of a page without a language; continued lines are joined."""
     fenced = re.findall(r"^```(\w*)\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
     for language, text in fenced:
         if not language:
@@ -39,7 +39,7 @@ def fenced_commands(page: Path) -> list[list[str]]:
 
 
 def inline_commands(page: Path) -> list[list[str]]:
-    """Those within a sentence, where they have an argument or an option."""
+    """The commands within sentences that have an argument or an option."""
     text = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
     found = (_words(" ".join(code.split())) for code in re.findall(r"`(sesa-agent\s[^`]+)`", text))
     return [words for words in found if len(words) > 1]
@@ -51,7 +51,7 @@ def _words(line: str) -> list[str]:
 
 
 def parse(words: list[str]) -> dict[str, Any]:
-    """What the real command line makes of a command, which is not run.
+    """Parse a command with the real command line; it is not run.
 
     Raises:
         Exception: that of the command line, if there is no such option or a value does not fit.

@@ -160,8 +160,14 @@ def answers(*moves: str) -> Callable[[str, random.Random], str]:
     return choose
 
 
+def in_order(*replies: str) -> Callable[[str, random.Random], str]:
+    """Answer with these replies in order, one per row."""
+    left = iter(replies)
+    return lambda prompt, _: next(left)
+
+
 def at_random(*actions: str, nonsense: float = 0.1) -> Callable[[str, random.Random], str]:
-    """Answer any of the actions, now and then something that cannot be read."""
+    """Answer with a random action, sometimes with unreadable text."""
 
     def choose(_: str, numbers: random.Random) -> str:
         if numbers.random() < nonsense:

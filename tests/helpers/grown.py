@@ -50,7 +50,7 @@ def is_over(turn) -> bool:
 
 @dataclass(frozen=True)
 class Grown:
-    """A tree, how it was grown, and the environment after each of its turns, played anew."""
+    """A tree, its settings, and replays of its turns in a fresh environment."""
 
     tree: TrajectoryTree
     dialogue: Dialogue
@@ -58,7 +58,7 @@ class Grown:
     calls: int
 
     def replay(self, node: int) -> list[tuple]:
-        """What a fresh environment says to the actions on the way to a turn."""
+        """What a fresh environment returns for the actions on the path to a turn."""
         env = self.dialogue.make()
         observation, _ = env.reset(seed=self.tree.task.seed)
         told = []

@@ -1,10 +1,20 @@
-"""Random models with room for surprise, and a model that is a table of probabilities."""
+"""Random models with large weights, and a model that is a table of probabilities."""
 
 from types import SimpleNamespace
 from typing import Any
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+)
 
 from sesa_agent.agents.policy import Policy
 from sesa_agent.training.pretraining.tiny_model import build_tokenizer
@@ -13,10 +23,46 @@ ARCHITECTURES = {
     "llama": (LlamaConfig, LlamaForCausalLM),
     "qwen2": (Qwen2Config, Qwen2ForCausalLM),
 }
+"""What `random_policy` can make besides `gpt2`."""
+
+SIZES: dict[str, Any] = {
+    "vocab_size": 60,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "initializer_range": 0.2,
+    "bos_token_id": None,
+    "eos_token_id": None,
+}
+GPT2: dict[str, Any] = {"vocab_size": 60, "n_embd": 32, "n_layer": 2, "n_head": 4}
+GPT2 |= {"initializer_range": 0.2, "bos_token_id": None, "eos_token_id": None}
+SHARING = {
+    "llama": LlamaConfig(**SIZES),
+    "mistral": MistralConfig(**SIZES, sliding_window=None),
+    "qwen2": Qwen2Config(**SIZES),
+    "qwen3": Qwen3Config(**SIZES, head_dim=16),
+    "gpt2": GPT2Config(**GPT2),
+}
+"""A model of every family whose rows can share prefixes; none has a tokenizer."""
+
+ROWS = [([5, 6, 7, 8, 9, 10], 3), ([11, 12, 13], 2), ([14, 15, 16, 17], 1)]
+"""Three uneven rows for `make_rows`."""
+
+
+def policy_of(config: Any, dtype: torch.dtype = torch.float32) -> Policy:
+    """A random model of a configuration."""
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config)
+    return Policy(model.to(dtype), None, temperature=0.8)
 
 
 def random_policy(name: str, temperature: float = 1.0) -> Policy:
-    """Two layers of width 32 with large weights: far from uniform, ties are out of the question."""
+    """Two layers of width 32 with large weights: far from uniform, without ties."""
+    if name == "gpt2":
+        return _random_gpt2(temperature)
     make_config, make_model = ARCHITECTURES[name]
     tokenizer = build_tokenizer(["Up", "Down", "<|endoftext|>"])  # Qwen 2 insists on the last
     torch.manual_seed(0)
@@ -37,6 +83,16 @@ def random_policy(name: str, temperature: float = 1.0) -> Policy:
     return Policy(make_model(config), tokenizer, temperature)
 
 
+def _random_gpt2(temperature: float) -> Policy:
+    """Learned positions, and a head that is the embedding table."""
+    tokenizer = build_tokenizer(["Up", "Down"])
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
+    ids = {"eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
+    config = GPT2Config(vocab_size=len(tokenizer), initializer_range=0.3, **sizes, **ids)
+    return Policy(GPT2LMHeadModel(config), tokenizer, temperature)
+
+
 def make_rows(rows: list[tuple[list[int], int]], pad_id: int = 0, extra: int = 0) -> Any:
     """What `Policy.logprobs` takes: rows of ids, each trained from a position on.
 
@@ -53,6 +109,17 @@ def make_rows(rows: list[tuple[list[int], int]], pad_id: int = 0, extra: int = 0
         attention_mask[row, : len(ids)] = True
         loss_mask[row, first : len(ids)] = True
     return SimpleNamespace(token_ids=token_ids, attention_mask=attention_mask, loss_mask=loss_mask)
+
+
+def likelihoods_and_gradients(policy: Any, max_logits: int) -> tuple[Any, Any, Any]:
+    """Those of a loss over `ROWS` with a different weight for each log-probability and entropy."""
+    policy.temperature, policy.max_logits = 0.7, max_logits
+    policy.model.zero_grad()
+    chosen, entropy = policy.logprobs(make_rows(ROWS), entropy_grad=True)
+    weight = torch.linspace(0.5, 1.5, chosen.numel()).reshape(chosen.shape)
+    ((chosen + 0.3 * entropy) * weight).sum().backward()
+    gradient = torch.cat([weight.grad.flatten() for weight in policy.parameters()])
+    return chosen.detach(), entropy.detach(), gradient
 
 
 class LetterTokenizer:
@@ -85,7 +152,7 @@ class TableModel:
         return self
 
     def forward(self, input_ids: torch.Tensor, logits_to_keep: int, **_: Any) -> Any:
-        """Remembers nothing, so it has no cache either."""
+        """Keeps no state, so it has no cache."""
         return SimpleNamespace(logits=self.table.log()[input_ids[:, -logits_to_keep:]])
 
     __call__ = forward

@@ -22,7 +22,7 @@ NUM_STEPS = 9
 
 
 def tree(observation: str = BOARD, action: str | None = "Right") -> TrajectoryTree:
-    """Two first turns; the first wins, below the second one more turn loses."""
+    """Two first turns; the first wins, the second is followed by a losing turn."""
     turn = Turn(
         observation, (1,), (2,), (-0.5,), f"<answer>{action}</answer>", action, 0.0, False, False
     )
@@ -34,7 +34,7 @@ def tree(observation: str = BOARD, action: str | None = "Right") -> TrajectoryTr
 
 
 def evaluation(rate: float, num_puzzles: int = 200, temperature: float = 0.5) -> dict[str, Any]:
-    """What `Evaluation.to_json` would say; puzzles are won in order, so runs agree on most."""
+    """The output of `Evaluation.to_json`; puzzles are won in order, so runs agree on most."""
     num_won = round(rate * num_puzzles)
     return {
         "num_episodes": num_puzzles,
@@ -120,7 +120,7 @@ def arm(env: str, label: str, seed: int, rate: float) -> dict[str, Any]:
 
 
 def arms(envs: tuple[str, ...] = ("sokoban",)) -> list[dict[str, Any]]:
-    """The base, and three seeds each of `ragen` and of a far better `sesa`."""
+    """The base model, and three seeds each of `ragen` and a far better `sesa`."""
     rng = np.random.default_rng(0)
     rates = {"ragen": 0.2, "sesa": 0.5}
     return [

@@ -1,7 +1,7 @@
 """What torchrun starts for `test_distributed.py`: updates on given trees, and whole runs.
 
-Every process writes down what it came to, so that the test can compare them with one another and
-with a single process.
+Every process writes its results to a file; the test compares them with one another and with a
+single process.
 """
 
 import json
@@ -22,7 +22,7 @@ from sesa_agent.training.progress import Progress
 from sesa_agent.training.setup import build_policy, build_reference
 from sesa_agent.training.update import Learner, build_optimizer
 
-from ..training.test_trainer import is_time, run
+from .runs import is_time, run
 
 NUM_UPDATES = 2
 STOP_AFTER = 2
@@ -31,7 +31,7 @@ STOP_AFTER = 2
 def update(
     cfg: Config, trees: list[TrajectoryTree]
 ) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
-    """Learn the trees a few times; return what was trained, and the metrics."""
+    """Update on the trees a few times; return the trained weights and the metrics."""
     policy = build_policy(cfg)
     reference = build_reference(cfg, policy) if cfg.loss.kl_coef else None
     optimizer = build_optimizer(policy, cfg.optim)
@@ -48,7 +48,7 @@ def read_case(path: Path) -> tuple[Config, list[TrajectoryTree]]:
 
 
 def watched_run(cfg: Config, folder: Path, stop_after: int = 0) -> list[dict[str, Any]]:
-    """Train; return what this process was shown of every step."""
+    """Train; return the metrics that this process saw at every step."""
     shown: list[dict[str, Any]] = []
 
     def watch(progress, metrics):
@@ -61,17 +61,19 @@ def watched_run(cfg: Config, folder: Path, stop_after: int = 0) -> list[dict[str
 
 
 def main(folder: Path) -> None:
-    """Do all cases of a folder."""
+    """Do all cases of a folder, and the runs if it has settings for them."""
     torch.set_num_threads(1)
-    cfg = config_from_dict(yaml.safe_load((folder / "config.yaml").read_text()))
-    start_processes(cfg)
+    cases = sorted(folder.glob("case-*.json"))
+    start_processes(read_case(cases[0])[0])
     results: dict[str, Any] = {}
-    for path in sorted(folder.glob("case-*.json")):
+    for path in cases:
         weights, results[path.stem] = update(*read_case(path))
         save_file(weights, folder / f"{path.stem}-{rank()}.safetensors")
-    results["whole"] = watched_run(cfg, folder / "whole")
-    results["stopped"] = watched_run(cfg, folder / "stopped", STOP_AFTER)
-    results["stopped"] += watched_run(cfg, folder / "stopped")
+    if (folder / "config.yaml").exists():
+        cfg = config_from_dict(yaml.safe_load((folder / "config.yaml").read_text()))
+        results["whole"] = watched_run(cfg, folder / "whole")
+        results["stopped"] = watched_run(cfg, folder / "stopped", STOP_AFTER)
+        results["stopped"] += watched_run(cfg, folder / "stopped")
     (folder / f"results-{rank()}.json").write_text(json.dumps(results))
 
 

@@ -1,4 +1,4 @@
-"""Boards for tests, and what they need at least, by trying everything."""
+"""Boards for tests, and their shortest solutions by brute force."""
 
 from collections import deque
 
@@ -9,7 +9,7 @@ def corridor(cells):
 
 
 def brute_force_length(text, max_length):
-    """Plain breadth-first search on boards as text, with rules of its own."""
+    """Length of the shortest solution: breadth-first search with its own rules, on text boards."""
     width = text.index("\n") + 1
 
     def moved(board, step):

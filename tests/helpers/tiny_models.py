@@ -71,6 +71,11 @@ def byte_tokenizer(template: str, special: Sequence[str], eos: str, bos: str | N
     return fast
 
 
+def chatml_tokenizer() -> Any:
+    """A byte-level tokenizer with ChatML."""
+    return byte_tokenizer(CHATML, ("<|pad|>", "<|im_start|>", "<|im_end|>"), eos="<|im_end|>")
+
+
 def save_qwen2(folder: Path, template: str = CHATML) -> Path:
     """Write a random Qwen2 of two layers with ChatML."""
     special = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")

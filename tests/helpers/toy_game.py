@@ -46,14 +46,14 @@ class CorridorGame(TextGame[int]):
 
 
 def make_corridor(max_steps: int = 4, num_targets: int = 0, **_: Any) -> TextEnv:
-    """Build the game as a language model plays it; it may claim to know its winning answers."""
+    """Build the text environment; `num_targets` is the number of winning answers it reports."""
     game = CorridorGame()
     game.num_targets = num_targets
     return TextEnv(game, max_steps)
 
 
 TAXI = "Taxi-v4" if "Taxi-v4" in gymnasium.registry else "Taxi-v3"
-"""Gymnasium 1.3 replaced the one by the other."""
+"""Gymnasium 1.3 replaced Taxi-v3 by Taxi-v4."""
 ENV_ID = "tests.helpers.toy_game:Corridor-v0"
 if "Corridor-v0" not in gymnasium.registry:
     gymnasium.register("Corridor-v0", make_corridor, order_enforce=False, disable_env_checker=True)

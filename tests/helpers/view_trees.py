@@ -28,7 +28,7 @@ def turn(action: str | None, before: str, after: str, plain: float | None, drawn
 
 
 def seen_tree(plain: bool = True) -> TrajectoryTree:
-    """Left, then Up fails and Down wins; Wait leads nowhere, Left is said again and dropped."""
+    """Left, then Up fails and Down wins; Wait changes nothing, a second Left is a duplicate."""
     won = {"reward": 1.0, "terminated": True, "success": True, "proposal_index": 1}
     grown = TrajectoryTree(Task(SOKOBAN, 17), num_calls=5, num_duplicates=1)
     first = grown.add(ROOT, turn("Left", START, BESIDE, -0.2 if plain else None, -0.2))
@@ -44,7 +44,7 @@ def seen_tree(plain: bool = True) -> TrajectoryTree:
 
 
 def large_tree(num_turns: int) -> TrajectoryTree:
-    """Four proposals at every decision, on boards at random; one turn in fifty wins."""
+    """Four proposals at every decision, on random boards; one turn in fifty wins."""
     numbers = random.Random(0)
     grown = TrajectoryTree(Task(SOKOBAN, 1), num_calls=num_turns)
     boards, frontier = {ROOT: _board(numbers)}, [ROOT]

@@ -59,6 +59,7 @@ def test_a_fault_ends_its_own_trajectory(sampler, fault):
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_an_environment_that_cannot_be_forked_ends_every_trajectory_at_once(sampler):
     for tree in draw(sampler, "fork"):
+        assert tree.turns
         assert all(re.match(FAULTS["fork"], turn.error) for turn in tree.turns)
         assert len(tree.leaves()) == len(tree.turns)
 

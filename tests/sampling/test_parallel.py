@@ -2,6 +2,7 @@ import pytest
 
 from sesa_agent.agents.engines.base import SamplingParams
 from sesa_agent.agents.engines.scripted import ScriptedEngine
+from sesa_agent.configs.errors import SettingError
 from sesa_agent.configs.schema import SamplingConfig
 from sesa_agent.sampling import SAMPLERS
 from sesa_agent.sampling.parallel import sample_parallel
@@ -28,8 +29,11 @@ def sample(dialogue, engine, *seeds, size=4, fork_noise="shared"):
     return Player(engine, dialogue, PARAMS, generator()).run(sample_parallel, tasks, cfg)
 
 
-def test_samplers_are_found_by_name():
-    assert set(SAMPLERS) == {"parallel", "tree", "single_pass", "two_stage"}
+def test_samplers_are_found_by_the_names_that_the_setting_takes():
+    with pytest.raises(SettingError, match="sampling.name must be one of") as refusal:
+        SamplingConfig(name="none")
+    named = str(refusal.value).partition("one of ")[2].partition(", got")[0]
+    assert set(named.split(", ")) == set(SAMPLERS)
 
 
 def test_a_group_branches_at_its_start_only():
@@ -64,7 +68,9 @@ def test_the_members_of_a_group_play_games_of_their_own():
 def test_episodes_end_at_the_last_turn():
     engine = RecordingEngine(lambda *_: "hm")
     [tree] = sample(line_dialogue(max_turns=3), engine, size=2)
-    for trajectory in tree.trajectories():
+    trajectories = list(tree.trajectories())
+    assert len(trajectories) == 2
+    for trajectory in trajectories:
         assert [turn.truncated for turn in trajectory.turns] == [False, False, True]
         assert [turn.action for turn in trajectory.turns] == [None] * 3
 

@@ -11,18 +11,12 @@ from sesa_agent.sampling.player import Player, reseeded, together
 from sesa_agent.sampling.proposer import Decision, fill, first_index, propose
 from sesa_agent.sampling.trajectory import Task
 
-from ..helpers.games import RecordingEngine, answers, at_random, generator, line_dialogue
+from ..helpers.games import RecordingEngine, answers, at_random, generator, in_order, line_dialogue
 
 DIALOGUE = line_dialogue()
 START = DIALOGUE.start(Task("Line-v0", 0))
 PARAMS = SamplingParams(max_new_tokens=5, stop=("</answer>",))
 PROPOSERS = ("history", "one_response", "without_replacement")
-
-
-def script(*replies):
-    """Answer in this order, one reply a row."""
-    left = iter(replies)
-    return lambda prompt, numbers: next(left)
 
 
 def run(choose, *widths, **options):
@@ -48,7 +42,7 @@ def test_each_proposal_sees_the_earlier_ones_in_order():
 
 def test_without_replacement_draws_from_the_plain_prompt_what_was_not_drawn():
     replies = [f"<answer>{move}</answer>" for move in ("Left", "Right", "Jump")]
-    engine, [decision] = run(script(*replies), 3, proposer="without_replacement")
+    engine, [decision] = run(in_order(*replies), 3, proposer="without_replacement")
     assert decision.actions == ["Left", "Right", "Jump"]
     assert all(call.prompts == [START.prompt_ids] for call in engine.calls)
     drawn = decision.proposals
@@ -70,7 +64,7 @@ def test_a_repeated_action_is_asked_for_again_and_then_dropped(proposer, max_ret
 def test_what_is_asked_again_may_be_new(proposer):
     replies = ["Right", "right ", "RIGHT", "Left"]
     engine, [decision] = run(
-        script(*(f"<answer>{reply}</answer>" for reply in replies)), 2, proposer=proposer
+        in_order(*(f"<answer>{reply}</answer>" for reply in replies)), 2, proposer=proposer
     )
     assert decision.actions == ["Right", "Left"]
     assert (decision.num_calls, decision.num_duplicates) == (4, 2)
@@ -83,7 +77,7 @@ def test_what_is_asked_again_may_be_new(proposer):
 
 def test_an_unreadable_response_is_one_proposal_and_is_not_named():
     replies = ["hm", "eh", "<answer>Left</answer>", "<answer>Right</answer>"]
-    engine, [decision] = run(script(*replies), 3)
+    engine, [decision] = run(in_order(*replies), 3)
     assert decision.actions == [None, "Left", "Right"]
     assert decision.num_duplicates == 1
     assert [call.prompts[0] for call in engine.calls] == [
@@ -118,7 +112,7 @@ def test_every_call_has_a_seed_of_its_own_and_else_the_same_parameters():
 
 def test_a_list_is_continued_and_its_repetitions_are_refused():
     replies = [f"<answer>{move}</answer>" for move in ("Left", "left", "Jump")]
-    engine, [decision] = run(script(*replies), 2, proposer="one_response")
+    engine, [decision] = run(in_order(*replies), 2, proposer="one_response")
     assert decision.actions == ["Left", "Jump"]
     given_before = [[], decision.proposals[:1], decision.proposals[:1]]
     assert [call.prompts[0] for call in engine.calls] == [
@@ -158,7 +152,7 @@ def test_proposals_differ_keep_to_their_width_and_are_all_counted(
 
 def test_prompts_that_left_something_out_are_counted_once_however_often_they_are_asked():
     decisions = [Decision(START, 2), Decision(START, 1)]
-    engine = RecordingEngine(script("a", "b", "a", "a", "c"))
+    engine = RecordingEngine(in_order("a", "b", "a", "a", "c"))
     player, cfg = Player(engine, DIALOGUE, PARAMS, generator()), SamplingConfig(max_retries=2)
 
     def filled(decision):

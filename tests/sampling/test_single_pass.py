@@ -22,6 +22,7 @@ from ..helpers.games import (
     answers,
     at_random,
     generator,
+    in_order,
     line_dialogue,
 )
 from ..helpers.one_step import train_two_steps
@@ -35,11 +36,6 @@ PROPOSERS = ("history", "one_response", "without_replacement")
 def ids(*texts):
     """The ids that the engine samples for these replies, one after another."""
     return sum((tuple(TOKENIZER.encode(t, add_special_tokens=False)) for t in texts), ())
-
-
-def script(*replies):
-    left = iter(replies)
-    return lambda prompt, numbers: next(left)
 
 
 def sample(choose, *seeds, dialogue=DIALOGUE, rng_seed=0, **settings):
@@ -60,7 +56,7 @@ def one_reply(choose, *seeds, **settings):
 def test_an_answer_continues_the_sampled_ids_of_those_before_it():
     moves = ("Right", " left ", "Jump", "REST")
     replies = [f"<answer>{move}</answer>" for move in moves]
-    [tree], engine = one_reply(script(*replies), num_proposals=4)
+    [tree], engine = one_reply(in_order(*replies), num_proposals=4)
     question = CHAT.append_to_question(X, list_answers(4))
     end = "\nGive 4 different answers, one after another." + CHAT.tail
     assert TOKENIZER.decode(question).endswith(end)
@@ -73,7 +69,7 @@ def test_an_answer_continues_the_sampled_ids_of_those_before_it():
 
 def test_an_unreadable_answer_is_kept_but_not_continued():
     replies = ["hm", "<answer>Right</answer>", "eh", "<answer>Left</answer>"]
-    [tree], engine = one_reply(script(*replies), num_proposals=3)
+    [tree], engine = one_reply(in_order(*replies), num_proposals=3)
     assert [turn.action for turn in tree.turns] == [None, "Right", "Left"]
     question = CHAT.append_to_question(X, list_answers(3))
     given_before = [(), (), replies[1:2], replies[1:2]]  # the second unreadable one is a repetition
@@ -86,7 +82,7 @@ def test_an_unreadable_answer_is_kept_but_not_continued():
 def test_a_repetition_is_taken_back_and_drawn_again():
     replies = ["Right", "right ", "RIGHT", "Left"]
     replies = [f"<answer>{reply}</answer>" for reply in replies]
-    [tree], engine = one_reply(script(*replies), num_proposals=2, max_retries=2)
+    [tree], engine = one_reply(in_order(*replies), num_proposals=2, max_retries=2)
     assert [turn.action for turn in tree.turns] == ["Right", "Left"]
     assert len({call.prompts[0] for call in engine.calls[1:]}) == 1
     refused = [[c.text for c in call.excluded[0]] for call in engine.calls]
@@ -103,7 +99,9 @@ def test_a_list_that_only_repeats_ends_early():
 
 
 def test_listed_answers_are_numbered_from_1_and_trained_under_x():
-    [tree], _ = one_reply(script("<answer>Left</answer>", "<answer>Jump</answer>"), num_proposals=2)
+    [tree], _ = one_reply(
+        in_order("<answer>Left</answer>", "<answer>Jump</answer>"), num_proposals=2
+    )
     assert [turn.proposal_index for turn in tree.turns] == [1, 2]
     assert [turn.prompt_ids for turn in tree.turns] == [X, X]
     assert tree.parents == [ROOT, ROOT]
@@ -115,7 +113,7 @@ def test_a_list_too_long_leaves_its_earliest_answers_out():
     question = CHAT.append_to_question(X, list_answers(4))
     limit = len(question) + len(ids(*replies[1:3]))
     dialogue = line_dialogue(max_turns=1, max_prompt_tokens=limit)
-    [tree], engine = one_reply(script(*replies), dialogue=dialogue, num_proposals=4)
+    [tree], engine = one_reply(in_order(*replies), dialogue=dialogue, num_proposals=4)
     shown = [replies[:0], replies[:1], replies[:2], replies[1:3]]
     assert [call.prompts[0] for call in engine.calls] == [question + ids(*some) for some in shown]
     assert tree.num_cut_prompts == 1
@@ -165,7 +163,7 @@ def test_the_caps_and_rules_of_trees_do_not_bind_it(proposer, allocation):
     dialogue = line_dialogue(max_turns=1, actions_per_turn=2)
     moves = ["Rest", "Left || Right", "Jump || Jump", "Jump", "Right"]
     [tree], _ = sample(
-        script(*(f"<answer>{move}</answer>" for move in moves)),
+        in_order(*(f"<answer>{move}</answer>" for move in moves)),
         dialogue=dialogue,
         proposer=proposer,
         num_proposals=5,

@@ -6,7 +6,7 @@ What holds of every tree is tested in test_tree.py, for both.
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sesa_agent.agents.engines.base import EngineError, SamplingParams
@@ -53,11 +53,12 @@ def test_a_policy_without_chance_gives_the_trees_of_waves(proposer, merge_states
 @pytest.mark.parametrize("name", ["tree", "parallel"])
 @pytest.mark.parametrize("proposer", PROPOSERS)
 @given(order=st.integers(0, 1000))
+@settings(max_examples=8)  # each grows six trees of Sokoban
 def test_what_is_drawn_does_not_depend_on_what_ends_first(name, proposer, order):
-    settings = {"num_proposals": 3, "max_trajectories": 5, "proposer": proposer}
+    widths = {"num_proposals": 3, "max_trajectories": 5, "proposer": proposer}
     choose = at_random("Up", "Down", "Left", "Right")
     engines = [StreamingEngine(choose, order=random.Random(seed)) for seed in (0, order)]
-    first, other = (draw(name, sokoban_dialogue(), engine, **settings) for engine in engines)
+    first, other = (draw(name, sokoban_dialogue(), engine, **widths) for engine in engines)
     assert first == other
     for engine, trees in zip(engines, (first, other), strict=True):
         assert engine.usage.calls == sum(tree.num_calls for tree in trees)

@@ -1,5 +1,5 @@
 import json
-from dataclasses import asdict, replace
+from dataclasses import FrozenInstanceError, asdict, replace
 
 import pytest
 from hypothesis import given
@@ -94,5 +94,5 @@ def test_trees_that_an_older_version_wrote_can_be_read():
 
 
 def test_a_turn_is_frozen():
-    with pytest.raises(AttributeError):
+    with pytest.raises(FrozenInstanceError, match="reward"):
         make_turn().reward = 1.0  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,13 +1,10 @@
-import os
-import shutil
 import sys
-from pathlib import Path
 
 import pytest
 
-from sesa_agent import cli
+from sesa_agent import cli, screen
 
-CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+from ..helpers.browser import start_chromium
 
 
 @pytest.fixture
@@ -26,6 +23,12 @@ def sesa_agent(monkeypatch, capsys):
 
 
 @pytest.fixture
+def wide_screen(monkeypatch):
+    """A screen on which no line is broken."""
+    monkeypatch.setattr(screen.console, "_width", 400)
+
+
+@pytest.fixture
 def model(llama):
     """A folder of weights that tests only read."""
     return llama
@@ -33,17 +36,15 @@ def model(llama):
 
 @pytest.fixture(scope="module")
 def browser():
-    playwright = pytest.importorskip(
-        "playwright.sync_api", reason="playwright is not installed: make browser"
-    )
-    with playwright.sync_playwright() as driver:
-        found = next(filter(None, map(shutil.which, CHROMIUMS)), driver.chromium.executable_path)
-        if not Path(found).exists():
-            pytest.skip("there is no Chromium: make browser")
-        flags = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-        chromium = driver.chromium.launch(executable_path=found, args=flags)
+    with start_chromium() as chromium:
         yield chromium
-        chromium.close()
+
+
+@pytest.fixture
+def here(monkeypatch, tmp_path):
+    """The working folder, empty."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 @pytest.fixture

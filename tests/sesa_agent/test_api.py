@@ -17,17 +17,11 @@ import pytest
 import sesa_agent
 from sesa_agent import SettingError, evaluate, make_env, train
 
+from ..helpers.runs import SMALL_COMMAND
 from ..helpers.toy_game import ENV_ID
-from .test_cli import SMALL
 
 PAGE = Path(__file__).parents[2] / "docs" / "python.md"
-LISTED = {key: value for key, _, value in (word.partition("=") for word in SMALL)}
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+LISTED = {key: value for key, _, value in (word.partition("=") for word in SMALL_COMMAND)}
 
 
 def typed_names():
@@ -53,7 +47,7 @@ def test_the_public_names_are_listed_typed_and_there():
 def test_a_run_from_python_is_that_of_the_command(sesa_agent, model, here, capsys):
     run = train("sokoban", model=model, steps=2, output="python", settings=LISTED)
     assert capsys.readouterr().out == ""
-    words = ("--model", model, "--steps", "2", "--output", "shell", *SMALL)
+    words = ("--model", model, "--steps", "2", "--output", "shell", *SMALL_COMMAND)
     assert sesa_agent("train", "--env", "sokoban", *words)[0] == 0
     results = [
         json.loads((here / name / "result.json").read_text()) for name in ("python", "shell")
@@ -68,7 +62,7 @@ def test_a_run_from_python_is_that_of_the_command(sesa_agent, model, here, capsy
 
 
 def test_a_run_can_be_measured_and_gone_on_with(model, here):
-    run = train(ENV_ID, "ragen", model=model, steps=1, output="run", settings=SMALL)
+    run = train(ENV_ID, "ragen", model=model, steps=1, output="run", settings=SMALL_COMMAND)
     measured = [evaluate(what, episodes=4, samples=2) for what in (run, "run", here / "run")]
     assert measured[0] == measured[1] == measured[2]
     assert list(measured[0].pass_at_k) == [1, 2]
@@ -114,7 +108,7 @@ def test_a_mistake_is_a_setting_error_of_one_line_and_leaves_nothing_behind(call
 
 
 def test_progress_is_shown_if_it_is_wanted(model, here, capsys):
-    train(ENV_ID, model=model, steps=1, output="run", settings=SMALL, progress=True)
+    train(ENV_ID, model=model, steps=1, output="run", settings=SMALL_COMMAND, progress=True)
     assert "held-out puzzles" in capsys.readouterr().out
     evaluate("run", episodes=2)
     assert capsys.readouterr().out == ""
@@ -131,7 +125,7 @@ def test_an_interrupt_saves_and_returns(model, here, caplog):
     thread.start()
     threading.Timer(2.0, step_ended.set).start()
     with caplog.at_level(logging.WARNING, logger="sesa_agent"):
-        run = train(ENV_ID, model=model, steps=100000, output="run", settings=SMALL)
+        run = train(ENV_ID, model=model, steps=100000, output="run", settings=SMALL_COMMAND)
     thread.join()
     assert run.was_stopped
     assert "Stopping after this step, then saving." in caplog.text
@@ -145,7 +139,7 @@ def test_a_run_can_be_made_beside_the_main_thread(model, here):
     runs = []
 
     def work():
-        runs.append(train(ENV_ID, model=model, steps=1, output="run", settings=SMALL))
+        runs.append(train(ENV_ID, model=model, steps=1, output="run", settings=SMALL_COMMAND))
 
     thread = threading.Thread(target=work)
     thread.start()
@@ -160,6 +154,7 @@ def test_a_short_name_brings_its_options_along():
     assert env.unwrapped.text_spec == make_env("sesa/Sudoku-v0", answer="fill").unwrapped.text_spec  # pyright: ignore[reportAttributeAccessIssue]
 
 
+@pytest.mark.slow
 def test_the_page_runs_as_it_stands(tmp_path, model):
     """In a process of its own, whose `__main__` registers the game, with a smaller model."""
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)

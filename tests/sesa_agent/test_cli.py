@@ -22,20 +22,8 @@ from sesa_agent.commands import (
 from sesa_agent.configs.load import config_to_dict, env_names, load_config
 from sesa_agent.training.setup import resolve_auto
 
+from ..helpers.runs import SMALL_COMMAND
 from ..helpers.tiny_models import CHATML, FORGETFUL, save_qwen2
-
-SMALL = (
-    "sampling.num_tasks=2",
-    "sampling.num_proposals=2",
-    "sampling.max_trajectories=3",
-    "engine.max_new_tokens=3",
-    "optim.checkpoint_every=1",
-    "eval.every=2",
-    "eval.episodes=2",
-    "eval.final_episodes=4",
-    "eval.samples=2",
-)
-"""Settings of a run that takes about a second a step."""
 
 
 @pytest.fixture
@@ -191,7 +179,7 @@ def test_a_new_run_does_not_overwrite_an_old_one(mistake, tmp_path):
 @pytest.fixture
 def old_run(tmp_path):
     """A run folder that was stopped before its first checkpoint."""
-    cfg = resolve_auto(load_config("sokoban", "sesa", SMALL))
+    cfg = resolve_auto(load_config("sokoban", "sesa", SMALL_COMMAND))
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(config_to_dict(cfg)))
     return tmp_path / "run"

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import yaml
 
-from .test_cli import SMALL
+from ..helpers.runs import SMALL_COMMAND
 
 
 def start_training(*words):
-    """A training in a process of its own."""
+    """Start a training in a process of its own; return at once."""
     command = [sys.executable, "-m", "sesa_agent", "train", *map(str, words)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
@@ -37,8 +37,18 @@ def wait_for_lines(run: Path, count: int):
 def test_ctrl_c_saves_and_the_printed_command_goes_on(call, model, tmp_path):
     run = tmp_path / ("a long name with [brackets] " * 4).strip()
     process = start_training(
-        *("--env", "sokoban", "--model", model, "--output", run, "--steps", 1000, *SMALL[:4]),
-        *("optim.checkpoint_every=900", *SMALL[5:]),
+        *(
+            "--env",
+            "sokoban",
+            "--model",
+            model,
+            "--output",
+            run,
+            "--steps",
+            1000,
+            *SMALL_COMMAND[:4],
+        ),
+        *("optim.checkpoint_every=900", *SMALL_COMMAND[5:]),
     )
     wait_for_lines(run, 1)
     process.send_signal(signal.SIGINT)
@@ -85,7 +95,7 @@ def test_problems_of_a_file_are_trained_on_and_counted_once(call, model, tmp_pat
     path = tmp_path / "problems.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, "broken"]))
     words = ("train", "--env", "math", "--model", model, "--steps", "1", "--output", "run")
-    code, _, _ = call(*words, f"env.options.path={path}", *SMALL)
+    code, _, _ = call(*words, f"env.options.path={path}", *SMALL_COMMAND)
     assert code == 0
     assert "1 of 31 rows are broken" in caplog.text
     result = json.loads(Path("run/result.json").read_text())
@@ -102,7 +112,9 @@ def test_problems_of_a_file_are_trained_on_and_counted_once(call, model, tmp_pat
 def test_a_scale_is_trained_with_another_model_and_goes_on(call, model):
     words = ("train", "--env", "countdown", "--scale", "0.5b-1gpu", "--model", model, "--steps", 1)
     # Neither vLLM nor a GPU is here, and a byte is a token: the prompt has no room for many.
-    code, _, _ = call(*words, *SMALL, "engine.name=hf", "model.device=cpu", "model.thinking=false")
+    code, _, _ = call(
+        *words, *SMALL_COMMAND, "engine.name=hf", "model.device=cpu", "model.thinking=false"
+    )
     assert code == 0
     run = Path("runs/countdown-sesa-0.5b-1gpu-0")
     config = yaml.safe_load((run / "config.yaml").read_text())

@@ -15,7 +15,6 @@ from sesa_agent.configs.load import env_names, load_config, method_names
 from sesa_agent.environments import make_env
 from sesa_agent.evaluation.experiments.paper import EXPERIMENTS
 
-from ..environments.games.test_sudoku_rules import relabelled, write_csv
 from ..helpers.chat_server import serving
 from ..helpers.documented_commands import (
     PAGES,
@@ -27,6 +26,7 @@ from ..helpers.documented_commands import (
     python_blocks,
     settings,
 )
+from ..helpers.sudokus import relabelled, write_csv
 
 COMMANDS = [(page, words) for page in PAGES for words in fenced_commands(page)]
 COMMANDS += [(page, words) for page in PAGES for words in inline_commands(page)]
@@ -50,18 +50,17 @@ SMALL = (
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
+def here(here, monkeypatch):
     """A folder with the files that the pages have the reader write."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.syspath_prepend(here)
     known = set(gymnasium.registry)
     for page in PAGES:
         for name, code in python_blocks(page).items():
-            (tmp_path / f"{name}.py").write_text(code, encoding="utf-8")
+            (here / f"{name}.py").write_text(code, encoding="utf-8")
     modules = set(sys.modules)
-    yield tmp_path
+    yield here
     for name in set(sys.modules) - modules:
-        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
+        if str(here) in str(getattr(sys.modules[name], "__file__", "")):
             del sys.modules[name]
     for env_id in set(gymnasium.registry) - known:
         del gymnasium.registry[env_id]

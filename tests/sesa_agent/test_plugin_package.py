@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import json
 import os
 import subprocess
 import sys
@@ -11,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.tiny_models import SMALL_GROUPS
+from ..helpers.runs import read_metrics
+from ..helpers.tiny_models import SMALL_GROUPS
 
 GAME = '''
 import gymnasium
@@ -104,7 +104,7 @@ def test_an_installed_package_is_trained_by_its_id_alone(form, llama, tmp_path):
         timeout=300,
     )
     assert answer.returncode == 0, answer.stderr
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    lines = read_metrics(run)
     assert [line["step"] for line in lines] == [0, 1]
     assert all(line["rollout/env_errors"] == 0 for line in lines)
     assert any(line["rollout/readable_rate"] > 0 for line in lines)

@@ -4,6 +4,7 @@
 """
 
 import os
+from contextlib import ExitStack
 
 import pytest
 
@@ -12,30 +13,11 @@ from sesa_agent.report.files import read_run_files
 from sesa_agent.report.render import render
 from sesa_agent.report.run import run_page
 
+from ..helpers.browser import CONTRAST, LEAST_CONTRAST, opened
 from ..helpers.report_files import arms, evaluation, write_comparison, write_run
 
 WIDTHS = (360, 1280)
-LEAST_CONTRAST = 4.5
-"""Of text, by the Web Content Accessibility Guidelines (level AA)."""
-
 pytestmark = pytest.mark.browser
-
-CONTRAST = """element => {
-  const paint = document.createElement("canvas").getContext("2d");
-  const light = colour => {
-    paint.clearRect(0, 0, 1, 1);
-    paint.fillStyle = colour;
-    paint.fillRect(0, 0, 1, 1);
-    const parts = [...paint.getImageData(0, 0, 1, 1).data].slice(0, 3).map(x => x / 255);
-    const [r, g, b] = parts.map(x => x <= .04045 ? x / 12.92 : ((x + .055) / 1.055) ** 2.4);
-    return .2126 * r + .7152 * g + .0722 * b;
-  };
-  const style = getComputedStyle(element);
-  const ink = element.ownerSVGElement ? style.fill : style.color;
-  const [a, b] = [light(ink), light(getComputedStyle(document.body).backgroundColor)];
-  return (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
-}"""
-"""Contrast of an element's text with the page; a canvas turns any notation into sRGB."""
 
 
 @pytest.fixture(scope="module")
@@ -52,23 +34,16 @@ def pages(tmp_path_factory):
 
 @pytest.fixture
 def open_page(browser, pages):
-    """Opens a page; what it says or asks for goes to `page.complaints`."""
-    contexts = []
+    """Opens a page; returns it and what it says or asks for."""
+    with ExitStack() as pages_open:
 
-    def open_page(name, width, scheme):
-        contexts.append(browser.new_context(viewport={"width": width, "height": 900}))
-        page, complaints = contexts[-1].new_page(), []
-        page.emulate_media(color_scheme=scheme)
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", lambda request: complaints.append(request.url))
-        page.goto((pages / f"{name}.html").as_uri())
-        page.locator("details").evaluate_all("all => all.forEach(one => one.open = true)")
-        return page, complaints
+        def open_page(name, width, scheme):
+            file = pages / f"{name}.html"
+            page, complaints = pages_open.enter_context(opened(browser, file, scheme, width))
+            page.locator("details").evaluate_all("all => all.forEach(one => one.open = true)")
+            return page, complaints
 
-    yield open_page
-    for context in contexts:
-        context.close()
+        yield open_page
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

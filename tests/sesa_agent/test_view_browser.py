@@ -4,6 +4,7 @@
 """
 
 import os
+from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
@@ -12,9 +13,9 @@ from sesa_agent.commands.view import run_view
 from sesa_agent.view.page import render
 from sesa_agent.view.saved import read_saved
 
+from ..helpers.browser import CONTRAST, LEAST_CONTRAST, opened
 from ..helpers.report_files import NUM_STEPS, write_run
 from ..helpers.view_trees import large_tree, seen_tree
-from .test_report_browser import CONTRAST, LEAST_CONTRAST
 
 pytestmark = pytest.mark.browser
 
@@ -73,24 +74,17 @@ def pages(tmp_path_factory):
 
 @pytest.fixture
 def open_page(browser, pages):
-    """Opens a page; what it says or asks for goes to `page.complaints`."""
-    contexts = []
+    """Opens a page; returns it and what it says or asks for."""
+    with ExitStack() as pages_open:
 
-    def open_page(name, scheme="light", width=1440):
-        contexts.append(browser.new_context(viewport={"width": width, "height": 900}))
-        page, complaints = contexts[-1].new_page(), []
-        page.emulate_media(color_scheme=scheme)
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", lambda request: complaints.append(request.url))
-        page.goto((pages / f"{name}.html").as_uri())
-        page.wait_for_function("() => window.explorer && window.explorer.numSeen")
-        assert complaints == [page.url]
-        return page, complaints
+        def open_page(name, scheme="light", width=1440):
+            file = pages / f"{name}.html"
+            page, complaints = pages_open.enter_context(opened(browser, file, scheme, width))
+            page.wait_for_function("() => window.explorer && window.explorer.numSeen")
+            assert complaints == [page.url]
+            return page, complaints
 
-    yield open_page
-    for context in contexts:
-        context.close()
+        yield open_page
 
 
 def chosen(page):

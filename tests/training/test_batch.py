@@ -1,6 +1,5 @@
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -8,22 +7,16 @@ from hypothesis import strategies as st
 
 from sesa_agent.configs.schema import LossConfig
 from sesa_agent.sampling.trajectory import ROOT
-from sesa_agent.training.advantages import Credit, best_credit, trajectory_credit
+from sesa_agent.training.advantages import best_credit, trajectory_credit
 from sesa_agent.training.batch import Batch, collate
 from sesa_agent.training.importance import correct_history_gap, history_gap
 from sesa_agent.training.micro_batches import computing_order, group_rows
 
+from ..helpers.batches import make_credit
 from ..helpers.credits import credit_of
 from ..helpers.strategies import FIRST_SAMPLED, make_tree, make_turn, trees
 
 PAD = 0
-
-
-def make_credit(positive, negative=None, weight=None, denominator=1.0) -> Credit:
-    positive = np.array(positive, dtype=float)
-    negative = np.zeros_like(positive) if negative is None else np.array(negative, dtype=float)
-    weight = np.ones_like(positive) if weight is None else np.array(weight, dtype=float)
-    return Credit(positive, negative, weight, denominator)
 
 
 def full_context_tree():

@@ -13,10 +13,10 @@ from sesa_agent.training.batch import collate
 from sesa_agent.training.losses import grpo_loss
 from sesa_agent.training.micro_batches import computing_order, group_rows
 
-from ..agents.test_prefix_attention import FAMILIES, make_policy
+from ..helpers.batches import uneven_tree
 from ..helpers.credits import credit_of
+from ..helpers.model_families import SHARING, policy_of
 from ..helpers.strategies import make_tree, make_turn
-from .test_packed_training import uneven_tree
 
 KINDS = pytest.mark.parametrize("packed", [False, True], ids=["padded", "packed"])
 FEW, MANY = 8, 64
@@ -26,7 +26,7 @@ BOUND = 150
 
 @pytest.fixture(scope="module")
 def policy():
-    return make_policy(FAMILIES["llama"], torch.float32)
+    return policy_of(SHARING["llama"], torch.float32)
 
 
 def saved_bytes(policy, part) -> int:

@@ -1,11 +1,7 @@
 """Two processes of torchrun come to what one comes to, and to the same as each other."""
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,13 +16,20 @@ from sesa_agent.training.distributed import check_processes, own_rng
 from sesa_agent.training.rollout import rollout, step_player
 from sesa_agent.training.setup import build_dialogue, build_engine, build_policy
 
+from ..helpers.runs import (
+    DAPO,
+    REPOSITORY,
+    SMALL,
+    TORCHRUN,
+    make_config,
+    newest,
+    read_metrics,
+    run_python,
+)
 from ..helpers.several_processes import NUM_UPDATES, read_case, update
-from .test_trainer import DAPO, SMALL, make_config, newest, read_metrics
 
-pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
+pytestmark = pytest.mark.usefixtures("one_thread")
 
-ROOT = Path(__file__).parents[2]
-TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node", "2")
 UPDATES = {
     "tree": ("sesa", "loss.entropy_coef=0.01", "loss.kl_coef=0.01"),
     "rollouts": ("ragen", "sampling.max_trajectories=6"),
@@ -42,6 +45,7 @@ UPDATES = {
     "one step, not scored before": ("sesa", "optim.num_epochs=1", "optim.num_minibatches=1"),
 }
 TASKS = ("sampling.num_tasks=6", "optim.num_epochs=2", "optim.warmup_steps=0", "optim.lr=1e-4")
+TRAIN = ("-m", "sesa_agent", "train", "--env", "sokoban")
 RUN = (*DAPO, "optim.steps=4", "optim.lr=0.01", "loss.kl_coef=0.01", "eval.episodes=5")
 
 
@@ -53,27 +57,30 @@ def grow(cfg):
     ).played
 
 
-def start(*words, **more):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, *map(str, words)]
-    return subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=600, **more
-    )
+def write_case(llama, folder, name):
+    """Write the settings of an update and the trees that it is taught."""
+    method, *words = UPDATES[name]
+    cfg = make_config(llama, *TASKS, *words, method=method)
+    case = {"config": config_to_dict(cfg), "trees": [tree.to_json() for tree in grow(cfg)]}
+    (folder / f"case-{name}.json").write_text(json.dumps(case))
+
+
+def run_together(folder):
+    """Two processes do what is written in a folder."""
+    module = "tests.helpers.several_processes"
+    done = run_python(*TORCHRUN, "-m", module, folder, cwd=REPOSITORY)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="module")
 def folder(llama, tmp_path_factory):
     """What both processes wrote about all cases, and the cases."""
     folder = tmp_path_factory.mktemp("processes")
-    for name, (method, *words) in UPDATES.items():
-        cfg = make_config(llama, *TASKS, *words, method=method)
-        case = {"config": config_to_dict(cfg), "trees": [tree.to_json() for tree in grow(cfg)]}
-        (folder / f"case-{name}.json").write_text(json.dumps(case))
+    for name in UPDATES:
+        write_case(llama, folder, name)
     cfg = make_config(llama, *RUN, method="dapo")
     (folder / "config.yaml").write_text(yaml.safe_dump(config_to_dict(cfg)))
-    module = "tests.helpers.several_processes"
-    done = start(*TORCHRUN, "-m", module, folder, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
+    run_together(folder)
     return folder
 
 
@@ -81,8 +88,8 @@ def results(folder, rank):
     return json.loads((folder / f"results-{rank}.json").read_text())
 
 
-@pytest.mark.parametrize("name", UPDATES)
-def test_the_update_is_that_of_one_process(folder, name):
+def check_case(folder, name):
+    """The update of two processes is that of one, and both of them know it."""
     cfg, trees = read_case(folder / f"case-{name}.json")
     weights, metrics = update(cfg, trees)
     found = [load_file(folder / f"case-{name}-{rank}.safetensors") for rank in range(2)]
@@ -100,6 +107,19 @@ def test_the_update_is_that_of_one_process(folder, name):
     assert max(changes) > 1e-4
 
 
+def test_the_update_of_a_tree_is_that_of_one_process(llama, tmp_path):
+    write_case(llama, tmp_path, "tree")
+    run_together(tmp_path)
+    check_case(tmp_path, "tree")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", UPDATES)
+def test_every_update_is_that_of_one_process(folder, name):
+    check_case(folder, name)
+
+
+@pytest.mark.slow
 def test_whole_runs_agree_in_what_they_are_shown_and_where_they_end(folder):
     shown = [results(folder, rank)["whole"] for rank in range(2)]
     assert shown[0] == shown[1]
@@ -112,6 +132,7 @@ def test_whole_runs_agree_in_what_they_are_shown_and_where_they_end(folder):
     assert all(torch.equal(saved[name], weights[1][name]) for name in saved)
 
 
+@pytest.mark.slow
 def test_one_process_writes_what_all_were_shown(folder):
     lines = read_metrics(folder / "whole", times=False)
     shown = results(folder, 1)["whole"]
@@ -121,6 +142,7 @@ def test_one_process_writes_what_all_were_shown(folder):
     assert len(list((folder / "whole" / "tensorboard").iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_bit_for_bit(folder):
     """One process, and not the one that writes, asked for the stop."""
     stopped = [results(folder, rank)["stopped"] for rank in range(2)]
@@ -132,17 +154,19 @@ def test_a_stopped_run_goes_on_bit_for_bit(folder):
     )
 
 
+@pytest.mark.slow
 def test_the_command_line_speaks_once(llama, tmp_path):
     words = (*SMALL, f"model.path={llama}", "eval.final_episodes=5", "--output", tmp_path / "run")
-    done = start(*TORCHRUN, "-m", "sesa_agent", "train", "--env", "sokoban", *words, cwd=tmp_path)
+    done = run_python(*TORCHRUN, *TRAIN, *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("2 processes") == done.stdout.count("Curves") == 1
     assert json.loads((tmp_path / "run" / "result.json").read_text())["base"]["num_episodes"] == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", ["sampling.num_tasks=3", "model.path=nowhere"])
 def test_a_mistake_is_one_line(tmp_path, words):
-    done = start(*TORCHRUN, "-m", "sesa_agent", "train", "--env", "sokoban", words, cwd=tmp_path)
+    done = run_python(*TORCHRUN, *TRAIN, words, cwd=tmp_path)
     assert done.returncode != 0
     said = [line for line in done.stderr.splitlines() if line.startswith("sesa-agent: ")]
     assert len(said) == 1

@@ -1,35 +1,33 @@
 """Runs on environments of others: those that work, and those that fail."""
 
 import json
-from functools import partial
 
 import gymnasium
 import pytest
 
 from sesa_agent.configs.errors import SettingError
 from sesa_agent.configs.load import load_config
-from sesa_agent.evaluation.validation import validate
 from sesa_agent.training.setup import resolve_auto
-from sesa_agent.training.trainer import open_session, train
-from tests.helpers.bad_games import ENV_ID
-from tests.helpers.tiny_models import SMALL_GROUPS
-from tests.helpers.toy_game import TAXI
+
+from ..helpers.bad_games import ENV_ID
+from ..helpers.runs import read_metrics, run
+from ..helpers.tiny_models import SMALL_GROUPS
+from ..helpers.toy_game import TAXI
 
 
-def run(env, model, folder, *settings):
+def train(env, model, folder, *settings):
     """Train two steps; return the lines of metrics and what was told."""
     settings = (f"model.path={model}", "optim.steps=2", "eval.episodes=4", *settings)
     small = ("engine.max_new_tokens=2", "eval.every=2", "env.max_turns=3", *SMALL_GROUPS)
     cfg = resolve_auto(load_config(env, "sesa", [*small, *settings]))
     told = []
-    train(open_session(resolve_auto(cfg), folder), partial(validate, cfg), tell=told.append)
-    lines = [json.loads(text) for text in (folder / "metrics.jsonl").read_text().splitlines()]
-    return lines, told
+    run(cfg, folder, tell=told.append)
+    return read_metrics(folder), told
 
 
 @pytest.mark.parametrize("env_id", [TAXI, "CliffWalking-v1", "Blackjack-v1", "FrozenLake-v1"])
 def test_games_of_gymnasium_are_trained_unmodified(env_id, llama, tmp_path):
-    lines, told = run(env_id, llama, tmp_path)
+    lines, told = train(env_id, llama, tmp_path)
     assert len(lines) == 2 and told == []
     for line in lines:
         assert line["rollout/env_errors"] == 0
@@ -38,7 +36,7 @@ def test_games_of_gymnasium_are_trained_unmodified(env_id, llama, tmp_path):
 
 def test_minigrid_is_trained_unmodified(llama, tmp_path):
     pytest.importorskip("minigrid", reason="needs pip install 'sesa-agent[minigrid]'")
-    lines, told = run("minigrid:MiniGrid-Empty-5x5-v0", llama, tmp_path)
+    lines, told = train("minigrid:MiniGrid-Empty-5x5-v0", llama, tmp_path)
     assert len(lines) == 2 and told == []
 
 
@@ -47,7 +45,7 @@ def test_minigrid_is_trained_unmodified(llama, tmp_path):
 )
 def test_a_failing_environment_is_counted_and_told_of_once(setting, llama, tmp_path):
     settings = ("env.options.fault=raise", setting, "sampling.num_tasks=6")
-    lines, told = run(ENV_ID, llama, tmp_path, *settings)
+    lines, told = train(ENV_ID, llama, tmp_path, *settings)
     assert len(lines) == 2 and all(line["rollout/env_errors"] > 0 for line in lines)
     assert [
         text.startswith("Warning: tests.helpers.bad_games:Bad-v0 failed on") for text in told
@@ -58,16 +56,16 @@ def test_a_failing_environment_is_counted_and_told_of_once(setting, llama, tmp_p
 
 
 def test_puzzles_that_do_not_open_are_left_out(llama, tmp_path):
-    lines, told = run(ENV_ID, llama, tmp_path, "env.options.fault=odd_seeds")
+    lines, told = train(ENV_ID, llama, tmp_path, "env.options.fault=odd_seeds")
     assert [line["rollout/env_errors"] for line in lines] == [1.0, 1.0]
     assert len(told) == 1 and "raised OSError: no such level" in told[0]
 
 
 def test_a_run_that_can_open_no_puzzle_ends_with_a_line(llama, tmp_path):
     with pytest.raises(SettingError, match=r"opens none of the puzzles 0 to 2: reset\(seed=2\)"):
-        run(ENV_ID, llama, tmp_path, "env.options.fault=every_seed")
+        train(ENV_ID, llama, tmp_path, "env.options.fault=every_seed")
     with pytest.raises(SettingError, match=r"opened none of 2 puzzles; seed \d+: reset\(seed="):
-        run(ENV_ID, llama, tmp_path, "env.options.fault=training_seeds")
+        train(ENV_ID, llama, tmp_path, "env.options.fault=training_seeds")
 
 
 def test_an_unknown_id_says_how_to_name_a_package():

@@ -28,11 +28,10 @@ from sesa_agent.training.exploration import (
 )
 from sesa_agent.training.losses import grpo_loss
 
+from ..helpers.batches import collate_double, lookup, make_credit, random_logprobs
+from ..helpers.runs import make_config, read_metrics, read_weights, run
 from ..helpers.strategies import make_tree, make_turn, trees
-from ..helpers.tiny_models import CHATML, byte_tokenizer
-from .test_batch import make_credit
-from .test_losses import collate_double, lookup, random_logprobs
-from .test_trainer import make_config, read_metrics, read_weights, run
+from ..helpers.tiny_models import chatml_tokenizer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -203,7 +202,7 @@ def test_top_entropy_ranks_thoughts_and_answers_apart():
 
 @pytest.mark.parametrize("response", ["<think>up?</think><answer>go</answer>", "no tag <answer"])
 def test_an_answer_begins_at_its_tag(response):
-    tokenizer = byte_tokenizer(CHATML, ("<|pad|>", "<|im_start|>", "<|im_end|>"), "<|im_end|>")
+    tokenizer = chatml_tokenizer()
     ids = tuple(tokenizer(response).input_ids)
     turns = [make_turn(prompt_ids=(1,), response_ids=ids), make_turn(prompt_ids=(1, *ids))]
     batch = collate([make_tree([ROOT, 0], turns)], [make_credit([1, 1])], 0)
@@ -249,8 +248,7 @@ def test_no_method_teaches_anything_outside_the_mask(name, tree, seed):
     cfg = LossConfig(exploration=name, exploration_share=0.3)
     new, old = random_logprobs(seed)
     batch = collate_double([tree], LossConfig(), old)
-    tokenizer = byte_tokenizer(CHATML, ("<|pad|>", "<|im_start|>", "<|im_end|>"), "<|im_end|>")
-    scores = Scores(-batch.old_logprobs, tokenizer, seeded(seed))
+    scores = Scores(-batch.old_logprobs, chatml_tokenizer(), seeded(seed))
     result = EXPLORATIONS[cfg.exploration](batch, scores, cfg)
     logprobs = lookup(new.detach(), batch).requires_grad_()
     loss, _ = grpo_loss(logprobs, None, result, cfg)
@@ -286,6 +284,7 @@ def test_two_steps_run_with_every_preset_and_sampler(llama, tmp_path, method, sa
     words += ("loss.filter_ratio=1", "optim.lr=0.01")
     run(make_config(llama, *words, method=method), tmp_path)
     lines = read_metrics(tmp_path)
+    assert len(lines) == 2
     assert all(line["train/tokens"] > 0 for line in lines)
     acts_on_batch = method not in ("ragen-adaptive-entropy", "ragen-pass-at-k")
     assert all(("train/changed_tokens" in line) == acts_on_batch for line in lines)

@@ -12,9 +12,14 @@ from sesa_agent.configs.errors import SettingError
 from sesa_agent.training.checkpoint import latest_checkpoint
 from sesa_agent.training.setup import build_policy, build_reference
 
-from ..agents.test_logprobs import ROWS, gpt2_policy, likelihoods_and_gradients
-from ..helpers.model_families import ARCHITECTURES, make_rows, random_policy
-from .test_trainer import make_config, newest, read_metrics, run
+from ..helpers.model_families import (
+    ARCHITECTURES,
+    ROWS,
+    likelihoods_and_gradients,
+    make_rows,
+    random_policy,
+)
+from ..helpers.runs import make_config, newest, read_metrics, run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -55,7 +60,8 @@ def test_a_checkpoint_of_lora_is_the_adapter_alone_and_can_be_evaluated(llama, t
     model = newest(tmp_path) / "model"
     assert not (model / "model.safetensors").exists()
     again, merged = build_policy(cfg, str(model)), Policy.load(str(model))
-    assert all(map(torch.equal, again.parameters(), trained.parameters()))
+    weights = list(zip(again.parameters(), trained.parameters(), strict=True))
+    assert weights and all(torch.equal(*pair) for pair in weights)
     assert evaluate_policy(cfg, again, 4) == evaluate_policy(cfg, trained, 4)
     rows = make_rows(ROWS)
     torch.testing.assert_close(merged.logprobs(rows)[0], trained.logprobs(rows)[0])
@@ -86,15 +92,11 @@ def test_a_run_can_begin_with_an_adapter_of_another_run(llama, tmp_path):
 # ---- gradient checkpointing ----
 
 
-def make_policy(name):
-    return gpt2_policy() if name == "gpt2" else random_policy(name)
-
-
 @pytest.mark.parametrize("name", [*ARCHITECTURES, "gpt2"])
 @pytest.mark.parametrize("max_logits", [10**9, 700], ids=["logits at once", "logits in chunks"])
 def test_computing_layers_again_changes_no_bit(name, max_logits):
     """GPT-2 has dropout in its configuration, which stays off."""
-    policy = make_policy(name)
+    policy = random_policy(name)
     expected = likelihoods_and_gradients(policy, max_logits)
     policy.recompute_layers()
     assert all(map(torch.equal, likelihoods_and_gradients(policy, max_logits), expected))

@@ -4,18 +4,15 @@ import json
 import struct
 import subprocess
 import sys
-from functools import partial
 
 import pytest
 
 from sesa_agent.configs.errors import SettingError
 from sesa_agent.configs.load import load_config
-from sesa_agent.evaluation.validation import validate
 from sesa_agent.training.loggers import GuardedLogger, check_loggers, open_loggers
 from sesa_agent.training.run_log import RunLog
-from sesa_agent.training.setup import resolve_auto
-from sesa_agent.training.trainer import open_session, train
 
+from ..helpers.runs import read_metrics, run
 from ..helpers.toy_game import ENV_ID
 
 
@@ -133,12 +130,12 @@ def test_a_logger_that_is_added_later_gets_what_is_computed_then(trackio, tmp_pa
 def test_a_training_run_is_shown_in_both(wandb, trackio, llama, tmp_path):
     small = ["optim.steps=2", "sampling.num_tasks=2", "engine.max_new_tokens=2", "eval.episodes=2"]
     cfg = make_config("wandb,trackio", f"model.path={llama}", *small)
-    train(open_session(resolve_auto(cfg), tmp_path / "run"), partial(validate, cfg))
+    run(cfg, tmp_path / "run")
     (rows,) = trackio_rows(trackio).values()
     assert [row["step"] for row in rows] == [0, 1]
     assert [row["_step"] for row in wandb_rows(tmp_path / "run")[0]] == [0, 1]
-    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
-    assert rows[1]["train/tokens"] == json.loads(lines[1])["train/tokens"]
+    lines = read_metrics(tmp_path / "run")
+    assert rows[1]["train/tokens"] == lines[1]["train/tokens"]
 
 
 def test_wandb_that_ends_in_the_middle_is_told_once_and_the_run_goes_on(wandb, tmp_path):
@@ -151,7 +148,7 @@ def test_wandb_that_ends_in_the_middle_is_told_once_and_the_run_goes_on(wandb, t
         wandb.teardown()
         for step in range(1, 4):
             log.write(step, {"success": 0.5})
-    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 4
+    assert len(read_metrics(tmp_path)) == 4
     assert len(told) == 1
     assert told[0].startswith("Warning: wandb failed, and gets no metrics until the run is resumed")
 
@@ -191,7 +188,7 @@ def test_a_logger_that_cannot_start_is_told_and_the_run_goes_on(trackio, tmp_pat
     monkeypatch.setenv("TRACKIO_SERVER_URL", "not a url")
     told = []
     write(make_config("trackio"), tmp_path, range(2), told=told)
-    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
+    assert len(read_metrics(tmp_path)) == 2
     assert len(told) == 1
     assert "trackio failed" in told[0]
     assert not (tmp_path / "loggers.json").exists()

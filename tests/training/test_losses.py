@@ -13,32 +13,12 @@ from sesa_agent.training.batch import Batch, collate
 from sesa_agent.training.losses import grpo_loss, mean_stats
 from sesa_agent.training.micro_batches import computing_order, group_rows, merge_equal_rows
 
+from ..helpers.batches import collate_double, lookup, make_credit, random_logprobs
 from ..helpers.credits import credit_of
 from ..helpers.strategies import FIRST_SAMPLED, make_tree, make_turn, trees
-from .test_batch import make_credit
 
-TOKENS = 64  # more than the sampled tokens of any random tree
 seeds = st.integers(0, 10_000)
 aggregates = st.sampled_from(["trajectory", "token"])
-
-
-def random_logprobs(seed: int, spread: float = 1.0) -> tuple[Tensor, Tensor]:
-    """New and old log-probabilities by sampled token; ratios from e^-2 to e^2 and farther."""
-    generator = torch.Generator().manual_seed(seed)
-    old = -torch.rand(TOKENS, generator=generator, dtype=torch.float64) - 0.5
-    change = torch.randn(TOKENS, generator=generator, dtype=torch.float64) * spread
-    return (old + change).requires_grad_(), old
-
-
-def lookup(table: Tensor, batch: Batch) -> Tensor:
-    """Values of the sampled tokens laid out like the batch, (N, T)."""
-    return table[(batch.token_ids - FIRST_SAMPLED).clamp(min=0)]
-
-
-def collate_double(groups: list[TrajectoryTree], cfg: LossConfig, old: Tensor) -> Batch:
-    credits = [credit_of(trajectory_credit, tree, cfg) for tree in groups]
-    batch = collate(groups, credits, 0, keep_zero_advantage=True, dtype=torch.float64)
-    return replace(batch, old_logprobs=lookup(old, batch))
 
 
 def naive_loss(tree: TrajectoryTree, cfg: LossConfig, new: Tensor, old: Tensor) -> Tensor:

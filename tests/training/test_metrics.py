@@ -3,7 +3,7 @@ from itertools import combinations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from sesa_agent.configs.schema import LossConfig
@@ -96,8 +96,7 @@ def test_the_ignored_share_counts_turns_after_the_first_alone(turns):
     # On the bound itself, the rounding of single floats decides.
     turns = [(index, gap) for index, gap in turns if abs(abs(gap) - 0.01) > 1e-4]
     later = [abs(gap) < 0.01 for index, gap in turns if index > 0]
-    if len(turns) < 2 or not later:
-        return
+    assume(len(turns) >= 2 and later)
     metrics = proposal_gaps(scored_batch(*((index, [gap]) for index, gap in turns)))
     assert metrics["gap/ignored"] == pytest.approx(sum(later) / len(later))
     numbers = {f"gap/proposal_{index + 1}" for index, _ in turns}

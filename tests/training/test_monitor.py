@@ -2,23 +2,16 @@
 
 import json
 import math
-import signal
-import subprocess
-import sys
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sesa_agent.configs.errors import SettingError
-from sesa_agent.configs.load import config_to_dict, load_config
-from sesa_agent.configs.schema import Config
-from sesa_agent.evaluation.validation import validate
-from sesa_agent.training.checkpoint import latest_checkpoint, read_state
+from sesa_agent.configs.load import load_config
+from sesa_agent.training.checkpoint import read_state
 from sesa_agent.training.monitor import (
     INDICATORS,
     WATCHED,
@@ -30,9 +23,8 @@ from sesa_agent.training.monitor import (
     rescued_config,
 )
 from sesa_agent.training.setup import resolve_auto
-from sesa_agent.training.trainer import open_session, train
 
-from .test_trainer import make_config
+from ..helpers.runs import make_config, newest, read_metrics, read_weights, run, run_and_kill
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -161,6 +153,7 @@ def test_noise_is_no_sign(seed):
         for row in wins
         if row.any()
     ]
+    assert len(history) > 100
     for end in range(40, len(history) + 1):
         assert kinds(history[:end], window=20) == set()
 
@@ -240,22 +233,10 @@ DYING = (
 step: after the first checkpoint."""
 
 
-def run(cfg: Config, folder: Path, watch=lambda *_: False, tell=lambda _: None) -> None:
-    train(open_session(resolve_auto(cfg), folder), partial(validate, cfg), watch, tell)
-
-
 def read(folder: Path) -> tuple[list[dict], list[dict], bytes]:
     """Metrics without times, events and weights of a run."""
-    lines, events = (
-        [json.loads(text) for text in (folder / name).read_text().splitlines()]
-        for name in ("metrics.jsonl", "events.jsonl")
-    )
-    timeless = [
-        {k: v for k, v in line.items() if "time" not in k and "seconds" not in k} for line in lines
-    ]
-    checkpoint = latest_checkpoint(folder)
-    assert checkpoint is not None
-    return timeless, events, (checkpoint / "model" / "model.safetensors").read_bytes()
+    events = [json.loads(text) for text in (folder / "events.jsonl").read_text().splitlines()]
+    return read_metrics(folder, times=False), events, read_weights(folder)
 
 
 @pytest.fixture(scope="module")
@@ -281,9 +262,7 @@ def test_a_dying_run_is_rescued_and_says_so(rescued_run):
         is_parallel = line["step"] <= step
         assert ("rollout/actions_per_state" in line) == is_parallel
     assert max(line["rollout/actions_per_decision"] for line in lines[: step + 1]) <= 4
-    checkpoint = latest_checkpoint(folder)
-    assert checkpoint is not None
-    assert read_state(checkpoint)["is_rescued"]
+    assert read_state(newest(folder))["is_rescued"]
 
 
 @pytest.mark.parametrize("stop", [3, 8])
@@ -291,33 +270,17 @@ def test_a_rescued_run_that_stops_goes_on_as_if_it_had_not(rescued_run, tmp_path
     """Stopped before and after the sampler changed."""
     cfg, whole, _ = rescued_run
     run(cfg, tmp_path, lambda progress, _: progress.step == stop)
-    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == stop
+    assert len(read_metrics(tmp_path)) == stop
     run(cfg, tmp_path)
     assert read(tmp_path) == read(whole)
 
 
+@pytest.mark.slow
 def test_a_rescue_that_was_killed_before_it_was_saved_happens_again(rescued_run, tmp_path):
     """The kill leaves log and events of steps after the last checkpoint, the rescue among them."""
     cfg, whole, _ = rescued_run
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config_to_dict(cfg)))
-    script = (
-        "import os, signal, sys, torch, yaml\n"
-        "from pathlib import Path\n"
-        "from sesa_agent.configs.load import config_from_dict\n"
-        "from tests.training.test_monitor import run\n"
-        "torch.set_num_threads(1)\n"
-        "folder = Path(sys.argv[1])\n"
-        "cfg = config_from_dict(yaml.safe_load((folder / 'config.yaml').read_text()))\n"
-        "def watch(progress, metrics):\n"
-        "    if progress.step == 5:\n"
-        "        os.kill(os.getpid(), signal.SIGKILL)\n"
-        "run(cfg, folder / 'killed', watch)\n"
-    )
-    command = [sys.executable, "-c", script, str(tmp_path)]
-    root = Path(__file__).parents[2]
-    killed = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=600)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
     folder = tmp_path / "killed"
+    run_and_kill(cfg, folder, step=5)
     assert [path.name for path in (folder / "checkpoints").iterdir()] == ["step-000003"]
     assert '"rescue"' in (folder / "events.jsonl").read_text()
     run(cfg, folder)

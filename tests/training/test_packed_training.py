@@ -3,7 +3,6 @@
 import json
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -11,7 +10,6 @@ from hypothesis import strategies as st
 
 from sesa_agent.agents.prefix_rows import share_prefixes
 from sesa_agent.configs.schema import LossConfig
-from sesa_agent.sampling.trajectory import ROOT, TrajectoryTree
 from sesa_agent.training.advantages import ADVANTAGES, best_credit
 from sesa_agent.training.batch import Batch, collate
 from sesa_agent.training.exploration import clip_cov, kl_cov
@@ -24,46 +22,20 @@ from sesa_agent.training.setup import build_dialogue, build_engine, build_policy
 from sesa_agent.training.trainer import open_session, train
 from sesa_agent.training.update import Learner, build_optimizer
 
-from ..agents.test_prefix_attention import FAMILIES, make_policy
+from ..helpers.batches import uneven_tree
 from ..helpers.credits import credit_of
-from ..helpers.strategies import make_tree, make_turn, trees
+from ..helpers.model_families import SHARING, policy_of
+from ..helpers.runs import ONE_UPDATE, make_config
+from ..helpers.strategies import trees
 from ..helpers.tiny_models import save_llama
-from .test_trainer import ONE_UPDATE, make_config
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-PARENTS = [ROOT, ROOT, 0, 0, 0, 1, 2, 2, 6, 6, 9]
-"""Branches at several depths, and leaves at all of them."""
 LOSSES = {
     "surrogate": LossConfig(credit="trajectory"),
     "entropy and kl": LossConfig(credit="trajectory", entropy_coef=0.1, kl_coef=0.2),
     "a wide and a narrow clip": LossConfig(credit="tree", clip_low=0.1, clip_high=1.0),
 }
-
-
-def uneven_tree(context: str, seed: int = 0) -> TrajectoryTree:
-    """Turns of 2 to 6 tokens; prompts share their first 20, or continue their parent's turn."""
-    rng = np.random.default_rng(seed)
-
-    def tokens(low, high):
-        return tuple(rng.integers(1, 60, rng.integers(low, high)).tolist())
-
-    tree = make_tree([])
-    rules, start = tokens(20, 21), tokens(5, 12)
-    prompts = {ROOT: rules + start}
-    for node, parent in enumerate(PARENTS):
-        turn = make_turn(
-            prompt_ids=prompts[parent],
-            response_ids=tokens(2, 7),
-            reward=float(rng.normal()),
-            success=bool(rng.integers(2)),
-            proposal_index=PARENTS[:node].count(parent),
-            terminated=node not in PARENTS,
-        )
-        above = turn.prompt_ids + turn.response_ids if context == "full" else rules
-        prompts[node] = above + tokens(5, 12)
-        tree.add(parent, turn)
-    return tree
 
 
 def scored_batch(policy, context: str, cfg: LossConfig) -> Batch:
@@ -106,7 +78,7 @@ def assert_packed_is_padded(policy, batch, cfg, tokens=10**6):
 
 @pytest.fixture(scope="module", params=["llama", "qwen2", "qwen3"])
 def policy(request):
-    return make_policy(FAMILIES[request.param], torch.float64)
+    return policy_of(SHARING[request.param], torch.float64)
 
 
 @pytest.mark.parametrize("context", ["full", "state"])

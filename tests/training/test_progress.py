@@ -6,7 +6,7 @@ from sesa_agent.configs.schema import OptimConfig
 from sesa_agent.training.checkpoint import read_state
 from sesa_agent.training.progress import BUDGETS, Progress
 
-from .test_trainer import ONE_UPDATE, make_config, newest, read_metrics, run
+from ..helpers.runs import ONE_UPDATE, make_config, newest, read_metrics, run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -8,11 +8,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from sesa_agent.sampling.trajectory import ROOT, TrajectoryTree
 from sesa_agent.training.run_log import RunLog
 
+from ..helpers.runs import read_metrics
 from ..helpers.strategies import make_tree, make_turn
-
-
-def read_lines(folder):
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
 def without_time(lines):
@@ -22,7 +19,7 @@ def without_time(lines):
 def test_a_line_holds_step_time_and_metrics(tmp_path):
     with RunLog(tmp_path / "run") as log:
         log.write(3, {"success": 0.25, "calls": 7, "grad_norm": math.nan, "ratio": math.inf})
-        lines = read_lines(tmp_path / "run")  # before the log is closed
+        lines = read_metrics(tmp_path / "run")  # before the log is closed
     assert without_time(lines) == [
         {"step": 3, "success": 0.25, "calls": 7, "grad_norm": None, "ratio": None}
     ]
@@ -32,7 +29,7 @@ def test_a_line_holds_step_time_and_metrics(tmp_path):
 def test_numbers_of_numpy_and_torch_are_plain_numbers(tmp_path):
     with RunLog(tmp_path) as log:
         log.write(0, {"a": np.float32(0.5), "b": torch.tensor(2.0), "c": np.int64(3)})  # pyright: ignore[reportArgumentType]
-    assert without_time(read_lines(tmp_path)) == [{"step": 0, "a": 0.5, "b": 2.0, "c": 3.0}]
+    assert without_time(read_metrics(tmp_path)) == [{"step": 0, "a": 0.5, "b": 2.0, "c": 3.0}]
 
 
 def test_a_resumed_log_is_that_of_an_uninterrupted_run(tmp_path):
@@ -50,8 +47,8 @@ def test_a_resumed_log_is_that_of_an_uninterrupted_run(tmp_path):
         file.write('{"step": 5, "succ')  # killed while it wrote
     with RunLog(tmp_path / "killed", resume_step=3) as log:
         write(log, range(3, 6))
-    lines = read_lines(tmp_path / "killed")
-    assert without_time(lines) == without_time(read_lines(tmp_path / "whole"))
+    lines = read_metrics(tmp_path / "killed")
+    assert without_time(lines) == without_time(read_metrics(tmp_path / "whole"))
     times = [line["time_s"] for line in lines]
     assert times == sorted(times)
 
@@ -60,10 +57,10 @@ def test_a_new_log_replaces_an_old_one_and_resuming_needs_no_log(tmp_path):
     for _ in range(2):
         with RunLog(tmp_path) as log:
             log.write(0, {"success": 0.5})
-    assert len(read_lines(tmp_path)) == 1
+    assert len(read_metrics(tmp_path)) == 1
     with RunLog(tmp_path / "empty", resume_step=4) as log:
         log.write(4, {"success": 0.5})
-    assert len(read_lines(tmp_path / "empty")) == 1
+    assert len(read_metrics(tmp_path / "empty")) == 1
 
 
 def test_tensorboard_reads_the_same_numbers(tmp_path):

@@ -48,7 +48,7 @@ def test_a_phase_within_another_counts_as_the_outer_one(now):
 
 def test_a_phase_that_fails_has_ended(now):
     clock = Stopwatch()
-    with pytest.raises(RuntimeError), clock.phase("generate"):
+    with pytest.raises(RuntimeError, match="engine died"), clock.phase("generate"):
         now[0] += 1.0
         raise RuntimeError("the engine died")
     with clock.phase("score"):

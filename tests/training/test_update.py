@@ -23,11 +23,11 @@ from sesa_agent.training.update import (
     needs_scores,
 )
 
-from ..agents.test_prefix_attention import FAMILIES, make_policy
+from ..helpers.batches import uneven_tree
 from ..helpers.credits import credit_of
+from ..helpers.model_families import SHARING, policy_of
+from ..helpers.runs import ONE_UPDATE, make_config
 from ..helpers.strategies import make_tree, make_turn
-from .test_packed_training import uneven_tree
-from .test_trainer import ONE_UPDATE, make_config
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -70,9 +70,9 @@ def make_batch(cfg: LossConfig) -> Batch:
 @pytest.mark.parametrize("loss", LOSSES)
 def test_one_pass_has_the_gradients_of_scoring_first(loss, tokens, padding_reason):
     cfg = LOSSES[loss]
-    policy = make_policy(FAMILIES["llama"], torch.float64)
+    policy = policy_of(SHARING["llama"], torch.float64)
     policy.padding_reason = padding_reason
-    reference = make_policy(FAMILIES["qwen2"], torch.float64) if cfg.kl_coef else None
+    reference = policy_of(SHARING["qwen2"], torch.float64) if cfg.kl_coef else None
     batch = make_batch(cfg)
     scored = replace(batch, old_logprobs=score(policy, batch, tokens)[0])
     results = []

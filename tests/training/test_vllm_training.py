@@ -7,8 +7,7 @@ import pytest
 
 from sesa_agent.agents.engines.base import EngineError
 
-from .test_distributed import TORCHRUN, start
-from .test_trainer import make_config, read_metrics, run
+from ..helpers.runs import TORCHRUN, make_config, read_metrics, run, run_python
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -42,7 +41,7 @@ def test_each_process_of_torchrun_has_an_engine_of_its_own(tmp_path):
     words = (*VLLM, "engine.max_new_tokens=8", "optim.steps=2", "optim.lr=1e-3", "eval.episodes=4")
     words = (*words, "optim.warmup_steps=0", "loss.filter_ratio=1", "eval.final_episodes=4")
     command = ("-m", "sesa_agent", "train", "--env", "sokoban", "--output", tmp_path / "run")
-    done = start(*TORCHRUN, *command, *words, cwd=tmp_path)
+    done = run_python(*TORCHRUN, *command, *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     lines = read_metrics(tmp_path / "run")
     assert len(lines) == 2
@@ -65,7 +64,7 @@ def test_an_engine_that_dies_leaves_a_run_that_goes_on(llama, tmp_path, monkeypa
         return step(self)
 
     monkeypatch.setattr(VLLMEngine, "step", die_later)
-    with pytest.raises(EngineError):
+    with pytest.raises(EngineError, match="no blocks left"):
         run(cfg, tmp_path)
     monkeypatch.setattr(VLLMEngine, "step", step)
     assert len(read_metrics(tmp_path)) < 4

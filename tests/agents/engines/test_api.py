@@ -19,7 +19,6 @@ from sesa_agent.agents.policy import Policy
 from sesa_agent.configs.errors import SettingError
 
 from ...helpers import chat_server
-from ...helpers.chat_server import serving
 
 PARAMS = SamplingParams(temperature=0.5, max_new_tokens=9, stop=("</answer>",))
 CHAT = MessagesChat()
@@ -27,11 +26,10 @@ TEXTS = st.text() | st.text('"\\{}[],:\n \ud800\x00', max_size=9)
 
 
 @pytest.fixture
-def server(monkeypatch):
+def server(server):
     """Answers with the last message."""
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with serving(lambda body: body["messages"][-1]["content"]) as server:
-        yield server
+    server.reply = lambda body: body["messages"][-1]["content"]
+    return server
 
 
 def api_engine(server, **options):

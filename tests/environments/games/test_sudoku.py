@@ -19,8 +19,7 @@ from sesa_agent.environments.games.sudoku import (
 )
 from sesa_agent.environments.games.sudoku_rules import is_valid, solve
 
-FULL = (1, 2, 3, 4, 3, 4, 1, 2, 2, 1, 4, 3, 4, 3, 2, 1)
-GIVENS = (1, 2, 3, 4, 3, 4, 1, 2, 2, 1, 0, 3, 4, 3, 2, 0)
+from ...helpers.sudokus import FULL, GIVENS
 
 
 def sudoku_of(env) -> SudokuGame:

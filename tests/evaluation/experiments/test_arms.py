@@ -1,6 +1,5 @@
 """Arms of an experiment: run once, to one budget, and what they came to is what the run was."""
 
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -33,7 +32,8 @@ from sesa_agent.evaluation.experiments.runner import run_arms
 from sesa_agent.sampling.dialogue import Dialogue
 from sesa_agent.training.checkpoint import latest_checkpoint, read_state
 
-from ...helpers.tiny_models import CHATML, byte_tokenizer
+from ...helpers.runs import read_metrics
+from ...helpers.tiny_models import chatml_tokenizer
 from ...helpers.toy_game import ENV_ID
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -70,17 +70,13 @@ def refuse_step(*_):
     raise AssertionError("a step was trained")
 
 
-def read_lines(folder: Path):
-    return [json.loads(text) for text in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
 # ---- one arm ----
 
 
 def test_an_arm_is_trained_to_its_budget_and_measured(llama, tmp_path):
     arm = make_arm(llama, "optim.lr=1e-3")
     result = finish(arm, tmp_path)
-    lines = read_lines(arm_folder(arm, tmp_path))
+    lines = read_metrics(arm_folder(arm, tmp_path))
     calls = [line["progress/policy_calls"] for line in lines]
     assert calls[-2] < 12 <= calls[-1] == result["policy_calls"]
     assert result["steps"] == len(lines)
@@ -132,7 +128,7 @@ def test_the_watcher_is_told_of_every_step(llama, tmp_path):
 
     arm = make_arm(llama)
     run_arm(arm, tmp_path, watch)
-    lines = read_lines(arm_folder(arm, tmp_path))
+    lines = read_metrics(arm_folder(arm, tmp_path))
     calls = [line["progress/policy_calls"] for line in lines]
     assert seen == [(min(1, count / 12), count) for count in calls]
 
@@ -154,7 +150,7 @@ def test_an_arm_goes_on_from_the_last_checkpoint_of_another(llama, tmp_path):
     assert {path: path.read_bytes() for path in before} == before
 
     folder = arm_folder(second, tmp_path)
-    lines, earlier = read_lines(folder), read_lines(source)
+    lines, earlier = read_metrics(folder), read_metrics(source)
     assert lines[: len(earlier)] == earlier
     assert (len(lines), result["steps"]) == (start["steps"] + result["steps"], result["steps"])
     total = lines[-1]["progress/policy_calls"]
@@ -245,7 +241,7 @@ def test_arms_that_are_asked_to_stop_are_saved_and_no_other_is_begun(llama, tmp_
     folder = arm_folder(arms[0], tmp_path)
     checkpoint = latest_checkpoint(folder)
     assert checkpoint is not None
-    assert read_state(checkpoint)["step"] == len(read_lines(folder))
+    assert read_state(checkpoint)["step"] == len(read_metrics(folder))
     assert not arm_folder(arms[1], tmp_path).exists()
 
 
@@ -304,7 +300,7 @@ def test_distinct_counts_rise_by_one_with_a_new_answer(answers):
 
 def explorer(choose):
     """An engine that answers with the place of a number, and the dialogue that reads it."""
-    tokenizer = byte_tokenizer(CHATML, ("<|pad|>", "<|im_start|>", "<|im_end|>"), "<|im_end|>")
+    tokenizer = chatml_tokenizer()
     env_id = "sesa/PathExploration-v0"
     dialogue = Dialogue(lambda: make_env(env_id), ChatFormat(tokenizer), max_turns=1)
     engine = ScriptedEngine(tokenizer, lambda _: f"<answer>{PLACES[choose()]}</answer>")

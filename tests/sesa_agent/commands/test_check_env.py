@@ -7,7 +7,6 @@ import gymnasium
 import pytest
 from rich.console import Console
 
-from sesa_agent import screen
 from sesa_agent.commands.check_env import MAX_LENGTH, findings_table
 from sesa_agent.configs.load import env_names
 from sesa_agent.environments.checks import CHECKS
@@ -15,6 +14,8 @@ from sesa_agent.environments.checks.subject import Finding
 
 from ...helpers import bad_games, toy_game
 from ...helpers.bad_environments import BAD_ENVIRONMENTS, CoinEnv, Slow
+
+pytestmark = pytest.mark.usefixtures("wide_screen")
 
 FIRST_BAD = {check: bad for bad, (check, _) in reversed(BAD_ENVIRONMENTS.items())}
 ONE_OF_EACH = list(FIRST_BAD.values())
@@ -34,12 +35,6 @@ class Locked(CoinEnv):
 
 for bad in (*ONE_OF_EACH, Locked):
     gymnasium.register(f"bad/{bad.__name__}-v0", bad, order_enforce=False, disable_env_checker=True)
-
-
-@pytest.fixture(autouse=True)
-def wide(monkeypatch):
-    """A screen on which no finding is broken into lines."""
-    monkeypatch.setattr(screen.console, "_width", 400)
 
 
 @pytest.mark.parametrize("name", env_names())

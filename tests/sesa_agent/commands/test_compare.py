@@ -24,9 +24,8 @@ SMALL = (
 
 
 @pytest.fixture
-def call(sesa_agent, monkeypatch, tmp_path):
+def call(sesa_agent, here):
     """Runs a command in an empty working folder."""
-    monkeypatch.chdir(tmp_path)
     return lambda *words, command="compare": sesa_agent(command, *words)
 
 

@@ -6,15 +6,10 @@ import sys
 
 import pytest
 
-from sesa_agent import screen
 from sesa_agent.environments.adapters.collections import COLLECTIONS, register_collection
 from tests.helpers.collections import ids, need
 
-
-@pytest.fixture(autouse=True)
-def wide(monkeypatch):
-    """A screen on which no line is broken."""
-    monkeypatch.setattr(screen.console, "_width", 400)
+pytestmark = pytest.mark.usefixtures("wide_screen")
 
 
 def test_every_collection_has_a_row(sesa_agent):

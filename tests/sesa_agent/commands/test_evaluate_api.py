@@ -24,19 +24,18 @@ FAILS_AT_ONCE = chat_server.status(503, "no luck", Retry_After="999")
 
 
 @pytest.fixture
-def call(sesa_agent, monkeypatch, tmp_path):
+def call(sesa_agent, here, monkeypatch):
     """Runs the command line in an empty working folder."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    monkeypatch.chdir(tmp_path)
     return sesa_agent
 
 
 @pytest.fixture
-def server():
+def server(server):
     """Plays the corridor, which two steps to the right win."""
-    with serving(lambda body: RIGHT) as server:
-        yield server
+    server.reply = lambda body: RIGHT
+    return server
 
 
 def words(server, *more):

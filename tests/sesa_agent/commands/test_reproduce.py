@@ -34,9 +34,8 @@ SMALL = (
 
 
 @pytest.fixture
-def call(sesa_agent, monkeypatch, tmp_path):
+def call(sesa_agent, here):
     """Runs the command in an empty working folder."""
-    monkeypatch.chdir(tmp_path)
     return partial(sesa_agent, "reproduce")
 
 
@@ -69,7 +68,7 @@ def test_a_mistake_is_one_line_before_any_work(call, monkeypatch, tmp_path, word
 def test_a_place_that_cannot_be_written_is_found_first(call, tmp_path):
     (tmp_path / "file").touch()
     for option in ("--output", "--runs"):
-        code, out, err = call("agents", option, tmp_path / "file" / "below")
+        code, out, err = call("sudoku", option, tmp_path / "file" / "below")
         assert (code, out) == (2, "")
         assert f"{option} " in err
         assert "cannot be written" in err

@@ -13,6 +13,7 @@ from sesa_agent.environments import make_env
 from sesa_agent.sampling.dialogue import Dialogue
 from sesa_agent.sampling.trajectory import Task
 from sesa_agent.training.pretraining.courses import ListCourse, MethodCourse
+from sesa_agent.training.pretraining.players import METHOD_PLAYERS
 from sesa_agent.training.pretraining.recipes import RECIPES, Recipe, pretrain
 from sesa_agent.training.pretraining.tiny_model import build_tokenizer
 
@@ -87,10 +88,11 @@ def test_prompts_of_single_answers_are_short(answers_tokenizer, number):
 
 
 def test_every_method_is_one_token_and_reads_as_the_sketch_it_is(answers_tokenizer):
-    for course in RECIPES["sesa-tiny-answers"].courses:
-        for method in course.player.methods if isinstance(course, MethodCourse) else ():
-            assert len(answers_tokenizer.encode(method, add_special_tokens=False)) == 1
-            assert read_sketch(f"<sketch>{method}</sketch>") == method
+    courses = [c for c in RECIPES["sesa-tiny-answers"].courses if isinstance(c, MethodCourse)]
+    assert len(courses) == len(METHOD_PLAYERS)
+    for method in (method for course in courses for method in course.player.methods):
+        assert len(answers_tokenizer.encode(method, add_special_tokens=False)) == 1
+        assert read_sketch(f"<sketch>{method}</sketch>") == method
 
 
 def test_every_place_is_three_tokens_at_most(answers_tokenizer):
