@@ -34,7 +34,7 @@ LAYERS = (
 """Folder, what is in it, column and row."""
 IMPORTS = ((0, 1), (1, 2), (2, 3), (3, 4), (3, 5), (4, 6), (5, 6))
 """Numbers of layers: who imports whom directly below; every layer may import those further down."""
-START = ("######", "#____#", "#___P#", "_#_#X#", "##_O##", "######")
+START = ("######", "#____#", "#___P#", "#_#X##", "##_O##", "######")
 DRAWS = (
     ("1. Sampled from x", {}, "Down"),
     ("2. Down excluded", {"Down"}, "Up"),
@@ -46,9 +46,9 @@ PLAIN = {"Down": 0.95117, "Left": 0.02074, "Up": 0.01764, "Right": 0.00983}
 EXCLUDED_MASS = {"Up": 0.04883, "Left": 0.03119}
 """What is left of the probability when it is sampled."""
 AFTER = {
-    "Down": (("######", "#____#", "#___P#", "_#_#X#", "##_O##", "######"), "same state: merged"),
-    "Up": (("######", "#___P#", "#____#", "_#_#X#", "##_O##", "######"), "new state: open"),
-    "Left": (("######", "#____#", "#__P_#", "_#_#X#", "##_O##", "######"), "new state: open"),
+    "Down": (("######", "#____#", "#___P#", "#_#X##", "##_O##", "######"), "same state: merged"),
+    "Up": (("######", "#___P#", "#____#", "#_#X##", "##_O##", "######"), "new state: open"),
+    "Left": (("######", "#____#", "#__P_#", "#_#X##", "##_O##", "######"), "new state: open"),
 }
 
 
