@@ -26,6 +26,7 @@ check: .venv/.installed-dev
 docs: .venv/.installed
 	$(BIN)/python -m pip install -c constraints.txt -e ".[docs]"
 	$(BIN)/python scripts/generate_settings.py
+	$(BIN)/python scripts/generate_api.py
 	$(BIN)/zensical build --strict
 
 # What the tests of the HTML pages need: they are skipped without it.
