@@ -7,30 +7,30 @@ A new engine is a file here with `generate`, `load_weights` and `sleep` (`base.p
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ...configs.schema import EngineConfig
 from .base import Engine
 
 if TYPE_CHECKING:
+    from ...configs.schema import EngineConfig
     from ..policy import Policy
 
 
-def _hf(policy: "Policy", cfg: EngineConfig) -> Engine:
+def _hf(policy: "Policy", cfg: "EngineConfig") -> Engine:
     from .hf import HFEngine
 
     return HFEngine(policy, cfg.max_batch_tokens)
 
 
-def _vllm(policy: "Policy", cfg: EngineConfig) -> Engine:
+def _vllm(policy: "Policy", cfg: "EngineConfig") -> Engine:
     from .vllm import VLLMEngine
 
     return VLLMEngine(policy, cfg)
 
 
-ENGINES: dict[str, Callable[["Policy", EngineConfig], Engine]] = {"hf": _hf, "vllm": _vllm}
+ENGINES: dict[str, Callable[["Policy", "EngineConfig"], Engine]] = {"hf": _hf, "vllm": _vllm}
 """Builders of engines; they raise `SettingError` for one that is not installed or does not fit."""
 
 
-def load_engine(policy: "Policy", cfg: EngineConfig) -> Engine:
+def load_engine(policy: "Policy", cfg: "EngineConfig") -> Engine:
     """Build the engine `cfg.name` on the policy's weights.
 
     Raises:

@@ -11,8 +11,7 @@ that we have adapters for (`peers.py`) come first.
 import warnings
 from contextlib import nullcontext
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium
 from gymnasium.envs.registration import namespace, parse_env_id
@@ -20,6 +19,9 @@ from gymnasium.error import NameNotFound, NamespaceNotFound
 
 from .collections import register_collection
 from .guard import describe_error
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUP = "gymnasium.envs"
 """The entry-point group."""
@@ -69,6 +71,8 @@ def load_plugins(name: str) -> bool:
 
     One that fails is told of as a warning: it must not keep others from being found.
     """
+    from importlib.metadata import entry_points  # slow to import, and seldom needed
+
     found = [plugin for plugin in entry_points(group=GROUP) if plugin.name == name]
     for plugin in found:
         try:
@@ -79,7 +83,7 @@ def load_plugins(name: str) -> bool:
     return bool(found)
 
 
-def _load(plugin: EntryPoint) -> None:
+def _load(plugin: "EntryPoint") -> None:
     register = plugin.load()
     if not plugin.attr:  # a module, which has registered its ids now
         return
