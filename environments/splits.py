@@ -1,7 +1,7 @@
-"""Which puzzles are for what. The splits never share a seed.
+"""The puzzle seeds of each split. Splits never share a seed.
 
-Training and tuning see `training` and `validation`; `test` is for the figures that are reported;
-the bundled model was made on `pretraining`.
+Training uses `training`, tuning uses `validation`, and reported figures come from `test`; the
+bundled model was trained on `pretraining`.
 """
 
 from typing import Any
@@ -10,13 +10,14 @@ import gymnasium
 
 from ..configs.errors import SettingError
 from .games.data_files import SPLITS
+from .text_env import num_puzzles
 
 TRAINING_SEEDS_PER_RUN = 200_000
-"""Puzzles of a run before it meets those of the next run's seed."""
+"""Number of puzzles before a run reaches those of the next run seed."""
 
 
 def puzzle_seeds(split: str, count: int, start: int = 0) -> list[int]:
-    """The seeds of `count` puzzles of a split, from its puzzle `start` on.
+    """Return the seeds of `count` puzzles of a split, beginning with its puzzle `start`.
 
     Raises:
         SettingError: if the split does not hold that many.
@@ -31,18 +32,18 @@ def puzzle_seeds(split: str, count: int, start: int = 0) -> list[int]:
 
 
 def evaluation_seeds(env: gymnasium.Env[Any, Any], split: str, count: int) -> list[int]:
-    """The seeds of `count` puzzles of a split, or of all it has: a file holds only so many.
+    """Return the seeds of `count` puzzles of a split, or of all its puzzles if there are fewer.
 
     Raises:
         SettingError: if the split does not hold that many seeds.
     """
-    limit = getattr(env.unwrapped, "num_puzzles", {}).get(split, count)
-    return puzzle_seeds(split, min(count, limit))
+    return puzzle_seeds(split, min(count, num_puzzles(env).get(split, count)))
 
 
 def training_seeds(run_seed: int, step: int, count: int) -> list[int]:
-    """The seeds of the puzzles of one training step.
+    """Return the puzzle seeds of one training step.
 
-    Every step has its own; those of a run meet the next run seed's after `TRAINING_SEEDS_PER_RUN`.
+    No two steps of a run share a seed, and a run reaches the next run seed's puzzles only after
+    `TRAINING_SEEDS_PER_RUN` of its own.
     """
     return puzzle_seeds("training", count, run_seed * TRAINING_SEEDS_PER_RUN + step * count)
