@@ -212,7 +212,7 @@ def check_garbage(subject: Subject) -> Finding:
 
 
 def _key_or_none(env: TextEnvironment) -> Any:
-    """Return the state's key; None if there is none or it is broken, which another check reports."""
+    """Return the state's key; None if it has none or a broken one, which another check reports."""
     try:
         return read_state_key(env) if has_state_key(env) else None
     except CheckFailed:
