@@ -10,6 +10,11 @@ class SettingError(ValueError):
     """
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an exception's message, without its full stop."""
+    return (str(error).strip() or repr(error)).splitlines()[0].rstrip(".")
+
+
 def check(condition: bool, key: str, value: Any, allowed: str, advice: str = "") -> None:
     """Refuse a setting in one line: the key as it was typed, what is allowed and what it was.
 

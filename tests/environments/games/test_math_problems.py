@@ -324,7 +324,7 @@ def test_a_fork_leaves_the_original_alone():
         ({"max_steps": 0}, "max_steps must be at least 1"),
         ({"path": "absent.jsonl"}, "absent.jsonl does not exist"),
         ({"test_path": "x.jsonl"}, "test_path needs a path to train on"),
-        ({"path": "x.jsonl", "num_terms": 3}, "num_terms belongs to generated sums"),
+        ({"path": "x.jsonl", "num_terms": 3}, "num_terms applies to generated sums"),
     ],
 )
 def test_wrong_options_are_refused(options, message):
