@@ -1,7 +1,7 @@
-"""Engines by the name that `engine.name` takes; each is imported when it is built.
+"""Engines by the value of `engine.name`; each is imported when it is built.
 
-A new engine is a file here with `generate`, `load_weights` and `sleep` (`base.py`), and a line in
-`ENGINES`.
+A new engine is a file in this folder with `generate`, `load_weights` and `sleep` (`base.py`), and a
+line in `ENGINES`.
 """
 
 from collections.abc import Callable
@@ -27,11 +27,11 @@ def _vllm(policy: "Policy", cfg: "EngineConfig") -> Engine:
 
 
 ENGINES: dict[str, Callable[["Policy", "EngineConfig"], Engine]] = {"hf": _hf, "vllm": _vllm}
-"""Builders of engines; they raise `SettingError` for one that is not installed or does not fit."""
+"""Builders by name; they raise `SettingError` if the engine is not installed or does not fit."""
 
 
 def load_engine(policy: "Policy", cfg: "EngineConfig") -> Engine:
-    """Build the engine `cfg.name` on the policy's weights.
+    """Build the engine `cfg.name` with the policy's weights.
 
     Raises:
         SettingError: if it is not installed, or cannot run the model.

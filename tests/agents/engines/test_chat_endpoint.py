@@ -151,7 +151,7 @@ def test_the_key_is_cut_out_before_the_message_is_shortened(server):
 
 @pytest.mark.parametrize("key", ["two words-secret", "line\nsecret", "s\u00e9cret-secret"])
 def test_a_key_that_is_none_is_refused_without_showing_it(server, key):
-    with pytest.raises(SettingError, match="MY_KEY holds no key") as refusal:
+    with pytest.raises(SettingError, match="MY_KEY must hold a key") as refusal:
         endpoint(server, key)
     assert "secret" not in str(refusal.value)
 
@@ -212,7 +212,7 @@ def test_retry_after_is_respected_by_all_calls(server, form):
 
 def test_a_server_that_wants_an_hour_is_not_waited_for(server):
     server.always = chat_server.status(429, "quota", Retry_After="3600")
-    with pytest.raises(CallFailed, match="HTTP 429: quota, and the request to wait 3600 s"):
+    with pytest.raises(CallFailed, match="HTTP 429: quota, and the server asked to wait 3600 s"):
         endpoint(server).ask(BODY)
     assert len(server.bodies) == 1
 

@@ -22,12 +22,12 @@ from transformers import (
 )
 
 from sesa_agent.agents.engines.base import SamplingParams
-from sesa_agent.agents.engines.hf import HFEngine, common_start
+from sesa_agent.agents.engines.hf import HFEngine, common_prefix_length
 from sesa_agent.agents.engines.kv_cache import (
-    CachedContext,
-    RoomyLayer,
-    WholeContext,
-    open_context,
+    KVCache,
+    NoKVCache,
+    PreallocatedLayer,
+    open_kv_cache,
 )
 from sesa_agent.agents.policy import Policy
 from sesa_agent.training.pretraining.tiny_model import build_tokenizer
@@ -98,10 +98,10 @@ def test_a_row_drawn_alone_is_the_row_drawn_with_others(policy):
 
 
 def test_models_that_see_all_tokens_share_beginnings_and_the_others_do_not():
-    shares = {name: open_context(make()).can_branch for name, make in MODELS.items()}
+    shares = {name: open_kv_cache(make()).can_branch for name, make in MODELS.items()}
     assert {name for name, can in shares.items() if can} == ROOMY
     whole = {
-        name for name, make in MODELS.items() if isinstance(open_context(make()), WholeContext)
+        name for name, make in MODELS.items() if isinstance(open_kv_cache(make()), NoKVCache)
     }
     assert whole == {"first gpt", "mamba"}
 
@@ -126,21 +126,21 @@ def test_a_shared_beginning_is_read_once():
         ([[1], [1, 2]], 0),
     ],
 )
-def test_the_common_start_leaves_a_token_to_each(prompts, expected):
-    assert common_start(prompts) == expected
+def test_the_common_prefix_length_leaves_a_token_to_each(prompts, expected):
+    assert common_prefix_length(prompts) == expected
 
 
 def test_a_layer_with_room_shows_what_was_put_in_and_copies_it_seldom():
-    layer, torch_layer = RoomyLayer(), []
+    layer, torch_layer = PreallocatedLayer(), []
     for count in (5, *[1] * 40):
         states = torch.randn(2, 3, count, 4)
         torch_layer.append(states)
         keys, values = layer.update(states, -states)
         assert torch.equal(keys, torch.cat(torch_layer, 2)) and torch.equal(values, -keys)
     assert layer.keys is not None
-    shown, room = layer.keys.clone(), layer.rooms[0]
+    shown, room = layer.keys.clone(), layer.buffers[0]
     layer.update(states, states)
-    assert layer.rooms[0] is room
+    assert layer.buffers[0] is room
     layer.batch_select_indices(torch.tensor([1, 1, 0]))
     keys, _ = layer.update(states[:1].expand(3, -1, -1, -1), states[:1].expand(3, -1, -1, -1))
     assert torch.equal(keys[:, :, : shown.shape[2]], shown[[1, 1, 0]])
@@ -150,5 +150,5 @@ def test_attention_of_shared_heads_is_left_as_it_was_found():
     model = random_policy("qwen2").model
     for name in (model.config._attn_implementation, "sdpa"):
         model.config._attn_implementation = name
-        CachedContext(model).read([[1, 2]])
+        KVCache(model).extend([[1, 2]])
         assert model.config._attn_implementation == name
