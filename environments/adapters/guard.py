@@ -5,19 +5,16 @@ takes days. `GuardedEnv` turns all of this into one exception, `EnvError`, which
 the end of that trajectory; whatever it prints to `sys.stdout` is discarded. It also records seed
 and actions, so that an environment that cannot be copied is forked by replaying them.
 
-Limits: the time limit needs the main thread and a system with `signal.setitimer` (Linux, macOS);
-hanging compiled code is stopped only when it returns to Python; output of compiled code is shown; a
-crash of the process cannot be caught.
+Limits: those of `time_limit.py`; output of compiled code is shown; a crash of the process cannot be
+caught.
 """
 
 import copy
 import io
 import math
-import signal
-import threading
 import traceback
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable, Hashable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,6 +22,7 @@ import gymnasium
 import numpy as np
 
 from ..text_env import action_reader, fork, fork_kind, has_state_key, state_key
+from ..time_limit import TimeUp, time_limit
 
 Result = TypeVar("Result")
 TEXT_LIMIT = 300
@@ -162,7 +160,7 @@ class GuardedEnv(gymnasium.Wrapper[str, str, Any, Any]):
         try:
             with redirect_stdout(_Nowhere()), time_limit(self.step_timeout):
                 return call()
-        except _TimeUp:
+        except TimeUp:
             limit = f"env.step_timeout={self.step_timeout:g} seconds"
             raise EnvError(f"{what} took longer than {limit}") from None
         except _InvalidValue as error:
@@ -192,41 +190,9 @@ def describe_error(error: BaseException) -> str:
     return f"{type(error).__name__}{': ' if message else ''}{message}{place}"
 
 
-@contextmanager
-def time_limit(seconds: float) -> Iterator[None]:
-    """Interrupt the block after some seconds, if thread and system allow it; 0 for no limit."""
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    if not seconds or not in_main_thread or not hasattr(signal, "setitimer"):
-        yield
-        return
-
-    is_running = True
-
-    def on_alarm(signum: int, frame: Any) -> None:
-        if is_running:
-            raise _TimeUp
-
-    handler = signal.signal(signal.SIGALRM, on_alarm)
-    # It repeats every second, because code that catches every exception swallows the first.
-    rest, interval = signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
-    try:
-        try:
-            yield
-        finally:
-            is_running = False
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0.0)
-        signal.signal(signal.SIGALRM, handler)
-        signal.setitimer(signal.ITIMER_REAL, rest, interval)  # resume an alarm set by other code
-
-
 def _require(condition: bool, wanted: str, got: Any) -> None:
     if not condition:
         raise _InvalidValue(f"must return {wanted}, got {repr(got)[:TEXT_LIMIT]}")
-
-
-class _TimeUp(BaseException):
-    """Not an `Exception`, which an environment might catch."""
 
 
 class _InvalidValue(Exception):

@@ -9,12 +9,12 @@ huge power.
 """
 
 import re
-import signal
-import threading
 from collections.abc import Callable
 from fractions import Fraction
 from functools import cache, lru_cache
 from typing import Any
+
+from ..time_limit import TimeUp, time_limit
 
 MAX_ANSWER_LENGTH = 180
 """Longest answer that is read, in characters."""
@@ -25,7 +25,7 @@ MAX_DEPTH = 8
 MAX_POWER = 10_000
 """Largest exponent in LaTeX; powers of powers are multiplied."""
 MAX_SECONDS = 2
-"""Time limit for reading or comparing LaTeX; works only in the main thread of a POSIX system."""
+"""Time limit for reading or comparing LaTeX, where `time_limit` works."""
 
 _INTEGER = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)"
 _DECIMAL = rf"(?:{_INTEGER}(?:\.\d+)?|\.\d+)"
@@ -269,34 +269,10 @@ def _converter() -> Any:
     return Converter
 
 
-class _TimeUp(BaseException):
-    """Not an `Exception`, because sympy and math-verify catch those."""
-
-
 def _in_time(work: Callable[[], Any], max_seconds: float = MAX_SECONDS) -> Any:
     """Return the result of `work`; None if it raises an exception or takes too long."""
-
-    def stop(*_: object) -> None:
-        raise _TimeUp
-
-    has_clock = hasattr(signal, "setitimer")
-    if not has_clock or threading.current_thread() is not threading.main_thread():
-        return _or_none(work)
-    before = signal.signal(signal.SIGALRM, stop)
     try:
-        signal.setitimer(signal.ITIMER_REAL, max_seconds)
-        try:
-            return _or_none(work)
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-    except _TimeUp:
-        return None
-    finally:
-        signal.signal(signal.SIGALRM, before or signal.SIG_DFL)
-
-
-def _or_none(work: Callable[[], Any]) -> Any:
-    try:
-        return work()
-    except Exception:  # the parser and sympy raise all kinds of exceptions for unreadable text
+        with time_limit(max_seconds):
+            return work()
+    except (TimeUp, Exception):  # the parser and sympy raise all kinds for unreadable text
         return None

@@ -152,7 +152,7 @@ def test_a_saved_model_does_not_know_of_it(tmp_path):
 
 def test_what_stands_against_packing_is_told():
     window = MistralConfig(**SIZES, sliding_window=8)
-    assert "do not look at all earlier tokens" in make_policy(window).padding_reason
+    assert "do not attend to all earlier tokens" in make_policy(window).padding_reason
     neo = GPTNeoXConfig(**{k: v for k, v in SIZES.items() if k != "num_key_value_heads"})
     assert make_policy(neo).padding_reason.startswith("models of type gpt_neox")
     model = AutoModelForCausalLM.from_config(LlamaConfig(**SIZES), attn_implementation="eager")

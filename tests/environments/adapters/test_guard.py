@@ -5,7 +5,7 @@ import time
 import pytest
 
 from sesa_agent.environments import EnvError, GuardedEnv, fork, make_env
-from sesa_agent.environments.adapters.guard import time_limit
+from sesa_agent.environments.time_limit import time_limit
 from tests.helpers.bad_games import ENV_ID, FAULTS
 
 
