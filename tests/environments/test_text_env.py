@@ -77,7 +77,7 @@ def counting(max_steps=5, render_mode=None) -> TextEnv:
     return env
 
 
-def test_words_are_played_and_seen():
+def test_text_actions_are_played_and_observations_are_text():
     env = counting()
     observation, info = env.reset(seed=7)
     assert (observation, info) == ("0", {"origin": 7, "success": False, "legal": True})
@@ -91,7 +91,7 @@ def test_winning_terminates_with_success():
     assert replies[-1][4] == {"success": True, "legal": True}
 
 
-def test_unreadable_words_change_nothing_but_use_up_an_action():
+def test_unreadable_text_changes_nothing_but_uses_up_an_action():
     env = counting(max_steps=2)
     env.step("Up")
     observation, reward, terminated, truncated, info = env.step("fly\x00 \U0001f600")
@@ -99,7 +99,7 @@ def test_unreadable_words_change_nothing_but_use_up_an_action():
     assert info == {"success": False, "legal": False}
 
 
-def test_move_against_the_rules_is_read_but_not_legal():
+def test_a_move_against_the_rules_is_readable_but_not_legal():
     env = counting()
     assert env.canonical_action("down") == "Down"
     assert env.step("down")[4]["legal"] is False
@@ -112,20 +112,20 @@ def test_win_on_the_last_permitted_action_is_not_truncated():
     assert env.step("Up")[2:4] == (True, False)
 
 
-def test_reset_starts_the_count_of_actions_anew():
+def test_reset_restarts_the_action_count():
     env = counting(max_steps=1)
     assert env.step("Up")[3]
     env.reset()
     assert env.num_steps == 0
 
 
-def test_canonical_action_is_one_spelling_or_none():
+def test_canonical_action_returns_one_spelling_or_none():
     env = counting()
     assert [env.canonical_action(text) for text in ("up", " Up\n", "Up Up")] == ["Up", "Up", None]
 
 
 @pytest.mark.parametrize("first", ["original", "fork"])
-def test_a_fork_draws_what_its_original_draws_whoever_begins(first):
+def test_a_fork_and_its_original_draw_the_same_numbers_in_either_order(first):
     """They share one generator until a number is drawn."""
     env = make_frozen_lake()
     env.reset(seed=0)
@@ -137,7 +137,7 @@ def test_a_fork_draws_what_its_original_draws_whoever_begins(first):
         assert side.np_random is side.game.np_random
 
 
-def test_a_fork_of_a_fork_has_numbers_of_its_own():
+def test_a_fork_of_a_fork_has_its_own_generator():
     env = make_frozen_lake()
     env.reset(seed=0)
     twins = [env, fork(env), fork(fork(env))]

@@ -11,7 +11,9 @@ from sesa_agent.agents.engines.token_sampling import next_token_probs, sample_to
     seed=st.integers(0, 99),
     zeros=st.sampled_from([0.0, 0.5, 0.999]),
 )
-def test_a_draw_is_the_first_token_at_which_the_running_sum_passes(vocabulary, seed, zeros):
+def test_a_sample_is_the_first_token_where_the_cumulative_sum_passes_the_uniform(
+    vocabulary, seed, zeros
+):
     generator = torch.Generator().manual_seed(seed)
     weights = torch.rand(4, vocabulary, generator=generator, dtype=torch.float64)
     weights *= torch.rand(4, vocabulary, generator=generator) >= zeros
@@ -26,7 +28,7 @@ def test_a_draw_is_the_first_token_at_which_the_running_sum_passes(vocabulary, s
 
 @pytest.mark.parametrize("vocabulary", [300, 5000])
 @pytest.mark.parametrize("uniform", [0.0, 1 - 2**-53])
-def test_at_the_ends_of_the_unit_interval_a_token_with_weight_is_drawn(vocabulary, uniform):
+def test_the_ends_of_the_unit_interval_sample_a_token_with_weight(vocabulary, uniform):
     for place in (0, 1, vocabulary // 2, vocabulary - 1):
         weights = torch.zeros(1, vocabulary, dtype=torch.float64)
         weights[0, place] = 0.3
