@@ -12,7 +12,7 @@ from sesa_agent.configs.errors import SettingError
 from sesa_agent.training.checkpoint import latest_checkpoint
 from sesa_agent.training.setup import build_policy, build_reference
 
-from ..agents.test_logprobs import ROWS, gpt2_policy, likelihoods_and_gradients
+from ..agents.test_logprobs import ROWS, gpt2_policy, logprobs_and_gradients
 from ..helpers.model_families import ARCHITECTURES, make_rows, random_policy
 from .test_trainer import make_config, newest, read_metrics, run
 
@@ -95,9 +95,9 @@ def make_policy(name):
 def test_computing_layers_again_changes_no_bit(name, max_logits):
     """GPT-2 has dropout in its configuration, which stays off."""
     policy = make_policy(name)
-    expected = likelihoods_and_gradients(policy, max_logits)
+    expected = logprobs_and_gradients(policy, max_logits)
     policy.recompute_layers()
-    assert all(map(torch.equal, likelihoods_and_gradients(policy, max_logits), expected))
+    assert all(map(torch.equal, logprobs_and_gradients(policy, max_logits), expected))
     assert not any(module.training for module in policy.model.modules())
 
 

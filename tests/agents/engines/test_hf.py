@@ -245,7 +245,7 @@ def test_every_end_token_of_the_models_generation_settings_ends_a_response():
 
 
 def draw_at_every_hundredth(monkeypatch, probabilities, **params):
-    """Tokens sampled at the uniform numbers .005, .015, ... .995: a hundredth of probability each."""
+    """Tokens sampled at the uniform numbers .005, .015, ... .995, each worth a hundredth."""
     grid = (torch.arange(100, dtype=torch.float64)[:, None] + 0.5) / 100
     monkeypatch.setattr(torch, "rand", lambda *size, **_: grid)
     policy = table_policy([probabilities] * len(probabilities), "abcdef")
