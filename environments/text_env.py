@@ -303,7 +303,8 @@ def num_puzzles(env: gymnasium.Env[Any, Any]) -> Mapping[str, int]:
 
 def text_game(env: gymnasium.Env[Any, Any]) -> TextGame[Any] | None:
     """Return the game inside a `TextEnv`; None for any other environment."""
-    return getattr(env.unwrapped, "game", None)
+    game = getattr(env.unwrapped, "game", None)
+    return game if isinstance(game, TextGame) else None
 
 
 def action_reader(env: gymnasium.Env[Any, Any]) -> Callable[[str], str | None] | None:

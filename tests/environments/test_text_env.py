@@ -11,9 +11,16 @@ from sesa_agent.environments.text_env import (
     TextEnv,
     TextGame,
     TextSpec,
+    action_reader,
     fork,
+    has_state_key,
     is_deterministic,
+    max_steps,
+    num_puzzles,
+    num_targets,
     state_key,
+    text_game,
+    text_spec,
 )
 
 CORNER = "P___\n____\n____\n___G"
@@ -263,3 +270,28 @@ def test_only_environments_that_say_so_are_deterministic():
     assert is_deterministic(wrapped(make_frozen_lake(slippery=False)))
     assert not is_deterministic(wrapped(make_frozen_lake(slippery=True)))
     assert not is_deterministic(ForeignEnv())
+
+
+def test_optional_parts_of_the_contract_are_read_through_wrappers():
+    env = counting(max_steps=7)
+    wrapped = TimeLimit(env, max_episode_steps=3)
+    assert text_spec(wrapped) is env.text_spec
+    assert (max_steps(wrapped), num_targets(wrapped), num_puzzles(wrapped)) == (7, 0, {})
+    assert text_game(wrapped) is env.game
+    assert has_state_key(wrapped)
+    read = action_reader(wrapped)
+    assert read is not None and read(" UP ") == "Up"
+
+
+def test_an_environment_without_the_optional_parts_gets_their_defaults():
+    env = ForeignEnv()
+    assert [text_spec(env), max_steps(env), text_game(env), action_reader(env)] == [None] * 4
+    assert (num_targets(env), num_puzzles(env), has_state_key(env)) == (0, {}, False)
+
+
+def test_the_step_limit_may_be_a_numpy_integer_and_nothing_but_an_integer():
+    env = ForeignEnv()
+    env.max_steps = np.int64(9)  # pyright: ignore[reportAttributeAccessIssue]
+    assert max_steps(env) == 9
+    env.max_steps = "many"  # pyright: ignore[reportAttributeAccessIssue]
+    assert max_steps(env) is None
