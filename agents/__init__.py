@@ -1,1 +1,1 @@
-"""The language model: prompts and parsing, chat formats, engines, the policy."""
+"""The language model: prompts and parsing, chat formats, the policy, generation engines."""

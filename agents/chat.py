@@ -1,8 +1,8 @@
-"""Messages to token ids: the only place that knows chat templates.
+"""Turns messages into token ids; the only file that knows chat templates.
 
-Tokens in, tokens out: a prompt is put together from ids and the sampled ids are kept verbatim
-between them, so that what is trained is what was sampled. A conversation of several turns needs a
-template that only ever appends; `ChatFormat.check_appends` refuses the others.
+Tokens in, tokens out: prompts are assembled from ids, and sampled ids are kept verbatim, so that
+training uses exactly the tokens that were sampled. A conversation of several turns needs a template
+that only appends; `ChatFormat.check_appends` refuses all others.
 """
 
 import re
@@ -22,7 +22,7 @@ Messages = list[tuple[str, str]]
 
 
 class Chat(Protocol):
-    """What a dialogue needs of a chat format; `ChatFormat` says what the methods do."""
+    """What a dialogue needs from a chat format; `ChatFormat` documents the methods."""
 
     def opening(self, system: str, user: str) -> tuple[int, ...]: ...  # noqa: D102
 
@@ -36,14 +36,14 @@ class Chat(Protocol):
 
 
 class ChatFormat:
-    """Builds prompts of one tokenizer.
+    """Builds prompts for one tokenizer.
 
-    A template that opens a `<think>` block for the reply has that left out: whether there are
-    thoughts is the reply's part, as `PromptStyle.request` asks for it.
+    If the template opens a `<think>` block for the reply, the block is removed: thoughts are part
+    of the reply, and `PromptStyle.request` asks for them.
 
     Args:
         tokenizer: a Hugging Face tokenizer with a chat template.
-        thinking: given to the template as `enable_thinking`, by which some switch thoughts off.
+        thinking: passed to the template as `enable_thinking`, which switches thoughts off in some.
 
     Raises:
         SettingError: if the tokenizer has no chat template, or one that cannot be used or loses the
@@ -53,9 +53,8 @@ class ChatFormat:
     def __init__(self, tokenizer: Any, thinking: bool = False):
         if not getattr(tokenizer, "chat_template", None):
             raise SettingError(
-                "model.path names a model without a chat template, which it must have to be asked "
-                "anything. Take an instruction-tuned model, or add a chat_template.jinja to its "
-                "folder."
+                "model.path names a model without a chat template, which prompts need. Use an "
+                "instruction-tuned model, or add a chat_template.jinja to its folder."
             )
         self.tokenizer, self.thinking = tokenizer, thinking
         try:
@@ -74,19 +73,19 @@ class ChatFormat:
 
     @lru_cache(maxsize=20_000)  # noqa: B019 - the same boards come back again and again
     def opening(self, system: str, user: str) -> tuple[int, ...]:
-        """Ids of a prompt that opens a conversation, up to the start of the reply."""
+        """Return the ids of a prompt that opens a conversation, up to the start of the reply."""
         rendered = self._render(self._opening_messages(system, user))
         return (*self._encode(rendered.removesuffix(self.tail)), *self.tail_ids)
 
     def reply(self, response_ids: tuple[int, ...], user: str) -> tuple[int, ...]:
-        """Ids after a sampled response: its end, the next user message, the start of the reply."""
+        """Return the ids after a response: its end, the next user message, the start of a reply."""
         end, start = self._between
         if end and response_ids and response_ids[-1] == end[0]:
-            end = ()  # the response was sampled up to its own end-of-turn token
+            end = ()  # the sampled response already ends with its end-of-turn token
         return (*end, *self._encode(start + user), *self.tail_ids)
 
     def append_to_question(self, prompt_ids: tuple[int, ...], text: str) -> tuple[int, ...]:
-        """The prompt with more text at the end of its last user message; all else keeps its ids."""
+        """Append text to the last user message of a prompt; all other ids stay the same."""
         head = prompt_ids[: len(prompt_ids) - len(self.tail_ids)]
         return (*head, *self._encode(text), *self.tail_ids)
 
@@ -94,10 +93,10 @@ class ChatFormat:
         """Refuse a template that rewrites earlier messages when later ones arrive.
 
         Args:
-            thinking: whether replies hold thoughts, which many templates take out again.
+            thinking: whether replies contain thoughts, which many templates remove later.
 
         Raises:
-            SettingError: if a conversation does not start with its own beginning.
+            SettingError: if a longer conversation does not begin with the shorter one.
         """
         if self._text_between(thinking) is None:
             raise SettingError(
@@ -107,7 +106,7 @@ class ChatFormat:
 
     @cached_property
     def _takes_system(self) -> bool:
-        """Whether system messages are shown: some templates refuse them, others drop them."""
+        """Whether the template shows system messages: some refuse them, others drop them."""
         try:
             return _SYSTEM in self._render([("system", _SYSTEM), ("user", _USER)])
         except jinja2.TemplateError:
@@ -120,7 +119,7 @@ class ChatFormat:
 
     @cached_property
     def _between(self) -> tuple[tuple[int, ...], str]:
-        """What stands between a reply and the next question: the end-of-turn id, then text."""
+        """What is between a reply and the next user message: the end-of-turn id, then text."""
         self.check_appends()
         text = self._text_between() or ""
         first = self._encode(text)[:1]
@@ -130,7 +129,7 @@ class ChatFormat:
         return (), text
 
     def _text_between(self, thinking: bool = False) -> str | None:
-        """The text between a reply and the next question, None if it is not always the same."""
+        """Return the text between a reply and the next user message; None if it varies."""
         reply = _THOUGHTS + _REPLY if thinking else _REPLY
         messages = self._opening_messages(_SYSTEM, _USER)
         texts = set()
@@ -139,7 +138,7 @@ class ChatFormat:
             messages = [*messages, ("assistant", reply), ("user", question)]
             try:
                 after = self._render(messages)
-            except jinja2.TemplateError:  # made for a single question
+            except jinja2.TemplateError:  # the template allows a single user message
                 return None
             if not (after.startswith(before) and after.endswith(question + self.tail)):
                 return None
@@ -155,6 +154,6 @@ class ChatFormat:
         )
         return _OPENED_THOUGHTS.sub("", rendered)
 
-    @lru_cache(maxsize=1_000)  # noqa: B019 - so do requests and answers to moves
+    @lru_cache(maxsize=1_000)  # noqa: B019 - so do requests and replies to moves
     def _encode(self, text: str) -> tuple[int, ...]:
         return tuple(self.tokenizer.encode(text, add_special_tokens=False))

@@ -1,8 +1,9 @@
 """Log-probabilities and entropies from logits, in memory that does not grow with the batch.
 
-A vocabulary of 150 000 makes the logits of one batch gigabytes. Above `MAX_LOGITS` they are formed
-in chunks of trained positions, each computed again in the backward pass (`torch.utils.checkpoint`),
-so that one chunk at a time is held. Below it all is one chunk, and nothing is computed twice.
+With a vocabulary of 150 000, the logits of one batch take gigabytes. Above `MAX_LOGITS` they are
+computed in chunks of trained positions and recomputed in the backward pass
+(`torch.utils.checkpoint`), so that only one chunk is held at a time. Below it there is one chunk,
+and nothing is computed twice.
 """
 
 from collections.abc import Callable
@@ -19,15 +20,16 @@ MAX_LOGITS = 2**25
 def token_logprobs(
     logits: Tensor, token_ids: Tensor, temperature: float, entropy_grad: bool
 ) -> tuple[Tensor, Tensor]:
-    """Log-probability of each token and the entropy of the distribution that it was drawn from.
+    """Return the log-probability of each token and the entropy of its distribution.
 
-    The softmax is taken in float32 whatever the logits are in (float64 is kept).
+    The softmax is computed in float32 whatever the dtype of the logits, except that float64 is
+    kept.
 
     Args:
-        logits: (..., V), each about the token of its place.
+        logits: (..., V), each for the token at the same index.
         token_ids: (...,) int64.
         temperature: logits are divided by it.
-        entropy_grad: whether gradients shall flow through the entropies.
+        entropy_grad: whether gradients flow through the entropies.
 
     Returns:
         Two tensors of shape (...,) in nats.
@@ -50,25 +52,25 @@ def chunked_logprobs(
     entropy_grad: bool,
     chunk: int,
 ) -> tuple[Tensor, Tensor]:
-    """`token_logprobs` of `head(hidden)`, with the logits of `chunk` positions held at a time.
+    """Return `token_logprobs` of `head(hidden)`, holding the logits of `chunk` positions at a time.
 
     Args:
         head: maps hidden states (M, H) to logits (M, V).
-        hidden: (M, H), each about the token of its place.
+        hidden: (M, H), each for the token at the same index.
         token_ids: (M,) int64.
         temperature: logits are divided by it.
-        entropy_grad: whether gradients shall flow through the entropies.
-        chunk: positions at a time, at least 1.
+        entropy_grad: whether gradients flow through the entropies.
+        chunk: number of positions at a time, at least 1.
 
     Returns:
         Two tensors of shape (M,) in nats.
     """
 
-    def likelihoods(part: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+    def logprobs_of_chunk(part: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
         return token_logprobs(head(part), ids, temperature, entropy_grad)
 
     parts: list[Any] = [
-        checkpoint(likelihoods, part, ids, use_reentrant=False, preserve_rng_state=False)
+        checkpoint(logprobs_of_chunk, part, ids, use_reentrant=False, preserve_rng_state=False)
         for part, ids in zip(hidden.split(chunk), token_ids.split(chunk), strict=True)
     ]
     chosen, entropies = zip(*parts, strict=True)
@@ -76,10 +78,9 @@ def chunked_logprobs(
 
 
 def has_plain_head(model: Any, token_ids: Tensor) -> bool:
-    """Whether a model's logits are its head's output and nothing more.
+    """Return whether a model's logits are exactly its head's output.
 
-    Some families scale or cap them, in ways of their own; found out by trying one token, so that no
-    list of families must be kept.
+    Some families scale or cap them. Trying one token shows it, so no list of families is needed.
 
     Args:
         model: a causal language model of transformers.

@@ -1,11 +1,11 @@
 """LoRA (Hu et al. 2021, arXiv:2106.09685) by PEFT: small trained matrices beside frozen weights.
 
-Every linear layer but the head computes W x + (32 / rank) B A x, of which A and B are trained. At
-the start B = 0, so the adapter changes nothing. The layers are replaced in place: the model stays
-of its own class, and engines that share it see the adapter's effect.
+Every linear layer except the head computes W x + (32 / rank) B A x; only A and B are trained. B
+starts at 0, so a fresh adapter changes nothing. Layers are replaced in place: the model keeps its
+class, and engines that share it see the adapter's effect.
 
-A saved adapter is a folder in PEFT's format, with `adapter_config.json` (which names the model it
-belongs to) and `adapter_model.safetensors`. PEFT is imported where it is used: it is an extra.
+A saved adapter is a folder in PEFT's format, with `adapter_config.json` (which names its base
+model) and `adapter_model.safetensors`. PEFT is an extra, so it is imported where it is used.
 """
 
 import json
@@ -19,24 +19,24 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ..configs.errors import SettingError
+from ..configs.errors import SettingError, first_line
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 ALPHA = 32
-"""Numerator of the scale: with 32 / rank the learning rate that fits hardly depends on the rank."""
+"""Numerator of the scale: with 32 / rank, the best learning rate hardly depends on the rank."""
 
 
 def is_adapter(folder: str) -> bool:
-    """Whether a folder holds an adapter instead of a whole model."""
+    """Return whether a folder holds an adapter rather than a whole model."""
     return (Path(folder) / CONFIG_FILE).is_file()
 
 
 def base_of(folder: str) -> str:
-    """Read which model an adapter belongs to.
+    """Read the base model of an adapter.
 
     Raises:
-        SettingError: if the adapter does not say so, or is not a LoRA.
+        SettingError: if the adapter does not name it, or is not a LoRA adapter.
     """
     try:
         config = json.loads((Path(folder) / CONFIG_FILE).read_text(encoding="utf-8"))
@@ -54,10 +54,10 @@ def base_of(folder: str) -> str:
 
 
 def import_peft(reason: str) -> ModuleType:
-    """Import PEFT, or say how to install it.
+    """Import PEFT, or explain how to install it.
 
     Args:
-        reason: what needs it, as the beginning of a sentence.
+        reason: what needs it, as the start of a sentence.
 
     Raises:
         SettingError: if it is not installed.
@@ -72,12 +72,12 @@ def import_peft(reason: str) -> ModuleType:
 
 
 def add_adapter(model: Any, rank: int, base: str, seed: int) -> None:
-    """Freeze a model and put a fresh adapter on all its linear layers but the head.
+    """Freeze a model and put a fresh adapter on all its linear layers except the head.
 
     Args:
         model: a causal language model of transformers; changed in place.
         rank: of the adapter's matrices, at least 1.
-        base: path or name of the model, kept with the adapter when it is saved.
+        base: path or name of the model, saved with the adapter.
         seed: of the random matrices A.
     """
     peft = import_peft(f"model.lora_rank={rank}")
@@ -98,10 +98,10 @@ def add_adapter(model: Any, rank: int, base: str, seed: int) -> None:
 
 
 def load_adapter(model: Any, folder: str) -> None:
-    """Give the adapter that a model has the weights of a saved one.
+    """Load the weights of a saved adapter into a model's adapter.
 
     Raises:
-        SettingError: if the files are missing or belong to another adapter.
+        SettingError: if the files are missing or do not fit this model's adapter.
     """
     peft = import_peft(f"The adapter {folder}")
     try:
@@ -113,12 +113,12 @@ def load_adapter(model: Any, folder: str) -> None:
     except Exception as error:  # safetensors, torch and PEFT have errors of their own
         raise SettingError(
             f"model.path {folder!r} is no adapter for this model and model.lora_rank: "
-            f"{str(error).strip().splitlines()[0]}."
+            f"{first_line(error)}."
         ) from error
 
 
 def merge_adapter(model: Any, folder: str) -> None:
-    """Add a saved adapter to a model's weights, so that it is a plain model again."""
+    """Add a saved adapter to a model's weights; the result is a plain model."""
     peft = import_peft(f"The adapter {folder}")
     peft.inject_adapter_in_model(peft.LoraConfig.from_pretrained(folder), model)
     _keep_in_float32(model)
@@ -132,7 +132,7 @@ def merge_adapter(model: Any, folder: str) -> None:
 
 @contextmanager
 def without_adapter(model: Any) -> Iterator[None]:
-    """Switch a model's adapter off: it is the model that training began with."""
+    """Switch a model's adapter off inside the block, which restores the original model."""
     model.disable_adapters()
     try:
         yield
@@ -142,9 +142,9 @@ def without_adapter(model: Any) -> Iterator[None]:
 
 @torch.no_grad()
 def merged_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
-    """All weights of a model by the names of a plain one, an adapter's effect added to them.
+    """Yield all weights under their names in the plain model, with the adapter's effect added.
 
-    For engines with a copy of the model. The adapter and the model stay as they are.
+    For engines with their own copy of the model. Adapter and model are not changed.
     """
     layers = dict(_adapted_layers(model))
     for name, weight in model.state_dict().items():
@@ -157,19 +157,19 @@ def merged_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
 
 
 def _adapted_layers(model: Any) -> list[tuple[str, Any]]:
-    """The layers with an adapter, by their place in the model."""
+    """List the layers with an adapter, with their names in the model."""
     return [(name, layer) for name, layer in model.named_modules() if hasattr(layer, "lora_A")]
 
 
 def _keep_in_float32(model: Any) -> None:
-    """Small updates of the adapter add up, whatever the model's own number format."""
+    """Keep the adapter in float32, so that small updates add up whatever the model's dtype."""
     for name, parameter in model.named_parameters():
         if ".lora_" in name and parameter.dtype.itemsize < 4:
             parameter.data = parameter.data.float()
 
 
 def _has_transposed_layers(model: Any) -> bool:
-    """GPT-2 stores the weights of its linear layers the other way round."""
+    """Return whether linear layers store transposed weights, as in GPT-2."""
     from transformers.pytorch_utils import Conv1D
 
     return any(isinstance(layer, Conv1D) for layer in model.modules())

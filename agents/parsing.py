@@ -1,4 +1,4 @@
-"""Reads actions out of responses. Pure; a response that cannot be read is data, not an error."""
+"""Reads actions from responses. Pure; an unreadable response is data, not an error."""
 
 import re
 
@@ -9,7 +9,7 @@ _THINKING = re.compile(r"\s*<think>.*?</think>\s*<answer>(.*?)</answer>", re.DOT
 
 
 def read_answer(response: str, thinking: bool) -> str | None:
-    """Return what stands between the answer tags, or None if the response breaks the format.
+    """Return the text between the answer tags, or None if the response breaks the format.
 
     >>> read_answer("<answer> Up </answer>", thinking=False)
     'Up'
@@ -31,9 +31,9 @@ def split_actions(answer: str, max_actions: int) -> list[str]:
 
 
 def read_sketch(response: str) -> str | None:
-    r"""Return the outline that a response gives, on one line, or None if it gives none.
+    r"""Return the outline in a response, on one line, or None if there is none.
 
-    A model that forgets the tags has outlined something all the same.
+    A response without the tags counts as an outline too.
 
     >>> read_sketch("<sketch>rows first,\n then boxes</sketch>")
     'rows first, then boxes'

@@ -1,7 +1,7 @@
 """The trainable model: loading, log-probabilities, saving.
 
-Alignment: entry [n, t] of every (N, T) tensor speaks about token t given the tokens before it. The
-shift by one that this needs lives in `Policy.logprobs` and nowhere else.
+Alignment: entry [n, t] of every (N, T) tensor belongs to token t given the tokens before it. Only
+`Policy.logprobs` shifts by one.
 """
 
 import copy
@@ -14,24 +14,25 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ..configs.errors import SettingError
+from ..configs.errors import SettingError, first_line
 from .logprobs import MAX_LOGITS, chunked_logprobs, has_plain_head, token_logprobs
 from .lora import base_of, is_adapter, merge_adapter, merged_weights, without_adapter
 from .prefix_rows import PrefixRows, share_prefixes
 
 MIN_GAIN = 1.1
-"""Padded tokens per packed one from which on rows are packed: below it gathering costs more."""
+"""Smallest ratio of padded to shared-prefix tokens at which prefixes are shared; below it,
+gathering costs more than it saves."""
 BUNDLED = ("sesa-tiny", "sesa-tiny-answers")
 """The names of the models that ship with the package."""
 
 
 def bundled_model_folder(name: str) -> Path:
-    """Where a bundled model lies."""
+    """Return the folder of a bundled model."""
     return Path(__file__).parent / "bundled" / name
 
 
 class Rows(Protocol):
-    """What `Policy.logprobs` needs of a batch: N rows of T tokens, padded on the right."""
+    """What `Policy.logprobs` needs from a batch: N rows of T tokens, padded on the right."""
 
     @property
     def token_ids(self) -> Tensor:
@@ -52,15 +53,15 @@ class Rows(Protocol):
 class Policy:
     """A causal language model and its tokenizer.
 
-    Dropout stays off, in training too: the likelihood ratio of an unchanged policy must be
+    Dropout stays off even in training, because the importance ratio of an unchanged policy must be
     exactly 1.
 
     Args:
         model: a transformers model for causal language modelling.
         tokenizer: its tokenizer.
-        temperature: logits are divided by it, so that likelihoods are those that rollouts were
-            drawn with.
-        max_logits: logits that `logprobs` holds at a time; bounds memory, changes nothing else.
+        temperature: logits are divided by it, so that log-probabilities match those of rollouts.
+        max_logits: number of logits that `logprobs` holds at a time; bounds memory, changes nothing
+            else.
     """
 
     def __init__(
@@ -77,39 +78,39 @@ class Policy:
         self.temperature = temperature
         self.max_logits = max_logits
         self.padding_reason = allow_prefix_rows(model)
-        """Why its rows are padded, in words that end a sentence; empty where they can be packed."""
+        """Why rows must be padded, as the end of a sentence; empty if prefixes can be shared."""
         self._recomputed: list[Any] = []
 
     @property
     def can_share_prefix(self) -> bool:
-        """Whether what the rows of a batch begin with alike is computed once."""
+        """Whether shared prefixes of a batch's rows are computed once."""
         return not self.padding_reason
 
     def parameters(self) -> list[torch.nn.Parameter]:
-        """What the optimiser changes."""
+        """Return the trainable parameters."""
         return [p for p in self.model.parameters() if p.requires_grad]
 
     def logprobs(self, batch: Rows, entropy_grad: bool = False) -> tuple[Tensor, Tensor]:
-        """Log-probability of every trained token and the entropy it was drawn at.
+        """Return the log-probability of every trained token and the entropy of its distribution.
 
-        What rows begin with alike is computed once, where that pays and the model allows it
-        (`prefix_rows.py`). Where they would be more than `MAX_LOGITS`, logits are formed of trained
-        positions alone, some at a time.
+        Shared prefixes are computed once if that pays and the model allows it (`prefix_rows.py`).
+        If there would be more than `max_logits` logits, they are computed in chunks, for trained
+        positions only.
 
         Args:
             batch: N rows of T tokens.
-            entropy_grad: whether gradients shall flow through the entropies.
+            entropy_grad: whether gradients flow through the entropies.
 
         Returns:
             Two (N, T) float tensors on the CPU: natural log-probabilities, and entropies in nats of
             the distributions over token t given the tokens before it. Both are zero outside
             `loss_mask`.
         """
-        packed = None
+        rows = None
         if self.can_share_prefix:
-            packed = share_prefixes(batch.token_ids.cpu(), batch.attention_mask.cpu())
-        if packed and batch.token_ids.numel() >= MIN_GAIN * len(packed):
-            values = self._read_packed(batch, packed, entropy_grad)
+            rows = share_prefixes(batch.token_ids.cpu(), batch.attention_mask.cpu())
+        if rows and batch.token_ids.numel() >= MIN_GAIN * len(rows):
+            values = self._read_shared_prefix(batch, rows, entropy_grad)
         else:
             values = self._read_padded(batch, entropy_grad)
         trained = batch.loss_mask.to(self.model.device)
@@ -117,7 +118,7 @@ class Policy:
         return chosen.cpu(), entropy.cpu()
 
     def _read_padded(self, batch: Rows, entropy_grad: bool) -> tuple[Tensor, Tensor]:
-        """Likelihoods and entropies of the trained tokens, row by row: two of shape (M,)."""
+        """Return log-probabilities and entropies of the trained tokens, row by row: two (M,)."""
         device = self.model.device
         ids, mask = batch.token_ids.to(device), batch.attention_mask.to(device)
         trained = batch.loss_mask.to(device)
@@ -131,7 +132,7 @@ class Policy:
         if self._needs_chunks(ids[:, first:].numel(), ids[:1, :1]):
             with self._recomputing():
                 hidden = self.model.get_decoder()(**inputs).last_hidden_state  # (N, T, H)
-            # The state at t - 1 speaks about token t.
+            # The hidden state at t - 1 predicts token t.
             return self._in_chunks(hidden[:, :-1][trained[:, 1:]], ids[trained], entropy_grad)
         with self._recomputing():
             output = self.model(**inputs, logits_to_keep=ids.shape[1] - first + 1)
@@ -140,16 +141,16 @@ class Policy:
         )
         return chosen[trained[:, first:]], entropy[trained[:, first:]]
 
-    def _read_packed(
-        self, batch: Rows, packed: PrefixRows, entropy_grad: bool
+    def _read_shared_prefix(
+        self, batch: Rows, rows: PrefixRows, entropy_grad: bool
     ) -> tuple[Tensor, Tensor]:
-        """`_read_padded` of packed rows."""
+        """Return the same as `_read_padded`, computed on shared-prefix rows."""
         from .prefix_attention import prefix_inputs
 
         device = self.model.device
-        inputs = prefix_inputs(packed, device, self.model.dtype)
+        inputs = prefix_inputs(rows, device, self.model.dtype)
         ids = batch.token_ids[batch.loss_mask].to(device)  # (M,)
-        before = packed.places[:, :-1][batch.loss_mask.cpu()[:, 1:]].to(device)  # (M,)
+        before = rows.places[:, :-1][batch.loss_mask.cpu()[:, 1:]].to(device)  # (M,)
         if self._needs_chunks(len(ids), inputs["input_ids"][:, :1]):
             with self._recomputing():
                 hidden = self.model.get_decoder()(**inputs).last_hidden_state  # (1, L, H)
@@ -159,14 +160,14 @@ class Policy:
         return token_logprobs(logits, ids, self.temperature, entropy_grad)
 
     def _needs_chunks(self, num_positions: int, some_token: Tensor) -> bool:
-        """Whether their logits are too many to be held at once, and can be formed apart."""
+        """Return whether there are too many logits to hold at once, and chunks are possible."""
         is_large = num_positions * self._vocabulary > self.max_logits
         return is_large and has_plain_head(self.model, some_token)
 
     def _in_chunks(
         self, hidden: Tensor, token_ids: Tensor, entropy_grad: bool
     ) -> tuple[Tensor, Tensor]:
-        """Likelihoods and entropies of tokens by the states (M, H) that speak about them."""
+        """Return log-probabilities and entropies of tokens from the hidden states before them."""
         return chunked_logprobs(
             self.model.get_output_embeddings(),
             hidden,
@@ -181,13 +182,13 @@ class Policy:
         return self.model.get_input_embeddings().num_embeddings
 
     def recompute_layers(self) -> None:
-        """Keep only the inputs of each layer for the backward pass, and compute the rest again.
+        """Turn on transformers' gradient checkpointing: keep only each layer's inputs.
 
-        transformers' gradient checkpointing. It works in training mode alone, so the layers are in
-        it while `logprobs` computes with gradients; their parts never are, and dropout stays off.
+        It works only in training mode, so the layers are in training mode while `logprobs` computes
+        with gradients. Their submodules never are, so dropout stays off.
 
         Raises:
-            SettingError: if transformers cannot do it with models of this family.
+            SettingError: if transformers does not support it for this model family.
         """
         from transformers.modeling_layers import GradientCheckpointingLayer
 
@@ -195,7 +196,7 @@ class Policy:
         if not layers or not self.model.supports_gradient_checkpointing:
             raise SettingError(
                 "model.gradient_checkpointing must be false for models of type "
-                f"{self.model.config.model_type}, got true: transformers cannot do it."
+                f"{self.model.config.model_type}, got true: transformers does not support it."
             )
         self.model.gradient_checkpointing_enable({"use_reentrant": False})
         for layer in layers:
@@ -206,10 +207,10 @@ class Policy:
 
     @contextmanager
     def _recomputing(self) -> Iterator[None]:
-        """Let layers that are to be computed again know that they are being trained."""
+        """Put the checkpointed layers into training mode, if gradients are computed."""
         layers = self._recomputed if torch.is_grad_enabled() else []
         for layer in layers:
-            layer.training = True  # not `train()`, which would reach their parts too
+            layer.training = True  # not `train()`, which would reach the submodules too
         try:
             yield
         finally:
@@ -217,7 +218,7 @@ class Policy:
                 layer.training = False
 
     def before_training(self) -> "Policy":
-        """The policy without its LoRA adapter, on the same weights: what training began with."""
+        """Return the policy without its LoRA adapter, sharing the weights that training froze."""
         return _WithoutAdapter(self.model, self.tokenizer, self.temperature, self.max_logits)
 
     def copy(self) -> "Policy":
@@ -226,11 +227,11 @@ class Policy:
         return Policy(model, self.tokenizer, self.temperature, self.max_logits)
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
-        """All weights by the names of a plain model, a LoRA adapter's effect added to them."""
+        """Yield all weights under their names in a plain model, with a LoRA adapter's effect."""
         return merged_weights(self.model)
 
     def save(self, folder: Path) -> None:
-        """Write model (safetensors) and tokenizer in Hugging Face format; of LoRA the adapter."""
+        """Write model (or LoRA adapter) and tokenizer in Hugging Face format, as safetensors."""
         with quiet_transformers():
             self.model.save_pretrained(folder, safe_serialization=True)
             self.tokenizer.save_pretrained(folder)
@@ -244,9 +245,9 @@ class Policy:
         temperature: float = 1.0,
         trust_remote_code: bool = False,
     ) -> "Policy":
-        """Load a folder in Hugging Face format, a model from a hub, or the bundled model.
+        """Load a folder in Hugging Face format, a model from the hub, or a bundled model.
 
-        The folder of a LoRA adapter is loaded as the model that it belongs to with its effect added
+        For the folder of a LoRA adapter, its base model is loaded with the adapter's effect added
         to the weights.
 
         Raises:
@@ -256,41 +257,7 @@ class Policy:
             policy = cls.load(base_of(path), dtype, device, temperature, trust_remote_code)
             merge_adapter(policy.model, path)
             return policy
-        folder = str(bundled_model_folder(path)) if path in BUNDLED else path
-        check_model_path(folder)
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
-        try:
-            with quiet_transformers():
-                tokenizer = AutoTokenizer.from_pretrained(
-                    folder, trust_remote_code=trust_remote_code
-                )
-                load: Any = AutoModelForCausalLM.from_pretrained  # typed without its report
-                model, report = load(
-                    folder,
-                    dtype=getattr(torch, dtype),
-                    trust_remote_code=trust_remote_code,
-                    use_safetensors=True,
-                    ignore_mismatched_sizes=True,  # told below, in one line
-                    output_loading_info=True,
-                )
-        except Exception as error:  # whatever transformers, tokenizers and safetensors raise
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-            raise SettingError(
-                f"model.path {path!r} could not be loaded: {reason.rstrip('.')}. "
-                "It must be a whole model folder with safetensors weights, or a model on the hub."
-            ) from error
-        wrong = sorted(map(str, (*report["missing_keys"], *report["mismatched_keys"])))
-        if wrong:
-            raise SettingError(
-                f"model.path {path!r} is damaged: its weight files do not hold what config.json "
-                f"says, {wrong[0]} among others. Copy or download it again."
-            )
-        if len(tokenizer) > model.get_input_embeddings().num_embeddings:
-            raise SettingError(
-                f"model.path {path!r} is damaged: its tokenizer has {len(tokenizer)} tokens, its "
-                f"model knows {model.get_input_embeddings().num_embeddings}. Copy it again."
-            )
+        model, tokenizer = _load_pretrained(path, dtype, trust_remote_code)
         chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         return cls(model.to(chosen), tokenizer, temperature)
 
@@ -303,16 +270,54 @@ class _WithoutAdapter(Policy):
             return super().logprobs(batch, entropy_grad)
 
 
+def _load_pretrained(path: str, dtype: str, trust_remote_code: bool) -> tuple[Any, Any]:
+    """Load model and tokenizer, and check that the weight files are complete."""
+    folder = str(bundled_model_folder(path)) if path in BUNDLED else path
+    check_model_path(folder)
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        with quiet_transformers():
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+            load: Any = AutoModelForCausalLM.from_pretrained  # its type lacks the report
+            model, report = load(
+                folder,
+                dtype=getattr(torch, dtype),
+                trust_remote_code=trust_remote_code,
+                use_safetensors=True,
+                ignore_mismatched_sizes=True,  # reported below, in one line
+                output_loading_info=True,
+            )
+    except Exception as error:  # transformers, tokenizers and safetensors raise all kinds
+        raise SettingError(
+            f"model.path {path!r} could not be loaded: {first_line(error)}. "
+            "It must be a whole model folder with safetensors weights, or a model on the hub."
+        ) from error
+    wrong = sorted(map(str, (*report["missing_keys"], *report["mismatched_keys"])))
+    if wrong:
+        raise SettingError(
+            f"model.path {path!r} is damaged: its weight files do not hold what config.json "
+            f"says, {wrong[0]} among others. Copy or download it again."
+        )
+    num_embeddings = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > num_embeddings:
+        raise SettingError(
+            f"model.path {path!r} is damaged: its tokenizer has {len(tokenizer)} tokens, its "
+            f"model knows {num_embeddings}. Copy it again."
+        )
+    return model, tokenizer
+
+
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Keep bars and reports of transformers off the screen, where the run's own bar stands."""
+    """Silence transformers' progress bars and reports, which would disturb the run's own bar."""
     from huggingface_hub.utils import logging as hub_logging
     from transformers.utils import logging
 
     verbosity, has_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     hub_verbosity = hub_logging.get_verbosity()
     logging.set_verbosity_error()
-    hub_logging.set_verbosity_error()  # it tells of every attempt to reach the hub
+    hub_logging.set_verbosity_error()  # it reports every attempt to reach the hub
     logging.disable_progress_bar()
     try:
         yield
@@ -324,7 +329,7 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def check_model_path(path: str) -> None:
-    """Refuse a path that cannot be a model to train, before anything heavy is imported.
+    """Refuse a path that cannot be a trainable model, before anything heavy is imported.
 
     Raises:
         SettingError: naming the path and what is missing.
@@ -332,7 +337,7 @@ def check_model_path(path: str) -> None:
     if path.startswith("api:"):
         raise SettingError(
             f"model.path {path!r} is a model behind an API, which gives no weights: it can be "
-            "evaluated, not trained. Try sesa-agent evaluate with --base-url, or a model folder."
+            "evaluated, not trained. Use sesa-agent evaluate with --base-url, or a model folder."
         )
     folder = Path(path)
     looks_like_hub_name = path.count("/") == 1 and not path.startswith((".", "/", "~"))

@@ -1,12 +1,12 @@
-"""Rows that begin alike, laid out so that what they share stands once.
+"""Shared-prefix rows: rows that begin alike, laid out so that each shared prefix appears once.
 
 The rows of a batch form a trie over their token ids. A run is a stretch of tokens that the same
-rows share; its path are the runs that lead to it, itself the last. One behind the other, the runs
-are one sequence in which every token sees its path alone (`prefix_attention.py`): hidden states and
-gradients are those of padded rows. Whether rows share the rules of the game (context `state`) or
-whole turns (`full`) is all one.
+rows share; its path consists of the runs that lead to it, and itself. The runs are concatenated
+into one sequence, in which every token attends to its path only (`prefix_attention.py`), so hidden
+states and gradients equal those of padded rows. It does not matter whether rows share the rules of
+the game (context `state`) or whole turns (`full`).
 
-Pure: no model is needed. Letters: N rows of T padded tokens, L packed tokens.
+Pure: no model is needed. Letters: N rows of T padded tokens, a sequence of L tokens.
 """
 
 from collections.abc import Sequence
@@ -20,8 +20,8 @@ MIN_RUN = 16
 """Shorter stretches are not shared: keys and values are gathered for every run, so a run of few
 tokens costs more than it saves."""
 MAX_WASTE = 1.5
-"""Attention of runs of like length is computed at once, while padding makes it at most this much
-larger, or larger by `SMALL_WASTE` scores."""
+"""Runs of similar length are attended to together as long as padding makes the attention at most
+this many times larger, or larger by `SMALL_WASTE` scores."""
 SMALL_WASTE = 2**14
 _ROOT = -1
 
@@ -33,64 +33,64 @@ class Run:
     row: int
     """One of the rows."""
     start: int
-    """Where it begins in them, in tokens."""
+    """Position in the rows where it begins, in tokens."""
     path: np.ndarray
-    """(start + length,) packed places of the tokens of its path, its own the last."""
+    """(start + length,) indices in the sequence of the tokens of its path, its own tokens last."""
 
     @property
     def own(self) -> np.ndarray:
-        """(length,) packed places of its own tokens."""
+        """(length,) indices in the sequence of its own tokens."""
         return self.path[self.start :]
 
 
 @dataclass(frozen=True)
 class RunGroup:
-    """R runs whose attention is computed at once, padded on the right to Q own and K path tokens.
+    """R runs that are attended to together, padded on the right to Q own and K path tokens.
 
-    Own token q of run r sees the path tokens up to `num_before[r] + q`. Padding is place 0: what it
-    sees and says is thrown away.
+    Own token q of run r attends to the path tokens up to `num_before[r] + q`. Padding has index 0;
+    its results are discarded.
     """
 
     queries: Tensor
-    """(R, Q) int64, packed places of the runs' own tokens."""
+    """(R, Q) int64, indices in the sequence of the runs' own tokens."""
     keys: Tensor
-    """(R, K) int64, packed places of the tokens of their paths."""
+    """(R, K) int64, indices in the sequence of the tokens of their paths."""
     num_before: Tensor
-    """(R,) int64, path tokens before the run's own."""
+    """(R,) int64, number of path tokens before the run's own."""
 
 
 @dataclass(frozen=True)
 class PrefixRows:
-    """N rows of T tokens as one sequence of L."""
+    """N rows of T tokens as one sequence of L tokens."""
 
     token_ids: Tensor
     """(L,) int64."""
     position_ids: Tensor
-    """(L,) int64, place of each token in its rows."""
+    """(L,) int64, position of each token in its rows."""
     places: Tensor
-    """(N, T) int64, where each token of the rows is packed; 0 on padding."""
+    """(N, T) int64, index in the sequence of each token of the rows; 0 on padding."""
     groups: list[RunGroup]
-    """Each run is in one."""
+    """Groups of runs; each run is in exactly one."""
     outputs: Tensor
-    """(L,) int64, where each packed token is among the padded own tokens of all groups."""
+    """(L,) int64, index of each token among the padded own tokens of all groups."""
     own_lengths: Tensor
-    """(R,) int64, own tokens of all runs, which stand in this order."""
+    """(R,) int64, number of own tokens of all runs, in the order of the sequence."""
     path_lengths: Tensor
-    """(R,) int64, tokens of their paths."""
+    """(R,) int64, number of tokens of their paths."""
     paths: Tensor
-    """(sum of `path_lengths`,) int64, packed places of the tokens of all paths."""
+    """(sum of `path_lengths`,) int64, indices in the sequence of the tokens of all paths."""
 
     def __len__(self) -> int:
         return len(self.token_ids)
 
 
 def share_prefixes(token_ids: Tensor, attention_mask: Tensor, min_run: int = MIN_RUN) -> PrefixRows:
-    """Lay rows out so that what they begin with alike stands once.
+    """Lay rows out so that each shared prefix appears once.
 
     Args:
         token_ids: (N, T) int64, on the CPU; at least one row.
         attention_mask: (N, T) bool, False on the padding on the right; no row is empty.
-        min_run: shortest stretch that is shared, at least 1.
+        min_run: shortest stretch that is shared, at least 1 token.
     """
     ids, lengths = token_ids.numpy(), attention_mask.sum(dim=1).numpy()
     order = lexicographic_order(token_ids, attention_mask)
@@ -115,8 +115,8 @@ def share_prefixes(token_ids: Tensor, attention_mask: Tensor, min_run: int = MIN
 
 
 def lexicographic_order(token_ids: Tensor, attention_mask: Tensor) -> list[int]:
-    """Order rows by their first token, then the second and so on: those that begin alike meet."""
-    ids = torch.where(attention_mask, token_ids + 1, 0).numpy().astype(">u4")  # ends come first
+    """Sort rows by their first token, then the second and so on, so similar rows are neighbours."""
+    ids = torch.where(attention_mask, token_ids + 1, 0).numpy().astype(">u4")  # padding sorts first
     texts = [row.tobytes() for row in ids]
     return sorted(range(len(texts)), key=texts.__getitem__)
 
@@ -124,23 +124,23 @@ def lexicographic_order(token_ids: Tensor, attention_mask: Tensor) -> list[int]:
 def new_lengths(
     token_ids: Tensor, attention_mask: Tensor, order: Sequence[int], min_run: int = MIN_RUN
 ) -> list[int]:
-    """How many packed tokens each row adds to those before it in alphabetical order, at most.
+    """Return an upper bound on the tokens that each row adds to those before it in `order`.
 
     Args:
         token_ids: (N, T) int64, on the CPU.
         attention_mask: (N, T) bool.
-        order: rows, in alphabetical order; may leave some out.
+        order: rows in lexicographic order; may leave some out.
         min_run: as in `share_prefixes`.
     """
     ids, lengths = token_ids.numpy(), attention_mask.sum(dim=1).numpy()
     shared = np.concatenate([[0], _shared_lengths(ids, lengths, order)])[: len(order)]
-    # Up to `min_run - 1` tokens before the rows part may be too few for a run of their own.
+    # Up to `min_run - 1` tokens before the rows diverge may be too few for a run of their own.
     reused = np.maximum(shared - (min_run - 1), 0)
     return (lengths[list(order)] - reused).tolist()
 
 
 def _shared_lengths(ids: np.ndarray, lengths: np.ndarray, order: Sequence[int]) -> np.ndarray:
-    """How many tokens neighbours in `order` begin with alike, (num_rows - 1,)."""
+    """Return the lengths of the prefixes that neighbours in `order` share, (num_rows - 1,)."""
     ids, lengths = ids[list(order)], lengths[list(order)]
     differs = ids[1:] != ids[:-1]
     first = np.where(differs.any(axis=1), differs.argmax(axis=1), ids.shape[1])
@@ -150,18 +150,18 @@ def _shared_lengths(ids: np.ndarray, lengths: np.ndarray, order: Sequence[int]) 
 def _find_runs(
     order: Sequence[int], lengths: np.ndarray, shared: np.ndarray, min_run: int
 ) -> tuple[list[Run], list[int]]:
-    """All runs, each after those before it on its path, and the last run of each row.
+    """Find all runs, each after the others on its path, and the last run of each row.
 
     Args:
-        order: rows in alphabetical order.
-        lengths: (N,) tokens of the rows.
-        shared: (N - 1,) as of `_shared_lengths`.
+        order: rows in lexicographic order.
+        lengths: (N,) number of tokens of the rows.
+        shared: (N - 1,) result of `_shared_lengths`.
         min_run: as in `share_prefixes`.
     """
     runs: list[Run] = []
     ends = [_ROOT] * len(order)
-    num_packed = 0
-    pending = [(0, len(order), _ROOT)]  # neighbours in `order`, from .. to, that follow a run
+    num_tokens = 0
+    pending = [(0, len(order), _ROOT)]  # ranges of `order` that continue after a run
     while pending:
         first, stop, run = pending.pop()
         path = runs[run].path if run != _ROOT else np.zeros(0, dtype=np.int64)
@@ -169,9 +169,9 @@ def _find_runs(
         alike = int(lengths[order[first]] if is_one else shared[first : stop - 1].min())
         length = alike - len(path)
         if length and (is_one or length >= min_run):
-            own = np.arange(num_packed, num_packed + length)
+            own = np.arange(num_tokens, num_tokens + length)
             runs.append(Run(order[first], len(path), np.concatenate([path, own])))
-            run, num_packed = len(runs) - 1, num_packed + length
+            run, num_tokens = len(runs) - 1, num_tokens + length
         if is_one:
             ends[order[first]] = run
             continue
@@ -182,7 +182,7 @@ def _find_runs(
 
 
 def _group_runs(runs: Sequence[Run]) -> list[list[Run]]:
-    """Put runs of like size together; those with nothing before them, which need no mask, apart."""
+    """Group runs of similar size; runs with nothing before them need no mask and stay separate."""
     groups: list[list[Run]] = []
     needed = longest = 0
     for run in sorted(runs, key=lambda r: (r.start > 0, len(r.own), len(r.path)), reverse=True):
@@ -213,7 +213,7 @@ def _pad_group(runs: Sequence[Run]) -> RunGroup:
 
 
 def _outputs(groups: Sequence[Sequence[Run]], widths: Sequence[int]) -> Tensor:
-    """As `PrefixRows.outputs`; `widths` are the own tokens that each group is padded to."""
+    """Compute `PrefixRows.outputs`; `widths` are the padded numbers of own tokens per group."""
     outputs = np.zeros(sum(len(run.own) for runs in groups for run in runs), dtype=np.int64)
     offset = 0
     for runs, width in zip(groups, widths, strict=True):

@@ -1,10 +1,10 @@
-"""The words around a game, on RAGEN's layout with our own wording. Pure text, no tokens.
+"""The prompts around a game, in RAGEN's layout with our own wording. Pure text, no tokens.
 
-One system message; a first user message with the rules, the symbols, the actions and the state;
-then each reply of the policy is followed by a user message with the reward and the new state. Every
-request of sequential sampling (another proposal, a list, an outline, a solution along an outline)
-is appended to the end of the last user message, so that everything before it is the plain prompt,
-token for token.
+A prompt has one system message and a first user message with the rules, the symbols, the actions
+and the state. Each reply of the policy is followed by a user message with the reward and the new
+state. Sequential sampling appends its request (another proposal, a list, an outline, a solution
+that follows an outline) to the end of the last user message, so that everything before it is the
+plain prompt, token for token.
 """
 
 from collections.abc import Sequence
@@ -12,32 +12,32 @@ from dataclasses import dataclass
 
 SYSTEM = "You are a careful player of text games."
 SEPARATOR = " || "
-"""Stands between the actions of one answer."""
+"""Separates the actions of one answer."""
 STOP = "</answer>"
-"""A response ends with it."""
+"""The end of a response."""
 SKETCH_STOP = "</sketch>"
-"""An outline ends with it."""
+"""The end of an outline."""
 
 
 @dataclass(frozen=True)
 class PromptStyle:
-    """What a policy is told about a game, and how it must answer."""
+    """What the prompt says about a game, and how the policy must answer."""
 
     instruction: str
-    """The goal and the rules, one sentence."""
+    """The goal and the rules, in one line."""
     legend: str
     """The meaning of each symbol; may be empty."""
     actions: str
     """The names of the actions, or the form of a free answer."""
     actions_per_turn: int = 1
-    """Actions that one answer may hold."""
+    """Most actions in one answer."""
     thinking: bool = False
-    """Ask for thoughts before the answer."""
+    """Whether to ask for thoughts before the answer."""
     sketch: str = ""
     """What an outline of a solution says."""
 
     def rules(self) -> str:
-        """The lines that come before the first state."""
+        """Return the lines that come before the first state."""
         lines = [self.instruction]
         if self.legend:
             lines.append(f"Symbols: {self.legend}.")
@@ -49,17 +49,17 @@ class PromptStyle:
         return "\n".join(lines) + "\n"
 
     def request(self) -> str:
-        """The last sentence of every user message."""
+        """Return the last sentence of every user message."""
         if self.thinking:
             return "Reply with <think>your thoughts</think><answer>your answer</answer>."
         return "Reply with <answer>your answer</answer>."
 
     def first_message(self, observation: str, turn: int, actions_left: int) -> str:
-        """The user message that opens a prompt; `turn` counts from 1."""
+        """Return the user message that opens a prompt; `turn` counts from 1."""
         return self.rules() + self._state(observation, turn, actions_left)
 
     def next_message(self, reward: float, observation: str, turn: int, actions_left: int) -> str:
-        """The user message after a reply."""
+        """Return the user message after a reply."""
         return f"Reward: {reward:g}\n" + self._state(observation, turn, actions_left)
 
     def _state(self, observation: str, turn: int, actions_left: int) -> str:
@@ -70,21 +70,21 @@ class PromptStyle:
 
 
 def propose_another(earlier: Sequence[str]) -> str:
-    """The end of a user message that asks for an action different from the earlier ones."""
+    """Return the end of a user message that asks for an action different from earlier ones."""
     return f"\nAlready proposed: {'; '.join(earlier)}. Propose a different answer."
 
 
 def list_answers(count: int) -> str:
-    """The end of a user message that asks for several answers in one reply."""
+    """Return the end of a user message that asks for several answers in one reply."""
     return f"\nGive {count} different answers, one after another."
 
 
 def outline(what: str, earlier: Sequence[str]) -> str:
-    """The end of a user message that asks for an outline different from the earlier ones.
+    """Return the end of a user message that asks for an outline different from earlier ones.
 
     Args:
         what: what an outline says, as in `PromptStyle.sketch`.
-        earlier: outlines that there are already, the paper's S_{j-1} (Algorithm 1, PromptSketch).
+        earlier: the earlier outlines, the paper's S_{j-1} (Algorithm 1, PromptSketch).
     """
     request = f"\nDo not answer yet. Outline {what} in a few words: <sketch>your outline</sketch>."
     if earlier:
@@ -93,5 +93,5 @@ def outline(what: str, earlier: Sequence[str]) -> str:
 
 
 def follow(sketch: str) -> str:
-    """The end of a user message that asks for the solution along an outline (PromptSolve)."""
+    """Return the end of a user message that asks to follow an outline (PromptSolve)."""
     return f"\nDo it this way: {sketch}."

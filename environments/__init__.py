@@ -1,7 +1,7 @@
-"""The world: text games as Gymnasium environments. Needs Gymnasium and numpy, nothing else.
+"""Text games as Gymnasium environments. Importing this package registers their ids.
 
-Only problems read from files need more: pyarrow for parquet, math-verify for LaTeX. They are
-imported when used.
+Gymnasium and numpy are all it needs. Problems read from files need more (pyarrow for parquet,
+math-verify for LaTeX), and so do the games of other collections; all are imported on first use.
 """
 
 from functools import partial
@@ -14,7 +14,16 @@ from .adapters.guard import EnvError, GuardedEnv
 from .adapters.known_games import adapt
 from .adapters.plugins import make_plugin
 from .checks import check_text_env
-from .text_env import TextEnv, TextGame, TextSpec, fork, fork_kind, is_deterministic, state_key
+from .text_env import (
+    TextEnv,
+    TextGame,
+    TextSpec,
+    fork,
+    fork_kind,
+    is_deterministic,
+    state_key,
+    text_spec,
+)
 
 _GAMES = "sesa_agent.environments.games"
 ENVIRONMENTS = {
@@ -25,11 +34,11 @@ ENVIRONMENTS = {
     "sesa/PathExploration-v0": f"{_GAMES}.path_exploration:make_path_exploration",
     "sesa/Math-v0": f"{_GAMES}.math_problems:make_math",
 }
-"""Every id of ours and the function that builds it."""
+"""The ids of this package and where the function that builds each one is."""
 
 
 def register_environments() -> None:
-    """Register our ids with Gymnasium. Happens on import."""
+    """Register the ids of this package with Gymnasium; runs on import."""
     for env_id, entry_point in ENVIRONMENTS.items():
         if env_id not in gymnasium.registry:
             # TextEnv counts its own steps and never raises on an action: it needs no wrapper.
@@ -37,10 +46,10 @@ def register_environments() -> None:
 
 
 def make_env(env_id: str, *, step_timeout: float = 60.0, **options: Any) -> gymnasium.Env[Any, Any]:
-    """Build a text environment by its Gymnasium id, also `module:Name-v0` or one of a plug-in.
+    """Build a text environment by its Gymnasium id; `module:Name-v0` and plug-ins work too.
 
-    Ours as they are. Any other gets a text side by `TextAdapter` if it has no `text_spec`, and is
-    guarded: whatever goes wrong in it raises `EnvError`.
+    Environments of this package are returned as they are. Any other gets a text interface from
+    `TextAdapter` if it has no `text_spec`, and is guarded: every failure in it raises `EnvError`.
 
     Args:
         env_id: the id.
@@ -49,16 +58,16 @@ def make_env(env_id: str, *, step_timeout: float = 60.0, **options: Any) -> gymn
 
     Raises:
         gymnasium.error.Error: if the id is unknown.
-        SettingError: if no words can be found for its actions or observations.
+        SettingError: if its actions or observations cannot be put into words.
     """
     if env_id in ENVIRONMENTS:
         return gymnasium.make(env_id, **options)
-    return GuardedEnv(partial(_make_with_words, env_id, options), step_timeout)
+    return GuardedEnv(partial(_make_text_env, env_id, options), step_timeout)
 
 
-def _make_with_words(env_id: str, options: dict[str, Any]) -> gymnasium.Env[Any, Any]:
+def _make_text_env(env_id: str, options: dict[str, Any]) -> gymnasium.Env[Any, Any]:
     env = make_plugin(env_id, **options)
-    return env if hasattr(env.unwrapped, "text_spec") else adapt(env)
+    return adapt(env) if text_spec(env) is None else env
 
 
 register_environments()

@@ -1,18 +1,18 @@
-"""Which puzzles are for what. The splits never share a seed.
+"""The puzzle seeds of each split. Splits never share a seed.
 
-Training and tuning see `training` and `validation`; `test` is for the figures that are reported;
-the bundled model was made on `pretraining`.
+Training uses `training`, tuning uses `validation`, and reported figures come from `test`; the
+bundled model was trained on `pretraining`.
 """
 
 from ..configs.errors import SettingError
 from .games.data_files import SPLITS
 
 TRAINING_SEEDS_PER_RUN = 200_000
-"""Puzzles of a run before it meets those of the next run's seed."""
+"""Number of puzzles before a run reaches those of the next run seed."""
 
 
 def puzzle_seeds(split: str, count: int, start: int = 0) -> list[int]:
-    """The seeds of `count` puzzles of a split, from its puzzle `start` on.
+    """Return the seeds of `count` puzzles of a split, beginning with its puzzle `start`.
 
     Raises:
         SettingError: if the split does not hold that many.
@@ -27,8 +27,9 @@ def puzzle_seeds(split: str, count: int, start: int = 0) -> list[int]:
 
 
 def training_seeds(run_seed: int, step: int, count: int) -> list[int]:
-    """The seeds of the puzzles of one training step.
+    """Return the puzzle seeds of one training step.
 
-    Every step has its own; those of a run meet the next run seed's after `TRAINING_SEEDS_PER_RUN`.
+    No two steps of a run share a seed, and a run reaches the next run seed's puzzles only after
+    `TRAINING_SEEDS_PER_RUN` of its own.
     """
     return puzzle_seeds("training", count, run_seed * TRAINING_SEEDS_PER_RUN + step * count)

@@ -1,19 +1,23 @@
-"""The text contract: a game with numbers inside and words outside.
+"""The text contract: a numeric game behind a text interface.
 
 A `TextGame` is an ordinary Gymnasium environment (numeric observation, discrete action) that can
-also say its state in words and read an action from words. `TextEnv` turns it into the environment
-that a language model plays: text in, text out, a limit on the number of actions, `info["success"]`
-and `info["legal"]`. `TextEnv` is an `Env` of its own and not a `gymnasium.Wrapper`, because both of
-its spaces differ from the game's; the game stays reachable as `env.unwrapped.game`.
+also describe its state as text and read an action from text. `TextEnv` turns it into the
+environment that a language model plays: text in, text out, a limit on the number of actions,
+`info["success"]` and `info["legal"]`. `TextEnv` is an `Env` of its own rather than a
+`gymnasium.Wrapper`, because both of its spaces differ from the game's; the game stays reachable as
+`env.unwrapped.game`.
 
-Model text never raises: words that name no action leave the state as it is, use up one action, and
-are told apart by `info["legal"] = False`.
+Model text never raises: text that names no action leaves the state unchanged, uses up one action
+and sets `info["legal"] = False`.
+
+The functions at the end read the optional parts of the contract from any environment
+(`text_spec`, `max_steps`, `state_key`, ...), so that no other file looks for its attributes.
 """
 
 import copy
 import string
 from abc import abstractmethod
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, SupportsFloat, TypeVar
 
@@ -29,23 +33,22 @@ _ANY_SEED = np.random.SeedSequence(0)
 
 @dataclass(frozen=True)
 class TextSpec:
-    """What a player must be told before the first move. Every field is one line of text."""
+    """What a player must know before the first move. Every field is one line of text."""
 
     instruction: str
     """The goal and the rules."""
     legend: str
-    """The meaning of each symbol of the observation; empty where the observation is plain
-    language."""
+    """The meaning of each symbol in the observation; empty if the observation is plain language."""
     actions: str
     """What may be answered: the action names, or the form of a free answer."""
     sketch: str = "one way to solve it"
     """What an outline of a solution says, for two-stage sampling."""
     examples: tuple[str, ...] = ()
-    """Texts that can be read as actions, where `actions` is no list of names: the checks play them,
-    no player is shown them."""
+    """Texts that can be read as actions, if `actions` is not a list of names. Only the conformance
+    checks play them; players do not see them."""
 
     def listed_actions(self) -> list[str]:
-        """Return texts that can be read as actions: the examples, or the names that are listed.
+        """Return texts that can be read as actions: the examples, else the names in `actions`.
 
         >>> TextSpec("Walk to the goal.", legend="", actions="Left, Right").listed_actions()
         ['Left', 'Right']
@@ -54,47 +57,46 @@ class TextSpec:
 
 
 class TextGame(gymnasium.Env[Any, Action], Generic[Action]):
-    """A numeric environment with a text side: pure rules plus these few methods."""
+    """A numeric environment with a text interface: pure rules plus these few methods."""
 
     text_spec: TextSpec
-    """The words that explain the game."""
+    """What a player is told about the game."""
     is_deterministic: bool = True
-    """Whether a state and an action fix the next state."""
+    """Whether a state and an action determine the next state."""
     num_targets: int = 0
-    """Different answers that succeed, where their number is known; 0 where it is not."""
+    """Number of different answers that succeed; 0 if unknown."""
     num_puzzles: Mapping[str, int] = {}
-    """Different puzzles of a split (of `SPLITS` in `data_files.py`), where it has only so many."""
+    """Number of different puzzles by split (`SPLITS` in `data_files.py`), for splits with few."""
     charset: str = string.printable
     """Every character that `to_text` may use."""
     max_text_length: int = 1000
-    """The length of the longest text that `to_text` may return, in characters."""
+    """Length of the longest text that `to_text` may return, in characters."""
     _shares_generator = False
 
     @abstractmethod
     def to_text(self) -> str:
-        """Say the present state in words."""
+        """Describe the current state as text."""
 
     @abstractmethod
     def read_action(self, text: str) -> tuple[str, Action] | None:
         """Read one action: its canonical text and its number, or None if the text names no action.
 
-        Two texts with one canonical form are the same action; the canonical text reads as itself.
-        Whether the rules allow the action in the present state is for `step` to say, by
-        `info["legal"]`.
+        Two texts with the same canonical form are the same action; a canonical text reads as
+        itself. `step` decides whether the rules allow the action and sets `info["legal"]`.
         """
 
     def fork(self: Game) -> Game:
-        """Copy the game, so that stepping the copy leaves this one alone.
+        """Copy the game, so that stepping the copy leaves this one unchanged.
 
-        Attributes are shared: a game that changes one of them in place must copy it here too. The
-        copy keeps the state of the random generator.
+        Attributes are shared: a subclass that changes one of them in place must copy it here too.
+        The copy keeps the state of the random generator.
         """
         self._shares_generator = True
         return shallow_copy(self)
 
     @property
     def np_random(self) -> np.random.Generator:
-        """The random generator; a fork shares it until one side asks for it."""
+        """The random generator; forks share it until one of them uses it."""
         if self._shares_generator:
             self._np_random, self._shares_generator = _copy_generator(super().np_random), False
         return super().np_random
@@ -106,24 +108,24 @@ class TextGame(gymnasium.Env[Any, Action], Generic[Action]):
 
     @abstractmethod
     def state_key(self) -> Hashable:
-        """Return what decides the future.
+        """Return everything that decides the future.
 
-        Two games with one key differ in nothing but the steps already taken.
+        Two games with the same key differ only in the number of steps taken.
         """
 
 
 class TextEnv(gymnasium.Env[str, str]):
-    """Plays a `TextGame` with words.
+    """Plays a `TextGame` through text.
 
     Observation: the game's text (`Text`).
-    Actions: any text (`Text`); what cannot be read changes nothing.
+    Actions: any text (`Text`); text that cannot be read changes nothing.
     Reward: the game's. Episode end: terminated when the game ends, won or lost; truncated after
     `max_steps` actions, readable or not. Info: `success` (the game is won) and `legal` (the last
     action could be read and the rules allowed it).
 
     Args:
         game: the numeric environment underneath.
-        max_steps: actions after which the episode is truncated, at least 1.
+        max_steps: number of actions after which the episode is truncated, at least 1.
         render_mode: None, "ansi" (the observation's text) or "rgb_array" (the game's picture).
 
     Raises:
@@ -149,7 +151,7 @@ class TextEnv(gymnasium.Env[str, str]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[str, dict[str, Any]]:
-        """Start the puzzle that belongs to `seed`, or the next one in the generator's order."""
+        """Start the puzzle of `seed`, or without a seed the generator's next one."""
         self.num_steps = 0
         _, info = self.game.reset(seed=seed, options=options)
         # The game's generator serves both; Gymnasium's checker looks for it here.
@@ -169,7 +171,7 @@ class TextEnv(gymnasium.Env[str, str]):
 
     @property
     def np_random(self) -> np.random.Generator:
-        """The random generator of the game."""
+        """The game's random generator."""
         return self.game.np_random
 
     @np_random.setter
@@ -183,7 +185,7 @@ class TextEnv(gymnasium.Env[str, str]):
         return self.game.render() if self.render_mode == "rgb_array" else None
 
     def canonical_action(self, text: str) -> str | None:
-        """Return the one spelling of the action that the text names, or None if it names none."""
+        """Return the canonical spelling of the action that the text names, or None."""
         reading = self.game.read_action(text)
         return None if reading is None else reading[0]
 
@@ -192,21 +194,21 @@ class TextEnv(gymnasium.Env[str, str]):
         return self.game.state_key()
 
     def fork(self) -> "TextEnv":
-        """Copy the environment at the cost of the state alone."""
+        """Copy the environment; only the game's state costs anything."""
         twin = shallow_copy(self)
         twin.game = self.game.fork()
         return twin
 
 
 def shallow_copy(item: Copied) -> Copied:
-    """Do what `copy.copy` does with an ordinary object, in a quarter of the time."""
+    """Copy an ordinary object as `copy.copy` does, in a quarter of the time."""
     twin = object.__new__(type(item))
     twin.__dict__.update(item.__dict__)
     return twin
 
 
 def _copy_generator(generator: np.random.Generator) -> np.random.Generator:
-    """Copy a generator of `reset`, in a quarter of the time that a deepcopy takes."""
+    """Copy a generator that `reset` made, in a quarter of the time of a deepcopy."""
     if not isinstance(generator.bit_generator, np.random.PCG64):
         return copy.deepcopy(generator)
     bits = np.random.PCG64(_ANY_SEED)
@@ -214,31 +216,33 @@ def _copy_generator(generator: np.random.Generator) -> np.random.Generator:
     return np.random.Generator(bits)
 
 
+# ---- copies of a live environment ----
+
 Env = TypeVar("Env", bound=gymnasium.Env[Any, Any])
 
 
 def fork(env: Env, reseed: int | None = None) -> Env:
-    """Copy a live environment, so that stepping the copy leaves the original alone.
+    """Copy a live environment, so that stepping the copy leaves the original unchanged.
 
-    How is for `fork_kind` to say. The copy keeps the state of the random generator, so that in a
-    slippery world all copies slip alike; `reseed` gives the copy noise of its own.
+    `fork_kind` says how. The copy keeps the state of the random generator, so all copies of a
+    slippery world slip alike; `reseed` gives the copy noise of its own.
 
     Args:
         env: any Gymnasium environment, after `reset`.
-        reseed: a seed for the copy's random generator, or None to keep its state.
+        reseed: seed of the copy's random generator, or None to keep its state.
     """
     twin = _copy(env)
     if reseed is not None:
-        twin.np_random = np.random.default_rng(reseed)  # wrappers hand it on
+        twin.np_random = np.random.default_rng(reseed)  # wrappers pass it inwards
     return twin
 
 
 def fork_kind(env: gymnasium.Env[Any, Any]) -> str:
-    """Say how `fork` copies an environment; the first that can be had.
+    """Return how `fork` copies an environment: the first of these that it supports.
 
-    "fork": by its own `fork()`. "state": by its own `get_state()` and `set_state(state)`, in a
-    fresh environment. "deepcopy": by `copy.deepcopy`. "replay": by playing all actions again from
-    the seed, which only what `make_env` returned can do. Wrappers are copied around the result.
+    "fork": its own `fork()`. "state": its own `get_state()` and `set_state(state)`, in a fresh
+    environment. "deepcopy": `copy.deepcopy`. "replay": all actions again from the seed, possible
+    only for environments that `make_env` returned. Wrappers are copied around the result.
     """
     innermost = env
     for layer in _layers(env):
@@ -252,7 +256,7 @@ def fork_kind(env: gymnasium.Env[Any, Any]) -> str:
 
 
 def _layers(env: Any) -> Iterator[Any]:
-    """An environment and all that it is built around, from the outside in."""
+    """Yield an environment and all that it wraps, from the outside in."""
     while isinstance(env, gymnasium.Env):
         yield env
         env = getattr(env, "env", None)
@@ -267,10 +271,50 @@ def _copy(env: Any) -> Any:
     if isinstance(inner, gymnasium.Env):
         return copy.deepcopy(env, {id(inner): _copy(inner)})
     twin = gymnasium.make(env.spec).unwrapped
-    twin.reset(seed=0)  # some environments have no state before
+    twin.reset(seed=0)  # some environments have no state before their first reset
     twin.np_random = copy.deepcopy(env.np_random)
     twin.set_state(copy.deepcopy(env.get_state()))  # pyright: ignore[reportAttributeAccessIssue]
     return twin
+
+
+# ---- optional parts of the contract, read from any environment ----
+
+
+def text_spec(env: gymnasium.Env[Any, Any]) -> Any:
+    """Return what the environment tells a player, a `TextSpec`; None if it has none."""
+    return getattr(env.unwrapped, "text_spec", None)
+
+
+def max_steps(env: gymnasium.Env[Any, Any]) -> int | None:
+    """Return the environment's own limit on the actions of an episode; None if it has none."""
+    limit = getattr(env.unwrapped, "max_steps", None)
+    return int(limit) if isinstance(limit, int | np.integer) else None
+
+
+def num_targets(env: gymnasium.Env[Any, Any]) -> int:
+    """Return the number of different answers that succeed; 0 if the environment does not say."""
+    return getattr(env.unwrapped, "num_targets", 0)
+
+
+def num_puzzles(env: gymnasium.Env[Any, Any]) -> Mapping[str, int]:
+    """Return the number of different puzzles by split; only splits that have few are listed."""
+    return getattr(env.unwrapped, "num_puzzles", {})
+
+
+def text_game(env: gymnasium.Env[Any, Any]) -> TextGame[Any] | None:
+    """Return the game inside a `TextEnv`; None for any other environment."""
+    game = getattr(env.unwrapped, "game", None)
+    return game if isinstance(game, TextGame) else None
+
+
+def action_reader(env: gymnasium.Env[Any, Any]) -> Callable[[str], str | None] | None:
+    """Return the environment's own `canonical_action` method; None if it has none."""
+    return getattr(env.unwrapped, "canonical_action", None)
+
+
+def has_state_key(env: gymnasium.Env[Any, Any]) -> bool:
+    """Return whether the environment has a `state_key()` method."""
+    return hasattr(env.unwrapped, "state_key")
 
 
 def state_key(env: gymnasium.Env[Any, Any]) -> Hashable:
@@ -281,14 +325,11 @@ def state_key(env: gymnasium.Env[Any, Any]) -> Hashable:
     Raises:
         TypeError: if the environment has no `state_key()` of its own.
     """
-    if not hasattr(env.unwrapped, "state_key"):
+    if not has_state_key(env):
         raise TypeError(f"{env} has no state_key(): give it one, or set sampling.merge_states=off.")
     return env.unwrapped.state_key()  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def is_deterministic(env: gymnasium.Env[Any, Any]) -> bool:
-    """Return whether a state and an action fix the next state.
-
-    An environment that does not say so is not trusted.
-    """
+    """Return whether a state and an action determine the next state; False if it does not say."""
     return bool(getattr(env.unwrapped, "is_deterministic", False))

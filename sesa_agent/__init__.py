@@ -1,12 +1,25 @@
-"""Trains LLM agents by reinforcement learning in text games, exploring one proposal after another.
+"""Trains LLM agents by reinforcement learning in text games, with sequential exploration.
 
-The folders of the repository are imported as `sesa_agent.environments`, `sesa_agent.sampling` and
-so on; the names below are also here (docs/python.md). `sesa-agent --help` (also `python -m
-sesa_agent --help`) is the way in from the shell.
+The repository's folders are imported as `sesa_agent.environments`, `sesa_agent.sampling` and so on;
+the public names are also here (docs/python.md). The command line is `sesa-agent`, or `python -m
+sesa_agent`.
+
+Importing the package registers its games with Gymnasium: `gymnasium.make("sesa/Sokoban-v0")`. That
+needs Gymnasium and numpy alone; names that need torch are imported when they are first used.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from sesa_agent.environments import (
+    TextAdapter,
+    TextEnv,
+    TextGame,
+    TextSpec,
+    check_text_env,
+    fork,
+    state_key,
+)
 
 if TYPE_CHECKING:
     from sesa_agent.agents.engines.base import EngineError
@@ -16,14 +29,6 @@ if TYPE_CHECKING:
     from sesa_agent.commands.train import Run
     from sesa_agent.configs.errors import SettingError
     from sesa_agent.configs.load import load_config
-    from sesa_agent.environments import (
-        TextAdapter,
-        TextEnv,
-        TextGame,
-        TextSpec,
-        check_text_env,
-        fork,
-    )
     from sesa_agent.evaluation.evaluate import Evaluation
 
 __version__ = "0.1.0"
@@ -45,36 +50,32 @@ __all__ = [
     "fork",
     "load_config",
     "make_env",
+    "state_key",
     "train",
 ]
 
-_HOMES = {
+_MODULES = {
     "EngineError": "agents.engines.base",
     "Evaluation": "evaluation.evaluate",
     "Policy": "agents.policy",
     "Run": "commands.train",
     "ScriptedEngine": "agents.engines.scripted",
     "SettingError": "configs.errors",
-    "TextAdapter": "environments",
-    "TextEnv": "environments",
-    "TextGame": "environments",
-    "TextSpec": "environments",
-    "check_text_env": "environments",
     "evaluate": "api",
-    "fork": "environments",
     "load_config": "configs.load",
     "make_env": "api",
     "train": "api",
 }
+"""Where each name that is imported on first use is defined."""
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used, so that `--help` needs no torch."""
-    if name not in _HOMES:
+    """Import a public name on first use, so that `--help` needs no torch."""
+    if name not in _MODULES:
         raise AttributeError(f"module 'sesa_agent' has no attribute {name!r}")
-    return getattr(import_module(f"sesa_agent.{_HOMES[name]}"), name)
+    return getattr(import_module(f"sesa_agent.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    """The public names, also those not imported yet: what a notebook completes."""
+    """List the public names, also those not imported yet, for tab completion."""
     return sorted({*globals(), *__all__})

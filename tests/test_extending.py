@@ -3,6 +3,7 @@
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from sesa_agent.training.losses import LOSSES
 from .helpers.runs import SMALL
 
 PAGE = Path(__file__).parents[1] / "docs" / "extending.md"
-DICTS = (ENGINES, SAMPLERS, ADVANTAGES, EXPLORATIONS, LOSSES)
+DICTS: tuple[dict[str, Any], ...] = (ENGINES, SAMPLERS, ADVANTAGES, EXPLORATIONS, LOSSES)
 
 
 def blocks(language: str) -> list[str]:

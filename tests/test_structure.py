@@ -139,11 +139,43 @@ def test_package_runs_as_a_module():
     assert "train" in answer.stdout
 
 
-def test_a_game_is_found_by_gymnasium_alone():
-    env_id = "sesa_agent.environments:sesa/FrozenLake-v0"
-    code = f"import gymnasium; gymnasium.make({env_id!r}).reset(seed=0)"
-    answer = run_python("-W", "error", "-c", code)
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import sesa_agent, gymnasium; env = gymnasium.make('sesa/FrozenLake-v0')",
+        "import gymnasium, sesa_agent; env = gymnasium.make('sesa/FrozenLake-v0')",
+        "import gymnasium; env = gymnasium.make('sesa_agent:sesa/FrozenLake-v0')",
+        "import gymnasium; env = gymnasium.make('sesa_agent.environments:sesa/FrozenLake-v0')",
+    ],
+)
+def test_gymnasium_finds_a_game_once_the_package_is_imported(code):
+    answer = run_python("-W", "error", "-c", f"{code}; env.reset(seed=0)")
     assert (answer.returncode, answer.stderr) == (0, "")
+
+
+def test_importing_the_package_registers_every_game_without_importing_one():
+    code = (
+        "import sys, gymnasium, sesa_agent\n"
+        "from sesa_agent.environments import ENVIRONMENTS\n"
+        "assert set(ENVIRONMENTS) <= set(gymnasium.registry)\n"
+        "games = 'sesa_agent.environments.games'\n"
+        "assert not [name for name in sys.modules if name.startswith(games)]\n"
+    )
+    answer = run_python("-c", code)
+    assert (answer.returncode, answer.stderr) == (0, "")
+
+
+def test_importing_the_package_imports_gymnasium_and_numpy_alone():
+    """Everything else that is installed beside Python's own modules waits until it is needed."""
+    code = (
+        "import sys\n"
+        "import gymnasium\n"
+        "before = set(sys.modules)\n"
+        "import sesa_agent\n"
+        "names = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
+        "print(*sorted(names - set(sys.stdlib_module_names)))\n"
+    )
+    assert run_python("-c", code).stdout.split() == ["sesa_agent"]
 
 
 def test_packages_of_the_wheel_are_the_folders():

@@ -1,8 +1,8 @@
-"""Answers that were paid for, in a file: an evaluation that stopped goes on without asking again.
+"""On-disk response cache; interrupted evaluations resume without paying again.
 
-A line holds one answer and the digest of what was asked: the endpoint, the whole request, the seed
-of the evaluation. Several attempts at a puzzle ask the same and must stay independent draws, so the
-n-th request of a kind has a key of its own.
+Each line holds an answer and its key, a digest of the endpoint, the whole request and the seed of
+the evaluation. Several attempts at a puzzle send the same request and must stay independent
+samples, so the key also counts how often the request was made.
 """
 
 import hashlib
@@ -19,14 +19,14 @@ class AnswerCache:
     """The answers of one evaluation.
 
     Args:
-        path: the file, which appears with the first answer; None to keep them in memory alone.
+        path: the file, created with the first answer; None to keep answers only in memory.
         origin: what else an answer depends on, as JSON values: the endpoint, the seed.
     """
 
     def __init__(self, path: Path | None, *origin: Any):
         self.path, self.origin = path, origin
         self.answers: dict[str, Answer] = {}
-        """By their key."""
+        """Answers by their key."""
         self._num_asked: Counter[str] = Counter()
         for line in path.read_bytes().splitlines() if path and path.exists() else []:
             try:
@@ -34,21 +34,21 @@ class AnswerCache:
                 key = values.pop("key")
                 self.answers[key] = Answer(**values)
             except (ValueError, TypeError, LookupError, AttributeError):
-                continue  # cut off by a crash: asked again
+                continue  # the line was cut off by a crash; its request is sent again
 
     def key(self, body: dict[str, Any]) -> str:
-        """The key of a request; another one every time."""
+        """Return the key of a request; it differs each time the same request is made."""
         asked = json.dumps([*self.origin, body], sort_keys=True)
         digest = hashlib.sha256(asked.encode()).hexdigest()[:32]
         self._num_asked[digest] += 1
         return f"{digest}-{self._num_asked[digest]}"
 
     def add(self, key: str, answer: Answer) -> None:
-        """Keep an answer."""
+        """Store an answer."""
         self.answers[key] = answer
         if self.path is None:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         line = json.dumps({"key": key, **asdict(answer)})
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(f"\n{line}")  # the line end first: what stands there may be half a line
+            file.write(f"\n{line}")  # line end first, because the file may end in half a line

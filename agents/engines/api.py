@@ -1,8 +1,8 @@
-"""Plays by a chat completions endpoint (OpenAI's, or any server that speaks its language).
+"""Generates with a chat completions endpoint (OpenAI's, or any compatible server).
 
-For evaluation only: an endpoint gives no weights, and no log-probabilities of ours. It has no
-tokenizer either, so a prompt's tokens are the bytes of its chat messages as JSON (`MessagesChat`):
-dialogues are built as for any model, and the endpoint applies its own chat template.
+For evaluation only, because an endpoint gives no weights. It gives no tokenizer either, so a
+prompt's tokens are the bytes of its chat messages as JSON (`MessagesChat`): dialogues are built as
+for any model, and the endpoint applies its own chat template.
 
     sesa-agent evaluate api:MODEL --base-url http://localhost:8000/v1 --env sokoban
 """
@@ -22,37 +22,37 @@ if TYPE_CHECKING:
     from ..policy import Policy
 
 OURS = ("model", "messages", "stream", "n")
-"""Fields of a request that are not the user's to change."""
+"""Fields of a request that the user cannot change."""
 FAILURES_IN_A_ROW = 8
-"""Failed calls with no answer between them after which an endpoint is taken for gone; as many as
-run at the same time, if those are more."""
+"""Number of failed calls in a row after which the endpoint counts as gone; at least the number of
+concurrent requests."""
 FAILED = Completion("", (), (), "failed")
 
 _NEXT_REPLY = '"}, {"role": "assistant", "content": "'
 
 
 class MessagesChat:
-    """Prompts as chat messages in JSON; a token is a byte of it.
+    """Prompts as chat messages in JSON, with each byte as a token.
 
-    A prompt is the list of messages up to the text of the reply, and the tokens of a response are
-    its text as JSON writes it, so that prompts and responses can be strung together as token ids.
+    A prompt is the list of messages up to the text of the reply. The tokens of a response are its
+    text as JSON writes it, so prompts and responses can be concatenated as token ids.
     """
 
     def opening(self, system: str, user: str) -> tuple[int, ...]:
-        """Tokens of a prompt that opens a conversation, up to the start of the reply."""
+        """Return the tokens of a prompt that opens a conversation, up to the start of the reply."""
         start = b'[{"role": "system", "content": "'
         return (*start, *escaped(system), *_user_message(user))
 
     def reply(self, response_ids: tuple[int, ...], user: str) -> tuple[int, ...]:
-        """Tokens after a response: the next user message, the start of the reply."""
+        """Return the tokens after a response: the next user message, the start of the reply."""
         return _user_message(user)
 
     def append_to_question(self, prompt_ids: tuple[int, ...], text: str) -> tuple[int, ...]:
-        """The prompt with more text at the end of its last user message."""
+        """Append text to the last user message of a prompt."""
         return (*prompt_ids[: -len(_NEXT_REPLY)], *escaped(text), *_NEXT_REPLY.encode())
 
     def check_appends(self, thinking: bool = False) -> None:
-        """Messages are only ever appended."""
+        """Do nothing: messages are only ever appended."""
 
 
 def _user_message(text: str) -> tuple[int, ...]:
@@ -61,12 +61,12 @@ def _user_message(text: str) -> tuple[int, ...]:
 
 
 def escaped(text: str) -> tuple[int, ...]:
-    """The tokens of a text: what stands between the quotes of its JSON, in ASCII."""
+    """Return the tokens of a text: its JSON string in ASCII, without the quotes."""
     return tuple(json.dumps(text)[1:-1].encode())
 
 
 def read_messages(prompt_ids: Sequence[int]) -> list[dict[str, str]]:
-    """The chat messages of a prompt, the reply that it asks for left out.
+    """Return the chat messages of a prompt, without the reply that it asks for.
 
     >>> read_messages(MessagesChat().opening("Play.", "Your move?"))[1]
     {'role': 'user', 'content': 'Your move?'}
@@ -75,22 +75,22 @@ def read_messages(prompt_ids: Sequence[int]) -> list[dict[str, str]]:
 
 
 class APIEngine:
-    """Draws responses from an endpoint, several at once.
+    """Samples responses from an endpoint, several at once.
 
-    Responses end where their text contains a stop string, cut here: endpoints leave the stop string
-    out, so that an answer without its end could not be told from a whole one. Random numbers are
+    Responses are cut here after the first stop string. Endpoints would remove the stop string, and
+    then a complete answer could not be distinguished from one without its end. Random numbers are
     the endpoint's own; `params.seed` has no influence.
 
     Args:
         endpoint: where the responses come from.
         model: its name there.
-        concurrency: requests under way at the same time.
-        request: more fields of every request; None takes one out, as in `{"temperature": None}`.
-        log: keeps the answers, and gives those it has already.
+        concurrency: number of requests at the same time.
+        request: more fields for every request; None removes one, as in `{"temperature": None}`.
+        log: stores the answers, and returns those it already has.
         watch: called after every answer or failure.
 
     Raises:
-        SettingError: if `request` changes what is not the user's to change.
+        SettingError: if `request` changes a field that the user cannot change.
     """
 
     def __init__(
@@ -109,13 +109,13 @@ class APIEngine:
         self.log, self.watch = log or AnswerCache(None), watch
         self.usage = Usage()
         self.num_cut = 0
-        """Answers that reached the longest length."""
+        """Number of answers that reached the maximum length."""
         self.num_uncounted = 0
-        """Answers whose tokens the server did not count."""
+        """Number of answers whose tokens the server did not count."""
         self._failures_in_a_row = 0
 
     def load_weights(self, policy: "Policy") -> None:
-        """Refuse: the weights are not ours.
+        """Refuse, because an endpoint's weights cannot be changed.
 
         Raises:
             SettingError: always.
@@ -125,7 +125,7 @@ class APIEngine:
         )
 
     def sleep(self) -> None:
-        """An endpoint's memory is not ours."""
+        """Do nothing: an endpoint manages its own memory."""
 
     def generate(
         self,
@@ -133,15 +133,15 @@ class APIEngine:
         params: SamplingParams,
         excluded: Sequence[Sequence[Completion]] | None = None,
     ) -> list[Completion]:
-        """Ask for one response to each prompt; see `Engine.generate`.
+        """Request one response to each prompt; see `Engine.generate`.
 
-        `excluded` is ignored: it would need probabilities. The samplers ask again for what repeats.
+        `excluded` is ignored, because it needs probabilities; samplers retry duplicates.
 
         Returns:
-            Completions without log-probabilities. One whose call failed is `failed`.
+            Completions without log-probabilities; `failed` if the call failed.
 
         Raises:
-            SettingError: if the endpoint refuses what it is asked, or does not answer any more.
+            SettingError: if the endpoint refuses a request, or no longer answers.
         """
         bodies = [self._body(prompt, params) for prompt in prompts]
         keys = [self.log.key(body) for body in bodies]
@@ -170,7 +170,7 @@ class APIEngine:
             return failure
 
     def _note(self, key: str, answer: Answer | CallFailed) -> None:
-        """Keep an answer, count a failure."""
+        """Store an answer, or count a failure."""
         if isinstance(answer, Answer):
             self._failures_in_a_row = 0
             self.log.add(key, answer)
@@ -204,7 +204,7 @@ class APIEngine:
 
 
 def cut_after_stop(text: str, stop: Sequence[str]) -> str:
-    """The text up to the end of the first stop string.
+    """Return the text up to the end of the first stop string.
 
     >>> cut_after_stop("<answer>Up</answer> or <answer>Down</answer>", ["</answer>"])
     '<answer>Up</answer>'
@@ -216,10 +216,10 @@ def cut_after_stop(text: str, stop: Sequence[str]) -> str:
 def in_threads(
     work: Callable[[Any], Any], items: Sequence[Any], num_threads: int
 ) -> Iterator[tuple[int, Any]]:
-    """Yield place and result of each item as they are done, so many at a time.
+    """Process items in threads; yield the index and the result of each as it finishes.
 
-    The first exception is raised here, and nothing further is begun. The threads are daemons: a
-    program that is interrupted does not wait for what they have under way.
+    The first exception is raised here, and no further item is started. The threads are daemons, so
+    an interrupted program does not wait for items in progress.
     """
     waiting: SimpleQueue[int] = SimpleQueue()
     finished: SimpleQueue[tuple[int, Any, Exception | None]] = SimpleQueue()

@@ -1,4 +1,4 @@
-"""What generates text: the `Engine` protocol and its data."""
+"""The `Engine` protocol, for whatever generates text, and its data."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,16 +10,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """How responses are drawn."""
+    """How responses are sampled."""
 
     temperature: float = 1.0
     top_p: float = 1.0
-    """Draw from the smallest set of tokens that holds this much probability."""
+    """Sample from the smallest set of tokens with this total probability."""
     max_new_tokens: int = 24
     stop: tuple[str, ...] = ()
     """A response ends when its text contains one of these; the text keeps it."""
     seed: int = 0
-    """Fixes all draws of one call; row i of the call has a stream of its own."""
+    """Determines all samples of one call; each row has its own random stream."""
 
 
 @dataclass(frozen=True)
@@ -28,14 +28,13 @@ class Completion:
 
     text: str
     token_ids: tuple[int, ...]
-    """(L,) the sampled ids, an end-of-sequence token included."""
+    """(L,) the sampled ids, including an end-of-sequence token."""
     logprobs: tuple[float, ...]
-    """(L,) natural log-probabilities under the distribution drawn from."""
+    """(L,) natural log-probabilities under the distribution that was sampled from."""
     finish_reason: str
-    """`stop` (a stop string), `eos`, `length`, or `failed`: there is no response, since the engine
-    could not get one."""
+    """`stop` (a stop string), `eos`, `length`, or `failed` if the engine got no response."""
     raw_logprobs: tuple[float, ...] = ()
-    """(L,) the same before completions were excluded; other than `logprobs` where some were."""
+    """(L,) the same without excluding any completions; differs from `logprobs` if some were."""
 
 
 @dataclass
@@ -43,15 +42,15 @@ class Usage:
     """What an engine has done so far."""
 
     calls: int = 0
-    """Responses generated."""
+    """Number of responses generated."""
     prompt_tokens: int = 0
     cached_tokens: int = 0
-    """Prompt tokens that were not computed again, where the engine has a prefix cache."""
+    """Prompt tokens that were taken from the engine's prefix cache, if it has one."""
     response_tokens: int = 0
     failed_calls: int = 0
-    """Responses that could not be had."""
+    """Number of calls that got no response."""
     last_failure: str = ""
-    """Why, in words."""
+    """Reason of the last failure, in words."""
 
     def add(self, prompts: Sequence[Sequence[int]], completions: Sequence[Completion]) -> None:
         """Count one call of `generate`."""
@@ -61,7 +60,7 @@ class Usage:
 
 
 class Engine(Protocol):
-    """Draws responses to token prompts."""
+    """Samples responses to token prompts."""
 
     usage: Usage
 
@@ -71,28 +70,28 @@ class Engine(Protocol):
         params: SamplingParams,
         excluded: Sequence[Sequence[Completion]] | None = None,
     ) -> list[Completion]:
-        """Draw one response to each prompt.
+        """Sample one response to each prompt.
 
         Args:
-            prompts: token ids, one sequence a row.
-            params: how to draw.
-            excluded: per row, completions drawn earlier for the very same prompt that must not be
-                drawn again. An engine without this ability may ignore it; callers check.
+            prompts: token ids, one sequence per row.
+            params: how to sample.
+            excluded: per row, completions of the same prompt that must not be sampled again. An
+                engine that cannot exclude them may ignore it; callers check the responses.
         """
         ...
 
     def load_weights(self, policy: "Policy") -> None:
-        """Take over the policy's present weights."""
+        """Take over the policy's current weights."""
         ...
 
     def sleep(self) -> None:
-        """Give back the memory that only generation needs, until weights are loaded again."""
+        """Release the memory that only generation needs, until weights are loaded again."""
         ...
 
 
 @runtime_checkable
 class StreamEngine(Engine, Protocol):
-    """An engine whose requests end one by one, so that none waits for another."""
+    """An engine whose requests finish one by one, so that none waits for another."""
 
     def submit(
         self,
@@ -101,11 +100,11 @@ class StreamEngine(Engine, Protocol):
         seed: int,
         excluded: Sequence[Completion] = (),
     ) -> str:
-        """Queue a request with a seed of its own, and return its name."""
+        """Queue a request with its own seed, and return its name."""
         ...
 
     def step(self) -> list[tuple[str, Completion]]:
-        """Go on with all open requests; return those that have ended, by name.
+        """Advance all open requests; return those that finished, by name.
 
         Raises:
             EngineError: if the engine fails.
@@ -114,4 +113,4 @@ class StreamEngine(Engine, Protocol):
 
 
 class EngineError(RuntimeError):
-    """The engine has failed in the midst of work; what was saved before is whole."""
+    """The engine failed during a run; everything saved before is intact."""

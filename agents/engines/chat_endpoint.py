@@ -1,10 +1,9 @@
-"""One endpoint in the OpenAI style: a request of `chat/completions`, asked until it is answered.
+"""A client for one OpenAI-style endpoint: sends a `chat/completions` request until it is answered.
 
-What may pass is tried again: 429, 5xx, timeouts, broken connections, bodies that are no answer.
-What cannot pass (a wrong key, a wrong model, a request that is refused) is a `SettingError` at
-once. An empty answer is an answer. The key goes into the header and nowhere else: whatever the
-server says is searched for it before anybody sees it, and redirects, which would take it along, are
-not followed.
+Temporary failures are retried: 429, 5xx, timeouts, broken connections, malformed bodies. Permanent
+ones (a wrong key, a wrong model, a refused request) raise `SettingError` at once. An empty answer
+counts as an answer. The key is sent in the header and appears nowhere else: it is removed from
+everything the server says, and redirects, which would forward it, are not followed.
 """
 
 import http.client
@@ -27,13 +26,13 @@ from ...configs.errors import SettingError, check
 LONGEST_PAUSE_S = 60.0
 """Waits between attempts double up to this."""
 LONGEST_RETRY_AFTER_S = 300.0
-"""A server that wants to be left alone for longer gets no further attempt of this call."""
+"""If the server asks for a longer wait, the call fails instead of being retried."""
 LARGEST_BODY = 32 * 2**20
-"""Bytes of a response; no answer is as long as that."""
+"""Most bytes that are read of a response; real answers are far shorter."""
 REFUSED = (400, 404, 405, 413, 422)
-"""Statuses that another attempt would meet again; 401, 403 and 3xx are refused too."""
+"""Statuses for which a retry is pointless; so it is for 401, 403 and 3xx."""
 SHORTEST_SECRET = 8
-"""Letters; what is below is a placeholder such as EMPTY, and may stand in an answer."""
+"""In characters. A shorter key is a placeholder such as EMPTY and is not removed from answers."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +47,12 @@ class Answer:
     response_tokens: int | None
 
 
-class CallFailed(Exception):  # noqa: N818 - what happened, in the words of the result
-    """A call stays without an answer, after all its attempts; the text says why."""
+class CallFailed(Exception):
+    """A call got no answer after all its attempts; the message says why."""
 
 
-class _TryAgain(Exception):  # noqa: N818
-    """An attempt failed in a way that may pass."""
+class _TryAgain(Exception):
+    """An attempt failed in a way that may be temporary."""
 
     def __init__(self, reason: str, wait_s: float = 0.0):
         super().__init__(reason)
@@ -62,24 +61,24 @@ class _TryAgain(Exception):  # noqa: N818
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *_: Any) -> None:
-        """Leave a redirect to be told as the status that it is."""
+        """Do not follow a redirect, so that its status is reported."""
 
 
 class Endpoint:
-    """Where chat completions are asked for; `ask` may be called from several threads.
+    """A chat completions endpoint; `ask` may be called from several threads.
 
     Args:
-        base_url: up to and with `/v1`, as a server's documentation gives it.
+        base_url: URL up to and including `/v1`, as in the server's documentation.
         key: the secret; empty for servers without one.
-        key_name: what the user knows the key by.
+        key_name: name of the key in messages to the user.
         timeout_s: seconds in which an attempt must be answered.
-        requests_per_minute: attempts are spaced evenly to keep to this; 0 for no such limit.
-        max_attempts: times a request is sent before its call counts as failed.
-        pause_s: the wait before the second attempt; it doubles from one to the next, and a random
-            part of up to a half is taken off.
+        requests_per_minute: attempts are spaced evenly to respect this; 0 for no limit.
+        max_attempts: number of times a request is sent before its call counts as failed.
+        pause_s: seconds before the second attempt; the pause doubles each time and is shortened by
+            a random part of up to one half.
 
     Raises:
-        SettingError: if the URL or the key cannot be one.
+        SettingError: if the URL or the key is malformed.
     """
 
     def __init__(
@@ -98,7 +97,7 @@ class Endpoint:
         self.max_attempts, self.pause_s = max_attempts, pause_s
         self._key = key.strip()
         if not (self._key.isascii() and self._key.isprintable() and " " not in self._key):
-            raise SettingError(f"{key_name} holds no key, but blanks or letters beyond ASCII.")
+            raise SettingError(f"{key_name} must hold a key, without spaces and in ASCII.")
         self._was_reached = False
         self._pace = _Pace(requests_per_minute)
         self._opener = urllib.request.build_opener(_NoRedirect)
@@ -111,7 +110,7 @@ class Endpoint:
 
         Raises:
             CallFailed: if every attempt failed.
-            SettingError: in one line, if the server refuses what it is asked.
+            SettingError: in one line, if the server refuses the request.
         """
         pause, reason = self.pause_s, ""
         for attempt in range(self.max_attempts):
@@ -122,7 +121,7 @@ class Endpoint:
                 reason = str(failure)
                 if failure.wait_s > LONGEST_RETRY_AFTER_S:
                     raise CallFailed(
-                        f"{reason}, and the request to wait {failure.wait_s:.0f} s"
+                        f"{reason}, and the server asked to wait {failure.wait_s:.0f} s"
                     ) from None
                 self._pace.hold(failure.wait_s)
                 if attempt + 1 < self.max_attempts:
@@ -144,11 +143,11 @@ class Endpoint:
             self._was_reached = True
             raise self._refusal(error) from None
         except (OSError, http.client.HTTPException) as error:
-            # URLError wraps what happened.
+            # URLError wraps the real cause.
             raise self._breakdown(getattr(error, "reason", error)) from None
 
     def _breakdown(self, cause: Any) -> Exception:
-        """What a connection that failed means."""
+        """Return the exception to raise for a failed connection."""
         if isinstance(cause, TimeoutError):
             return _TryAgain(f"no answer within {self.timeout_s:g} s")
         said = self._clean(str(getattr(cause, "strerror", None) or type(cause).__name__))
@@ -161,15 +160,15 @@ class Endpoint:
         return _TryAgain(f"a broken connection ({said})")
 
     def _refusal(self, error: urllib.error.HTTPError) -> Exception:
-        """What a status other than 200 means."""
+        """Return the exception to raise for a status other than 200."""
         status, said = error.code, ""
         try:
             with error:
                 said = self._clean(_error_message(_read_body(error, self.timeout_s)))
         except (OSError, http.client.HTTPException, _TryAgain):
             pass  # the status says enough
-        told = f"HTTP {status}: {said}" if said else f"HTTP {status}"
-        if status in (401, 403):  # what is said about a key may repeat half of it
+        reason = f"HTTP {status}: {said}" if said else f"HTTP {status}"
+        if status in (401, 403):  # the server's message is not shown: it may repeat half the key
             url, name = self.base_url, self.key_name
             if self._key:
                 return SettingError(f"--base-url {url} refuses the key in {name} (HTTP {status}).")
@@ -179,15 +178,15 @@ class Endpoint:
             )
         if status == 404:
             return SettingError(
-                f"--base-url {self.base_url} has no such model or no chat/completions ({told}). "
-                "It usually ends in /v1; see its list of models."
+                f"--base-url {self.base_url} has no such model or no chat/completions ({reason}). "
+                "It usually ends in /v1; check the server's list of models."
             )
         if status in REFUSED or status < 400:
             return SettingError(
-                f"--base-url {self.base_url} refuses the request ({told}). "
+                f"--base-url {self.base_url} refuses the request ({reason}). "
                 "--request changes what is sent."
             )
-        return _TryAgain(told, _retry_after(error.headers.get("Retry-After", "")))
+        return _TryAgain(reason, _retry_after(error.headers.get("Retry-After", "")))
 
     def _read_answer(self, raw: bytes) -> Answer:
         try:
@@ -211,13 +210,13 @@ class Endpoint:
         return text.replace(self._key, "***") if len(self._key) >= SHORTEST_SECRET else text
 
     def _clean(self, text: str) -> str:
-        """Words of the server in one short line, without the key and without control characters."""
+        """Shorten a server's message to one line, without the key and control characters."""
         line = " ".join(self._hide(text).split())
         return "".join(letter for letter in line if letter.isprintable())[:200].rstrip(".")
 
 
 class _Pace:
-    """Spaces the attempts of all threads, and holds all of them when the server asks for a rest."""
+    """Spaces the attempts of all threads, and delays all of them if the server asks for a pause."""
 
     def __init__(self, per_minute: float):
         self.gap_s = 60.0 / per_minute if per_minute else 0.0
@@ -232,13 +231,13 @@ class _Pace:
         time.sleep(max(0.0, start - time.monotonic()))
 
     def hold(self, seconds: float) -> None:
-        """Let nobody start within so many seconds."""
+        """Let no attempt start for some seconds."""
         with self.lock:
             self.next_start = max(self.next_start, time.monotonic() + seconds)
 
 
 def _check_url(base_url: str) -> None:
-    """Refuse what cannot be asked; a URL with a password is not repeated."""
+    """Refuse a malformed URL; the message does not repeat one with a password."""
     try:
         parts = urlsplit(base_url)
         fits = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -254,7 +253,7 @@ def _check_url(base_url: str) -> None:
 
 
 def _read_body(response: Any, timeout_s: float) -> bytes:
-    """Read a body within the time; a server may send it drop by drop."""
+    """Read a body within the time limit, even if the server sends it byte by byte."""
     deadline, body = time.monotonic() + timeout_s, b""
     while chunk := response.read1(2**16):
         body += chunk
@@ -262,14 +261,14 @@ def _read_body(response: Any, timeout_s: float) -> bytes:
             raise TimeoutError
         if len(body) > LARGEST_BODY:
             raise _TryAgain(f"a body of more than {LARGEST_BODY} bytes")
-    missing = getattr(response, "length", None)  # read1 takes an early end for the end
+    missing = getattr(response, "length", None)  # read1 does not report a body that ends early
     if missing:
         raise http.client.IncompleteRead(body, missing)
     return body
 
 
 def _error_message(raw: bytes) -> str:
-    """What the server says about an error: its JSON message, else the text if it is short."""
+    """Return what the server says about an error: its JSON message, else its plain text."""
     try:
         body = json.loads(raw)
         error = body.get("error", body)
@@ -277,11 +276,11 @@ def _error_message(raw: bytes) -> str:
         return str(message)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         text = raw[:10_000].decode(errors="replace")
-        return "" if "<" in text else text  # nobody wants to read a page of HTML in a terminal
+        return "" if "<" in text else text  # a page of HTML is no use in a terminal
 
 
 def _retry_after(text: str) -> float:
-    """Seconds that a server asks to be left alone for, given as such or as a date; 0 if neither.
+    """Return the seconds of a Retry-After header, given as a number or a date; 0 if neither.
 
     >>> _retry_after("7"), _retry_after("soon"), _retry_after("Wed, 21 Oct 2015 07:28:00 GMT")
     (7.0, 0.0, 0.0)

@@ -1,10 +1,10 @@
 """Generates with any causal language model of transformers, on any device.
 
-Equal prompts and what all prompts of a batch begin with are read once; keys and values are kept
-where the model can (`kv_cache.py`), also those of prompts that are asked again, or that the next
-turn goes on from. Batches are bounded by tokens, and each token takes one uniform number per row
-(`token_sampling.py`). The draw of a row depends on the call's seed and the row's place, not on how
-rows were batched (up to rounding).
+Equal prompts are computed once, and so is the prefix that all prompts of a batch share. If the
+model supports a KV cache (`kv_cache.py`), the cache of the last prompts is kept, for prompts that
+come again and for later turns that extend them. Batches are bounded by tokens. Each token uses one
+uniform number per row (`token_sampling.py`), so the sample of a row depends on the call's seed and
+the row's index, not on the batching (up to rounding).
 """
 
 from collections.abc import Collection, Sequence
@@ -15,34 +15,35 @@ import torch
 from torch import Tensor
 
 from .base import Completion, SamplingParams, Usage
-from .kv_cache import CachedContext, WholeContext, open_context
-from .token_sampling import draw_tokens, next_token_probs, without_excluded
+from .kv_cache import KVCache, NoKVCache, open_kv_cache
+from .token_sampling import next_token_probs, sample_tokens, without_excluded
 
 if TYPE_CHECKING:
     from ..policy import Policy
 
-_WORTH_BRANCHING = 256
-"""Tokens that need not be read again, from which on a shared beginning is read by itself."""
+_MIN_SAVED_TOKENS = 256
+"""A shared prefix is computed separately if it saves at least this many tokens."""
 
 
 @dataclass(frozen=True)
-class _ReadPrompts:
-    """Different prompts that were read, as they were before anything was drawn."""
+class _CachedPrompts:
+    """The KV cache of different prompts, before any token was sampled."""
 
     rows: dict[tuple[int, ...], int]
-    context: CachedContext
+    """The row of each prompt."""
+    cache: KVCache
     logits: Tensor
-    """(N, V) float, of the tokens that come next."""
-    weights: int
-    """As of `_changes`."""
+    """(N, V) float, of the next tokens."""
+    weights_version: int
+    """`_weights_version` of the model that computed it."""
 
 
 class HFEngine:
-    """Draws responses with the trainer's own model: loading weights costs nothing.
+    """Samples responses with the trainer's own model, so loading weights costs nothing.
 
     Args:
         policy: the model and its tokenizer.
-        max_batch_tokens: prompt and response tokens generated at once.
+        max_batch_tokens: most prompt and response tokens in a batch.
     """
 
     def __init__(self, policy: "Policy", max_batch_tokens: int = 65536):
@@ -50,15 +51,15 @@ class HFEngine:
         self.tokenizer = policy.tokenizer
         self.max_batch_tokens = max_batch_tokens
         self.usage = Usage()
-        self._read: _ReadPrompts | None = None
+        self._cached: _CachedPrompts | None = None
 
     def load_weights(self, policy: "Policy") -> None:
-        """Share the policy's module, so that its present weights are ours."""
-        self.model, self._read = policy.model, None
+        """Share the policy's module, and with it its current weights."""
+        self.model, self._cached = policy.model, None
 
     def sleep(self) -> None:
-        """Drop the keys and values of prompts; the model is the trainer's."""
-        self._read = None
+        """Drop the KV cache; the model belongs to the trainer."""
+        self._cached = None
 
     @torch.inference_mode()
     def generate(
@@ -67,32 +68,37 @@ class HFEngine:
         params: SamplingParams,
         excluded: Sequence[Sequence[Completion]] | None = None,
     ) -> list[Completion]:
-        """Draw one response to each prompt; see `Engine.generate`."""
+        """Sample one response to each prompt; see `Engine.generate`."""
         generator = torch.Generator().manual_seed(params.seed)
         uniforms = torch.rand(
             len(prompts), params.max_new_tokens, generator=generator, dtype=torch.float64
         )
         completions: list[Completion | None] = [None] * len(prompts)
         batches = self._batches(prompts, params.max_new_tokens)
-        # A tree's next proposals have the same prompts, and those of a next turn may go on from
-        # them. What is kept is bounded as a batch is.
+        # A tree's next proposals have the same prompts, and those of the next turn may extend
+        # them. Keeping only single batches bounds the memory.
         keeps = len(batches) == 1
-        if not keeps or self._read and self._read.weights != _changes(self.model):
-            self._read = None
+        if not keeps or self._is_stale():
+            self._cached = None
         for rows in batches:
-            batch = _Batch(self, [prompts[r] for r in rows], params, uniforms[rows], self._read)
-            self._read = None  # the batch drops it as soon as it has read on
-            drawn = batch.run([excluded[r] for r in rows] if excluded else [()] * len(rows))
+            batch = _Batch(self, [prompts[r] for r in rows], params, uniforms[rows], self._cached)
+            self._cached = None  # so that the batch can free it early
+            sampled = batch.run([excluded[r] for r in rows] if excluded else [()] * len(rows))
             if keeps:
-                self._read = batch.read
-            for row, completion in zip(rows, drawn, strict=True):
+                self._cached = batch.cached
+            for row, completion in zip(rows, sampled, strict=True):
                 completions[row] = completion
         result = [completion for completion in completions if completion is not None]
         self.usage.add(prompts, result)
         return result
 
+    def _is_stale(self) -> bool:
+        """Return whether the cache was computed with other weights."""
+        cached = self._cached
+        return cached is not None and cached.weights_version != _weights_version(self.model)
+
     def _batches(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> list[list[int]]:
-        """Rows of like length together, at most `max_batch_tokens` padded tokens at once."""
+        """Batch rows of similar length, with at most `max_batch_tokens` padded tokens each."""
         order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
         batches: list[list[int]] = []
         for row in order:
@@ -113,11 +119,11 @@ class _Batch:
         prompts: list[Sequence[int]],
         params: SamplingParams,
         uniforms: Tensor,
-        read: _ReadPrompts | None,
+        cached: _CachedPrompts | None,
     ):
         self.model, self.tokenizer, self.params = engine.model, engine.tokenizer, params
         self.uniforms = uniforms.to(engine.model.device)
-        self.prompts, self.read = prompts, read
+        self.prompts, self.cached = prompts, cached
         self.ids: list[list[int]] = [[] for _ in prompts]
         self.logprobs: list[list[float]] = [[] for _ in prompts]
         self.raw: list[list[float]] = [[] for _ in prompts]
@@ -125,70 +131,75 @@ class _Batch:
         self.eos = end_ids(self.model, self.tokenizer)
 
     def run(self, excluded: Sequence[Sequence[Completion]]) -> list[Completion]:
-        """Read the prompts, then draw one token at a time; finished rows leave the batch."""
-        context, logits = self._read_prompts()
+        """Compute the prompts, then sample token by token; finished rows leave the batch."""
+        cache, logits = self._prefill()
         open_rows = list(range(len(self.prompts)))
         for step in range(self.params.max_new_tokens):
-            tokens = self._draw(logits, open_rows, step, excluded)
+            tokens = self._sample(logits, open_rows, step, excluded)
             keep = [i for i, row in enumerate(open_rows) if not self._is_finished(row)]
             if not keep or step == self.params.max_new_tokens - 1:
                 break
             if len(keep) < len(open_rows):
-                context.select(keep)
+                cache.select(keep)
                 open_rows, tokens = [open_rows[i] for i in keep], [tokens[i] for i in keep]
-            logits = context.read([[token] for token in tokens])
+            logits = cache.extend([[token] for token in tokens])
         return [self._completion(row) for row in range(len(self.prompts))]
 
-    def _read_prompts(self) -> tuple[CachedContext | WholeContext, Tensor]:
-        """What has read the prompts, a row each, and the logits (N, V) after them.
+    def _prefill(self) -> tuple[KVCache | NoKVCache, Tensor]:
+        """Return a cache of the prompts, one row each, and the logits (N, V) after them.
 
-        Equal ones, and what all begin with, are read once.
+        Equal prompts, and the prefix that all prompts share, are computed once.
         """
         different = list(dict.fromkeys(map(tuple, self.prompts)))
-        if self.read and self.read.rows.keys() >= set(different):
-            places, context, logits = self.read.rows, self.read.context.branch(), self.read.logits
+        if self.cached and self.cached.rows.keys() >= set(different):
+            rows_of, cache, logits = (
+                self.cached.rows,
+                self.cached.cache.branch(),
+                self.cached.logits,
+            )
         else:
-            context, logits = self._read_different(different)
-            places = {prompt: row for row, prompt in enumerate(different)}
-            if isinstance(context, CachedContext) and context.can_branch:
-                self.read = _ReadPrompts(places, context.branch(), logits, _changes(self.model))
-        rows = [places[tuple(prompt)] for prompt in self.prompts]
-        if rows != list(range(len(places))):
-            context.select(rows)
+            cache, logits = self._prefill_different(different)
+            rows_of = {prompt: row for row, prompt in enumerate(different)}
+            if isinstance(cache, KVCache) and cache.can_branch:
+                version = _weights_version(self.model)
+                self.cached = _CachedPrompts(rows_of, cache.branch(), logits, version)
+        rows = [rows_of[tuple(prompt)] for prompt in self.prompts]
+        if rows != list(range(len(rows_of))):
+            cache.select(rows)
             logits = logits[rows]
-        return context, logits
+        return cache, logits
 
-    def _read_different(
+    def _prefill_different(
         self, prompts: list[tuple[int, ...]]
-    ) -> tuple[CachedContext | WholeContext, Tensor]:
-        """Read prompts in full, or on from those read before where all of them begin with one."""
-        known = self.read.rows if self.read else {}
-        starts = known_starts(prompts, known)
-        if self.read and all(starts):
-            context = self.read.context.branch()
+    ) -> tuple[KVCache | NoKVCache, Tensor]:
+        """Compute prompts in full, or only their ends if each one extends a cached prompt."""
+        known = self.cached.rows if self.cached else {}
+        starts = cached_prefix_lengths(prompts, known)
+        if self.cached and all(starts):
+            cache = self.cached.cache.branch()
             pairs = zip(prompts, starts, strict=True)
-            context.select([known[prompt[:start]] for prompt, start in pairs])
+            cache.select([known[prompt[:start]] for prompt, start in pairs])
         else:
-            self.read = None
-            context = open_context(self.model)
-            start = common_start(prompts)
-            if context.can_branch and start * (len(prompts) - 1) >= _WORTH_BRANCHING:
-                context.read([prompts[0][:start]])
-                context.select([0] * len(prompts))
+            self.cached = None
+            cache = open_kv_cache(self.model)
+            start = common_prefix_length(prompts)
+            if cache.can_branch and start * (len(prompts) - 1) >= _MIN_SAVED_TOKENS:
+                cache.extend([prompts[0][:start]])
+                cache.select([0] * len(prompts))
             else:
                 start = 0
             starts = [start] * len(prompts)
         pairs = zip(prompts, starts, strict=True)
-        return context, context.read([prompt[start:] for prompt, start in pairs])
+        return cache, cache.extend([prompt[start:] for prompt, start in pairs])
 
-    def _draw(
+    def _sample(
         self,
         logits: Tensor,
         rows: list[int],
         step: int,
         excluded: Sequence[Sequence[Completion]],
     ) -> list[int]:
-        """Draw the next token of every open row."""
+        """Sample the next token of every open row."""
         plain = next_token_probs(logits, self.params.temperature, self.params.top_p)
         probs = plain
         limited = [(i, row) for i, row in enumerate(rows) if excluded[row]]
@@ -196,7 +207,7 @@ class _Batch:
             probs = plain.clone()
             for i, row in limited:
                 probs[i] = without_excluded(plain[i], self.ids[row], excluded[row])
-        chosen, totals = draw_tokens(probs, self.uniforms[rows, step])
+        chosen, totals = sample_tokens(probs, self.uniforms[rows, step])
         logprobs = (probs.gather(1, chosen[:, None])[:, 0] / totals).log().tolist()
         raw_logprobs = plain.gather(1, chosen[:, None])[:, 0].log().tolist()
         tokens = chosen.tolist()
@@ -212,7 +223,7 @@ class _Batch:
         if self.ids[row][-1] in self.eos:
             self.finish[row] = "eos"
         elif self.params.stop:
-            # Each token adds at least a byte, so the stop string lies within as many last tokens.
+            # Each token adds at least one byte, so this many last tokens contain the stop string.
             longest = max(len(stop.encode()) for stop in self.params.stop)
             recent = self.tokenizer.decode(self.ids[row][-longest - 1 :])
             if any(stop in recent for stop in self.params.stop):
@@ -230,28 +241,26 @@ class _Batch:
         )
 
 
-def _changes(model: Any) -> int:
-    """How often torch has seen the weights change: prompts read before the last time are stale."""
+def _weights_version(model: Any) -> int:
+    """Return torch's count of in-place changes of the weights; a cache with another is stale."""
     return sum(weight._version for weight in model.parameters())
 
 
-def common_start(prompts: Sequence[Sequence[int]]) -> int:
-    """How many tokens all prompts begin with, such that each has one or more left to be read."""
-    first, last = (
-        min(map(list, prompts)),
-        max(map(list, prompts)),
-    )  # what these two share, all share
+def common_prefix_length(prompts: Sequence[Sequence[int]]) -> int:
+    """Return the length of the prefix that all prompts share, leaving each at least one token."""
+    # All prompts share what the first and the last in lexicographic order share.
+    first, last = min(map(list, prompts)), max(map(list, prompts))
     longest = min(map(len, prompts)) - 1
     pairs = zip(first[:longest], last[:longest], strict=True)
     return next((place for place, (a, b) in enumerate(pairs) if a != b), longest)
 
 
-def known_starts(
+def cached_prefix_lengths(
     prompts: Sequence[tuple[int, ...]], known: Collection[tuple[int, ...]]
 ) -> list[int]:
-    """Tokens of the longest known prompt that each prompt goes on from; 0 where there is none.
+    """Return the length of the longest known prompt that each prompt extends; 0 if there is none.
 
-    >>> known_starts([(1, 2, 3), (1, 2), (4, 5)], {(1,), (1, 2)})
+    >>> cached_prefix_lengths([(1, 2, 3), (1, 2), (4, 5)], {(1,), (1, 2)})
     [2, 1, 0]
     """
     lengths = sorted({len(prompt) for prompt in known}, reverse=True)
@@ -262,7 +271,7 @@ def known_starts(
 
 
 def end_ids(model: Any, tokenizer: Any) -> set[int]:
-    """Every token that ends a response, by the tokenizer and by the model's generation settings."""
+    """Return all tokens that end a response, from the tokenizer and the generation settings."""
     ids = getattr(model.generation_config, "eos_token_id", None)
     ids = ids if isinstance(ids, list) else [ids]
     return {token for token in (*ids, tokenizer.eos_token_id) if token is not None}

@@ -1,7 +1,7 @@
-"""What a model has read so far, one row per sequence: the part of generation that runs the model.
+"""Runs the model during generation: rows of tokens and their KV cache.
 
-`CachedContext` keeps the keys and values of what was read; `WholeContext` reads everything anew for
-each token, for models that keep none in transformers' `Cache` (Mamba, RWKV, the first GPT).
+`KVCache` keeps the keys and values of all tokens read. `NoKVCache` computes everything again for
+each token; it serves models that have no transformers `Cache` (Mamba, RWKV, the first GPT).
 """
 
 import inspect
@@ -19,29 +19,29 @@ from transformers.masking_utils import sdpa_mask
 from ..prefix_attention import TREE
 
 _SPARE = 32
-"""Tokens for which a row has room before its keys and values are copied to a larger place."""
+"""Number of tokens allocated in advance, before keys and values are copied to a larger buffer."""
 _GROUPED = "sesa_grouped"
 
 
-def open_context(model: Any) -> "CachedContext | WholeContext":
-    """An empty context of the kind that the model can have."""
+def open_kv_cache(model: Any) -> "KVCache | NoKVCache":
+    """Return an empty cache of the kind that the model supports."""
     can_cache = "past_key_values" in _forward_arguments(model)
-    return CachedContext(model) if can_cache else WholeContext(model)
+    return KVCache(model) if can_cache else NoKVCache(model)
 
 
-class CachedContext:
-    """Rows whose keys and values are kept, padded on the left of what each call reads."""
+class KVCache:
+    """Rows whose keys and values are kept; each call pads its new tokens on the left."""
 
     def __init__(self, model: Any):
         self.model = model
-        self.cache = _roomy_cache(model)
-        # Padding may then stand between a shared beginning and the rest: only models that are told
-        # each token's position, and look at all earlier tokens, do not mind.
+        self.cache = _preallocated_cache(model)
+        # After branching, padding may lie between a shared prefix and the rest. That is right only
+        # for models that take each token's position and attend to all earlier tokens.
         self.can_branch = self.cache is not None and "position_ids" in _forward_arguments(model)
         self.mask: Tensor | None = None
 
-    def read(self, rows: Sequence[Sequence[int]]) -> Tensor:
-        """Read on in every row; float logits (N, V) of the tokens that come next."""
+    def extend(self, rows: Sequence[Sequence[int]]) -> Tensor:
+        """Append tokens to every row; return float logits (N, V) of the next tokens."""
         ids, mask = _pad(rows, on_left=True)
         ids, mask = ids.to(self.model.device), mask.to(self.model.device)
         self.mask = mask if self.mask is None else torch.cat([self.mask, mask], dim=1)
@@ -59,18 +59,18 @@ class CachedContext:
         return output.logits[:, -1].float()
 
     def select(self, rows: Sequence[int]) -> None:
-        """Go on with these rows, in this order; a row may come several times."""
-        assert self.cache is not None and self.mask is not None, "nothing was read yet"
+        """Keep these rows, in this order; a row may be repeated."""
+        assert self.cache is not None and self.mask is not None, "the cache is empty"
         index = torch.tensor(rows, device=self.mask.device)
         self.cache.batch_select_indices(index)
         self.mask = self.mask[index]
 
-    def branch(self) -> "CachedContext":
-        """Another context that has read the same; neither sees what the other reads from now on.
+    def branch(self) -> "KVCache":
+        """Return an independent cache with the same contents.
 
-        Only where `can_branch`. Nothing is copied before one of them reads on.
+        Requires `can_branch`. Nothing is copied until one of the two is extended.
         """
-        other = CachedContext(self.model)
+        other = KVCache(self.model)
         other.mask = self.mask
         assert self.cache is not None and other.cache is not None, "it cannot branch"
         layers: list[tuple[Any, Any]] = list(
@@ -82,8 +82,8 @@ class CachedContext:
         return other
 
 
-class WholeContext:
-    """Rows that are read from their beginning each time: right for every causal model, but slow."""
+class NoKVCache:
+    """Rows that are computed from the start each time: right for every causal model, but slow."""
 
     can_branch = False
 
@@ -91,11 +91,11 @@ class WholeContext:
         self.model = model
         self.rows: list[list[int]] = []
 
-    def read(self, rows: Sequence[Sequence[int]]) -> Tensor:
-        """Read on in every row; float logits (N, V) of the tokens that come next."""
+    def extend(self, rows: Sequence[Sequence[int]]) -> Tensor:
+        """Append tokens to every row; return float logits (N, V) of the next tokens."""
         before = self.rows or [[] for _ in rows]
         self.rows = [[*old, *new] for old, new in zip(before, rows, strict=True)]
-        # Padding comes last, where nothing that is read can see it, recurrent models included.
+        # Padding comes last, where it cannot affect any token, in recurrent models too.
         ids, mask = _pad(self.rows, on_left=False)
         lengths = [len(row) for row in self.rows]
         output = self.model(
@@ -108,39 +108,39 @@ class WholeContext:
         return output.logits[torch.arange(len(rows)), index].float()
 
     def select(self, rows: Sequence[int]) -> None:
-        """Go on with these rows, in this order; a row may come several times."""
+        """Keep these rows, in this order; a row may be repeated."""
         self.rows = [self.rows[row] for row in rows]
 
 
-class RoomyLayer(DynamicLayer):
-    """Keys and values of one layer, with room for more tokens behind them.
+class PreallocatedLayer(DynamicLayer):
+    """Keys and values of one layer, in buffers with space for more tokens.
 
-    A `DynamicLayer` copies all it has for every token; this one does so once in `_SPARE` tokens.
+    A `DynamicLayer` copies everything for every token; this one does so every `_SPARE` tokens.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.rooms: list[Tensor] = []
+        self.buffers: list[Tensor] = []
         self.shown: Tensor | None = None
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        """Append (N, heads, T, width) keys and values; returns all there are."""
+        """Append (N, heads, T, width) keys and values; return all keys and values."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         start = self.get_seq_length()
         end = start + key_states.shape[2]
-        # Other keys than those shown last were put here since, as when rows are selected.
-        if self.keys is not self.shown or end > self.rooms[0].shape[2]:
-            self.rooms = [_room(key_states, end), _room(value_states, end)]
+        # The keys are no longer a view of the buffer if rows were selected in between.
+        if self.keys is not self.shown or end > self.buffers[0].shape[2]:
+            self.buffers = [_new_buffer(key_states, end), _new_buffer(value_states, end)]
             if start:
                 assert self.keys is not None and self.values is not None
-                self.rooms[0][:, :, :start] = self.keys
-                self.rooms[1][:, :, :start] = self.values
-        self.rooms[0][:, :, start:end] = key_states
-        self.rooms[1][:, :, start:end] = value_states
-        self.keys, self.values = (room[:, :, :end] for room in self.rooms)
+                self.buffers[0][:, :, :start] = self.keys
+                self.buffers[1][:, :, :start] = self.values
+        self.buffers[0][:, :, start:end] = key_states
+        self.buffers[1][:, :, start:end] = value_states
+        self.keys, self.values = (buffer[:, :, :end] for buffer in self.buffers)
         self.shown = self.keys
         return self.keys, self.values
 
@@ -154,19 +154,19 @@ def grouped_attention(
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Attention of one new token per row, where several query heads share their keys and values.
+    """Compute grouped-query attention for one new token per row.
 
-    The heads of a group stand as queries of one head, so that keys and values need no copies; all
-    else is left to transformers.
+    The query heads of a group become queries of one head, so that keys and values need not be
+    copied. All other cases are left to transformers.
 
     Args:
         module: the attention layer.
         query: (N, H, T, D).
         key: (N, K, L, D).
         value: (N, K, L, D).
-        attention_mask: (N, 1, T, L), True where a query may look, or None.
+        attention_mask: (N, 1, T, L), True where a query may attend, or None.
         scaling: of the scores.
-        kwargs: passed on where they are not known here.
+        kwargs: passed on to transformers.
 
     Returns:
         (N, T, H, D), and no attention weights.
@@ -192,7 +192,7 @@ AttentionMaskInterface.register(_GROUPED, sdpa_mask)
 
 @contextmanager
 def _grouped_attention(model: Any) -> Iterator[None]:
-    """Let a model on the CPU that shares keys among heads attend by `grouped_attention`."""
+    """Use `grouped_attention` inside the block, in a model on the CPU with grouped queries."""
     config: Any = getattr(model, "config", None)
     heads, shared = (getattr(config, f"num_{n}_heads", 0) for n in ("attention", "key_value"))
     fits = model.device.type == "cpu" and shared and shared < heads
@@ -207,29 +207,30 @@ def _grouped_attention(model: Any) -> Iterator[None]:
         config._attn_implementation = before
 
 
-def _roomy_cache(model: Any) -> Cache | None:
-    """A cache with room; None for models that do not keep all keys, which bring their own."""
+def _preallocated_cache(model: Any) -> Cache | None:
+    """Return a cache of `PreallocatedLayer`; None for models that do not keep all keys."""
     cache = DynamicCache(config=model.config)
     if {type(layer) for layer in cache.layers} != {DynamicLayer}:
-        return None
-    cache.layers = [RoomyLayer() for _ in cache.layers]  # pyright: ignore[reportAttributeAccessIssue]
+        return None  # such a model brings its own cache
+    layers: Any = [PreallocatedLayer() for _ in cache.layers]
+    cache.layers = layers
     return cache
 
 
-def _room(states: Tensor, length: int) -> Tensor:
-    """Memory for `length` tokens and some more, of the kind of `states` (N, heads, T, width)."""
+def _new_buffer(states: Tensor, length: int) -> Tensor:
+    """Allocate `length + _SPARE` tokens, in the dtype and on the device of (N, heads, T, width)."""
     rows, heads, _, width = states.shape
     return states.new_empty(rows, heads, length + _SPARE, width)
 
 
 def _forward_arguments(model: Any) -> set[str]:
-    """The names of what the model's forward pass takes; adapters around a model hide them."""
+    """Return the argument names of the model's forward pass, looking through adapters."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     return set(inspect.signature(base.forward).parameters)
 
 
 def _pad(rows: Sequence[Sequence[int]], on_left: bool) -> tuple[Tensor, Tensor]:
-    """Ids and attention mask, both (N, T); padding is token 0 and masked."""
+    """Return ids and attention mask, both (N, T); padding is token 0 and masked."""
     width = max(map(len, rows))
     gaps = [[0] * (width - len(row)) for row in rows]
     filled = [

@@ -1,4 +1,4 @@
-"""An engine that answers from a script: for tests, ours and yours."""
+"""An engine that replies from a script: for tests, ours and yours."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class ScriptedEngine:
-    """An engine that answers from a script: for tests, ours and yours.
+    """An engine that replies from a script: for tests, ours and yours.
 
     Args:
-        tokenizer: makes ids of texts.
+        tokenizer: turns the replies into ids.
         script: replies in order, or a function from the prompt's text to the reply.
     """
 
@@ -30,7 +30,7 @@ class ScriptedEngine:
         params: SamplingParams,
         excluded: Sequence[Sequence[Completion]] | None = None,
     ) -> list[Completion]:
-        """Answer each prompt by the script; every token has probability one half."""
+        """Reply to each prompt from the script; every token has probability one half."""
         completions = []
         for row, prompt in enumerate(prompts):
             text = self._reply(self.usage.calls + row, prompt)
@@ -46,7 +46,7 @@ class ScriptedEngine:
         return self.script[call]
 
     def load_weights(self, policy: "Policy") -> None:
-        """A script has no weights."""
+        """Do nothing: a script has no weights."""
 
     def sleep(self) -> None:
-        """A script needs no memory."""
+        """Do nothing: a script needs no memory."""

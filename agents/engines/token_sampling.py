@@ -1,6 +1,6 @@
-"""Next tokens from their probabilities: temperature, top-p, exclusion, one uniform number each.
+"""Samples next tokens: temperature, top-p, exclusion, one uniform number per token.
 
-All in float64: the log-probabilities of excluded completions must add up to what was drawn.
+Everything is in float64, so that the log-probabilities of excluded completions add up exactly.
 """
 
 import math
@@ -12,13 +12,13 @@ from torch import Tensor
 from .base import Completion
 
 _BLOCK = 256
-"""Columns whose probabilities are added up at once, before any of them is looked at by itself."""
+"""Tokens per block of the two-level inverse CDF."""
 _SMALL = 4096
-"""A vocabulary that is not worth it."""
+"""Largest vocabulary that is sampled without blocks."""
 
 
 def next_token_probs(logits: Tensor, temperature: float, top_p: float) -> Tensor:
-    """Probabilities (N, V), float64, of logits (N, V)."""
+    """Return the probabilities (N, V), float64, of logits (N, V)."""
     if temperature != 1:
         logits = logits.double() / temperature
     probs = torch.softmax(logits, dim=-1, dtype=torch.float64)
@@ -26,7 +26,7 @@ def next_token_probs(logits: Tensor, temperature: float, top_p: float) -> Tensor
 
 
 def keep_top_p(probs: Tensor, top_p: float) -> Tensor:
-    """Keep the smallest set of tokens that holds probability `top_p`, normalised, (N, V)."""
+    """Keep the smallest set of tokens with total probability `top_p`, normalised, (N, V)."""
     ranked, order = probs.sort(dim=-1, descending=True)
     ranked[ranked.cumsum(-1) - ranked >= top_p] = 0.0
     ranked /= ranked.sum(-1, keepdim=True)
@@ -36,18 +36,19 @@ def keep_top_p(probs: Tensor, top_p: float) -> Tensor:
 def without_excluded(
     probs: Tensor, prefix: Sequence[int], excluded: Sequence[Completion]
 ) -> Tensor:
-    """Take the probability of excluded completions out of a next-token distribution.
+    """Remove the probability of excluded completions from a next-token distribution.
 
-    Drawing token after token from the result is exactly drawing a whole completion that is none of
-    the excluded ones (sampling without replacement: Shi, Bieber and Sutton 2020, arXiv:2002.09067).
+    Sampling token after token from the result is exactly sampling a completion that is not excluded
+    (sampling without replacement: Shi, Bieber and Sutton 2020, arXiv:2002.09067).
 
     Args:
         probs: (V,) next-token probabilities after `prefix`, float64.
-        prefix: tokens drawn so far.
+        prefix: tokens sampled so far.
         excluded: completions of the same prompt, with their `raw_logprobs`.
 
     Returns:
-        (V,) what is left, not normalised. If nothing is left or to be taken out, `probs` itself.
+        (V,) remaining probabilities, not normalised; `probs` itself if nothing remains, or if there
+        is nothing to remove.
     """
     place, start = len(prefix), tuple(prefix)
     different = {done.token_ids: done for done in excluded}.values()
@@ -62,11 +63,11 @@ def without_excluded(
     return left if float(left.sum()) > 1e-12 else probs
 
 
-def draw_tokens(weights: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
-    """Draw one token per row by inverting the cumulative distribution.
+def sample_tokens(weights: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
+    """Sample one token per row by inverting the cumulative distribution.
 
-    The block of columns comes first and then the column, which spares the running sum over a
-    vocabulary of many thousands.
+    Two-level inverse CDF: block, then token. This avoids a cumulative sum over a vocabulary of many
+    thousands.
 
     Args:
         weights: (N, V) probabilities, not necessarily normalised, float64.
@@ -76,27 +77,30 @@ def draw_tokens(weights: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
         (N,) tokens and (N,) the sums of the weights.
 
     >>> weights = torch.tensor([[0.5, 0.0, 0.5]], dtype=torch.float64)
-    >>> draw_tokens(weights, torch.tensor([0.5], dtype=torch.float64))[0].tolist()
+    >>> sample_tokens(weights, torch.tensor([0.5], dtype=torch.float64))[0].tolist()
     [2]
     """
     vocabulary = weights.shape[1]
     if vocabulary <= _SMALL:
-        tokens, _, totals = _find(weights, uniforms[:, None])
+        tokens, _, totals = _invert_cdf(weights, uniforms[:, None])
         return tokens[:, 0], totals[:, 0]
     whole = vocabulary - vocabulary % _BLOCK
     sums = weights[:, :whole].unflatten(1, (-1, _BLOCK)).sum(-1)
     sums = torch.cat([sums, weights[:, whole:].sum(-1, keepdim=True)], dim=1)
-    blocks, rest, totals = _find(sums, uniforms[:, None])
+    blocks, rest, totals = _invert_cdf(sums, uniforms[:, None])
     columns = blocks * _BLOCK + torch.arange(_BLOCK, device=weights.device)  # (N, _BLOCK)
     inside = weights.gather(1, columns.clamp(max=vocabulary - 1)) * (columns < vocabulary)
-    places, _, _ = _find(inside, rest)
-    return (blocks * _BLOCK + places)[:, 0], totals[:, 0]
+    offsets, _, _ = _invert_cdf(inside, rest)
+    return (blocks * _BLOCK + offsets)[:, 0], totals[:, 0]
 
 
-def _find(weights: Tensor, shares: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The column where the running sum passes a share of the total, the share within it, the total.
+def _invert_cdf(weights: Tensor, shares: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Find the column where the cumulative sum passes a share of the total.
 
-    All are (N, 1). A column without weight is never found.
+    Columns without weight are never found.
+
+    Returns:
+        The column, the share that is left within the column, and the total, each (N, 1).
     """
     cumulative = weights.cumsum(-1)
     totals = cumulative[:, -1:]

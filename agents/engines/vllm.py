@@ -1,8 +1,8 @@
 """Generates with vLLM in this process: token ids in and out, weights updated in place.
 
-Requests are independent of one another: `submit` queues one, `step` returns those that have ended,
-so that a caller can go on with one tree while others are still being answered. vLLM draws with
-random numbers of its own: a seed gives the same responses again, not those of another engine.
+Requests are independent: `submit` queues one and `step` returns those that finished, so a caller
+can continue one tree while others are still being generated. vLLM has its own random numbers: a
+seed reproduces the same responses, but not those of another engine.
 """
 
 import os
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...configs.errors import SettingError
+from ...configs.errors import SettingError, first_line
 from ...configs.schema import EngineConfig
 from ..policy import quiet_transformers
 from .base import Completion, EngineError, SamplingParams, Usage
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from ..policy import Policy
 
 CPU_BLOCK = 32
-"""Tokens of a cache block on the CPU: the least that vLLM allows there. Only whole blocks are
-shared, and a game's prompts hardly fill one of its usual 128."""
+"""Tokens per cache block on the CPU: the smallest size that vLLM allows there. Only whole blocks
+are shared, and a game's prompts would hardly fill one of the usual 128 tokens."""
 CPU_CACHE_GIB = 2
 
 
 @dataclass
 class _Request:
-    """A response that is being drawn."""
+    """A response that is being generated."""
 
     prompt: list[int]
     exclusion: Any
@@ -42,13 +42,13 @@ class _Request:
 
 
 class VLLMEngine:
-    """Draws responses with vLLM.
+    """Samples responses with vLLM.
 
-    A process holds one vLLM model at a time: an engine for another model takes its place.
+    A process holds one vLLM model at a time; an engine for another model replaces it.
 
     Args:
         policy: the model and its tokenizer.
-        cfg: lengths, and the share of a GPU's memory that vLLM may take.
+        cfg: lengths, and the fraction of a GPU's memory that vLLM may use.
 
     Raises:
         SettingError: in one line, if vLLM is not installed or cannot run the model.
@@ -65,7 +65,7 @@ class VLLMEngine:
         self.load_weights(policy)
 
     def load_weights(self, policy: "Policy") -> None:
-        """Copy the policy's present weights into vLLM, and forget what it cached under others."""
+        """Copy the policy's current weights into vLLM, and drop its prefix cache."""
         engine, on_cpu = self._llm.llm_engine, policy.model.device.type == "cpu"
         if not on_cpu:
             self._llm.wake_up(tags=["weights"])
@@ -78,7 +78,7 @@ class VLLMEngine:
         self._llm.reset_prefix_cache()
 
     def sleep(self) -> None:
-        """Give a card's memory back until weights are loaded again; on the CPU nothing."""
+        """Release GPU memory until weights are loaded again; does nothing on the CPU."""
         if torch.cuda.is_available():
             self._llm.sleep(level=2)
 
@@ -88,7 +88,7 @@ class VLLMEngine:
         params: SamplingParams,
         excluded: Sequence[Sequence[Completion]] | None = None,
     ) -> list[Completion]:
-        """Draw one response to each prompt; see `Engine.generate`."""
+        """Sample one response to each prompt; see `Engine.generate`."""
         seeds = np.random.SeedSequence(params.seed).generate_state(max(1, len(prompts)), np.uint64)
         rows: dict[str, int] = {}
         for row, prompt in enumerate(prompts):
@@ -110,9 +110,9 @@ class VLLMEngine:
 
         Args:
             prompt: token ids.
-            params: how to draw; its own seed is not used.
+            params: how to sample; its seed is not used.
             seed: of this request.
-            excluded: completions of the same prompt that must not be drawn again.
+            excluded: completions of the same prompt that must not be sampled again.
 
         Returns:
             The request's name.
@@ -135,7 +135,7 @@ class VLLMEngine:
             stop_token_ids=self._end_ids,
             include_stop_str_in_output=True,
             seed=seed % 2**63,
-            logprobs=0,  # of the drawn token alone
+            logprobs=0,  # of the sampled token only
             output_kind=RequestOutputKind.FINAL_ONLY,
             extra_args={KEY: name} if excluded else None,
         )
@@ -144,14 +144,14 @@ class VLLMEngine:
         return name
 
     def step(self) -> list[tuple[str, Completion]]:
-        """Draw a token of every open request; return those that have ended, by name.
+        """Sample a token of every open request; return those that finished, by name.
 
         Raises:
             EngineError: if vLLM fails.
         """
         try:
             outputs = self._llm.llm_engine.step()
-        except Exception as error:  # whatever its workers raise
+        except Exception as error:  # its workers raise all kinds
             raise EngineError(f"vLLM failed: {first_line(error)}") from error
         done = []
         for output in outputs:
@@ -164,17 +164,18 @@ class VLLMEngine:
 
         request = self._open.pop(output.request_id)
         OPEN.pop(output.request_id, None)
-        (drawn,) = output.outputs
-        ids = tuple(drawn.token_ids)
+        (sample,) = output.outputs
+        ids = tuple(sample.token_ids)
         logprobs = tuple(
-            min(found[token].logprob, 0.0) for token, found in zip(ids, drawn.logprobs, strict=True)
+            min(found[token].logprob, 0.0)
+            for token, found in zip(ids, sample.logprobs, strict=True)
         )
-        is_end = drawn.finish_reason == "stop" and not isinstance(drawn.stop_reason, str)
+        is_end = sample.finish_reason == "stop" and not isinstance(sample.stop_reason, str)
         completion = Completion(
             self.tokenizer.decode(ids, skip_special_tokens=True),
             ids,
             logprobs,
-            "eos" if is_end else drawn.finish_reason,
+            "eos" if is_end else sample.finish_reason,
             request.exclusion.raw_logprobs(ids, logprobs) if request.exclusion else logprobs,
         )
         self.usage.add([request.prompt], [completion])
@@ -183,11 +184,11 @@ class VLLMEngine:
 
 
 _LIVE: dict[str, Any] = {}
-"""The process's vLLM model, by what it was started with."""
+"""The process's vLLM model, by the settings it was started with."""
 
 
 def start_llm(policy: "Policy", cfg: EngineConfig, is_wide: bool) -> Any:
-    """Start vLLM for the policy's kind of model, or take the one that runs; weights come later.
+    """Start vLLM for the policy's kind of model, or reuse the running one; weights come later.
 
     Raises:
         SettingError: if vLLM is not installed, or cannot run the model.
@@ -197,8 +198,21 @@ def start_llm(policy: "Policy", cfg: EngineConfig, is_wide: bool) -> Any:
             "engine.name must be hf where vLLM is not installed, got 'vllm'. Install it: make vllm "
             "on a machine without a GPU, else pip install vllm."
         )
-    on_cpu = policy.model.device.type == "cpu"
     config = widen_config(policy.model.config) if is_wide else policy.model.config
+    options = _llm_options(policy, config, cfg)
+    key = f"{config.to_json_string()}{options}{policy.tokenizer.name_or_path}"
+    if key in _LIVE:
+        return _LIVE[key]
+    for llm in _LIVE.values():
+        llm.llm_engine.engine_core.shutdown()
+    _LIVE.clear()
+    _LIVE[key] = _load_llm(policy, config, options)
+    return _LIVE[key]
+
+
+def _llm_options(policy: "Policy", config: Any, cfg: EngineConfig) -> dict[str, Any]:
+    """Return the options of vLLM that depend on the model, the machine and the settings."""
+    on_cpu = policy.model.device.type == "cpu"
     positions = getattr(config, "max_position_embeddings", None) or 2**31
     longest = min(cfg.max_prompt_tokens + cfg.max_new_tokens, positions)
     options: dict[str, Any] = {
@@ -208,22 +222,21 @@ def start_llm(policy: "Policy", cfg: EngineConfig, is_wide: bool) -> Any:
         "enforce_eager": on_cpu,
     }
     if on_cpu:
-        # A prompt that is read in parts makes vLLM turn back the request's random numbers, which
-        # the CPU's generators cannot do.
+        # With chunked prefill vLLM rewinds a request's random generator, which CPU generators do
+        # not support.
         options |= {"block_size": CPU_BLOCK, "enable_chunked_prefill": False}
     else:
         options |= {"enable_sleep_mode": True, "gpu_memory_utilization": cfg.memory_fraction}
     if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
-        # One of several processes: on the GPU that torchrun has given it, and in their group, since
-        # torch knows only one. The engines are independent of one another.
+        # One of several ranks: it uses the GPU that torchrun assigned, and the process group that
+        # exists, since torch allows only one. The engines are independent of each other.
         options["distributed_executor_backend"] = "external_launcher"
-    key = f"{config.to_json_string()}{options}{policy.tokenizer.name_or_path}"
-    if key in _LIVE:
-        return _LIVE[key]
-    for llm in _LIVE.values():
-        llm.llm_engine.engine_core.shutdown()
-    _LIVE.clear()
-    # In one process: weights are handed over as they are, and nothing is pickled.
+    return options
+
+
+def _load_llm(policy: "Policy", config: Any, options: dict[str, Any]) -> Any:
+    """Build vLLM's model with dummy weights."""
+    # In this process, so that weights are passed directly and nothing is pickled.
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(CPU_CACHE_GIB))
@@ -234,31 +247,31 @@ def start_llm(policy: "Policy", cfg: EngineConfig, is_wide: bool) -> Any:
         config.save_pretrained(folder)
         policy.tokenizer.save_pretrained(folder)
         try:
-            llm = LLM(
+            return LLM(
                 folder,
                 load_format="dummy",
                 generation_config="vllm",
-                logprobs_mode="processed_logprobs",  # of the distribution that is drawn from
+                logprobs_mode="processed_logprobs",  # of the distribution that is sampled from
                 logits_processors=["sesa_agent.agents.engines.vllm_exclusion:WithoutExcluded"],
-                async_scheduling=False,  # a processor must see every token drawn so far
+                async_scheduling=False,  # a processor must see every token sampled so far
                 disable_log_stats=True,
                 **options,
             )
-        except Exception as error:  # whatever its loaders and workers raise
+        except Exception as error:  # its loaders and workers raise all kinds
             if "KV cache" in str(error):
-                raise SettingError(too_little_cache(longest, on_cpu)) from error
+                on_cpu = policy.model.device.type == "cpu"
+                message = cache_too_small(options["max_model_len"], on_cpu)
+                raise SettingError(message) from error
             raise SettingError(
                 f"engine.name 'vllm' cannot run this model: {first_line(error)}. "
                 "Try engine.name=hf."
             ) from error
         finally:
             torch.set_num_threads = set_num_threads  # vLLM's workers disable it for the process
-    _LIVE[key] = llm
-    return llm
 
 
-def too_little_cache(longest: int, on_cpu: bool) -> str:
-    """What to do where not even one response fits into vLLM's cache."""
+def cache_too_small(longest: int, on_cpu: bool) -> str:
+    """Explain what to do if not even one response fits into vLLM's cache."""
     more = "set VLLM_CPU_KVCACHE_SPACE to more GiB" if on_cpu else "raise engine.memory_fraction"
     return (
         "engine.max_prompt_tokens and engine.max_new_tokens must together fit into vLLM's cache, "
@@ -267,12 +280,12 @@ def too_little_cache(longest: int, on_cpu: bool) -> str:
 
 
 def needs_wide_heads(policy: "Policy") -> bool:
-    """Whether vLLM's CPU kernels are too wide for the model's attention heads."""
+    """Return whether the model's attention heads are too small for vLLM's CPU kernels."""
     return policy.model.device.type == "cpu" and head_dim(policy.model.config) < MIN_HEAD_DIM
 
 
 def named_weights(policy: "Policy", is_wide: bool) -> Iterator[tuple[str, Tensor]]:
-    """The policy's weights under the names of its checkpoint."""
+    """Yield the policy's weights under the names of its checkpoint."""
     tied = policy.model.config.tie_word_embeddings
     weights = (
         (name, weight.detach())
@@ -282,13 +295,7 @@ def named_weights(policy: "Policy", is_wide: bool) -> Iterator[tuple[str, Tensor
     return widen_weights(weights, policy.model.config) if is_wide else weights
 
 
-def first_line(error: Exception) -> str:
-    """What an error says, in one line."""
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
-
-
 def _repack_head(worker: Any) -> None:
-    """Have the CPU kernels take the output head anew; a reload misses tied embeddings there."""
+    """Repack the output head for the CPU kernels; a reload of tied embeddings misses it."""
     head = worker.model_runner.get_model().lm_head
     head.quant_method.process_weights_after_loading(head)

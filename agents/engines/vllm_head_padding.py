@@ -1,9 +1,9 @@
-"""The same model with wider attention heads: vLLM's CPU kernels begin at 32 numbers a head.
+"""Pads attention heads with zeros: vLLM's CPU kernels need a head size of at least 32.
 
-Queries and keys of d numbers are laid out in D = r d with zeros between them. Rotary position
-embeddings turn the pair (j, j + D/2) by theta^(-2j/D), so the pair i of d belongs at j = r i, where
-the angle is the same; the score's 1/sqrt(D) is made up for in the queries. Values get zeros behind
-them. Every logit is that of the narrow model up to rounding.
+Queries and keys of size d are spread over D = r d numbers, with zeros between them. Rotary position
+embeddings rotate the pair (j, j + D/2) by theta^(-2j/D), so pair i of the narrow head goes to
+j = r i, where the angle is the same; scaling the queries compensates for the score's 1/sqrt(D).
+Values are followed by zeros. Every logit equals that of the narrow model up to rounding.
 """
 
 import copy
@@ -18,17 +18,16 @@ from ...configs.errors import SettingError
 
 MIN_HEAD_DIM = 32
 FAMILIES = ("llama", "mistral", "qwen2")
-"""Model types whose heads have these projections, whole rotary embeddings and no norm of their
-own."""
+"""Model types whose heads have these projections, full rotary embeddings and no norm."""
 
 
 def head_dim(config: Any) -> int:
-    """Numbers of an attention head."""
+    """Return the size of an attention head."""
     return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
 
 
 def widen_config(config: Any) -> Any:
-    """Return the configuration with heads of `MIN_HEAD_DIM`.
+    """Return the configuration with heads of size `MIN_HEAD_DIM`.
 
     Raises:
         SettingError: if the model's heads cannot be widened this way.
@@ -38,8 +37,8 @@ def widen_config(config: Any) -> Any:
     is_plain = rope.get("rope_type", "default") == "default"
     if config.model_type not in FAMILIES or not is_plain or MIN_HEAD_DIM % narrow:
         raise SettingError(
-            f"engine.name must be hf for this model on the CPU: its attention heads have {narrow} "
-            f"numbers, and vLLM's CPU kernels begin at {MIN_HEAD_DIM}, got 'vllm'."
+            f"engine.name must be hf for this model on the CPU, got 'vllm': its attention heads "
+            f"have size {narrow}, and vLLM's CPU kernels need at least {MIN_HEAD_DIM}."
         )
     wide = copy.deepcopy(config)
     wide.head_dim = MIN_HEAD_DIM
@@ -52,28 +51,28 @@ def widen_weights(
     """Yield the weights for `widen_config`.
 
     Args:
-        weights: name and tensor, as in the narrow model's state.
+        weights: names and tensors, as in the narrow model's state dict.
         config: the narrow model's configuration.
     """
     narrow = head_dim(config)
     ratio = MIN_HEAD_DIM // narrow
     pairs = torch.arange(narrow // 2) * ratio
-    turned = torch.cat([pairs, MIN_HEAD_DIM // 2 + pairs])  # (d,) places of queries and keys
+    rotated = torch.cat([pairs, MIN_HEAD_DIM // 2 + pairs])  # (d,) places of queries and keys
     for name, tensor in weights:
         kind = name.rsplit(".", 2)[-2]
         if kind == "q_proj":
-            tensor = _spread(tensor, narrow, turned) * math.sqrt(ratio)
+            tensor = _pad_heads(tensor, narrow, rotated) * math.sqrt(ratio)
         elif kind == "k_proj":
-            tensor = _spread(tensor, narrow, turned)
+            tensor = _pad_heads(tensor, narrow, rotated)
         elif kind == "v_proj":
-            tensor = _spread(tensor, narrow, torch.arange(narrow))
+            tensor = _pad_heads(tensor, narrow, torch.arange(narrow))
         elif kind == "o_proj" and tensor.ndim == 2:
-            tensor = _spread(tensor.T, narrow, torch.arange(narrow)).T.contiguous()
+            tensor = _pad_heads(tensor.T, narrow, torch.arange(narrow)).T.contiguous()
         yield name, tensor
 
 
-def _spread(tensor: Tensor, narrow: int, places: Tensor) -> Tensor:
-    """Put the rows of every head at `places` of a wide one: (H d, ...) to (H D, ...)."""
+def _pad_heads(tensor: Tensor, narrow: int, places: Tensor) -> Tensor:
+    """Move the rows of every head to `places` of a wide head: (H d, ...) to (H D, ...)."""
     heads = tensor.unflatten(0, (-1, narrow))
     wide = heads.new_zeros(heads.shape[0], MIN_HEAD_DIM, *heads.shape[2:])
     wide[:, places.to(tensor.device)] = heads

@@ -1,1 +1,1 @@
-"""Environments of other packages: found, given words, and kept from harming a run."""
+"""Environments of other packages: found by id, given a text interface, and guarded."""

@@ -1,8 +1,9 @@
-"""A text side for any Gymnasium environment: `TextAdapter`.
+"""A text interface for any Gymnasium environment: `TextAdapter`.
 
-By itself it names the actions, shows the board and says what the numbers are, as far as the
-environment tells (`words.py`). A subclass says it better, one method or attribute at a time; those
-for Gymnasium's own games and MiniGrid are in `known_games.py`. docs/environments.md has an example.
+By itself it names the actions, shows the board and explains the numbers, as far as the environment
+documents them (`wording.py`). A subclass improves on this one method or attribute at a time; the
+subclasses for Gymnasium's own games and MiniGrid are in `known_games.py`, an example is in
+docs/environments.md.
 """
 
 from collections.abc import Sequence
@@ -13,24 +14,25 @@ import numpy as np
 from gymnasium.spaces import Discrete, MultiBinary, MultiDiscrete, Text
 
 from ...configs.errors import SettingError
-from ..text_env import TextSpec
+from ..text_env import TextSpec, is_deterministic, max_steps
 from .plugins import make_plugin
 from .wording import (
     MAX_NUMBERS,
     count_numbers,
+    describe_space,
     documented_actions,
     documented_rules,
-    observation_words,
+    numbers_per_place,
     plain_text,
     read_numbers,
-    space_words,
+    write_observation,
 )
 
 DOCS = "docs/environments.md shows how a TextAdapter helps"
 
 
 class AnyText(Text):
-    """Every text; Gymnasium's `Text` would want to know its characters."""
+    """The space of every text, whatever its characters."""
 
     def __init__(self) -> None:
         super().__init__(max_length=10_000, min_length=0)
@@ -41,46 +43,47 @@ class AnyText(Text):
 
 
 class TextAdapter(gymnasium.Env[str, str]):
-    """Plays an environment of numbers with words.
+    """Plays a numeric environment through text.
 
-    Observation: `observation_text` of the environment's own, any text.
-    Actions: any text; what `read_action` cannot read changes nothing.
-    Reward and episode end: the environment's; truncated also after `max_steps` actions, the
-    environment's own limit if it has one. Info: the environment's, with `success` (its own, else
-    what `is_success` says) and `legal` (the action could be read, and the environment's
-    `action_mask`, if it gives one, allowed it).
+    Observation: the environment's observation as `observation_text` writes it, any text.
+    Actions: any text; text that `read_action` cannot read changes nothing.
+    Reward and episode end: the environment's; also truncated after `max_steps` actions, by default
+    the environment's own limit. Info: the environment's, with `success` (its own, else the result
+    of `is_success`) and `legal` (the action could be read, and the environment's `action_mask`, if
+    any, allowed it).
 
     Args:
-        env: the environment, made; or None to make `env_id`.
+        env: the environment; None to make `env_id`.
         options: keyword arguments for making it.
 
     Raises:
-        SettingError: if no words can be found for its actions or observations.
+        SettingError: if its actions or observations cannot be put into words.
     """
 
     env_id: str = ""
-    """What is played, where a subclass is registered under an id of its own."""
+    """The environment to make, in a subclass that is registered under an id of its own."""
     rules: str = ""
-    """The goal and the rules, in a line. By default the environment's docstring begins with it."""
+    """The goal and the rules, in one line; by default the start of the environment's docstring."""
     legend: str = ""
-    """The meaning of the symbols or numbers of an observation, in a line."""
+    """The meaning of the symbols or numbers of an observation, in one line."""
     action_names: Sequence[str] = ()
-    """Names of a `Discrete` space's actions, in order. By default the environment's own names, else
+    """Names of a `Discrete` space's actions, in order; by default the environment's own names, else
     the numbers."""
     max_steps: int = 0
-    """Actions after which an episode is truncated; 0 for the environment's own limit, else 200."""
+    """Number of actions after which an episode is truncated; 0 for the environment's own limit, or
+    200 if it has none."""
     is_deterministic: bool = False
-    """Whether a state and an action fix the next state."""
+    """Whether a state and an action determine the next state."""
     metadata = {"render_modes": ["ansi"], "render_fps": 4}
 
     def __init__(self, env: gymnasium.Env[Any, Any] | None = None, **options: Any):
         self.env = make_plugin(self.env_id, **options) if env is None else env
         self.render_mode = "ansi"
         game = self.env.unwrapped
-        limits = (self.max_steps, self.env.spec and self.env.spec.max_episode_steps)
-        limits = (*limits, getattr(game, "max_steps", 0), 200)
+        time_limit = self.env.spec and self.env.spec.max_episode_steps
+        limits = (self.max_steps, time_limit, max_steps(self.env), 200)
         self.max_steps = next(n for n in limits if isinstance(n, int) and n > 0)
-        self.is_deterministic |= bool(getattr(game, "is_deterministic", False))
+        self.is_deterministic |= is_deterministic(self.env)
         self.action_names = self._name_actions()
         self.text_spec = TextSpec(
             instruction=self.rules or documented_rules(game) or f"Play {type(game).__name__}.",
@@ -89,16 +92,16 @@ class TextAdapter(gymnasium.Env[str, str]):
         )
         self.observation_space, self.action_space = AnyText(), AnyText()
         self.num_steps = 0
-        self._check_words()
+        self._check_wording()
 
     def observation_text(self, observation: Any) -> str:
-        """Say an observation in words: by default the "ansi" rendering, else the numbers."""
+        """Write an observation as text: by default the "ansi" rendering, else the numbers."""
         return (
-            plain_text(str(self.env.render())) if self.is_drawn else observation_words(observation)
+            plain_text(str(self.env.render())) if self.is_drawn else write_observation(observation)
         )
 
     def read_action(self, text: str) -> tuple[str, Any] | None:
-        """Read an action: its one spelling and what the environment takes; None for no action."""
+        """Read an action: its canonical spelling and the action itself; None if it names none."""
         space = self.env.action_space
         if isinstance(space, Discrete):
             number = self._numbers.get(" ".join(text.split()).casefold())
@@ -112,9 +115,9 @@ class TextAdapter(gymnasium.Env[str, str]):
         return (text, text) if text and space.contains(text) else None
 
     def is_success(self, reward: float, terminated: bool, info: dict[str, Any]) -> bool:
-        """Return whether a step has won the game: by default if it ended it with a reward above 0.
+        """Return whether a step won the game: by default, if it ended it with a positive reward.
 
-        Only asked where the environment gives no `info["success"]` itself.
+        Only used if the environment does not set `info["success"]` itself.
         """
         return terminated and reward > 0
 
@@ -125,7 +128,7 @@ class TextAdapter(gymnasium.Env[str, str]):
 
     @property
     def np_random(self) -> np.random.Generator:
-        """The random generator of the environment."""
+        """The environment's random generator."""
         return self.env.np_random
 
     @np_random.setter
@@ -135,7 +138,7 @@ class TextAdapter(gymnasium.Env[str, str]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[str, dict[str, Any]]:
-        """Start the puzzle that belongs to `seed`."""
+        """Start the puzzle of `seed`."""
         observation, info = self.env.reset(seed=seed, options=options)
         self.num_steps, self.action_mask = 0, info.get("action_mask")
         self.text = self.observation_text(observation)
@@ -167,7 +170,7 @@ class TextAdapter(gymnasium.Env[str, str]):
         self.env.close()
 
     def canonical_action(self, text: str) -> str | None:
-        """Return the one spelling of the action that the text names, or None if it names none."""
+        """Return the canonical spelling of the action that the text names, or None."""
         reading = self.read_action(text)
         return None if reading is None else reading[0]
 
@@ -195,22 +198,22 @@ class TextAdapter(gymnasium.Env[str, str]):
         return names
 
     def _describe_observations(self) -> str:
-        """What the numbers of an observation are, if they are shown as they come."""
-        has_own_words = type(self).observation_text is not TextAdapter.observation_text
+        """Explain the numbers of an observation, if it is shown as numbers."""
+        has_own_text = type(self).observation_text is not TextAdapter.observation_text
         space = self.env.observation_space
-        return "" if self.is_drawn or has_own_words else space_words(space)
+        return "" if self.is_drawn or has_own_text else describe_space(space)
 
     def _describe_actions(self) -> str:
         space = self.env.action_space
         if isinstance(space, Discrete):
             return ", ".join(self.action_names)
         if isinstance(space, MultiDiscrete | MultiBinary):
-            counts = np.ravel(getattr(space, "nvec", np.full(space.shape or (1,), 2)))
+            counts = np.ravel(numbers_per_place(space))
             ranges = " and then ".join(f"0 to {count - 1}" for count in counts)
             return f"{len(counts)} numbers separated by spaces: {ranges}"
         return "any text"
 
-    def _check_words(self) -> None:
+    def _check_wording(self) -> None:
         name = self.env.spec.id if self.env.spec else type(self.env.unwrapped).__name__
         space = self.env.action_space
         can_read = isinstance(space, Discrete | MultiDiscrete | MultiBinary | Text)
@@ -220,6 +223,6 @@ class TextAdapter(gymnasium.Env[str, str]):
         can_say = self.is_drawn or size <= MAX_NUMBERS
         if not can_say and type(self).observation_text is TextAdapter.observation_text:
             raise SettingError(
-                f"env.id {name} shows {size} numbers, more than the {MAX_NUMBERS} that are told in "
-                f"words: {DOCS}."
+                f"env.id {name} shows {size} numbers, more than the {MAX_NUMBERS} that are written "
+                f"as text: {DOCS}."
             )

@@ -1,9 +1,9 @@
-"""What the adapters of other collections share: text that is safe, and luck that can be copied.
+"""What the adapters of collections share: safe text, and noise that belongs to each game.
 
-A `CollectionGame` is an environment around a game that speaks text itself. Such games draw their
-random numbers from the module `random` (some from `numpy.random`), which every other game in the
-process shares. Here each game has a state of these generators of its own, put in place while it is
-called and taken out again, so that a puzzle is its seed, and a fork has the original's luck.
+A `CollectionGame` wraps a game that speaks text itself. Such games draw from the modules `random`
+and `numpy.random`, which all games in the process share. Here each game has its own state of these
+generators, which is in place only while the game is called. So a seed determines the puzzle, and a
+fork has the same noise as the original.
 """
 
 import random
@@ -22,17 +22,17 @@ from ..text_env import TextSpec
 from .adapter import AnyText
 
 MAX_MOVE = 500
-"""Characters of a move; games stumble over what is much longer."""
+"""Length of the longest move that a game is given, in characters; much longer ones break some."""
 MAX_SEED = 2**31
-"""Seeds that games are started with are below it."""
+"""Games are started with seeds below this."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What a game says to a move."""
+    """A game's reply to a move."""
 
     text: str
-    """All that the player is shown now."""
+    """Everything the player sees now."""
     reward: float
     terminated: bool = False
     truncated: bool = False
@@ -41,16 +41,16 @@ class Reply:
 
 
 class CollectionGame(gymnasium.Env[str, str]):
-    """Plays a game of another collection.
+    """Plays a game of a collection.
 
-    Observation: the game's own words, rules included.
-    Actions: any text; an empty one, or one far too long, changes nothing.
+    Observation: the game's own text, including its rules.
+    Actions: any text; an empty text, or one that is far too long, changes nothing.
     Reward: the game's. Episode end: the game's, or truncated after `max_steps` actions.
-    Info: `success` (what the game counts as won) and `legal` (it took the move).
+    Info: `success` (the game counts as won) and `legal` (the game accepted the move).
 
     Args:
-        text_spec: what is told beside the game's own words.
-        max_steps: actions after which an episode is truncated, at least 1.
+        text_spec: what a player is told in addition to the game's own text.
+        max_steps: number of actions after which an episode is truncated, at least 1.
 
     Raises:
         ValueError: if `max_steps` is below 1.
@@ -64,12 +64,12 @@ class CollectionGame(gymnasium.Env[str, str]):
             raise ValueError(f"max_steps must be at least 1, got {max_steps}.")
         self.text_spec, self.max_steps, self.render_mode = text_spec, max_steps, "ansi"
         self.observation_space, self.action_space = AnyText(), AnyText()
-        self.luck = Luck(np.random.default_rng(0))
+        self.noise = GameNoise(np.random.default_rng(0))
         self.text, self.num_steps, self.is_over = "", 0, False
 
     @abstractmethod
     def open(self, seed: int) -> str:
-        """Start the puzzle of a seed and return what the player is shown."""
+        """Start the puzzle of a seed and return its first text."""
 
     @abstractmethod
     def play(self, action: str) -> Reply:
@@ -77,38 +77,38 @@ class CollectionGame(gymnasium.Env[str, str]):
 
     @abstractmethod
     def canonical_action(self, text: str) -> str | None:
-        """Return the one spelling of an action, or None if there is nothing to play."""
+        """Return the canonical spelling of an action, or None if there is nothing to play."""
 
     @property
     def np_random(self) -> np.random.Generator:
-        """The random generator that puzzles are drawn from."""
+        """The generator that puzzles and the game's own noise are seeded from."""
         return super().np_random
 
     @np_random.setter
     def np_random(self, value: np.random.Generator) -> None:
         self._np_random = value
-        self.luck = Luck(value)
+        self.noise = GameNoise(value)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[str, dict[str, Any]]:
-        """Start the puzzle that belongs to `seed`."""
+        """Start the puzzle of `seed`."""
         super().reset(seed=seed)
         puzzle = int(self.np_random.integers(MAX_SEED))
-        self.luck = Luck(self.np_random)
+        self.noise = GameNoise(self.np_random)
         self.num_steps, self.is_over = 0, False
-        with self.luck.in_use():
+        with self.noise.in_use():
             self.text = safe_text(self.open(puzzle))
         return self.text, {"success": False, "legal": True}
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
-        """Play an action; after the end nothing changes any more."""
+        """Play an action; once the episode is over, nothing changes any more."""
         self.num_steps += 1
         canonical = self.canonical_action(action)
         if canonical is None or self.is_over:
             reply = Reply(self.text, 0.0, terminated=self.is_over, legal=False)
         else:
-            with self.luck.in_use():
+            with self.noise.in_use():
                 reply = self.play(canonical)
         self.text = safe_text(reply.text) or self.text
         truncated = reply.truncated or self.num_steps >= self.max_steps
@@ -121,11 +121,11 @@ class CollectionGame(gymnasium.Env[str, str]):
         return self.text
 
 
-class Luck:
+class GameNoise:
     """The random numbers of one game: its own state of `random` and `numpy.random`.
 
     Args:
-        source: where the seeds of both come from.
+        source: the generator that seeds both.
     """
 
     def __init__(self, source: np.random.Generator):
@@ -134,7 +134,7 @@ class Luck:
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """Let `random` and `numpy.random` draw from here, and leave them as they were."""
+        """Put this state into `random` and `numpy.random`, and restore theirs afterwards."""
         outside = random.getstate(), np.random.get_state()
         random.setstate(self.python)
         np.random.set_state(self.numpy)
@@ -147,7 +147,7 @@ class Luck:
 
 
 def one_line(text: str) -> str:
-    r"""The words of a move with one space between them; nothing if it is far too long for a move.
+    r"""Write a move in one line with single spaces; empty if it is far too long for a move.
 
     >>> one_line(" 1  2\n 5 "), one_line("9" * 1000)
     ('1 2 5', '')
@@ -158,15 +158,15 @@ def one_line(text: str) -> str:
 
 @contextmanager
 def needing_word_lists(env_id: str, lists: str) -> Iterator[None]:
-    """Say how word lists of NLTK are installed, if making a game misses them.
+    """Explain how to install NLTK's word lists, if they are missing when a game is made.
 
     Raises:
-        SettingError: if it does.
+        SettingError: if they are missing.
     """
     try:
         yield
     except LookupError as error:
-        if type(error) is not LookupError:  # a KeyError or an IndexError is something else
+        if type(error) is not LookupError:  # a KeyError or an IndexError has another cause
             raise
         raise SettingError(
             f"env.id {env_id} needs word lists of NLTK. Download them: "
@@ -175,7 +175,7 @@ def needing_word_lists(env_id: str, lists: str) -> Iterator[None]:
 
 
 def safe_text(text: str) -> str:
-    r"""Leave out control characters: a tab becomes four spaces, of the others lines stay.
+    r"""Remove control characters except line breaks; a tab becomes four spaces.
 
     >>> safe_text("a\tb\r\n\x1b[1mc\n")
     'a    b\n[1mc'

@@ -1,10 +1,9 @@
-"""Environments of other collections, each behind an extra: reasoning-gym, TextArena and GEM.
+"""Collections of environments, each behind an extra: reasoning-gym, TextArena and GEM.
 
-A collection has a namespace, and its games are the ids in it: `reasoning_gym/leg_counting`,
-`textarena/Sudoku-v0`, `gem/Sudoku-v0-easy`. They are registered with Gymnasium when an id of the
-namespace is asked for (`plugins.py`); only then is the package imported. What makes a text
-environment of its games is in one file each: `reasoning_gym_env.py`, `textarena_env.py`,
-`gem_env.py`.
+The games of a collection are the ids in its namespace: `reasoning_gym/leg_counting`,
+`textarena/Sudoku-v0`, `gem/Sudoku-v0-easy`. Its package is imported, and its ids are registered
+with Gymnasium, when an id of the namespace is first used (`plugins.py`). The adapter of each
+collection is a file of its own: `reasoning_gym_env.py`, `textarena_env.py`, `gem_env.py`.
 """
 
 from dataclasses import dataclass
@@ -18,19 +17,19 @@ from ...configs.errors import SettingError
 
 @dataclass(frozen=True)
 class Collection:
-    """Games of another package."""
+    """The games of another package."""
 
     package: str
-    """Its name in the package index; the extra is called `extra`."""
+    """Name in the package index."""
     extra: str
-    """What to install: `sesa-agent[extra]`."""
+    """The extra that installs it: `sesa-agent[extra]`."""
     module: str
-    """The file beside this one that makes environments of its games: `game_names()` lists them, and
-    `make(name, **options)` makes one."""
+    """Module beside this one with the adapter: `game_names()` lists the games, and `make(name,
+    **options)` makes one."""
     games: str
-    """What its games are."""
+    """What its games are, in words."""
     example: str
-    """One of them."""
+    """Name of one of them."""
 
 
 COLLECTIONS = {
@@ -64,7 +63,7 @@ def register_collection(namespace: str) -> tuple[str, ...]:
     """Register the games of a collection with Gymnasium, once, and return their ids.
 
     Args:
-        namespace: what stands before the slash of an id; no ids if it is no collection's.
+        namespace: the part of an id before the slash; no ids if it is not a collection's.
 
     Raises:
         SettingError: if the package is not installed.
@@ -84,7 +83,7 @@ def register_collection(namespace: str) -> tuple[str, ...]:
     for env_id, name in zip(env_ids, names, strict=True):
         if env_id in gymnasium.registry:
             continue
-        # They count their own steps and never raise on an action: no wrapper is needed.
+        # They count their own steps and never raise on an action: they need no wrapper.
         gymnasium.register(
             env_id,
             f"{adapter.__name__}:make",
@@ -96,7 +95,7 @@ def register_collection(namespace: str) -> tuple[str, ...]:
 
 
 def install_command(namespace: str) -> str:
-    """Say how the package of a collection is installed.
+    """Return the command that installs the package of a collection.
 
     >>> install_command("gem")
     "pip install 'sesa-agent[gem]'"

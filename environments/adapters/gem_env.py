@@ -1,7 +1,7 @@
 r"""GEM's text games (Apache-2.0): `sesa-agent train --env gem/GuessTheNumber-v0-easy`.
 
-All games of its `game:` registry. Its own answer form, `\boxed{...}`, is put around a move that
-lacks it. A prompt shows the rules, what the game said to each move, and the present state.
+All games of its `game:` registry. A move without GEM's answer form, `\boxed{...}`, gets it. The
+observation shows the rules, the game's reply to each move, and the current state.
 """
 
 import inspect
@@ -13,27 +13,27 @@ from typing import Any
 import numpy as np
 
 from ..text_env import TextSpec
-from .collection_game import CollectionGame, Luck, Reply, needing_word_lists, one_line
+from .collection_game import CollectionGame, GameNoise, Reply, needing_word_lists, one_line
 
 PREFIX = "game:"
-"""Begins the ids of the text games in GEM's registry."""
+"""Start of the ids of the text games in GEM's registry."""
 BOX = "\\boxed{"
-"""Begins a move in GEM's form."""
+"""Start of a move in GEM's form."""
 WON = "Congratulations"
-"""Begins what every game says to the move that wins it; the reward does not tell."""
+"""Start of every game's reply to the winning move; the reward alone does not show it."""
 NOISY = ("Game2048", "Minesweeper")
-"""Games that draw after the start."""
+"""Games with random events after the start."""
 LEFT_OUT = ("FifteenPuzzle-v0-random", "Crosswords-v0-random")
 """Variants that this version of GEM cannot make."""
 NUM_EXAMPLES = 8
-"""Random moves that are asked of a game, for the checks."""
+"""Number of random moves that a game is asked for, as examples for the checks."""
 MOVES: Mapping[str, Sequence[str]] = {
     "Sudoku": ("1 1 3", "2 3 4", "4 4 1"),
     "TowerofHanoi": ("A C", "A B", "B C", "C B"),
 }
-"""Moves of games that give no example themselves."""
+"""Moves of the games that give no example themselves."""
 WORD_LISTS = "words"
-"""What the games of words need."""
+"""NLTK's word lists that the word games need."""
 
 
 def game_names() -> Sequence[str]:
@@ -56,11 +56,11 @@ def make(name: str, max_steps: int = 200, **options: Any) -> "GemGame":
 
     Args:
         name: its id in GEM, without `game:`.
-        max_steps: actions after which it is truncated, if its own limit is not reached before.
+        max_steps: number of actions after which it is truncated, unless its own limit comes first.
         options: keyword arguments of the game.
 
     Raises:
-        SettingError: if it needs word lists that are not there.
+        SettingError: if it needs word lists that are not installed.
         TypeError: if the game has no such option.
     """
     with needing_word_lists(f"gem/{name}", WORD_LISTS):
@@ -68,28 +68,28 @@ def make(name: str, max_steps: int = 200, **options: Any) -> "GemGame":
 
 
 class GemGame(CollectionGame):
-    r"""A text game of GEM's.
+    r"""A text game of GEM.
 
     Actions: the move, with or without `\boxed{...}` around it.
     Reward: the game's, at every step.
-    Episode end: terminated by the game, also by a move in a wrong form; truncated at its own limit
-    of turns. Success is what the game congratulates on.
+    Episode end: terminated by the game, also after a move in the wrong form; truncated at its own
+    turn limit. Success: the game congratulates the player.
 
     Args:
         name: its id in GEM, without `game:`.
-        max_steps: actions after which it is truncated.
+        max_steps: number of actions after which it is truncated.
         options: keyword arguments of the game.
     """
 
     def __init__(self, name: str, max_steps: int, options: dict[str, Any]):
         import gem  # pyright: ignore[reportMissingImports]
 
-        with Luck(np.random.default_rng(0)).in_use():
+        with GameNoise(np.random.default_rng(0)).in_use():
             self.game = gem.make(f"{PREFIX}{name}", **options)
             moves = {_example_move(self.game, name) for _ in range(NUM_EXAMPLES)}
         known = inspect.signature(type(self.game)).parameters
         unknown = [option for option in options if option not in known]
-        if unknown:  # which GEM ignores without a word
+        if unknown:  # GEM ignores them silently
             raise TypeError(f"gem/{name} has no option {unknown[0]!r}, only {', '.join(known)}")
         text_spec = TextSpec(
             instruction="Play the game that is described below.",
@@ -103,13 +103,13 @@ class GemGame(CollectionGame):
     def open(self, seed: int) -> str:
         """Start a puzzle."""
         rules, info = self.game.reset(seed=seed)
-        self.said = [rules.strip()]
+        self.replies = [rules.strip()]
         return self._show(info)
 
     def play(self, action: str) -> Reply:
         """Make a move."""
         text, reward, terminated, truncated, info = self.game.step(action)
-        self.said = [*self.said, text]
+        self.replies = [*self.replies, text]
         return Reply(
             self._show(info),
             float(reward),
@@ -120,17 +120,17 @@ class GemGame(CollectionGame):
         )
 
     def canonical_action(self, text: str) -> str | None:
-        r"""The move in `\boxed{...}`, one space between its parts."""
-        words = one_line(text)
-        return (words if BOX in words else f"{BOX}{words}}}") if words else None
+        r"""Return the move in `\boxed{...}`, with single spaces between its parts."""
+        move = one_line(text)
+        return (move if BOX in move else f"{BOX}{move}}}") if move else None
 
     def _show(self, info: dict[str, Any]) -> str:
-        """The rules, what was said to each move, and the present state."""
-        return "\n".join([*self.said, info.get("suffix", "")])
+        """Show the rules, the reply to each move, and the current state."""
+        return "\n".join([*self.replies, info.get("suffix", "")])
 
 
 def _example_move(game: Any, name: str) -> str:
-    """A random move, as the game itself gives it where it does."""
+    """Draw a random move from the game itself if it gives one, else from `MOVES`."""
     try:
         return game.sample_random_action()
     except NotImplementedError:

@@ -1,48 +1,46 @@
-"""Keeps what an environment does wrong within its own trajectory.
+"""Confines an environment's failures to its own trajectory.
 
-An environment of somebody else may raise, hang, print or return nonsense at any step of a run that
-takes days. `GuardedEnv` turns all of it into one exception, `EnvError`, which samplers record as
-the end of that trajectory; what is printed to `sys.stdout` is not shown. It also remembers seed and
-actions, so that an environment that cannot be copied is forked by playing them again.
+A third-party environment may raise, hang, print or return invalid values at any step of a run that
+takes days. `GuardedEnv` turns all of this into one exception, `EnvError`, which samplers record as
+the end of that trajectory; whatever it prints to `sys.stdout` is discarded. It also records seed
+and actions, so that an environment that cannot be copied is forked by replaying them.
 
-Limits: the time limit needs the main thread and a system with `signal.setitimer` (Linux, macOS);
-compiled code that hangs is only stopped when it returns to Python; text that compiled code prints
-is shown; a process that crashes, crashes.
+Limits: those of `time_limit.py`; output of compiled code is shown; a crash of the process cannot be
+caught.
 """
 
 import copy
 import io
 import math
-import signal
-import threading
 import traceback
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable, Hashable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, TypeVar
 
 import gymnasium
 import numpy as np
 
-from ..text_env import fork, fork_kind, state_key
+from ..text_env import action_reader, fork, fork_kind, has_state_key, state_key
+from ..time_limit import TimeUp, time_limit
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 TEXT_LIMIT = 300
-"""Characters of an error that are told."""
+"""Length of an error in messages, in characters."""
 
 
 class EnvError(Exception):
-    """An environment raised, hung or returned what no environment may return."""
+    """An environment raised, hung or returned an invalid value."""
 
 
 class GuardedEnv(gymnasium.Wrapper[str, str, Any, Any]):
-    """Plays an environment whose code is not trusted to work.
-
-    Args:
-        build: makes the environment, and again wherever it must be replayed.
-        step_timeout: seconds in which each call must return; 0 for no limit.
+    """Plays an environment that may fail at any time.
 
     Every method raises `EnvError`, and nothing else, if the environment fails.
+
+    Args:
+        build: makes the environment; called again for each replay.
+        step_timeout: seconds in which each call must return; 0 for no limit.
     """
 
     def __init__(self, build: Callable[[], gymnasium.Env[Any, Any]], step_timeout: float):
@@ -50,15 +48,15 @@ class GuardedEnv(gymnasium.Wrapper[str, str, Any, Any]):
             super().__init__(build())
         self.build, self.step_timeout = build, step_timeout
         self.checks_values = True
-        """Whether nonsense that it returns is an error too; off for who wants to see it."""
+        """Whether invalid return values raise; the conformance checks switch this off."""
         self.cannot_be_copied = False
         self._log: list[tuple[str, Any]] = []
-        """All that led here since the last seed: resets, actions, random generators."""
+        """Everything since the last seed: resets, actions, random generators."""
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[str, dict[str, Any]]:
-        """Start a puzzle; the first one gets a seed in any case, to be replayed from."""
+        """Start a puzzle; the first one always gets a seed, from which it can be replayed."""
         if seed is None and not self._log:
             seed = int(np.random.default_rng().integers(2**31))
         self._log = [] if seed is not None else self._log
@@ -75,8 +73,8 @@ class GuardedEnv(gymnasium.Wrapper[str, str, Any, Any]):
         return self._try("render()", self.env.render)
 
     def canonical_action(self, text: str) -> str | None:
-        """Return the environment's one spelling of an action; the text itself if it has none."""
-        read = getattr(self.unwrapped, "canonical_action", None)
+        """Return the environment's canonical spelling of an action; without one, the text."""
+        read = action_reader(self)
         if read is None:
             return text
 
@@ -89,7 +87,7 @@ class GuardedEnv(gymnasium.Wrapper[str, str, Any, Any]):
 
     @property
     def np_random(self) -> np.random.Generator:
-        """The random generator of the environment."""
+        """The environment's random generator."""
         return self.env.np_random
 
     @np_random.setter
@@ -99,14 +97,14 @@ class GuardedEnv(gymnasium.Wrapper[str, str, Any, Any]):
 
     @property
     def fork_kind(self) -> str:
-        """How it is forked, as `fork_kind(env)` says: tried out where that is by a deepcopy."""
+        """How it is forked, as `fork_kind(env)` says; a deepcopy is tried to find out."""
         kind = fork_kind(self.env)
         if kind == "deepcopy" and not self.cannot_be_copied:
             self._copy_or_none()
         return "replay" if self.cannot_be_copied else kind
 
     def fork(self) -> "GuardedEnv":
-        """Copy the environment and what is remembered of it."""
+        """Copy the environment and its record."""
         if self.cannot_be_copied:
             env = None
         elif fork_kind(self.env) == "deepcopy":
@@ -142,7 +140,7 @@ class GuardedEnv(gymnasium.Wrapper[str, str, Any, Any]):
             return result
         is_pair = isinstance(result, tuple) and len(result) == 2
         _require(is_pair, "(observation, info)", result)
-        _check_place(env, *result)
+        _check_state(env, *result)
         return result
 
     def _step(self, env: gymnasium.Env[Any, Any], action: str) -> Any:
@@ -152,36 +150,36 @@ class GuardedEnv(gymnasium.Wrapper[str, str, Any, Any]):
         wanted = "(observation, reward, terminated, truncated, info)"
         _require(isinstance(result, tuple) and len(result) == 5, wanted, result)
         observation, reward, terminated, truncated, info = result
-        _check_place(env, observation, info)
+        _check_state(env, observation, info)
         _require(math.isfinite(float(reward)), "a finite number as reward", reward)
         for flag in (terminated, truncated, info.get("success", False), info.get("legal", True)):
             _require(isinstance(flag, bool | int | np.bool_), "flags that are bool", flag)
         return observation, float(reward), bool(terminated), bool(truncated), info
 
-    def _try(self, what: str, call: Callable[[], Found]) -> Found:
+    def _try(self, what: str, call: Callable[[], Result]) -> Result:
         try:
             with redirect_stdout(_Nowhere()), time_limit(self.step_timeout):
                 return call()
-        except _TimeUp:
+        except TimeUp:
             limit = f"env.step_timeout={self.step_timeout:g} seconds"
             raise EnvError(f"{what} took longer than {limit}") from None
-        except _Nonsense as error:
+        except _InvalidValue as error:
             raise EnvError(f"{what} {error}") from None
         except (Exception, SystemExit) as error:
             raise EnvError(f"{what} raised {describe_error(error)}") from error
 
 
-def _check_place(env: gymnasium.Env[Any, Any], observation: Any, info: Any) -> None:
+def _check_state(env: gymnasium.Env[Any, Any], observation: Any, info: Any) -> None:
     _require(isinstance(observation, str), "a str as observation", observation)
     _require(isinstance(info, dict), "a dict as info", info)
-    if hasattr(env.unwrapped, "state_key"):  # samplers ask for it: it must not fail then
+    if has_state_key(env):  # so that it cannot fail later, when a sampler calls it
         key = state_key(env)
         _require(isinstance(key, Hashable), "a hashable state_key()", key)
         hash(key)
 
 
 def describe_error(error: BaseException) -> str:
-    """Name an exception, its message in one line, and where it was raised.
+    """Describe an exception in one line: its class, its message and where it was raised.
 
     >>> describe_error(KeyError("door"))
     "KeyError: 'door'"
@@ -192,49 +190,17 @@ def describe_error(error: BaseException) -> str:
     return f"{type(error).__name__}{': ' if message else ''}{message}{place}"
 
 
-@contextmanager
-def time_limit(seconds: float) -> Iterator[None]:
-    """Stop what is inside after some seconds, where this thread and system can; 0 for no limit."""
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    if not seconds or not in_main_thread or not hasattr(signal, "setitimer"):
-        yield
-        return
-
-    is_running = True
-
-    def on_alarm(signum: int, frame: Any) -> None:
-        if is_running:
-            raise _TimeUp
-
-    handler = signal.signal(signal.SIGALRM, on_alarm)
-    # Once more every second: code that catches everything would swallow the first.
-    rest, interval = signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
-    try:
-        try:
-            yield
-        finally:
-            is_running = False
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0.0)
-        signal.signal(signal.SIGALRM, handler)
-        signal.setitimer(signal.ITIMER_REAL, rest, interval)  # somebody else's alarm goes on
-
-
 def _require(condition: bool, wanted: str, got: Any) -> None:
     if not condition:
-        raise _Nonsense(f"must return {wanted}, got {repr(got)[:TEXT_LIMIT]}")
+        raise _InvalidValue(f"must return {wanted}, got {repr(got)[:TEXT_LIMIT]}")
 
 
-class _TimeUp(BaseException):
-    """Not an `Exception`, which an environment might catch."""
-
-
-class _Nonsense(Exception):
-    """What an environment returned is not what environments return."""
+class _InvalidValue(Exception):
+    """An environment returned a value that breaks the contract."""
 
 
 class _Nowhere(io.TextIOBase):
-    """Takes text and keeps none of it."""
+    """Discards all text written to it."""
 
     def write(self, text: str) -> int:
         return len(text)

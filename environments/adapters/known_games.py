@@ -1,7 +1,7 @@
-"""Adapters for games that many know: Gymnasium's toy text games and MiniGrid.
+"""Adapters for well-known games: Gymnasium's toy text games and MiniGrid.
 
-Nothing here is needed to play them; it says in words what their pictures leave open, and tells
-states apart, so that trees may merge them.
+The games can be played without them. They explain what the pictures leave open, and give state
+keys, so that trees can merge equal states.
 """
 
 import copy
@@ -15,27 +15,25 @@ from .adapter import TextAdapter
 
 
 class TableGame(TextAdapter):
-    """Gymnasium's games on a table of transitions: `P[state][action]`, the state `s`."""
+    """Gymnasium's games with a transition table `P[state][action]` and a state `s`."""
 
     def __init__(self, env: gymnasium.Env[Any, Any] | None = None, **options: Any):
         super().__init__(env, **options)
         self.game: Any = self.env.unwrapped
         rows = self.game.P.values()
-        has_one_outcome = all(len(outcomes) == 1 for row in rows for outcomes in row.values())
-        is_fickle = getattr(self.game, "fickle_passenger", False)
-        self.is_deterministic = has_one_outcome and not is_fickle
+        self.is_deterministic = all(len(outcomes) == 1 for row in rows for outcomes in row.values())
 
     def observation_text(self, observation: Any) -> str:
-        """The board, without the line that repeats the last action."""
+        """Return the board, without the line that repeats the last action."""
         lines = super().observation_text(observation).splitlines()
         return "\n".join(line for line in lines if not re.fullmatch(r"\s*(\(\w+\))?\s*", line))
 
     def state_key(self) -> Hashable:
-        """The state of the table, and whether a Taxi passenger may yet change his mind."""
-        return int(self.game.s), bool(getattr(self.game, "fickle_step", False))
+        """Return the state of the table."""
+        return int(self.game.s)
 
     def fork(self) -> TextAdapter:
-        """Copy all but the table, which is large and never changes."""
+        """Copy everything except the table, which is large and never changes."""
         return copy.deepcopy(self, {id(self.game.P): self.game.P})
 
 
@@ -52,9 +50,18 @@ class Taxi(TableGame):
     )
     action_names = ("South", "North", "East", "West", "Pickup", "Dropoff")
 
+    def __init__(self, env: gymnasium.Env[Any, Any] | None = None, **options: Any):
+        super().__init__(env, **options)
+        is_fickle = getattr(self.game, "fickle_passenger", False)  # since Gymnasium 1.2
+        self.is_deterministic = self.is_deterministic and not is_fickle
+
+    def state_key(self) -> Hashable:
+        """Return the state of the table, and whether the passenger may still change his mind."""
+        return int(self.game.s), bool(getattr(self.game, "fickle_step", False))
+
 
 class CliffWalking(TableGame):
-    """Cliff walking. Only the goal ends it, with a reward of -1 like every step."""
+    """Cliff walking. Only the goal ends it, with a reward of -1 like every other step."""
 
     rules = (
         "Walk to the goal by a short way; a step into the cliff costs 100 and leads to the start."
@@ -63,7 +70,7 @@ class CliffWalking(TableGame):
     action_names = ("Up", "Right", "Down", "Left")
 
     def is_success(self, reward: float, terminated: bool, info: dict[str, Any]) -> bool:
-        """Whether the goal is reached."""
+        """Return whether the goal is reached."""
         return terminated
 
 
@@ -82,20 +89,20 @@ class Blackjack(TextAdapter):
     action_names = ("Stick", "Hit")
 
     def observation_text(self, observation: Any) -> str:
-        """The hand and the dealer's open card."""
+        """Describe the hand and the dealer's open card."""
         total, card, has_ace = map(int, observation)
         ace = ", with an ace that counts 11" if has_ace else ""
         shown = "an ace" if card == 1 else card
         return f"Your cards are worth {total}{ace}. The dealer shows {shown}."
 
     def state_key(self) -> Hashable:
-        """All cards, the dealer's hidden one included."""
+        """Return all cards, including the dealer's hidden one."""
         game: Any = self.env.unwrapped
         return tuple(game.player), tuple(game.dealer)
 
 
 class MiniGrid(TextAdapter):
-    """Any game of MiniGrid, seen as a whole: the agent's own view is a part of it."""
+    """Any game of MiniGrid, shown as the whole grid instead of the agent's partial view."""
 
     legend = (
         "two characters a cell, the second its colour: W is a wall, D a door, L a locked door, __ "
@@ -105,16 +112,16 @@ class MiniGrid(TextAdapter):
 
     def __init__(self, env: gymnasium.Env[Any, Any] | None = None, **options: Any):
         super().__init__(env, **options)
-        self.is_deterministic = not hasattr(self.env.unwrapped, "obstacles")  # which wander about
+        self.is_deterministic = not hasattr(self.env.unwrapped, "obstacles")  # these move randomly
 
     def observation_text(self, observation: Any) -> str:
-        """The mission, the grid and what is carried."""
+        """Describe the mission, the grid and what is carried."""
         game: Any = self.env.unwrapped
         carried = f"{game.carrying.color} {game.carrying.type}" if game.carrying else "nothing"
         return f"Mission: {game.mission}\n{game.pprint_grid()}\nYou carry {carried}."
 
     def state_key(self) -> Hashable:
-        """The grid, the agent and what it carries."""
+        """Return the grid, the agent and what it carries."""
         game: Any = self.env.unwrapped
         carried = game.carrying and tuple(game.carrying.encode())
         place = tuple(map(int, game.agent_pos)), int(game.agent_dir)
@@ -128,14 +135,14 @@ KNOWN_GAMES: dict[str, type[TextAdapter]] = {
     "gymnasium.envs.toy_text.blackjack.BlackjackEnv": Blackjack,
     "minigrid.minigrid_env.MiniGridEnv": MiniGrid,
 }
-"""Adapters by the class of the environment, or one that it derives from."""
+"""Adapters by the class of the environment, or a base class of it."""
 
 
 def adapt(env: gymnasium.Env[Any, Any]) -> TextAdapter:
-    """Give an environment a text side: the one made for its class, else what it says itself.
+    """Give an environment a text interface: its class's own adapter, else the general one.
 
     Raises:
-        SettingError: if no words can be found for its actions or observations.
+        SettingError: if its actions or observations cannot be put into words.
     """
     names = [f"{base.__module__}.{base.__qualname__}" for base in type(env.unwrapped).__mro__]
     adapters = [KNOWN_GAMES[name] for name in names if name in KNOWN_GAMES]

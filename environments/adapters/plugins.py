@@ -1,42 +1,45 @@
 """Environments of other packages, found by their Gymnasium id.
 
 `module:Name-v0` imports the module, which registers the id. An id without a module is looked up in
-the entry-point group `gymnasium.envs` of the installed packages, which Gymnasium itself no longer
-reads (since 1.0): the name of an entry point is the namespace of its ids, or `__root__` for ids
-without one, and its value a function that registers them (or a module that does so on import). Only
-when an id is unknown are they loaded, and only those of its namespace. Namespaces of collections
-that we have adapters for (`peers.py`) come first.
+the entry-point group `gymnasium.envs` of the installed packages, which Gymnasium itself has not
+read since 1.0. The name of an entry point is the namespace of its ids (`__root__` for ids without
+one); its value is a function that registers them, or a module that does so on import. Entry points
+are loaded only for an unknown id, and only those of its namespace. Collections that have adapters
+here (`collections.py`) come first.
 """
 
 import warnings
 from contextlib import nullcontext
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium
 from gymnasium.envs.registration import namespace, parse_env_id
 from gymnasium.error import NameNotFound, NamespaceNotFound
 
+from ..text_env import text_spec
 from .collections import register_collection
 from .guard import describe_error
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUP = "gymnasium.envs"
 """The entry-point group."""
 ROOT_NAMESPACE = "__root__"
 """The entry point of ids without a namespace."""
-_shows_text: dict[str, bool] = {}
-"""Ids that were made, and whether they show themselves as text by rendering."""
+_renders_text: dict[str, bool] = {}
+"""Ids that were made, and whether they are shown by their "ansi" rendering."""
 
 
 def make_plugin(env_id: str, **options: Any) -> gymnasium.Env[Any, Any]:
-    """Make an environment as `gymnasium.make` does, by an id of an installed package too.
+    """Make an environment as `gymnasium.make` does, also by the id of an installed package.
 
-    One that has no words of its own but an "ansi" rendering is made with it.
+    One without a `text_spec` is made with its "ansi" rendering, if it has one.
 
     Raises:
         gymnasium.error.Error: if no package registers the id.
-        SettingError: if it is a game of a collection (`peers.py`) that is not installed.
+        SettingError: if it is a game of a collection (`collections.py`) that is not installed.
         ModuleNotFoundError: if the module of `module:Name-v0` is missing.
     """
     try:
@@ -49,14 +52,14 @@ def make_plugin(env_id: str, **options: Any) -> gymnasium.Env[Any, Any]:
 
 
 def _make(env_id: str, options: dict[str, Any]) -> gymnasium.Env[Any, Any]:
-    if "render_mode" not in options and _shows_text.get(env_id, False):
+    if "render_mode" not in options and _renders_text.get(env_id, False):
         options = {**options, "render_mode": "ansi"}
     env = gymnasium.make(env_id, **options)
-    if "render_mode" in options or env_id in _shows_text:
+    if "render_mode" in options or env_id in _renders_text:
         return env
-    has_words = hasattr(env.unwrapped, "text_spec")
-    _shows_text[env_id] = not has_words and "ansi" in env.metadata.get("render_modes", ())
-    return _make(env_id, options) if _shows_text[env_id] else env
+    has_text = text_spec(env) is not None
+    _renders_text[env_id] = not has_text and "ansi" in env.metadata.get("render_modes", ())
+    return _make(env_id, options) if _renders_text[env_id] else env
 
 
 def _namespace_of(env_id: str) -> str:
@@ -67,8 +70,10 @@ def _namespace_of(env_id: str) -> str:
 def load_plugins(name: str) -> bool:
     """Load the entry points of one namespace, once; return whether there were any.
 
-    One that fails is told of as a warning: it must not keep others from being found.
+    One that fails gives a warning, so that the others can still be found.
     """
+    from importlib.metadata import entry_points  # slow to import and rarely needed
+
     found = [plugin for plugin in entry_points(group=GROUP) if plugin.name == name]
     for plugin in found:
         try:
@@ -79,9 +84,9 @@ def load_plugins(name: str) -> bool:
     return bool(found)
 
 
-def _load(plugin: EntryPoint) -> None:
+def _load(plugin: "EntryPoint") -> None:
     register = plugin.load()
-    if not plugin.attr:  # a module, which has registered its ids now
+    if not plugin.attr:  # a module, which registered its ids when it was loaded
         return
     with nullcontext() if plugin.name == ROOT_NAMESPACE else namespace(plugin.name):
         register()

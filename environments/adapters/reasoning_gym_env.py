@@ -1,11 +1,11 @@
 """Problems of reasoning-gym (Apache-2.0): `sesa-agent train --env reasoning_gym/leg_counting`.
 
-Any of its datasets, with its configuration as options (`env.options.max_animals=5`). One answer
-settles a problem; the reward is what the dataset's own scorer says, between 0 and 1.
+Any of its datasets, with its configuration as options (`env.options.max_animals=5`). An episode is
+one answer to one problem; the reward is the score of the dataset's own scorer, between 0 and 1.
 
-Some of these scorers run the answer as Python (`eval`, or sympy's `parse_expr`, which does the
-same). Text of a model is never run: for them an answer counts as readable only if it is a literal
-or a small formula (`plain_answers.py`).
+Some of these scorers run the answer as Python (`eval`, or sympy's `parse_expr`, which also
+evaluates it). A model's text is never run unchecked: for these datasets an answer is readable only
+if it is a literal or a small formula (`safe_answers.py`).
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -28,13 +28,13 @@ READERS: dict[str, Callable[[str], bool]] = {
     "puzzle24": is_sum,
     "simple_integration": is_formula,
 }
-"""Datasets whose scorer runs the answer, and what an answer may be there."""
+"""Datasets whose scorer runs the answer, and the test that a readable answer passes."""
 LEFT_OUT = ("composite",)
-"""Datasets that are no problems of their own."""
+"""Datasets that only combine others."""
 
 
 def game_names() -> Sequence[str]:
-    """Names of all datasets.
+    """Return the names of all datasets.
 
     Raises:
         ModuleNotFoundError: if reasoning-gym is not installed.
@@ -49,7 +49,7 @@ def make(name: str, success_score: float = 1.0, **options: Any) -> OneAnswerEnv:
 
     Args:
         name: the dataset.
-        success_score: the score from which on a problem counts as solved, above 0, at most 1.
+        success_score: the lowest score that counts as solved, above 0 and at most 1.
         options: the dataset's configuration.
 
     Raises:
@@ -65,10 +65,10 @@ class ReasoningGame(TextGame[str]):
     """A problem of reasoning-gym.
 
     Rules: answer the problem.
-    Observation: the problem as the dataset words it.
+    Observation: the problem, in the dataset's wording.
     Actions: the answer, any text.
     Reward: the score of the dataset's own scorer, 0 to 1.
-    Episode end: terminated by the answer; success from `success_score` on.
+    Episode end: terminated by the answer; success if the score is at least `success_score`.
     """
 
     text_spec = TextSpec(
@@ -100,23 +100,23 @@ class ReasoningGame(TextGame[str]):
         """Score an answer."""
         try:
             score = float(self.dataset.score_answer(action, self.problem))
-        except Exception:  # a few scorers stumble over answers in another form: these are wrong
+        except Exception:  # a few scorers raise on answers in the wrong form: these score 0
             score = 0.0
         self.is_over = True
         info = {"success": score >= self.success_score, "legal": True}
         return self.problem["question"], score, True, False, info
 
     def to_text(self) -> str:
-        """The problem."""
+        """Return the problem."""
         return safe_text(self.problem["question"])
 
     def read_action(self, text: str) -> tuple[str, str] | None:
-        """Any text, but only plain ones where the scorer would run it."""
+        """Read any text; if the scorer would run it, only a harmless one."""
         text = text.strip()
         return (text, text) if text and self.is_readable(text) else None
 
     def state_key(self) -> Hashable:
-        """The problem, and whether it is answered."""
+        """Return the problem's seed, and whether it is answered."""
         return self.seed, self.is_over
 
     def _make_dataset(self, seed: int) -> Any:

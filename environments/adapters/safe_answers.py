@@ -1,24 +1,24 @@
-"""Answers that do no harm where somebody else's scorer runs them as Python. Pure.
+"""Which answers are safe to pass to a scorer that runs them as Python. Pure.
 
-Running a literal or one of these formulas can neither reach anything nor take long: no attributes,
-no calls but those of a few mathematical functions, no powers of powers, no huge numbers.
+A literal or one of these formulas can neither access anything nor run for long: no attributes, no
+calls except to a few mathematical functions, no powers of powers, no huge numbers.
 """
 
 import ast
 
 MAX_LENGTH = 2000
-"""Characters of an answer."""
+"""Longest answer, in characters."""
 MAX_NUMBER = 1e12
 MAX_EXPONENT = 100
 FUNCTIONS = {"sqrt", "exp", "log", "sin", "cos", "tan", "asin", "acos", "atan"}
-"""What a formula may call."""
+"""Functions that a formula may call."""
 SIGNS = (ast.UnaryOp, ast.USub, ast.UAdd)
 NAMES = (ast.Expression, ast.Constant, ast.Name, ast.Load)
 SUMS = (ast.BinOp, ast.Add, ast.Sub, ast.Mult, ast.Div, ast.Pow)
 
 
 def is_literal(text: str) -> bool:
-    """Return whether running a text gives numbers, strings or lists, or nothing: no Python.
+    """Return whether a text is a literal (numbers, strings, lists), or cannot be run at all.
 
     >>> is_literal("[[0, 1], [1, 'a']]"), is_literal("0 1 2"), is_literal("open('x')")
     (True, True, False)
@@ -35,34 +35,34 @@ def is_sum(text: str) -> bool:
     >>> is_sum("(2*x + 1)**3 - 1/4"), is_sum("9**9**9"), is_sum("sqrt(4)")
     (True, False, False)
     """
-    nodes = _nodes(text) if len(text) <= MAX_LENGTH else []
-    return bool(nodes) and all(
-        isinstance(node, (*NAMES, *SIGNS, *SUMS)) and _is_tame(node) for node in nodes
-    )
+    return _is_made_of(text, (*NAMES, *SIGNS, *SUMS))
 
 
 def is_formula(text: str) -> bool:
-    """Return whether a text is a formula that may call a function of a sum.
+    """Return whether a text is such a formula, or one that also calls functions of sums.
 
     >>> is_formula("x**2*exp(3*x) - sin(x)/4"), is_formula("exp(exp(9))"), is_formula("open('x')")
     (True, False, False)
     """
+    return _is_made_of(text, (*NAMES, *SIGNS, *SUMS, ast.Call))
+
+
+def _is_made_of(text: str, kinds: tuple[type[ast.AST], ...]) -> bool:
+    """Return whether a text is an expression of harmless nodes of these kinds alone."""
     nodes = _nodes(text) if len(text) <= MAX_LENGTH else []
-    return bool(nodes) and all(
-        isinstance(node, (*NAMES, *SIGNS, *SUMS, ast.Call)) and _is_tame(node) for node in nodes
-    )
+    return bool(nodes) and all(isinstance(node, kinds) and _is_harmless(node) for node in nodes)
 
 
 def _nodes(text: str) -> list[ast.AST]:
-    """All nodes of a Python expression; none if the text is no expression."""
+    """Return all nodes of a Python expression; none if the text is not an expression."""
     try:
         return list(ast.walk(ast.parse(text, mode="eval")))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return []
 
 
-def _is_tame(node: ast.AST) -> bool:
-    """Whether a part of a formula is harmless, if all other parts are."""
+def _is_harmless(node: ast.AST) -> bool:
+    """Return whether a part of a formula is harmless, provided that all other parts are."""
     if isinstance(node, ast.Constant):
         return _is_at_most(node.value, MAX_NUMBER)
     if isinstance(node, ast.Name):
@@ -78,12 +78,12 @@ def _is_tame(node: ast.AST) -> bool:
 
 
 def _is_at_most(value: object, most: float) -> bool:
-    """Whether a constant is a number of this size or smaller."""
+    """Return whether a constant is a number with at most this absolute value."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= most
 
 
 def _is_small(node: ast.AST) -> bool:
-    """Whether a part of an exponent keeps it small."""
+    """Return whether a part of an exponent keeps the exponent small."""
     if isinstance(node, ast.Constant):
         return _is_at_most(node.value, MAX_EXPONENT)
     return isinstance(node, (*SIGNS, ast.Name, ast.Load, ast.Div)) or (

@@ -1,7 +1,7 @@
-"""TextArena's games of one player (MIT): `sesa-agent train --env textarena/FrozenLake-v0`.
+"""TextArena's single-player games (MIT): `sesa-agent train --env textarena/FrozenLake-v0`.
 
-Every variant of their registry: `-v0` shows all that was said so far, `-v0-train` only what is
-needed to go on, as their own wrappers have it. Keyword arguments of a game are options
+Every variant of its registry: as its own wrappers define them, `-v0` shows the whole conversation
+and `-v0-train` only what the next move needs. Keyword arguments of a game are options
 (`env.options.clues=75`).
 """
 
@@ -17,12 +17,12 @@ MOVES = ("up", "down", "left", "right")
 
 @dataclass(frozen=True)
 class Game:
-    """What TextArena's registry does not tell of a game."""
+    """What TextArena's registry does not say about a game."""
 
     moves: Sequence[str]
     """Texts that can be moves, for the checks."""
     is_deterministic: bool = True
-    """Whether nothing is drawn after the start."""
+    """Whether nothing random happens after the start."""
 
 
 GAMES: Mapping[str, Game] = {
@@ -53,18 +53,18 @@ GAMES: Mapping[str, Game] = {
     "WordSearch": Game(("0 0 0 4", "1 1 5 1")),
     "Wordle": Game(("crane", "slate")),
 }
-"""Games of one player by the name before `-v0`. Left out are those that ask a language model on the
-internet (GuessWho, TwentyQuestions) and one that Python cannot read (Klondike)."""
+"""Single-player games by the part of their name before `-v0`. Left out: games that query a language
+model over the internet (GuessWho, TwentyQuestions), and one that Python cannot parse (Klondike)."""
 LEFT_OUT = ("LightsOut-v0-train",)
 """Variants that fail in this version of TextArena."""
 RAW = "-raw"
-"""Ends the ids of variants that show no text."""
+"""End of the ids of variants that show no text."""
 WORD_LISTS = "words averaged_perceptron_tagger_eng"
-"""What the games of words need."""
+"""NLTK's word lists that the word games need."""
 
 
 def game_names() -> Sequence[str]:
-    """Ids of TextArena's registry that one person plays.
+    """Return the ids of the single-player games in TextArena's registry.
 
     Raises:
         ModuleNotFoundError: if TextArena is not installed.
@@ -84,11 +84,11 @@ def make(name: str, max_steps: int = 200, **options: Any) -> "TextArenaGame":
 
     Args:
         name: its id in TextArena.
-        max_steps: actions after which it is truncated, if its own limit is not reached before.
+        max_steps: number of actions after which it is truncated, unless its own limit comes first.
         options: keyword arguments of the game.
 
     Raises:
-        SettingError: if it needs word lists that are not there.
+        SettingError: if it needs word lists that are not installed.
         TypeError: if the game has no such option.
     """
     import textarena  # pyright: ignore[reportMissingImports]
@@ -98,17 +98,17 @@ def make(name: str, max_steps: int = 200, **options: Any) -> "TextArenaGame":
 
 
 class TextArenaGame(CollectionGame):
-    """A game of TextArena's for one player.
+    """A single-player game of TextArena.
 
     Actions: the move, with or without its brackets.
-    Reward: what the game gives at its end, at most 1; 0 before.
-    Episode end: terminated by the game, also at its own limit of turns and at the second move in a
-    row that its rules do not allow. Success is the full reward.
+    Reward: the game's reward at its end, at most 1; 0 before.
+    Episode end: terminated by the game, also at its own turn limit and at the second illegal move
+    in a row. Success: the full reward.
 
     Args:
-        game: as `textarena.make` makes it.
+        game: what `textarena.make` returned.
         name: its id in TextArena.
-        max_steps: actions after which it is truncated.
+        max_steps: number of actions after which it is truncated.
     """
 
     def __init__(self, game: Any, name: str, max_steps: int):
@@ -124,7 +124,7 @@ class TextArenaGame(CollectionGame):
 
     def open(self, seed: int) -> str:
         """Start a puzzle."""
-        if hasattr(self.game, "full_observations"):  # their wrappers keep those of the last episode
+        if hasattr(self.game, "full_observations"):  # TextArena's wrappers keep the last episode's
             self.game.full_observations.clear()
         self.game.reset(num_players=1, seed=seed)
         return self.game.get_observation()[1]
@@ -135,7 +135,7 @@ class TextArenaGame(CollectionGame):
         text = self.game.get_observation()[1]
         state = self.game.state
         reward = state.rewards[0] if terminated else 0.0
-        if not isinstance(reward, int | float):  # some games confuse reward and reason
+        if not isinstance(reward, int | float):  # some games swap reward and reason
             reward = 0.0
         is_lost = state.game_info[0]["invalid_move"]
         return Reply(
@@ -147,7 +147,7 @@ class TextArenaGame(CollectionGame):
         )
 
     def canonical_action(self, text: str) -> str | None:
-        """The move in brackets, one space between its parts."""
-        words = one_line(text)
-        has_brackets = "[" in words or "]" in words
-        return (words if has_brackets else f"[{words}]") if words else None
+        """Return the move in brackets, with single spaces between its parts."""
+        move = one_line(text)
+        has_brackets = "[" in move or "]" in move
+        return (move if has_brackets else f"[{move}]") if move else None

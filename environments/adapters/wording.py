@@ -1,7 +1,7 @@
-"""Words for what an environment says in numbers. Pure functions.
+"""Text for numeric environments. Pure functions.
 
-Observations of any Gymnasium space as compact text, coloured terminal text as plain text, and the
-names of actions as the environment's own documentation has them.
+Observations of any Gymnasium space become compact text, coloured terminal output becomes plain
+text, and the rules and action names come from the environment's own documentation.
 """
 
 import re
@@ -10,21 +10,21 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Text, Tuple
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 
 MAX_NUMBERS = 512
-"""Numbers of the largest observation that is told in words."""
+"""Size of the largest observation that is written as text, in numbers."""
 RULES_LENGTH = 400
-"""Characters of the rules that are taken from an environment's documentation."""
+"""Length of the rules that are taken from an environment's documentation, in characters."""
 _COLOURS = ("black", "red", "green", "yellow", "blue", "magenta", "cyan", "white")
 _COLOURED = re.compile(r"\x1b\[([\d;]+)m(.*?)\x1b\[0?m", re.DOTALL)
 _ESCAPE = re.compile(r"\x1b\[[\d;?]*[A-Za-z]")
 
 
-def observation_words(observation: Any) -> str:
-    """Say an observation in compact text.
+def write_observation(observation: Any) -> str:
+    """Write an observation as compact text.
 
-    >>> print(observation_words({"hand": (14, 10, False), "board": np.eye(2), "speed": 0.12345}))
+    >>> print(write_observation({"hand": (14, 10, False), "board": np.eye(2), "speed": 0.12345}))
     hand: 14, 10, 0
     board:
     1 0
@@ -36,19 +36,19 @@ def observation_words(observation: Any) -> str:
     if isinstance(observation, Mapping):
         return "\n".join(_entry(key, part) for key, part in observation.items())
     if isinstance(observation, tuple | list):
-        return ", ".join(observation_words(part) for part in observation)
+        return ", ".join(write_observation(part) for part in observation)
     numbers = np.asarray(observation)
     if numbers.ndim == 0:
         return _number(numbers.item())
     if numbers.ndim == 1:
         return " ".join(_number(number) for number in numbers.tolist())
     gap = "\n" if numbers.ndim == 2 else "\n\n"
-    return gap.join(observation_words(part) for part in numbers)
+    return gap.join(write_observation(part) for part in numbers)
 
 
 def _entry(key: Any, part: Any) -> str:
-    words = observation_words(part)
-    return f"{key}:\n{words}" if "\n" in words else f"{key}: {words}"
+    text = write_observation(part)
+    return f"{key}:\n{text}" if "\n" in text else f"{key}: {text}"
 
 
 def _number(number: Any) -> str:
@@ -56,7 +56,7 @@ def _number(number: Any) -> str:
 
 
 def count_numbers(space: gymnasium.Space[Any]) -> int:
-    """Count the numbers that an observation of a space holds."""
+    """Count the numbers in an observation of a space."""
     if isinstance(space, Dict):
         return sum(map(count_numbers, space.values()))
     if isinstance(space, Tuple):
@@ -64,17 +64,17 @@ def count_numbers(space: gymnasium.Space[Any]) -> int:
     return int(np.prod(space.shape or (1,)))
 
 
-def space_words(space: gymnasium.Space[Any]) -> str:
-    """Say what an observation of a space consists of; empty for text, which speaks for itself.
+def describe_space(space: gymnasium.Space[Any]) -> str:
+    """Describe the observations of a space; empty for text, which needs no description.
 
-    >>> space_words(Tuple((Discrete(32), Box(-1, 1, (2, 3)))))
+    >>> describe_space(Tuple((Discrete(32), Box(-1, 1, (2, 3)))))
     '0 to 31, 2 x 3 numbers from -1 to 1'
     """
     if isinstance(space, Dict):
-        parts = {key: space_words(part) for key, part in space.items()}
-        return "; ".join(f"{key}: {words}" for key, words in parts.items() if words)
+        parts = {key: describe_space(part) for key, part in space.items()}
+        return "; ".join(f"{key}: {text}" for key, text in parts.items() if text)
     if isinstance(space, Tuple):
-        return ", ".join(map(space_words, space))
+        return ", ".join(map(describe_space, space))
     if isinstance(space, Discrete):
         return f"{space.start} to {space.start + space.n - 1}"
     if isinstance(space, Box | MultiDiscrete | MultiBinary):
@@ -89,9 +89,9 @@ def _bounds(space: Box) -> str:
 
 
 def plain_text(text: str) -> str:
-    r"""Write coloured terminal text in plain characters, each colour around what it colours.
+    r"""Write coloured terminal text in plain characters, with colours as tags around their text.
 
-    Spaces at the ends of lines and empty lines around the text are left out.
+    Spaces at the ends of lines and empty lines around the text are removed.
 
     >>> plain_text("|\x1b[43m \x1b[0m: |\x1b[34;1mG\x1b[0m|")
     '|<yellow> </yellow>: |<blue>G</blue>|'
@@ -107,23 +107,23 @@ def _tagged(match: re.Match[str]) -> str:
 
 
 def documented_rules(env: gymnasium.Env[Any, Any]) -> str:
-    """Return the first paragraph of an environment's own documentation, in one line; or nothing."""
+    """Return the first paragraph of an environment's docstring in one line, or ""."""
     text = (type(env).__doc__ or "") if type(env).__doc__ != gymnasium.Env.__doc__ else ""
     paragraphs = [" ".join(paragraph.split()) for paragraph in text.split("\n\n")]
     # "## Description" is a heading, with or without its text below.
     paragraphs = [re.sub(r"^#+ \w+ ?", "", paragraph) for paragraph in paragraphs]
-    words = next(filter(None, paragraphs), "")
-    if len(words) <= RULES_LENGTH:
-        return words
-    return words[:RULES_LENGTH].rpartition(". ")[0] + "."
+    rules = next(filter(None, paragraphs), "")
+    if len(rules) <= RULES_LENGTH:
+        return rules
+    return rules[:RULES_LENGTH].rpartition(". ")[0] + "."
 
 
 def documented_actions(env: gymnasium.Env[Any, Any], num_actions: int) -> tuple[str, ...]:
-    """Return the names that an environment gives its actions, in their order; or nothing.
+    """Return the names that an environment gives its actions, in order; empty if it gives none.
 
-    It may have them as `action_names`, as `get_action_meanings()` (Atari's way), as an enumeration
-    `actions` (MiniGrid's), or as lines "- 0: Move left" of an "Action Space" section of its
-    docstring (Gymnasium's).
+    They may be its `action_names`, its `get_action_meanings()` (Atari), its enumeration `actions`
+    (MiniGrid), or lines "- 0: Move left" in the "Action Space" section of its docstring
+    (Gymnasium).
     """
     for names in _named_actions(env):
         names = tuple(_action_name(str(name)) for name in names)
@@ -134,7 +134,7 @@ def documented_actions(env: gymnasium.Env[Any, Any], num_actions: int) -> tuple[
 
 
 def _named_actions(env: Any) -> list[list[str]]:
-    """What may be the names of the actions, the likeliest first."""
+    """Collect candidates for the names of the actions, the most likely first."""
     found: list[list[str]] = [list(getattr(env, "action_names", None) or ())]
     if hasattr(env, "get_action_meanings"):
         found.append(list(env.get_action_meanings()))
@@ -148,15 +148,22 @@ def _named_actions(env: Any) -> list[list[str]]:
 
 
 def _action_name(name: str) -> str:
-    """A short name: "Move south (down)" is "South"."""
+    """Shorten a name: "Move south (down)" becomes "South"."""
     name = re.sub(r"\s*\(.*?\)", "", name).strip().rstrip(".")
     name = re.sub(r"^(?:Move|Go)\s+(?:to the\s+)?(?=\w)", "", name)
     return name[:1].upper() + name[1:]
 
 
-def read_numbers(text: str, space: Text | MultiDiscrete | MultiBinary) -> Any:
-    """Read an action of several numbers, as "1 0 2"; None if the text is no such action."""
-    counts = np.asarray(getattr(space, "nvec", np.full(space.shape or (1,), 2)))
+def numbers_per_place(space: MultiDiscrete | MultiBinary) -> np.ndarray:
+    """Return how many numbers each place of an action allows, in the shape of the action."""
+    if isinstance(space, MultiDiscrete):
+        return np.asarray(space.nvec)
+    return np.full(space.shape or (1,), 2)
+
+
+def read_numbers(text: str, space: MultiDiscrete | MultiBinary) -> Any:
+    """Read an action of several numbers, such as "1 0 2"; None if the text is no such action."""
+    counts = numbers_per_place(space)
     if not re.fullmatch(r"\d{1,9}(?:[\s,]+\d{1,9})*", text.strip(), re.ASCII):
         return None
     numbers = np.array([int(word) for word in re.findall(r"\d+", text)])

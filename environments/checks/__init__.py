@@ -1,18 +1,18 @@
-"""The conformance suite for text environments, ours and anybody's: `check_text_env(env)`.
+"""The conformance suite for text environments, ours and yours: `check_text_env(env)`.
 
-A test of three lines is all that an environment of your own needs:
+An environment of your own needs only a three-line test:
 
     def test_my_env():
         check_text_env(gymnasium.make("my_pkg:MyEnv-v0"), actions=["north", "south"])
 
-`run_checks` gives the findings of the same checks one by one; `sesa-agent check-env` shows them.
+`run_checks` returns the finding of each check; `sesa-agent check-env` shows them.
 """
 
 import copy
 from collections.abc import Callable, Sequence
 
 from ..adapters.guard import GuardedEnv
-from ..text_env import TextSpec
+from ..text_env import TextSpec, text_spec
 from .copies import check_forks, check_noise, check_seeding, check_siblings, check_state_key
 from .play import (
     check_actions,
@@ -43,7 +43,7 @@ CHECKS: dict[str, Callable[[Subject], Finding]] = {
     "pictures": check_pictures,
     "speed": check_speed,
 }
-"""Every check, in the order in which they run."""
+"""Every check, in the order they run."""
 NEEDS = {
     "episode end": ("seeding",),
     "forks": ("seeding",),
@@ -52,7 +52,7 @@ NEEDS = {
     "state key": ("noise",),
     "speed": ("forks",),
 }
-"""What must have passed for a check to mean anything; all but the first need the api too."""
+"""Checks that must pass first for a check to be meaningful; every check also needs "api"."""
 
 
 def run_checks(
@@ -63,16 +63,15 @@ def run_checks(
     count_tokens: Callable[[str], int] | None = None,
     checks: Sequence[str] = tuple(CHECKS),
 ) -> dict[str, Finding]:
-    """Check an environment; never raises for what the environment does.
+    """Check an environment; nothing that the environment does makes this raise.
 
     Args:
         env: the environment, with or without wrappers.
-        num_episodes: episodes to play in each check, each on a puzzle of its own.
+        num_episodes: episodes to play in each check, each on a different puzzle.
         seed: the first puzzle.
         actions: texts that the environment can read, to be played at random. By default the
-            examples of its `text_spec`, or the names that `text_spec.actions` lists, separated by
-            commas.
-        count_tokens: the length of a text in a model's tokens, to be told beside the characters.
+            examples of its `text_spec`, else the comma-separated names in `text_spec.actions`.
+        count_tokens: length of a text in a model's tokens, reported beside its characters.
         checks: which of `CHECKS` to run.
 
     Returns:
@@ -81,7 +80,7 @@ def run_checks(
     seeds = range(seed, seed + num_episodes)
     if isinstance(env, GuardedEnv):
         env = copy.copy(env)
-        env.checks_values = False  # that is for the checks to tell, each by its name
+        env.checks_values = False  # so that the check responsible for a bad value reports it
     listed, are_all = _listed_actions(env)
     subject = Subject(env, actions or listed, are_all and not actions, seeds, count_tokens)
     findings: dict[str, Finding] = {}
@@ -92,15 +91,15 @@ def run_checks(
 
 
 def _listed_actions(env: TextEnvironment) -> tuple[list[str], bool]:
-    """What the environment says can be answered, and whether that is all."""
-    spec = getattr(env.unwrapped, "text_spec", None)
+    """Return the actions that the environment lists, and whether there are no others."""
+    spec = text_spec(env)
     if not isinstance(spec, TextSpec) or not isinstance(spec.actions, str):
-        return [""], False  # the check of the api tells what is wrong
+        return [""], False  # the "api" check reports what is wrong
     return spec.listed_actions(), not spec.examples
 
 
 def _find(name: str, subject: Subject, earlier: dict[str, Finding]) -> Finding:
-    """Run one check, unless one that it builds on did not pass."""
+    """Run one check, unless a check that it builds on did not pass."""
     for need in ("api", *NEEDS.get(name, ())):
         if need in earlier and earlier[need].status not in ("passed", "warned"):
             return skipped(f"needs {need}")
@@ -113,16 +112,16 @@ def _find(name: str, subject: Subject, earlier: dict[str, Finding]) -> Finding:
 def check_text_env(
     env: TextEnvironment, num_episodes: int = 3, seed: int = 0, actions: Sequence[str] | None = None
 ) -> None:
-    """Check that an environment keeps the text contract: every check but that of its speed.
+    """Check that an environment keeps the text contract: every check except "speed".
 
     Args:
         env: the environment, with or without wrappers.
-        num_episodes: episodes to play in each check, each on a puzzle of its own.
+        num_episodes: episodes to play in each check, each on a different puzzle.
         seed: the first puzzle.
         actions: as in `run_checks`.
 
     Raises:
-        AssertionError: if it does not; the message says what is wrong and what to do.
+        AssertionError: if a check fails; the message says what is wrong and how to fix it.
     """
     names = [name for name in CHECKS if name != "speed"]
     findings = run_checks(env, num_episodes, seed, actions, checks=names)

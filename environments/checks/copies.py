@@ -1,20 +1,19 @@
-"""Checks of what trees of trajectories stand on: seeds, forks, state keys, noise.
+"""Checks of what trajectory trees rely on: seeds, forks, state keys, noise.
 
-An episode that is replayed from its seed is the measure of a fork: so a fork that lost something
-and a fork that is tied to the original are told apart.
+Forks are compared with an episode replayed from its seed. That separates a fork that lost part of
+the state from a fork that is still tied to the original.
 """
 
 import random
 from collections.abc import Hashable, Iterator, Sequence
 
-from ..text_env import fork_kind, is_deterministic
+from ..text_env import fork_kind, has_state_key, is_deterministic
 from .subject import (
     Finding,
     Outcome,
     Subject,
     TextEnvironment,
     fork_env,
-    has_state_key,
     passed,
     play,
     read_state_key,
@@ -27,28 +26,30 @@ from .subject import (
 NUM_DEPTHS = 3
 """Forks are made after 0, 1 and 2 actions."""
 NUM_ACTIONS = 10
-"""Actions by which two futures are compared."""
+"""Number of actions over which two futures are compared."""
 NUM_PLAYS = 4
-"""Random plays of a puzzle in search of states with one key."""
+"""Random plays of a puzzle, in search of states with the same key."""
 FORK_KINDS = {
     "fork": "its own fork()",
     "state": "get_state() and set_state()",
     "deepcopy": "copy.deepcopy",
     "replay": "a replay of the actions",
 }
-"""What `fork_kind` says, in words."""
+"""What `fork_kind` returns, in words."""
 SEEDING_ADVICE = (
     "Draw every random number from self.np_random, and call super().reset(seed=seed) first."
 )
 COPY_ADVICE = (
-    "Copy all that step() changes, the random generator too; share nothing that changes, such as a "
-    "generator of the module."
+    "Copy everything that step() changes, including the random generator; share nothing that "
+    "changes, such as a module-level generator."
 )
-KEY_ADVICE = "Put into the key whatever can change and decides what is shown or what happens next."
+KEY_ADVICE = (
+    "Put into the key everything that can change and affects what is shown or happens next."
+)
 
 
 def check_seeding(subject: Subject) -> Finding:
-    """A puzzle is its seed: the same episode under the same actions."""
+    """The same seed and actions give the same episode."""
     env = subject.env
     for seed in subject.seeds:
         texts = random.Random(seed).choices(subject.actions, k=20)
@@ -61,11 +62,11 @@ def check_seeding(subject: Subject) -> Finding:
             SEEDING_ADVICE,
         )
     starts = {reset(env, seed) for seed in range(20)}
-    return passed(f"equal episodes; different starts of 20 seeds: {len(starts)}")
+    return passed(f"equal episodes; 20 seeds gave {len(starts)} different starts")
 
 
 def check_forks(subject: Subject) -> Finding:
-    """A fork has the original's future: state and random generator were copied."""
+    """A fork has the original's future: its state and random generator were copied."""
     num_forks = 0
     for prefix, future, seed in _places(subject):
         expected = _replay(subject.env, seed, [*prefix, *future])[len(prefix) :]
@@ -79,7 +80,7 @@ def check_forks(subject: Subject) -> Finding:
 
 
 def check_siblings(subject: Subject) -> Finding:
-    """Stepping or resetting a fork leaves the original alone, and the other way round."""
+    """Stepping or resetting a fork leaves the original unchanged, and the other way round."""
     env, num_forks = subject.env, 0
     for prefix, future, seed in _places(subject):
         expected = _replay(env, seed, [*prefix, *future])[len(prefix) :]
@@ -97,11 +98,11 @@ def check_siblings(subject: Subject) -> Finding:
         what = f"After {len(prefix)} actions, stepping the original changed its fork, which"
         _require_equal(what, "its replay", play(sibling, future), expected)
         num_forks += 2
-    return passed(f"{num_forks} forks and their originals left each other alone")
+    return passed(f"{num_forks} forks and their originals did not affect each other")
 
 
 def _places(subject: Subject) -> list[tuple[list[str], list[str], int]]:
-    """Where to fork: the actions before, the actions after, the seed."""
+    """List where to fork: the actions before, the actions after, the seed."""
     places = []
     for seed in subject.seeds:
         rng = random.Random(seed)
@@ -125,32 +126,32 @@ def _require_equal(
 
 
 def check_state_key(subject: Subject) -> Finding:
-    """Equal states have equal keys; within a puzzle states with one key differ in nothing."""
+    """Equal states have equal keys, and states of a puzzle with equal keys are equal."""
     if not has_state_key(subject.env):
         return skipped("no state_key(): equal states cannot be merged")
-    num_states = num_again = 0
+    num_states = num_repeated = 0
     for seed in subject.seeds:
-        met: dict[Hashable, tuple[str, TextEnvironment | None]] = {}
+        visited: dict[Hashable, tuple[str, TextEnvironment | None]] = {}
         for observation, live in _visited_states(subject, seed):
             key = read_state_key(subject.env)
             num_states += 1
-            if key not in met:
-                met[key] = observation, live
+            if key not in visited:
+                visited[key] = observation, live
                 continue
-            num_again += 1
+            num_repeated += 1
             require(
-                observation == met[key][0],
-                f"Two states with the state_key() {key!r} showed {met[key][0]!r} and "
+                observation == visited[key][0],
+                f"Two states with the state_key() {key!r} showed {visited[key][0]!r} and "
                 f"{observation!r}.",
                 KEY_ADVICE,
             )
             if is_deterministic(subject.env):
-                _require_one_future(key, met[key][1], live, subject.actions)
-    return passed(f"{num_states} states, {num_again} of them met again by their key")
+                _require_one_future(key, visited[key][1], live, subject.actions)
+    return passed(f"{num_states} states visited, {num_repeated} of them repeated")
 
 
 def _visited_states(subject: Subject, seed: int) -> Iterator[tuple[str, TextEnvironment | None]]:
-    """Play a puzzle at random several times; yield what is shown, and a fork unless it is over."""
+    """Play a puzzle at random several times; yield each observation, and a fork unless it ended."""
     env, rng = subject.env, random.Random(seed)
     for _ in range(NUM_PLAYS):
         observation, is_end = reset(env, seed), False
@@ -175,7 +176,7 @@ def _require_one_future(
     second: TextEnvironment | None,
     actions: Sequence[str],
 ) -> None:
-    """Play one text in forks of both, or in none if one is over."""
+    """Play the same text in forks of both states and compare; skipped if either is over."""
     if first is None or second is None:
         return
     text = random.Random(0).choice(actions)
@@ -188,7 +189,7 @@ def _require_one_future(
 
 
 def check_noise(subject: Subject) -> Finding:
-    """`is_deterministic` is true, and the noise of a fork follows its seed."""
+    """`is_deterministic` tells the truth, and the noise of a fork follows its seed."""
     env, num_parted = subject.env, 0
     deterministic = is_deterministic(env)
     for prefix, future, seed in _places(subject):
@@ -196,17 +197,17 @@ def check_noise(subject: Subject) -> Finding:
         first, same, other = (play(fork_env(env, noise), future) for noise in (1, 1, 2))
         require(
             first == same,
-            "Two forks with one seed for their noise gave different futures.",
+            "Two forks with the same noise seed gave different futures.",
             "Draw all noise from self.np_random.",
         )
         num_parted += first != other
         require(
             not (deterministic and first != other),
             "is_deterministic is True, but forks with different noise gave different futures.",
-            "Set is_deterministic = False, or training credits luck.",
+            "Set is_deterministic = False, or training will credit actions for chance.",
         )
     if deterministic:
         return passed("deterministic, as is_deterministic says")
     if num_parted:
         return passed("noisy; the noise of a fork follows its seed")
-    return passed("no noise met; if there is none, set is_deterministic = True")
+    return passed("no noise found; if there is none, set is_deterministic = True")

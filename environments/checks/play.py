@@ -1,4 +1,4 @@
-"""Checks of an environment that is played from `reset` to the end: words, actions, rewards."""
+"""Checks of an environment played from `reset` to the end: texts, actions, rewards, speed."""
 
 import math
 import random
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from gymnasium.spaces import Text
 
+from ..text_env import has_state_key, max_steps, text_spec
 from .subject import (
     CheckFailed,
     Finding,
@@ -19,7 +20,6 @@ from .subject import (
     call,
     canonical_action,
     fork_env,
-    has_state_key,
     passed,
     random_steps,
     raw_step,
@@ -42,58 +42,65 @@ BAD_TEXTS = (
     "__import__('os')",
     "\0√∀🙂",
 )
-"""Things that a language model may say and no environment may stumble over."""
+"""Texts that a language model may write and every environment must survive."""
 MAX_STEPS = 10_000
-"""Actions within which an episode must end, if the environment names no limit of its own."""
+"""Number of actions within which an episode must end, if the environment has no limit."""
 PICTURES = {"ansi": "a str", "rgb_array": "uint8 (height, width, 3)"}
-"""Render modes that are checked, and what they give."""
+"""Render modes that are checked, and what they return."""
 SLOWEST = {"steps": 100, "forks": 100, "resets": 10}
-"""Times a second below which an environment keeps the policy waiting."""
+"""Rates per second below which an environment keeps the policy waiting."""
 SPEED_SECONDS = 0.5
 """How long the speed is measured."""
 
 
 def check_api(subject: Subject) -> Finding:
-    """Gymnasium's contract with words on both sides: spaces, `reset`, `step`, `text_spec`."""
-    env = subject.env
-    for name in ("observation_space", "action_space"):
-        space = getattr(env, name, None)
-        require(
-            isinstance(space, Text),
-            f"{name} must be a gymnasium.spaces.Text, got {space}.",
-            "A language model reads and writes text: play with words, or derive from TextGame.",
-        )
-    for name in ("instruction", "legend", "actions"):
-        words = getattr(getattr(env.unwrapped, "text_spec", None), name, None)
-        require(
-            isinstance(words, str) and "\n" not in words and (words or name == "legend"),
-            f"text_spec.{name} must be a str of one line, got {words!r}.",
-            "Set text_spec = TextSpec(instruction=..., legend=..., actions=...): a player is told "
-            "nothing else.",
-        )
-    advice = "It must take (*, seed=None, options=None) and call super().reset(seed=seed) first."
-    for options in (None, {}):
-        given = call("reset()", advice, env.reset, seed=subject.seeds[0], options=options)
-        require(
-            isinstance(given, tuple) and len(given) == 2 and isinstance(given[1], dict),
-            f"reset() must return (observation, info), got {given!r}.",
-            "Return the observation and a dict.",
-        )
-        _require_text(given[0], "reset")
+    """Gymnasium's contract with text on both sides: spaces, `text_spec`, `reset`, `step`."""
+    _require_spaces(subject.env)
+    _require_reset(subject)
     num_steps = 0
-    reset(env, subject.seeds[0])
-    _require_step(raw_step(env, subject.actions[0]))
+    reset(subject.env, subject.seeds[0])
+    _require_step(raw_step(subject.env, subject.actions[0]))
     for _, given in random_steps(subject):
         _require_step(given)
         num_steps += 1
     return passed(f"{num_steps} steps in {len(subject.seeds)} episodes")
 
 
+def _require_spaces(env: TextEnvironment) -> None:
+    for name in ("observation_space", "action_space"):
+        space = getattr(env, name, None)
+        require(
+            isinstance(space, Text),
+            f"{name} must be a gymnasium.spaces.Text, got {space}.",
+            "A language model reads and writes text: use text spaces, or derive from TextGame.",
+        )
+    for name in ("instruction", "legend", "actions"):
+        text = getattr(text_spec(env), name, None)
+        require(
+            isinstance(text, str) and "\n" not in text and (text or name == "legend"),
+            f"text_spec.{name} must be a str of one line, got {text!r}.",
+            "Set text_spec = TextSpec(instruction=..., legend=..., actions=...): the player sees "
+            "nothing else.",
+        )
+
+
+def _require_reset(subject: Subject) -> None:
+    advice = "It must take (*, seed=None, options=None) and call super().reset(seed=seed) first."
+    for options in (None, {}):
+        given = call("reset()", advice, subject.env.reset, seed=subject.seeds[0], options=options)
+        require(
+            isinstance(given, tuple) and len(given) == 2 and isinstance(given[1], dict),
+            f"reset() must return (observation, info), got {given!r}.",
+            "Return the observation and a dict.",
+        )
+        _require_text(given[0], "reset")
+
+
 def _require_text(observation: Any, source: str) -> None:
     require(
         isinstance(observation, str),
         f"{source}() must return a str as observation, got {type(observation).__name__}.",
-        "Say the state in words, or draw it with characters.",
+        "Describe the state in words, or draw it with characters.",
     )
 
 
@@ -109,7 +116,7 @@ def _require_step(given: Any) -> None:
         require(
             isinstance(flag, bool | np.bool_),
             f"step() must give {name} as a bool, got {flag!r}.",
-            "terminated: the game is won or lost; truncated: a limit cut it.",
+            "terminated: the game is won or lost; truncated: a limit cut it off.",
         )
     try:
         float(given[1])
@@ -125,11 +132,11 @@ def check_observations(subject: Subject) -> Finding:
     texts += [given[0] for _, given in random_steps(subject)]
     space = subject.env.observation_space
     for text in texts:
-        require(text.strip(), "An observation was empty.", "Always say the present state.")
+        require(text.strip(), "An observation was empty.", "Always describe the current state.")
         control = {c for c in text if c != "\n" and unicodedata.category(c) in ("Cc", "Cs")}
         require(
             not control,
-            f"An observation held control characters: {sorted(control)}.",
+            f"An observation contained control characters: {sorted(control)}.",
             "Leave out colours, tabs and cursor codes: a model reads them as symbols.",
         )
         require(
@@ -144,7 +151,7 @@ def check_observations(subject: Subject) -> Finding:
 
 
 def _show_range(numbers: list[int]) -> str:
-    """Smallest to largest.
+    """Write the range from smallest to largest.
 
     >>> _show_range([3, 1]), _show_range([2, 2])
     ('1 to 3', '2')
@@ -154,15 +161,15 @@ def _show_range(numbers: list[int]) -> str:
 
 
 def check_actions(subject: Subject) -> Finding:
-    """What the environment lists as actions is read, has one spelling, and is legal somewhere."""
+    """Every listed action can be read, has one canonical spelling, and is legal somewhere."""
     env = subject.env
     reset(env, subject.seeds[0])
     unreadable = [t for t in subject.actions if canonical_action(env, t, default=t) is None]
     require(
         not unreadable,
         f"Actions must be readable, but these are not: {unreadable}.",
-        "If text_spec.actions is no list of names, set text_spec.examples to texts that can be "
-        "read, or give some: check_text_env(actions=[...]), check-env --action TEXT.",
+        "If text_spec.actions is not a list of names, set text_spec.examples to texts that can be "
+        "read, or pass some: check_text_env(actions=[...]), check-env --action TEXT.",
     )
     for text in subject.actions:
         canonical = canonical_action(env, text, default=text)
@@ -170,19 +177,19 @@ def check_actions(subject: Subject) -> Finding:
         require(
             isinstance(canonical, str) and canonical == again,
             f"canonical_action({text!r}) gave {canonical!r}, which reads as {again!r}.",
-            "A canonical text must be a str that reads as itself.",
+            "A canonical action must be a str that reads as itself.",
         )
     legal = {text for text, given in random_steps(subject) if given[4].get("legal", True)}
     actions = dict.fromkeys(subject.actions)
     never = [text for text in actions if text not in legal]
     if never and subject.are_all:
-        advice = "Look whether info['legal'] is right; with more episodes it may come."
-        return warned(f"read, but never legal in random play: {never}", advice)
-    return passed(f"{len(actions)} actions read, {len(actions) - len(never)} met as legal")
+        advice = "Check that info['legal'] is right; more episodes may also help."
+        return warned(f"readable, but never legal in random play: {never}", advice)
+    return passed(f"{len(actions)} actions readable, {len(actions) - len(never)} seen as legal")
 
 
 def check_garbage(subject: Subject) -> Finding:
-    """Text that is no action is data: no exception, nothing changes, `info["legal"]` is False."""
+    """Text that is no action raises nothing, changes nothing and sets `info["legal"] = False`."""
     env, num_texts = subject.env, 0
     for text in BAD_TEXTS:
         before, key = reset(env, subject.seeds[0]), _key_or_none(env)
@@ -194,18 +201,18 @@ def check_garbage(subject: Subject) -> Finding:
             not outcome.legal and not outcome.success,
             f"{text[:50]!r} is no action, but step() gave legal={outcome.legal}, "
             f"success={outcome.success}.",
-            "Set info['legal'] = False; or if it is an action, let canonical_action() read it.",
+            "Set info['legal'] = False; or if it is an action, make canonical_action() read it.",
         )
         require(
             before == outcome.observation and key == _key_or_none(env),
             f"{text[:50]!r} is no action, but step() changed the state.",
-            "Return the same observation and change nothing but the count of steps.",
+            "Return the same observation and change nothing except the number of steps.",
         )
     return passed(f"{num_texts} texts that are no action changed nothing")
 
 
 def _key_or_none(env: TextEnvironment) -> Any:
-    """The state's key if it is sound, which is for another check to say."""
+    """Return the state's key; None if it has none or a broken one, which another check reports."""
     try:
         return read_state_key(env) if has_state_key(env) else None
     except CheckFailed:
@@ -219,13 +226,13 @@ def check_rewards(subject: Subject) -> Finding:
     require(
         not wrong,
         f"The reward must be a finite number, got {wrong[:1]}.",
-        "One such number spoils the mean of its whole group.",
+        "One such number spoils the mean reward of its whole group.",
     )
     return passed(f"{min(rewards):g} to {max(rewards):g} in random play")
 
 
 def check_info(subject: Subject) -> Finding:
-    """`info["success"]` and `info["legal"]` are there, and a won game is over."""
+    """Every step sets `info["success"]` and `info["legal"]`, and a won game is over."""
     num_won = 0
     for text, (_, _, terminated, _, info) in random_steps(subject):
         for name in ("success", "legal"):
@@ -236,7 +243,7 @@ def check_info(subject: Subject) -> Finding:
             )
         require(
             terminated or not info["success"],
-            "A won game must be over, but a step gave success without terminated.",
+            "A won game must be over, but a step set success without terminated.",
             "Set terminated = True when the game is won.",
         )
         num_won += bool(info["success"])
@@ -244,7 +251,7 @@ def check_info(subject: Subject) -> Finding:
 
 
 def check_episode_end(subject: Subject) -> Finding:
-    """Random play ends within the limit, and neither a step too many nor a new start hurts."""
+    """Random play ends within the limit; one step more does not raise, and `reset` starts over."""
     env = subject.env
     limit = _step_limit(env)
     lengths, terminated = [], 0
@@ -258,49 +265,46 @@ def check_episode_end(subject: Subject) -> Finding:
         require(
             outcome is not None and outcome.is_end,
             f"The episode did not end within {limit} actions.",
-            "Count the actions and return truncated = True at a limit, named max_steps.",
+            "Count the actions and return truncated = True at a limit named max_steps.",
         )
         terminated += outcome is not None and outcome.terminated
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Gymnasium's own games warn of it
+            warnings.simplefilter("ignore")  # Gymnasium's own games warn about a step too many
             step(env, rng.choice(subject.actions))
         require(
             reset(env, seed) == start,
-            f"After an episode reset(seed={seed}) gave another puzzle than before it.",
-            "reset() must set back all that step() changes.",
+            f"After an episode, reset(seed={seed}) started a different puzzle than before it.",
+            "reset() must restore everything that step() changes.",
         )
     num = len(lengths)
-    seen = f"{_show_range(lengths)} actions an episode; {terminated} of {num} ended by the game"
+    seen = f"{_show_range(lengths)} actions per episode; {terminated} of {num} ended by the game"
     return passed(seen)
 
 
 def _step_limit(env: TextEnvironment) -> int:
-    """The limit that the environment names, or ours."""
-    limits = (
-        getattr(env.unwrapped, "max_steps", None),
-        env.spec.max_episode_steps if env.spec else None,
-    )
+    """Return the environment's own limit, else `MAX_STEPS`."""
+    limits = (max_steps(env), env.spec.max_episode_steps if env.spec else None)
     return min([limit for limit in limits if isinstance(limit, int)], default=MAX_STEPS)
 
 
 def check_pictures(subject: Subject) -> Finding:
-    """`render` gives what its modes promise."""
+    """`render` returns what its modes promise."""
     reset(subject.env, subject.seeds[0])
     modes = [mode for mode in subject.env.metadata.get("render_modes", []) if mode in PICTURES]
     drawn = [mode for mode in modes if _draws(subject.env, mode)]
     if not drawn:
-        return skipped(f"no picture as {' or '.join(PICTURES)}")
+        return skipped(f"no picture in mode {' or '.join(PICTURES)}")
     return passed(", ".join(drawn))
 
 
 def _draws(env: TextEnvironment, mode: str) -> bool:
-    """Whether there is a picture in a mode; fails if it is of another kind than promised."""
+    """Return whether a mode gives a picture; fail if it is not of the promised kind."""
     chosen, env.unwrapped.render_mode = env.unwrapped.render_mode, mode
-    advice = "Give that, or leave the mode out of metadata['render_modes']."
+    advice = "Return that, or leave the mode out of metadata['render_modes']."
     try:
         picture = call(f"render() as {mode}", advice, env.render)
     except CheckFailed as failure:
-        if isinstance(failure.__cause__, NotImplementedError):  # a game need not have pictures
+        if isinstance(failure.__cause__, NotImplementedError):  # pictures are optional
             return False
         raise
     finally:
@@ -316,20 +320,20 @@ def _draws(env: TextEnvironment, mode: str) -> bool:
 
 
 def check_speed(subject: Subject) -> Finding:
-    """Steps, forks and resets a second, against what would keep a policy waiting."""
+    """Steps, forks and resets per second, against rates that would keep the policy waiting."""
     rates = _measure_rates(subject)
     slow = [name for name, rate in rates.items() if rate < SLOWEST[name]]
     seen = ", ".join(f"{float(f'{rate:.2g}'):,.0f} {name}/s" for name, rate in rates.items())
     if not slow:
         return passed(seen)
-    advice = f"Make {' and '.join(slow)} quicker: the policy waits for them."
+    advice = f"Make {' and '.join(slow)} faster: the policy waits for them."
     if "forks" in slow:
-        advice += " A fork() of your own needs to copy no more than the state."
+        advice += " A fork() of your own needs to copy only the state."
     return warned(seen, advice)
 
 
 def _measure_rates(subject: Subject) -> dict[str, float]:
-    """How many steps, forks and resets there are in a second."""
+    """Measure steps, forks and resets per second."""
     env, rng = subject.env, random.Random(0)
     spent = dict.fromkeys(SLOWEST, 0.0)
     counts = dict.fromkeys(SLOWEST, 0)

@@ -1,7 +1,7 @@
-"""What the checks of an environment share: the subject, playing it, and how a finding is told.
+"""What the checks share: the environment under test, ways to play it, and their findings.
 
-Every call into the environment goes through `call`, so that whatever it raises becomes the finding
-of the check that made the call.
+Every call into the environment goes through `call`, so any exception becomes a finding of the
+check that made the call.
 """
 
 import math
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 import gymnasium
 
 from ..adapters.guard import EnvError
-from ..text_env import fork, state_key
+from ..text_env import action_reader, fork, state_key
 
 TextEnvironment = gymnasium.Env[Any, Any]
 Answer = TypeVar("Answer")
@@ -21,14 +21,14 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found out."""
+    """The result of a check."""
 
     status: str
     """passed, failed, warned or skipped."""
     seen: str
-    """What was observed, in a line."""
+    """What was observed, in one line."""
     advice: str = ""
-    """What to do about it; empty where nothing needs doing."""
+    """What to do about it; empty if nothing."""
 
 
 class CheckFailed(AssertionError):
@@ -36,7 +36,7 @@ class CheckFailed(AssertionError):
 
     Args:
         seen: what was observed.
-        advice: what its author can do about it.
+        advice: what the author of the environment can do about it.
     """
 
     def __init__(self, seen: str, advice: str):
@@ -52,15 +52,15 @@ class Subject:
     actions: Sequence[str]
     """Texts to play at random."""
     are_all: bool
-    """Whether these are all actions that there are, and not examples."""
+    """Whether `actions` is complete, rather than a few examples."""
     seeds: Sequence[int]
-    """Puzzles to play, an episode each."""
+    """Puzzles to play, one episode each."""
     count_tokens: Callable[[str], int] | None = None
-    """The length of a text in a model's tokens."""
+    """Returns the length of a text in a model's tokens."""
 
 
 class Outcome(NamedTuple):
-    """What a step gave, in a form that compares."""
+    """What a step returned, in a form that can be compared."""
 
     observation: str
     reward: float
@@ -81,17 +81,17 @@ class Outcome(NamedTuple):
 
 
 def passed(seen: str) -> Finding:
-    """Tell that all is well."""
+    """Report that the check passed."""
     return Finding("passed", seen)
 
 
 def warned(seen: str, advice: str) -> Finding:
-    """Tell of something that works, but should be known."""
+    """Report something that works but that the author should know."""
     return Finding("warned", seen, advice)
 
 
 def skipped(seen: str, advice: str = "") -> Finding:
-    """Tell why there was nothing to check."""
+    """Report why there was nothing to check."""
     return Finding("skipped", seen, advice)
 
 
@@ -111,18 +111,18 @@ def call(
     """Call into the environment.
 
     Args:
-        name: the call, as a finding tells it.
+        name: the call, as the finding shows it.
         advice: what to do if it raises.
         function: what is called.
         args: its arguments.
         kwargs: its keyword arguments.
 
     Raises:
-        CheckFailed: if the environment raises, whatever it may be.
+        CheckFailed: if the environment raises any exception.
     """
     try:
         return function(*args, **kwargs)
-    except EnvError as error:  # what guards an environment has said it already
+    except EnvError as error:  # raised by a guard, whose message already names the call
         raise CheckFailed(f"{error}.", advice) from error.__cause__
     except Exception as error:
         raise CheckFailed(f"{name} raised {error!r}.", advice) from error
@@ -136,25 +136,25 @@ def reset(env: TextEnvironment, seed: int | None = None) -> str:
 
 
 def raw_step(env: TextEnvironment, text: str) -> Any:
-    """Play a text and return what the environment gave, whatever it may be."""
+    """Play a text and return what the environment returned, unchecked."""
     advice = (
-        "Text that is no action must leave the state as it is and set info['legal'] = False; "
-        "nothing that a model writes may raise."
+        "Text that is no action must leave the state unchanged and set info['legal'] = False; "
+        "no text that a model writes may raise."
     )
     return call(f"step({text[:50]!r})", advice, env.step, text)
 
 
 def step(env: TextEnvironment, text: str) -> Outcome:
-    """Play a text in an environment that passed the check of its API."""
+    """Play a text in an environment that passed the "api" check."""
     observation, reward, terminated, truncated, info = raw_step(env, text)
-    # Tuples compare the one object math.nan as equal to itself, unlike any other NaN.
+    # Tuples compare by identity first, so the object math.nan equals itself; other NaNs do not.
     reward = math.nan if math.isnan(float(reward)) else float(reward)
     success, legal = bool(info.get("success", False)), bool(info.get("legal", True))
     return Outcome(observation, reward, bool(terminated), bool(truncated), success, legal)
 
 
 def play(env: TextEnvironment, texts: Sequence[str]) -> list[Outcome]:
-    """Play until the episode or the texts end."""
+    """Play the texts until they or the episode end."""
     outcomes: list[Outcome] = []
     for text in texts:
         outcomes.append(step(env, text))
@@ -164,9 +164,9 @@ def play(env: TextEnvironment, texts: Sequence[str]) -> list[Outcome]:
 
 
 def random_steps(subject: Subject, max_steps: int = 100) -> Iterator[tuple[str, Any]]:
-    """Play an episode of every puzzle at random; yield each text and what `step` gave.
+    """Play an episode of every puzzle at random; yield each text and what `step` returned.
 
-    Asks only that the first four things that `step` gives can be unpacked.
+    It reads only the flags `terminated` and `truncated` of what `step` returned.
     """
     for seed in subject.seeds:
         rng = random.Random(seed)
@@ -180,17 +180,12 @@ def random_steps(subject: Subject, max_steps: int = 100) -> Iterator[tuple[str, 
 
 
 def canonical_action(env: TextEnvironment, text: str, default: str | None) -> str | None:
-    """Return the one spelling of the action that a text names; `default` if the env has no such."""
-    read = getattr(env.unwrapped, "canonical_action", None)
+    """Return the canonical spelling of an action; `default` if the env has no such method."""
+    read = action_reader(env)
     if read is None:
         return default
     advice = "It must return None for text that is no action."
     return call(f"canonical_action({text[:50]!r})", advice, read, text)
-
-
-def has_state_key(env: TextEnvironment) -> bool:
-    """Whether the environment says what decides its future."""
-    return hasattr(env.unwrapped, "state_key")
 
 
 def read_state_key(env: TextEnvironment) -> Hashable:
@@ -199,11 +194,11 @@ def read_state_key(env: TextEnvironment) -> Hashable:
     Raises:
         CheckFailed: if it raises or cannot be hashed.
     """
-    key = call("state_key()", "It is asked for at any time after reset().", state_key, env)
+    key = call("state_key()", "It must work at any time after reset().", state_key, env)
     try:
         hash(key)
     except TypeError as error:
-        advice = "Make it of tuples, strings and numbers."
+        advice = "Build it from tuples, strings and numbers."
         raise CheckFailed(f"state_key() must be hashable, got {key!r}.", advice) from error
     return key
 
@@ -211,7 +206,7 @@ def read_state_key(env: TextEnvironment) -> Hashable:
 def fork_env(env: TextEnvironment, reseed: int | None = None) -> TextEnvironment:
     """Copy the environment as the samplers do."""
     advice = (
-        "Give the environment a fork() that returns a copy, or keep out of it what cannot be "
-        "copied, such as locks, files and connections."
+        "Give the environment a fork() that returns a copy, or keep things that cannot be copied "
+        "out of it, such as locks, files and connections."
     )
     return call("fork(env)", advice, fork, env, reseed)

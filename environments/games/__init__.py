@@ -1,1 +1,1 @@
-"""Our games: pure rules, with the environment below them or in a file beside them."""
+"""The games of this package: pure rules, with the environment below or in a file beside them."""

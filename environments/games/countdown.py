@@ -1,7 +1,8 @@
 """Countdown: make the target from a few numbers, each used exactly once.
 
-Pure generator first, the game below; `expressions.py` reads and values answers. A puzzle is its
-seed; its target is the value of a random expression, so a solution exists, and `solve` finds one.
+The pure generator comes first, then the game; `expressions.py` reads and evaluates answers. A seed
+determines the puzzle. Its target is the value of a random expression, so a solution exists, and
+`solve` finds one.
 """
 
 import random
@@ -35,7 +36,7 @@ REWARDS = ("success", "dense")
 
 @dataclass(frozen=True)
 class CountdownKnobs:
-    """What a puzzle may look like.
+    """What puzzles are generated.
 
     Raises:
         ValueError: if a knob is out of its range.
@@ -44,7 +45,7 @@ class CountdownKnobs:
     min_count: int = 3
     """Fewest numbers of a puzzle."""
     max_count: int = 4
-    """Most numbers of a puzzle, at most 5: the solver is exhaustive."""
+    """Most numbers of a puzzle, at most 5, because the solver is exhaustive."""
     min_number: int = 1
     """Smallest number."""
     max_number: int = 99
@@ -52,7 +53,7 @@ class CountdownKnobs:
     max_target: int = 99
     """Largest target; the smallest is 1."""
     operators: str = "+-"
-    """Operators of the expression that every puzzle is made from. An answer may use all four."""
+    """Operators of the expression that a puzzle is made from. Answers may use all four."""
 
     def __post_init__(self) -> None:
         check(2 <= self.min_count <= 5, "min_count", self.min_count, "from 2 to 5")
@@ -68,10 +69,10 @@ class CountdownKnobs:
 
 
 def generate_puzzle(seed: int, knobs: CountdownKnobs) -> tuple[tuple[int, ...], int]:
-    """Make the puzzle of a seed: numbers, and as target the value of a random expression of them.
+    """Make the puzzle of a seed: numbers, and the value of a random expression of them as target.
 
     Raises:
-        ValueError: if the knobs leave no room for a puzzle, as far as 10 000 draws can tell.
+        ValueError: if 10 000 draws give no puzzle that fits the knobs.
     """
     draw_bits = random.Random(seed).getrandbits
     count = knobs.min_count + _below(knobs.max_count - knobs.min_count + 1, draw_bits)
@@ -91,7 +92,7 @@ def _random_value(
     numbers: tuple[int, ...], operators: str, draw_bits: Callable[[int], int]
 ) -> int | None:
     """Return the value of a random expression; None if it is not whole or divides by zero."""
-    fractions = [(number, 1) for number in numbers]  # as pairs, many times as fast as `Fraction`
+    fractions = [(number, 1) for number in numbers]  # pairs are many times faster than `Fraction`
     for place in range(len(fractions) - 1, 0, -1):  # a shuffle
         other = _below(place + 1, draw_bits)
         fractions[place], fractions[other] = fractions[other], fractions[place]
@@ -115,7 +116,7 @@ def _random_value(
 
 
 def _below(number: int, draw_bits: Callable[[int], int]) -> int:
-    """Draw from 0 to `number` - 1, what `randrange` of today's Python draws in twice the time."""
+    """Draw from 0 to `number` - 1: the same numbers as `randrange`, in half the time."""
     num_bits = number.bit_length()
     drawn = draw_bits(num_bits)
     while drawn >= number:
@@ -130,14 +131,14 @@ class CountdownGame(TextGame[np.ndarray]):
     """Make the target from the numbers, in one answer.
 
     Rules: an expression with + - * / and parentheses that uses every number exactly once and
-    equals the target. Whatever operators a puzzle was made from, an answer may use all four.
+    equals the target. An answer may use all four operators, whatever the puzzle was made from.
 
     Observation: int64 of shape (max_count + 1,): the numbers, zeros for absent ones, the target.
 
     Actions: int64 of shape (2 * max_count - 1,), the expression in postfix order, padded at the
-    end. An entry below max_count is a number's place, the four after it are + - * /, the last one
-    is the padding. In words: the expression, spaces free; one with wrong numbers reads as padding
-    only and is illegal, as is a division by zero.
+    end. An entry below max_count is the index of a number, the four above are + - * /, the last
+    one is padding. As text: the expression, with or without spaces; one with wrong numbers reads
+    as padding only and is illegal, as is a division by zero.
 
     Reward: "success": 1 if the answer is right, else 0. "dense": 1 if right, .1 for the right
     numbers with a wrong value, else 0.
@@ -189,23 +190,15 @@ class CountdownGame(TextGame[np.ndarray]):
         success = value == self.target
         right_numbers = 0.1 if self.reward == "dense" and value is not None else 0.0
         reward = 1.0 if success else right_numbers
-        return (
-            self._observation(),
-            reward,
-            True,
-            False,
-            {
-                "success": success,
-                "legal": value is not None,
-            },
-        )
+        info = {"success": success, "legal": value is not None}
+        return self._observation(), reward, True, False, info
 
     def _observation(self) -> np.ndarray:
         absent = [0] * (self.knobs.max_count - len(self.numbers))
         return np.array([*self.numbers, *absent, self.target])
 
     def _value(self, tokens: list[int]) -> Value | None:
-        """Return the answer's value, None if it has none or its numbers are not the puzzle's."""
+        """Return the answer's value; None if it has none or does not use the puzzle's numbers."""
         count, places = len(self.numbers), self.knobs.max_count
         padding = places + len(OPERATORS)
         body = tokens[: 2 * count - 1]
@@ -221,11 +214,11 @@ class CountdownGame(TextGame[np.ndarray]):
             return None
 
     def to_text(self) -> str:
-        """Say the numbers and the target, one line each."""
+        """Write the numbers and the target, one line each."""
         return f"Numbers: {', '.join(map(str, self.numbers))}\nTarget: {self.target}"
 
     def read_action(self, text: str) -> tuple[str, np.ndarray] | None:
-        """Read an expression; with other numbers than the puzzle's it is readable, but illegal."""
+        """Read an expression; one with numbers not in the puzzle is readable but illegal."""
         try:
             postfix = parse_expression(text)
         except ValueError:
@@ -275,7 +268,7 @@ def expert_action(game: CountdownGame) -> str:
 
 
 def habit_action(game: CountdownGame, rng: random.Random) -> str:
-    """Return what a player answers who never looks at the target: a - b + c - d, as they stand."""
+    """Return the answer of a player who ignores the target: a - b + c - d, in the given order."""
     signs = ("-+" * len(game.numbers))[: len(game.numbers) - 1]
     rest = (f" {sign} {number}" for sign, number in zip(signs, game.numbers[1:], strict=True))
     return str(game.numbers[0]) + "".join(rest)

@@ -1,8 +1,8 @@
-"""Puzzles from a file: parquet, JSON Lines or CSV, and which of its rows are for what.
+"""Puzzles from a parquet, JSON Lines or CSV file, and the split that each row belongs to.
 
-A row that cannot be used is skipped and counted, or refused with its number; never passed over in
-silence. A puzzle is its seed here too: the split that a seed belongs to has rows of its own, so no
-run trains on a row that it is tested on. Needs pyarrow for parquet alone.
+A row that cannot be used is skipped and counted, or refused with its number; it is never dropped
+silently. A seed determines the puzzle here too: each split has its own rows, so no run trains on a
+row that it is tested on. Only parquet needs pyarrow.
 """
 
 import csv
@@ -16,16 +16,18 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ...configs.errors import first_line
+
 SPLITS = {
     "test": range(0, 100_000),
     "validation": range(100_000, 200_000),
     "pretraining": range(200_000, 1_000_000),
     "training": range(1_000_000, 2**31),
 }
-"""Puzzle seeds of each split; seeds beyond the last one are training too."""
+"""Puzzle seeds of each split; seeds beyond the last one belong to training too."""
 BROKEN_ROWS = ("skip", "refuse")
 NUM_HEADER_LINES = 100
-"""Lines of a JSON Lines file that are asked for the names of its columns."""
+"""Lines of a JSON Lines file that are searched for the names of its columns."""
 BATCH_SIZE = 1024
 """Rows of a parquet file that are in memory at a time."""
 
@@ -50,20 +52,20 @@ Record = tuple[int, dict[str, Any] | BrokenRow]
 
 
 class Rows(Iterator[tuple[int, dict[str, Any]]]):
-    """The readable rows of a file, one after another, and a count of the broken ones.
+    """Iterates over the readable rows of a file and counts the broken ones.
 
-    Gives (number, values by column); the number counts from 1: data rows of a parquet or CSV file,
-    lines of a JSON Lines file. After the last row one line is logged if any were skipped.
+    Yields (number, values by column). Numbers count from 1: data rows of a parquet or CSV file,
+    lines of a JSON Lines file. After the last row, one line is logged if any rows were skipped.
 
     Args:
         path: the file.
-        columns: the columns that are needed, whatever their upper and lower case in the file.
+        columns: the columns that are needed; upper and lower case do not matter.
         broken_rows: "skip" or "refuse".
-        max_rows: rows that are looked at, broken ones included; None for all.
+        max_rows: number of rows to read, including broken ones; None for all.
 
     Raises:
-        ValueError: in one line, if the file or its columns are not there, it cannot be read, or an
-            option is not allowed; while iterating, for a broken row that is to be refused.
+        ValueError: in one line, if the file or a column is missing, the file cannot be read, or an
+            option is not allowed; while iterating, for a broken row that is refused.
     """
 
     def __init__(
@@ -80,11 +82,11 @@ class Rows(Iterator[tuple[int, dict[str, Any]]]):
             raise ValueError(f"max_rows must be at least 1, got {max_rows}.")
         self.path, self.broken_rows = Path(path), broken_rows
         self.num_read = 0
-        """Rows looked at so far, broken ones included."""
+        """Rows read so far, including broken ones."""
         self.num_broken = 0
         """Rows skipped so far."""
         self.first_broken = ""
-        """What was wrong with the first of them."""
+        """The first skipped row and what is wrong with it."""
         names = _match_columns(self.path, columns)
         self._records = islice(_read_records(self.path, names), max_rows)
         self._rows = self._read()
@@ -93,14 +95,14 @@ class Rows(Iterator[tuple[int, dict[str, Any]]]):
         return next(self._rows)
 
     def drop(self, number: int, reason: str) -> None:
-        """Skip a row that was read but makes no sense, or refuse it.
+        """Skip or refuse a row that was read but cannot be used.
 
         Args:
             number: the row's number.
             reason: what is wrong with it, to follow "row 7 ", such as "has no answer".
 
         Raises:
-            ValueError: naming the row, if broken rows are to be refused.
+            ValueError: naming the row, if broken rows are refused.
         """
         if self.broken_rows == "refuse":
             raise ValueError(
@@ -132,10 +134,10 @@ def read_rows(
 
 
 def column_names(path: str | Path) -> list[str]:
-    """Return the names of a file's columns, as they are written there.
+    """Return the names of a file's columns, as written in the file.
 
     Raises:
-        ValueError: in one line, if the file is not there or cannot be read.
+        ValueError: in one line, if the file is missing or cannot be read.
     """
     path = Path(path)
     if not path.is_file():
@@ -149,7 +151,7 @@ def column_names(path: str | Path) -> list[str]:
 
 
 def _match_columns(path: Path, columns: Sequence[str]) -> dict[str, str]:
-    """For each column that is needed, its name in the file."""
+    """Map each needed column to its name in the file."""
     present = column_names(path)
     by_fold = {name.strip().casefold(): name for name in reversed(present)}
     names = {name: name if name in present else by_fold.get(name.casefold()) for name in columns}
@@ -180,7 +182,7 @@ def _check_values(row: dict[str, Any]) -> dict[str, Any] | BrokenRow:
 
 
 def is_garbled(text: str) -> bool:
-    """Return whether a text holds lone surrogates, as bytes that are no UTF-8 are read."""
+    """Return whether a text contains lone surrogates, which stand for bytes that are not UTF-8."""
     return any("\ud800" <= sign <= "\udfff" for sign in text)
 
 
@@ -188,7 +190,7 @@ def is_garbled(text: str) -> bool:
 
 
 def _csv_records(path: Path) -> Iterator[tuple[int, list[str] | BrokenRow]]:
-    """The header with number 0, then the rows; blank lines do not count."""
+    """Yield the header with number 0, then the rows; blank lines do not count."""
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         reader, number = csv.reader(file, strict=True), 0
         while True:
@@ -279,8 +281,7 @@ def _import_parquet(path: Path) -> Any:
 
 def _unreadable(path: Path, error: Exception) -> ValueError:
     # Arrow's errors are ValueErrors and OSErrors, often of several lines.
-    reason = str(error).partition("\n")[0].rstrip(".")
-    return ValueError(f"{path} cannot be read as parquet: {reason}.")
+    return ValueError(f"{path} cannot be read as parquet: {first_line(error)}.")
 
 
 _FORMATS = {
@@ -289,7 +290,7 @@ _FORMATS = {
     ".json": (_json_columns, _json_rows),
     ".csv": (_csv_columns, _csv_rows),
 }
-"""By ending: what gives the names of the columns, and the rows."""
+"""By file extension: the functions that read the names of the columns, and the rows."""
 
 
 # ---- splits ----
@@ -309,20 +310,20 @@ def deal_rows(
 ) -> dict[str, list[Row]]:
     """Deal rows to the splits, in a shuffled order that is always the same.
 
-    A tenth is for validation, a tenth for test unless there are `test_rows`, at least one row each;
-    the others are for training and pretraining. Equal rows count once, and a row that is also among
-    the test rows is for nothing else.
+    A tenth goes to validation and, without `test_rows`, a tenth to test, at least one row each; the
+    rest is for training and pretraining. Equal rows count once, and a row that is also a test row
+    is used for nothing else.
 
     Args:
         rows: the rows of a file, hashable.
         test_rows: the rows of another file, all of them for test.
-        source: what an error message calls the file of `rows`.
+        source: name of the file of `rows` in error messages.
 
     Returns:
         The rows of each split.
 
     Raises:
-        ValueError: if there are too few rows for one each.
+        ValueError: if there are too few rows for every split to get one.
     """
     tested = list(dict.fromkeys(test_rows or ()))
     known = set(tested)
@@ -348,21 +349,21 @@ def deal_rows(
 
 
 def row_of(seed: int, dealt: dict[str, list[Row]]) -> Row:
-    """Return the row that is the puzzle of `seed`: the rows of its split, over and over.
+    """Return the row of the puzzle `seed`: the rows of its split, repeated in cycles.
 
-    Those of training come in another order each time: runs and steps that skip seeds still meet
-    every row.
+    Training rows come in a different order in each cycle, so runs and steps that skip seeds still
+    reach every row.
 
     >>> row_of(3, {"test": ["a", "b"]})
     'b'
     """
     split = split_of(seed)
     num_rows = len(dealt[split])
-    lap, place = divmod(seed - SPLITS[split].start, num_rows)
-    return dealt[split][_order(num_rows, lap)[place] if split == "training" else place]
+    cycle, place = divmod(seed - SPLITS[split].start, num_rows)
+    return dealt[split][_order(num_rows, cycle)[place] if split == "training" else place]
 
 
 @lru_cache(maxsize=16)
-def _order(num_rows: int, lap: int) -> list[int]:
-    """The order of training rows in one of their laps."""
-    return random.Random(lap).sample(range(num_rows), num_rows)
+def _order(num_rows: int, cycle: int) -> list[int]:
+    """Return the order of the training rows in one cycle."""
+    return random.Random(cycle).sample(range(num_rows), num_rows)

@@ -1,7 +1,7 @@
-"""Arithmetic expressions over whole numbers: read, written, valued and found.
+"""Arithmetic expressions over whole numbers: reading, writing, evaluating and finding them.
 
-An expression is kept in postfix order, as numbers and operators, and valued in exact rationals by a
-parser of our own: a model's text is never executed, and its length, depth and digits are bounded.
+An expression is kept in postfix order and evaluated in exact rationals. The parser is our own, so a
+model's text is never executed, and its length, depth and digits are bounded.
 """
 
 import re
@@ -32,7 +32,7 @@ def parse_expression(text: str) -> Postfix:
     The signs × ÷ − are read too, and a trailing "= 24" is ignored. There is no unary minus.
 
     Raises:
-        ValueError: if the text is no such expression or exceeds a bound.
+        ValueError: if the text is not such an expression or exceeds a bound.
     """
     if len(text) > MAX_LENGTH:
         raise ValueError(f"An expression has at most {MAX_LENGTH} characters, got {len(text)}.")
@@ -76,7 +76,7 @@ def _read_atom(tokens: list[str], postfix: list[int | str], depth: int) -> None:
 
 
 def format_expression(postfix: Postfix) -> str:
-    """Write an expression with single spaces and no parentheses beyond those that parsing needs."""
+    """Write an expression with single spaces and only the parentheses that parsing needs."""
     stack: list[tuple[str, int]] = []
     for token in postfix:
         if isinstance(token, int):
@@ -86,7 +86,7 @@ def format_expression(postfix: Postfix) -> str:
         right, right_precedence = stack.pop()
         left, left_precedence = stack.pop()
         left = f"({left})" if left_precedence < own else left
-        # Operators bind to the left, so an equal one on the right keeps its parentheses.
+        # Operators associate to the left, so an equal one on the right keeps its parentheses.
         right = f"({right})" if right_precedence <= own else right
         stack.append((f"{left} {token} {right}", own))
     return stack[0][0]
@@ -123,10 +123,10 @@ def evaluate_postfix(postfix: Postfix) -> Value:
 
 
 def evaluate_expression(text: str) -> Fraction:
-    """Return the exact value of the expression that a text holds.
+    """Return the exact value of an expression in a text.
 
     Raises:
-        ValueError: if the text is no expression, exceeds a bound or divides by zero.
+        ValueError: if the text is not an expression, exceeds a bound or divides by zero.
 
     >>> evaluate_expression("(3 + 5) / 6 = 1")
     Fraction(4, 3)
@@ -140,8 +140,8 @@ def evaluate_expression(text: str) -> Fraction:
 def all_values(numbers: Sequence[int], operators: str = "+-") -> dict[Value, Postfix]:
     """Return every value that the numbers can make, with one expression for each.
 
-    Every number is used exactly once. Exhaustive: each subset's values come from all ways to split
-    it in two and all operators.
+    Every number is used exactly once. The search is exhaustive: a subset's values come from all
+    ways to split it in two and all operators.
     """
     full = (1 << len(numbers)) - 1
     values: dict[int, dict[Value, Postfix]] = {
@@ -157,8 +157,8 @@ def _combine(
     subset: int, values: dict[int, dict[Value, Postfix]], operators: str
 ) -> dict[Value, Postfix]:
     found: dict[Value, Postfix] = {}
-    # The last number alone on the right comes first: sums and differences then need no parentheses
-    # and keep the order of the puzzle where they can.
+    # Splits with only the last number on the right come first, so that sums and differences need
+    # no parentheses and keep the puzzle's order where possible.
     rights = [part for part in range(subset - 1, 0, -1) if part & subset == part]
     rights.sort(key=int.bit_count)
     for right_set in rights:

@@ -1,10 +1,10 @@
-"""Frozen Lake with words: cross the ice to the goal without falling into a hole.
+"""Frozen Lake as a text game: cross the ice to the goal without falling into a hole.
 
-Moves and slips are those of Gymnasium's `FrozenLakeEnv`, number for number, without the table that
-it builds for every map. Here stand the puzzles (random maps, each proved solvable), the text side
-and the exact solvers: `shortest_path` without slips, `optimal_success` for any lake, by Gymnasium's
-table. The slips are drawn from the game's `np_random`, which is seeded like the map: one seed gives
-one map and one sequence of slips.
+Moves and slips equal those of Gymnasium's `FrozenLakeEnv` number for number, without the table that
+it builds for every map. This file adds the puzzles (random maps, each proved solvable), the text
+interface and the exact solvers: `shortest_path` without slips, and `optimal_success` for any lake,
+from Gymnasium's table. Slips are drawn from the game's `np_random`, which has the map's seed: one
+seed gives one map and one sequence of slips.
 """
 
 import random
@@ -23,14 +23,14 @@ from ..text_env import TextEnv, TextGame, TextSpec
 ACTIONS = ("Left", "Down", "Right", "Up")
 """The canonical action names, at Gymnasium's numbers."""
 SYMBOLS = "_OGPX√"
-"""Frozen, hole, goal; then the player on each. A symbol's place is its code in the observation."""
+"""Frozen, hole, goal; then the player on each. A symbol's index is its code in the observation."""
 PLAYER = 3
-"""What the player's presence adds to the code of a cell."""
+"""Added to the code of the cell that the player is on."""
 COLOURS = np.array([(214, 234, 248), (40, 70, 120), (60, 160, 90), (230, 120, 40)], np.uint8)
 """Frozen, hole, goal, player, as RGB."""
 CELL_PIXELS = 16
 MAX_MAPS = 10_000
-"""Maps drawn in search of one with a solution that is long enough."""
+"""Most maps drawn in search of one with a long enough solution."""
 
 Lake = tuple[str, ...]
 """A map in Gymnasium's letters: rows of S (start), F (frozen), H (hole) and G (goal)."""
@@ -41,12 +41,12 @@ Outcome = tuple[float, int, float, bool]
 def generate_map(
     seed: int, size: int = 4, frozen_probability: float = 0.8, min_solution: int = 1
 ) -> Lake:
-    """Draw the map that belongs to a seed: start and goal anywhere, the goal reachable.
+    """Draw the map of a seed: start and goal anywhere, the goal reachable.
 
     Args:
-        seed: any integer; the same one gives the same map in every process.
+        seed: any integer; the same seed gives the same map in every process.
         size: cells along a side.
-        frozen_probability: chance that a cell other than start and goal is frozen.
+        frozen_probability: probability that a cell other than start and goal is frozen.
         min_solution: fewest moves from start to goal without slips.
 
     Raises:
@@ -61,8 +61,8 @@ def generate_map(
 def _draw_map(
     seed: int, size: int, frozen_probability: float, min_solution: int
 ) -> tuple[Lake, list[int]]:
-    """Draw the map that belongs to a seed, and the fewest moves from its start to its goal."""
-    draw = random.Random(seed).random  # the one stream that Python keeps from version to version
+    """Draw the map of a seed, and return it with the shortest path from its start to its goal."""
+    draw = random.Random(seed).random  # the only stream that all Python versions share
     num_cells = size * size
     for _ in range(MAX_MAPS):
         cells = ["F" if draw() < frozen_probability else "H" for _ in range(num_cells)]
@@ -74,12 +74,12 @@ def _draw_map(
             return lake, path
     raise ValueError(
         f"min_solution={min_solution} found no {size}x{size} lake in {MAX_MAPS} draws at "
-        f"frozen_probability={frozen_probability}. Lower the one or raise the other."
+        f"frozen_probability={frozen_probability}. Lower min_solution or raise frozen_probability."
     )
 
 
 def shortest_path(lake: Sequence[str]) -> list[int] | None:
-    """Return the fewest moves from start to goal if nobody slips, None if there is no way.
+    """Return a shortest list of moves from start to goal without slips; None if there is none.
 
     >>> shortest_path(["SH", "FG"])
     [1, 2]
@@ -101,7 +101,7 @@ def shortest_path(lake: Sequence[str]) -> list[int] | None:
 
 @lru_cache
 def _move_targets(size: int) -> list[tuple[int, int, int, int]]:
-    """Where Left, Down, Right and Up lead from each cell without a slip."""
+    """Return where Left, Down, Right and Up lead from each cell without a slip."""
     last = size - 1
     return [
         (
@@ -122,13 +122,13 @@ def build_lake(lake: Lake, slippery: bool) -> FrozenLakeEnv:
 
 
 class FrozenLakeGame(TextGame[int]):
-    """Gymnasium's Frozen Lake on random maps, with its text side.
+    """Gymnasium's Frozen Lake on random maps, with a text interface.
 
-    Rules: a move goes one cell; the border holds the player. On slippery ice it goes the named way
-        with probability 1/3 and to either side of it with 1/3 each. Holes and the goal end it all.
-    Observation: the codes of the cells (places in `SYMBOLS`), uint8, shape (size, size).
+    Rules: a move goes one cell; the border stops the player. On slippery ice a move goes in its own
+        direction with probability 1/3 and to each side with 1/3. Holes and the goal end the game.
+    Observation: the codes of the cells (indices in `SYMBOLS`), uint8, shape (size, size).
     Actions: 0 Left, 1 Down, 2 Right, 3 Up.
-    Reward: 1 on reaching the goal, else 0; "dense" pays the same, as in RAGEN.
+    Reward: 1 on reaching the goal, else 0; "dense" gives the same, as in RAGEN.
     Episode end: terminated in a hole (lost) or on the goal (won); never truncated, see `TextEnv`.
     Info: `success` and `legal` after a move; `puzzle_seed` (None for a map given by hand) and
         `optimal_length`, the fewest moves without slips (None if there is no way), after a reset.
@@ -138,8 +138,8 @@ class FrozenLakeGame(TextGame[int]):
 
     Args:
         size: cells along a side, 2 to 16.
-        frozen_probability: chance that a cell is frozen, above 0 and at most 1.
-        slippery: whether moves go astray.
+        frozen_probability: probability that a cell is frozen, above 0 and at most 1.
+        slippery: whether moves may slip.
         min_solution: fewest moves from start to goal without slips, 1 to 2 * size - 2.
         reward: "success" or "dense".
 
@@ -222,7 +222,7 @@ class FrozenLakeGame(TextGame[int]):
         self._codes = np.array(codes, dtype=np.uint8)
 
     def step(self, action: int) -> tuple[NDArray[np.uint8], float, bool, bool, dict[str, Any]]:
-        """Move, and slip where the ice is slippery; from a hole or the goal nothing moves."""
+        """Move, and perhaps slip on slippery ice; in a hole or on the goal nothing moves."""
         reward = 0.0
         if self._cells[self.position] in "SF":
             slip = _slip(self.np_random.random()) if self.slippery else 0
@@ -239,7 +239,7 @@ class FrozenLakeGame(TextGame[int]):
         return codes.reshape(self.size, self.size)
 
     def to_text(self) -> str:
-        """Draw the map, a line for each row."""
+        """Draw the map, one line per row."""
         place = self.position + self.position // self.size  # each row ends in a line break
         symbol = SYMBOLS[SYMBOLS.index(self._picture[place]) + PLAYER]
         return self._picture[:place] + symbol + self._picture[place + 1 :]
@@ -249,7 +249,7 @@ class FrozenLakeGame(TextGame[int]):
         return _READINGS.get(text.strip().lower())
 
     def render(self) -> NDArray[np.uint8]:
-        """Paint the map, uint8 of shape (16 * size, 16 * size, 3), the player as a square."""
+        """Draw the map, uint8 of shape (16 * size, 16 * size, 3), with the player as a square."""
         cells = COLOURS[self._codes].reshape(self.size, self.size, 3)
         image = cells.repeat(CELL_PIXELS, axis=0).repeat(CELL_PIXELS, axis=1)
         top, left = (CELL_PIXELS * index for index in divmod(self.position, self.size))
@@ -257,7 +257,7 @@ class FrozenLakeGame(TextGame[int]):
         return image
 
     def state_key(self) -> Hashable:
-        """Return the map and the player's cell; slips to come are not part of it."""
+        """Return the map and the player's cell; future slips are not part of the key."""
         return self.lake, self.position
 
 
@@ -267,9 +267,9 @@ _FROM_GYMNASIUM = str.maketrans("SFHG", "__OG")
 
 
 def _slip(uniform: float) -> int:
-    """Return by how many actions a move goes astray: -1, 0 or 1, each with probability 1/3.
+    """Return the number that a slip adds to the action: -1, 0 or 1, each with probability 1/3.
 
-    The bounds are rounded as Gymnasium's: the sides have (1 - 1/3) / 2 each.
+    The bounds are computed as in Gymnasium, to the last bit: each side has (1 - 1/3) / 2.
     """
     side = (1 - 1 / 3) / 2
     return -1 if uniform < side else 0 if uniform < side + 1 / 3 else 1
@@ -290,7 +290,7 @@ def make_frozen_lake(max_steps: int = 10, render_mode: str | None = None, **knob
 
 
 def optimal_success(game: FrozenLakeGame, num_steps: int) -> float:
-    """Return the best possible probability of reaching the goal from here in `num_steps` moves.
+    """Return the highest possible probability of reaching the goal from here in `num_steps` moves.
 
     Exact, by value iteration over Gymnasium's table: V_0 = 0 and
     V_h(s) = max_a Σ_s' p(s'|s,a) · (1 if s' is the goal, 0 if it is a hole, else V_{h-1}(s')).
@@ -301,16 +301,16 @@ def optimal_success(game: FrozenLakeGame, num_steps: int) -> float:
 
 
 def expert_action(game: FrozenLakeGame, num_steps: int = 10) -> int:
-    """Return the move that most surely wins within `num_steps`, and among equals the quickest."""
+    """Return the move most likely to win within `num_steps`; ties go to the quickest."""
     horizons = reversed(_action_values(game.lake, game.slippery, num_steps))
-    # Rounded: equal probabilities that were added in another order differ in the last bits.
+    # Rounded, because equal probabilities summed in a different order differ in the last bits.
     values = [[round(value, 9) for value in horizon[game.position]] for horizon in horizons]
     return max(range(len(ACTIONS)), key=lambda action: [horizon[action] for horizon in values])
 
 
 @lru_cache(maxsize=256)
 def _action_values(lake: Lake, slippery: bool, num_steps: int) -> list[list[list[float]]]:
-    """Success probability of [h][cell][action] with h + 1 moves left."""
+    """Return success probabilities [h][cell][action] with h + 1 moves left."""
     table = build_lake(lake, slippery).P
     horizons, values = [], [0.0] * len(table)
     for _ in range(num_steps):
@@ -327,8 +327,8 @@ def _expect(outcomes: list[Outcome], values: list[float]) -> float:
 
 
 def habit_action(game: FrozenLakeGame) -> int:
-    """Return the move of a player who has only ever seen the classic lake.
+    """Return the move of a player who only knows the classic lake, with the goal lower right.
 
-    Its goal lay in the lower right corner: the player goes right, then down, holes or not.
+    The player goes right, then down, whatever is in the way.
     """
     return RIGHT if game.position % game.size < game.size - 1 else DOWN

@@ -1,34 +1,35 @@
-r"""Answers to math problems: found in a text, read, and compared as values.
+r"""Answers to math problems: found in a text, read, and compared by value.
 
-The answer is read out of a text that may hold the working: the last `\boxed{...}`, what follows
-"####", or the last number. Numbers are compared exactly, by a parser of our own; anything else is
-LaTeX, compared by math-verify. A model's text is never executed: of math-verify only the LaTeX side
-is used, with numbers made by us, because sympy makes them by `eval`; and what is parsed is bounded
-beforehand in length, depth, commands and powers, because no clock can stop a huge power.
+The answer is taken from a text that may also contain the working: the last `\boxed{...}`, the
+line after "####", or the last number. Numbers are compared exactly, with our own parser; anything
+else is LaTeX, compared by math-verify. A model's text is never executed: only math-verify's LaTeX
+side is used, and we build its numbers, because sympy builds them with `eval`. Length, depth,
+commands and powers are bounded before parsing, because no timer can interrupt the computation of a
+huge power.
 """
 
 import re
-import signal
-import threading
 from collections.abc import Callable
 from fractions import Fraction
 from functools import cache, lru_cache
 from typing import Any
+
+from ..time_limit import TimeUp, time_limit
 
 MAX_ANSWER_LENGTH = 180
 """Longest answer that is read, in characters."""
 MAX_DIGITS = 30
 """Longest number in LaTeX, in digits."""
 MAX_DEPTH = 8
-"""Braces and parentheses of LaTeX that may be open at once."""
+"""Most braces and parentheses of LaTeX that may be open at once."""
 MAX_POWER = 10_000
-"""Largest power that LaTeX may raise a number to, powers of powers multiplied."""
+"""Largest exponent in LaTeX; powers of powers are multiplied."""
 MAX_SECONDS = 2
-"""Time for reading or comparing LaTeX; the clock runs only in the main thread of a POSIX system."""
+"""Time limit for reading or comparing LaTeX, where `time_limit` works."""
 
 _INTEGER = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)"
 _DECIMAL = rf"(?:{_INTEGER}(?:\.\d+)?|\.\d+)"
-# A minus that follows a number, a letter or a bracket takes away; elsewhere it is a sign.
+# A minus after a number, a letter or a bracket subtracts; anywhere else it is a sign.
 _IN_TEXT = re.compile(rf"(?:(?<![\w.)\]}}])[-−])?{_DECIMAL}(?:/\d+)?", re.ASCII)
 _NUMBER = re.compile(rf"([-+−]?)({_DECIMAL})(?:/({_INTEGER}))?", re.ASCII)
 _FRACTION = re.compile(
@@ -41,10 +42,10 @@ _BRACES = re.compile(r"\\boxed\s*\{|\\.|[{}]", re.DOTALL)
 
 
 def extract_answer(text: str) -> str | None:
-    r"""Return the answer that a text gives, or None if it gives none.
+    r"""Return the answer in a text, or None if there is none.
 
-    The content of the last `\boxed{...}` with balanced braces; else the line after the last "####";
-    else the whole text if it is a number; else the last number in it.
+    It is the content of the last `\boxed{...}` with balanced braces; else the line after the last
+    "####"; else the whole text if it is a number; else the last number in it.
 
     >>> extract_answer("27+38=65; 65-19=46")
     '46'
@@ -63,7 +64,7 @@ def extract_answer(text: str) -> str | None:
 
 
 def _last_boxed(text: str) -> str | None:
-    """Return what the last box with balanced braces holds."""
+    """Return the content of the last box with balanced braces."""
     last, last_start, opened = None, -1, []
     for match in _BRACES.finditer(text):
         if match.group()[-1] == "{" and match.group() != r"\{":
@@ -76,7 +77,7 @@ def _last_boxed(text: str) -> str | None:
 
 
 def parse_number(text: str) -> Fraction | None:
-    r"""Return the exact value of a whole number, decimal number or fraction; None for other text.
+    r"""Return the exact value of a whole number, decimal number or fraction; else None.
 
     >>> parse_number("-1,234.5"), parse_number(r"$\frac{6}{4}$")
     (Fraction(-2469, 2), Fraction(3, 2))
@@ -101,15 +102,15 @@ def parse_number(text: str) -> Fraction | None:
 
 
 def strip_answer(text: str) -> str:
-    """Take off what may stand around an answer: spaces, dollar signs, a full stop."""
+    """Remove what may surround an answer: spaces, dollar signs, a full stop."""
     return text.strip().rstrip(".").strip().strip("$").strip()
 
 
 def is_equal(given: str, gold: str) -> bool:
-    """Return whether two answers are the same value. An answer that cannot be read is not.
+    """Return whether two answers have the same value; False if one of them cannot be read.
 
-    Two numbers are compared exactly. Anything else is LaTeX and compared by math-verify, `given`
-    against `gold`; its decimals are compared to six places there.
+    Two numbers are compared exactly. Anything else is LaTeX, which math-verify compares, `given`
+    against `gold`, with decimals to six places.
     """
     numbers = parse_number(given), parse_number(gold)
     if None not in numbers:
@@ -146,31 +147,31 @@ _COMMANDS = frozenset(
     circ degree quad qquad
     """.split()
 )
-"""Commands of LaTeX that are read: none that adds up, searches or multiplies out a range."""
+"""LaTeX commands that are read: none that computes a sum, limit or product over a range."""
 _POWER_COMMANDS = frozenset({"frac", "dfrac", "tfrac", "cfrac", "cdot", "pi", "circ", "left"})
 _POWER_COMMANDS |= {"right"}
 _COMMAND = re.compile(r"\\([a-zA-Z]+)")
 _UNSAFE = re.compile(
     rf"(?<!\\)!|\|\s*[_^]|\\sqrt\s*\[(?!\s*[1-9]\d?\s*\])|\d{{{MAX_DIGITS + 1},}}|(?![0-9])\d"
 )
-"""Factorials, values at a place, fractional roots, long numbers, digits of other scripts."""
+"""Factorials, evaluation bars, fractional roots, long numbers, digits of other scripts."""
 
 
 @lru_cache(maxsize=10_000)
 def parse_latex(text: str) -> Any:
     """Return the sympy object that LaTeX stands for, or None if it cannot be read.
 
-    What could take long is not read at all: see the bounds at the top of this file.
+    Text that exceeds the bounds at the top of this file is not read, because it could take long.
     """
     text = strip_answer(text)
     if not text or not _is_bounded(text):
         return None
-    converter = _converter()  # before the clock starts: an import cut short would be lost for good
+    converter = _converter()  # before the time limit starts: an interrupted import stays broken
     return _in_time(lambda: converter.convert(text))
 
 
 def _is_bounded(text: str) -> bool:
-    """Whether LaTeX can be parsed and valued in a moment."""
+    """Return whether LaTeX is small enough to be parsed and evaluated quickly."""
     if len(text) > MAX_ANSWER_LENGTH or _UNSAFE.search(text):
         return False
     return (
@@ -189,9 +190,9 @@ def _depth(text: str) -> int:
 
 
 def _largest_power(text: str) -> float:
-    """Bound the power that any number is raised to; infinite where it cannot be told.
+    """Bound the power that any number is raised to; infinite if it cannot be determined.
 
-    A power of a bracket counts on top of those inside it, so all of them are multiplied.
+    A power of a bracket applies on top of those inside it, so powers of brackets are multiplied.
     """
     of_brackets, of_atoms, end = 1.0, 1.0, -1
     for match in re.finditer(r"\^\s*", text):
@@ -219,7 +220,7 @@ def _power_size(power: str) -> float:
 
 
 def _end_of_group(text: str, start: int) -> int:
-    """Where the group that starts at a place ends: braces with their content, else one sign."""
+    """Return where the group at `start` ends: braces with their content, else one character."""
     if text[start : start + 1] != "{":
         command = _COMMAND.match(text, start)
         return len(text) if command and command[1] != "circ" else start + 1
@@ -233,7 +234,7 @@ def _end_of_group(text: str, start: int) -> int:
 
 @cache
 def _converter() -> Any:
-    """Build the reader of LaTeX on first use: sympy takes a second to import."""
+    """Build the LaTeX reader on first use, because importing sympy takes a second."""
     import sympy
     from latex2sympy2_extended.latex2sympy2 import _Latex2Sympy
     from math_verify.grader import should_treat_as_complex
@@ -242,7 +243,7 @@ def _converter() -> Any:
     config = LatexExtractionConfig().normalization_config
 
     class Converter(_Latex2Sympy):
-        """math-verify's own reader, but for numbers: `sympy.Number(str)` would `eval` them."""
+        """math-verify's own reader, except for numbers: `sympy.Number(str)` would `eval` them."""
 
         @classmethod
         def convert(cls, text: str) -> Any:
@@ -251,7 +252,7 @@ def _converter() -> Any:
             )
 
         def parse(self, latex_str: str) -> Any:
-            # A number with thousands' commas never gets to `parse_number`.
+            # A number with thousands separators never reaches `parse_number`.
             number = parse_number(latex_str) if "," in latex_str else None
             if number is not None:
                 return sympy.Rational(number.numerator, number.denominator)
@@ -263,39 +264,15 @@ def _converter() -> Any:
                 return sympy.Integer(int(digits))
             if re.fullmatch(r"[0-9]*\.[0-9]+", digits):
                 return sympy.Float(digits)
-            raise ValueError(f"{text!r} is no number.")
+            raise ValueError(f"{text!r} is not a number.")
 
     return Converter
 
 
-class _TimeUp(BaseException):
-    """Not an `Exception`: sympy and math-verify catch those on their way."""
-
-
 def _in_time(work: Callable[[], Any], max_seconds: float = MAX_SECONDS) -> Any:
-    """Return what `work` returns; None if it raises an exception or takes too long."""
-
-    def stop(*_: object) -> None:
-        raise _TimeUp
-
-    has_clock = hasattr(signal, "setitimer")
-    if not has_clock or threading.current_thread() is not threading.main_thread():
-        return _or_none(work)
-    before = signal.signal(signal.SIGALRM, stop)
+    """Return the result of `work`; None if it raises an exception or takes too long."""
     try:
-        signal.setitimer(signal.ITIMER_REAL, max_seconds)
-        try:
-            return _or_none(work)
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-    except _TimeUp:
-        return None
-    finally:
-        signal.signal(signal.SIGALRM, before or signal.SIG_DFL)
-
-
-def _or_none(work: Callable[[], Any]) -> Any:
-    try:
-        return work()
-    except Exception:  # the parser and sympy raise whatever they like, and all of it means "no"
+        with time_limit(max_seconds):
+            return work()
+    except (TimeUp, Exception):  # the parser and sympy raise all kinds for unreadable text
         return None

@@ -1,8 +1,8 @@
 """Math problems with one answer: generated arithmetic, or a file of problems.
 
-A generated problem is its seed: a sum of signed terms whose totals stay small, with several methods
-to work it out. A file is read in the layouts of DAPO-Math-17k, GSM8K and AIME and dealt to the
-splits. `math_answers` says how answers are read and compared.
+A generated problem is a sum of signed terms with small running totals, determined by its seed; it
+can be worked out by several methods. Files may have the layouts of DAPO-Math-17k, GSM8K and AIME;
+their problems are dealt to the splits. `math_answers.py` reads and compares answers.
 """
 
 import random
@@ -30,7 +30,7 @@ from .one_answer import OneAnswerEnv
 from .pixels import draw_text
 
 MAX_TOTAL = 99
-"""Largest total on the way through a generated sum; the smallest is 0."""
+"""Largest running total of a generated sum; the smallest is 0."""
 
 
 # ---- generated arithmetic ----
@@ -38,14 +38,14 @@ MAX_TOTAL = 99
 
 @dataclass(frozen=True)
 class MathKnobs:
-    """What a generated sum may look like.
+    """What sums are generated.
 
     Raises:
         ValueError: if a knob is out of its range.
     """
 
     num_terms: int = 3
-    """Numbers of a sum."""
+    """Number of terms in a sum."""
     max_number: int = 20
     """Largest number; the smallest is 1."""
 
@@ -56,9 +56,9 @@ class MathKnobs:
 
 
 def generate_terms(seed: int, knobs: MathKnobs) -> tuple[int, ...]:
-    """Make the sum of a seed: the first term is positive, a negative one is taken away.
+    """Make the terms of a seed's sum: the first is positive, negative ones are subtracted.
 
-    Every total from left to right lies between 0 and `MAX_TOTAL`.
+    Every running total from left to right lies between 0 and `MAX_TOTAL`.
     """
     rng = random.Random(seed)
     terms = [rng.randint(1, knobs.max_number)]
@@ -125,11 +125,11 @@ METHODS: dict[str, Callable[[tuple[int, ...]], str]] = {
     "ones first": _ones_first,
     "round and correct": lambda terms: _round_numbers_first(terms, _nearest_tens(terms)),
 }
-"""Ways to work out a sum of signed terms: each writes its working, with the result at the end."""
+"""Methods for a sum of signed terms; each writes its working, with the result at the end."""
 
 
 def careless_answer(terms: tuple[int, ...]) -> str:
-    """Answer in one go without a carry or a borrow: digit by digit, each modulo 10.
+    """Answer in one go without carrying or borrowing: digit by digit, each modulo 10.
 
     >>> careless_answer((27, 38))
     '55'
@@ -161,14 +161,14 @@ class ProblemSet:
     charset: str
     """Every character of the problems."""
     max_length: int
-    """The longest problem, in characters."""
+    """Length of the longest problem, in characters."""
     num_broken: int
-    """Rows that were skipped."""
+    """Number of rows that were skipped."""
 
 
 LAYOUTS = (("prompt", "reward_model"), ("problem", "answer"), ("question", "answer"))
 """Columns of the layouts that are read: DAPO-Math-17k; AIME; GSM8K and AIME."""
-# What DAPO-Math-17k wraps every problem in; our own prompt says how to answer.
+# DAPO-Math-17k wraps every problem in these sentences; our own prompt says how to answer.
 _OPENING = re.compile(r"\s*Solve the following math problem step by step\.[^\n]*\n\s*")
 _CLOSING = re.compile(r'\s*Remember to put your answer on its own line after "Answer:"[^\n]*\s*$')
 
@@ -177,16 +177,16 @@ _CLOSING = re.compile(r'\s*Remember to put your answer on its own line after "An
 def read_problem_set(path: str, test_path: str = "", broken_rows: str = "skip") -> ProblemSet:
     """Read the problems of a file, and of another one for the test split, once per process.
 
-    Problems that a file repeats count once (DAPO-Math-17k as published repeats each a hundredfold),
-    and those of `test_path` are taken from the others.
+    Repeated problems count once (DAPO-Math-17k as published repeats each one a hundred times), and
+    problems of `test_path` are removed from `path`.
 
     Args:
-        path: a .parquet, .jsonl, .json (one object a line) or .csv file in one of the `LAYOUTS`.
-        test_path: another such file; empty to take a tenth of `path`.
+        path: a .parquet, .jsonl, .json (one object per line) or .csv file in one of the `LAYOUTS`.
+        test_path: another such file; empty to use a tenth of `path` for the test split.
         broken_rows: "skip" or "refuse".
 
     Raises:
-        ValueError: in one line, if a file cannot be used, or has too few problems.
+        ValueError: in one line, if a file cannot be used or has too few problems.
     """
     problems, num_broken = _read_problems(path, broken_rows)
     tests, more_broken = _read_problems(test_path, broken_rows) if test_path else (None, 0)
@@ -247,7 +247,7 @@ def _read_problem(rows: Rows, number: int, row: dict[str, Any]) -> Problem | Non
 
 
 def _prompt_text(prompt: Any) -> str | None:
-    """Return the problem that a prompt of DAPO-Math-17k asks for."""
+    """Return the problem inside a prompt of DAPO-Math-17k."""
     if isinstance(prompt, list):
         said = [turn.get("content") for turn in prompt if isinstance(turn, dict)]
         prompt = said[-1] if said else None
@@ -258,7 +258,7 @@ def _prompt_text(prompt: Any) -> str | None:
 
 @lru_cache(maxsize=100_000)
 def _read_gold(answer: str) -> str | None:
-    """Return a file's answer without its working; None if it cannot be read."""
+    """Return the answer in a file's answer column, without its working; None if unreadable."""
     has_mark = "####" in answer or "\\boxed" in answer
     gold = extract_answer(answer) if has_mark else strip_answer(answer)
     return gold if gold and is_readable(gold) else None
@@ -270,14 +270,14 @@ def _read_gold(answer: str) -> str | None:
 class MathGame(TextGame[str]):
     r"""Solve a problem, in one answer.
 
-    Rules: the answer is right if it is the same value as the problem's own; the working before it
-    is free.
+    Rules: the answer is right if it has the same value as the problem's own answer. Any working may
+    come before it.
 
     Observation: the problem's text (`Text`).
 
-    Actions: the answer (`Text`). In words: a text whose answer `extract_answer` finds; its
-    canonical text is the number, in lowest terms, or `\boxed{...}`. An answer that is no
-    mathematics is illegal and wrong.
+    Actions: the answer (`Text`). As text: any text in which `extract_answer` finds an answer; its
+    canonical text is the number in lowest terms, or `\boxed{...}`. An answer that is neither a
+    number nor LaTeX is illegal and wrong.
 
     Reward: 1 if the answer is right, else 0.
 
@@ -300,7 +300,7 @@ class MathGame(TextGame[str]):
             raise ValueError(f"test_path needs a path to train on, got {test_path!r} alone.")
         if path and knobs:
             raise ValueError(
-                f"{', '.join(knobs)} belongs to generated sums, but path is {path!r}. Drop one."
+                f"{', '.join(knobs)} applies to generated sums, but path is {path!r}. Remove one."
             )
         self.render_mode = "rgb_array"
         self.knobs = MathKnobs(**knobs)
@@ -340,11 +340,11 @@ class MathGame(TextGame[str]):
         return self.to_text(), float(success), True, False, info
 
     def to_text(self) -> str:
-        """Say the problem."""
+        """Return the problem."""
         return self.problem.text
 
     def read_action(self, text: str) -> tuple[str, str] | None:
-        """Read the answer that a text gives, with or without working before it."""
+        """Read the answer in a text, with or without working before it."""
         answer = extract_answer(text)
         if answer is None:
             return None

@@ -1,4 +1,4 @@
-"""Text games that are settled by one answer: the answer ends the game, readable or not."""
+"""Text games that end with the first answer, readable or not."""
 
 from typing import Any, SupportsFloat
 
@@ -6,10 +6,10 @@ from ..text_env import TextEnv
 
 
 class OneAnswerEnv(TextEnv):
-    """A `TextEnv` whose last permitted answer loses the game if it cannot be read.
+    """A `TextEnv` in which running out of answers loses the game.
 
     Episode end: terminated by a readable answer, or after `max_steps` unreadable ones; never
-    truncated. No answer is a wrong answer here, so the limit belongs to the rules.
+    truncated, because giving no answer counts as a wrong answer: the limit is part of the rules.
     """
 
     def step(self, action: str) -> tuple[str, SupportsFloat, bool, bool, dict[str, Any]]:

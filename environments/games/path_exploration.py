@@ -1,11 +1,11 @@
 """Path Exploration: name a place that holds a treasure; many different answers are right.
 
-The paper's synthetic task (section 2.1). There is one puzzle whatever the seed: 20 of the places in
-`places.py` hold a treasure, and nothing that a player is told says which. So all there is to learn
-is by trying, and the measure is how many of the 20 a policy finds (Coverage@k).
+The paper's synthetic task (section 2.1). Every seed is the same puzzle: 20 of the places in
+`places.py` hold a treasure, and the prompt does not say which. They can only be found by trying,
+and the measure is how many of the 20 a policy finds (Coverage@k).
 
-Names are read generously by `normalise`: two spellings of a place are one answer. The paper leaves
-its matching open.
+`normalise` reads names generously, so that different spellings of a place are the same answer. The
+paper does not describe its matching.
 """
 
 import re
@@ -28,7 +28,7 @@ OTHER = len(PLACES)
 MAX_LENGTH = 200
 """Longest name that is read, in characters."""
 MUNICIPALITIES = ("beijing", "chongqing", "shanghai", "tianjin")
-"""Provinces that are a city: the level of the city may be left out or repeat the name."""
+"""Provinces that are a single city: the city level may be left out or repeat the name."""
 
 _APOSTROPHES = str.maketrans("", "", "'‘’ʼ`")
 _FRAME = re.compile(r"^[\W_]*(?:[0-9]{1,3}[.):])?[\W_]*|[\W_]+$")
@@ -54,21 +54,22 @@ _ZONES = ("economic development zone", "high tech zone")
 
 
 def normalise(name: str) -> str | None:
-    """Return the one spelling of a place's name, "province – city – district" in small letters.
+    """Return the canonical spelling of a place's name: "province – city – district", lower case.
 
-    What does not count: case, accents, apostrophes, "and" or "&"; a bullet, number or quotes in
-    front and signs at the end; which dash, comma, slash or arrow separates the levels; the kind of
-    each level (Province, City, ...). A District is not told from a County, because no city of the
-    200 places has both under one name. Economic (and technological) development zones or areas are
-    one, high-tech (industrial development) zones are one, and such a zone need not repeat its
-    city's name. A municipality has two levels, however often its name is given.
+    Differences that are ignored: case, accents, apostrophes, "and" or "&"; a bullet, number or
+    quotes in front and punctuation at the end; which dash, comma, slash or arrow separates the
+    levels; the kind of each level (Province, City, ...). District and County are not distinguished,
+    because no city of the 200 places has both under one name. Economic (and technological)
+    development zones or areas are one kind, high-tech (industrial development) zones another, and
+    such a zone need not repeat its city's name. A municipality has two levels, however often its
+    name is given.
 
     Args:
         name: any text.
 
     Returns:
-        The normalised name, which is itself when normalised, or None if the text is no place: not
-        three levels of Latin letters (municipalities: two), or longer than `MAX_LENGTH`.
+        The normalised name; normalising it again does not change it. None if the text is not a
+        place: not three levels of Latin letters (municipalities: two), or longer than `MAX_LENGTH`.
 
     >>> normalise("GUANGDONG → Shenzhen City → Shenzhen Hi-Tech Park")
     'guangdong – shenzhen – high tech zone'
@@ -101,7 +102,7 @@ def _normalise_level(part: str, above: str) -> str | None:
 
 
 def _squeeze(name: str) -> str:
-    """Drop the spaces, so that "Xi Hu" finds Xihu."""
+    """Remove the spaces, so that "Xi Hu" matches Xihu."""
     return name.replace(" ", "")
 
 
@@ -116,20 +117,20 @@ class PathExplorationGame(TextGame[int]):
     """Name one place of China that holds a treasure, in one answer.
 
     Rules: 20 places hold a treasure, the same ones in every episode. A text without the levels of a
-    place cannot be read. In the closed world a place beyond the 200 listed ones is illegal; in the
-    open one it is merely wrong.
+    place cannot be read. In the closed world a place that is not one of the 200 listed ones is
+    illegal; in the open world it is merely wrong.
 
-    Observation: always 0, int. In words: a line that never changes.
+    Observation: always 0, int. As text: one line that never changes.
 
-    Actions: the number of a place in `PLACES`, or `OTHER` for any other place. In words: "Province
-    – City – District", spelled as in `normalise`.
+    Actions: the index of a place in `PLACES`, or `OTHER` for any other place. As text: "Province –
+    City – District", in any spelling that `normalise` reads.
 
     Reward: 1 for a place with a treasure, else 0.
 
     Episode end: terminated by the first answer, right or wrong. Truncated: never.
 
-    Arguments: world ("closed": the player is told that 200 places come into question; "open": any
-    place may be named, as in the paper).
+    Arguments: world ("closed": the prompt says that only 200 places are possible; "open": any place
+    may be named, as in the paper).
 
     Version history: v0, the first one.
     """
@@ -150,25 +151,25 @@ class PathExplorationGame(TextGame[int]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[int, dict[str, Any]]:
-        """Start over; every seed is the same puzzle."""
+        """Start again; every seed is the same puzzle."""
         super().reset(seed=seed)
         puzzle_seed = int(self.np_random.integers(2**31)) if seed is None else seed
         self.answer = None
         return 0, {"puzzle_seed": puzzle_seed, "optimal_length": 1}
 
     def step(self, action: int) -> tuple[int, float, bool, bool, dict[str, Any]]:
-        """Look whether the place holds a treasure."""
+        """Check whether the place holds a treasure."""
         self.answer = int(action)
         success = self.answer in _TREASURES
         legal = self.answer != OTHER or self.world == "open"
         return 0, float(success), True, False, {"success": success, "legal": legal}
 
     def to_text(self) -> str:
-        """Say the one thing that is known."""
+        """Return the one line that a player sees."""
         return f"{self.num_targets} places hold a treasure."
 
     def read_action(self, text: str) -> tuple[str, int] | None:
-        """Read the name of a place: its listed spelling, or its normalised one if unlisted."""
+        """Read the name of a place; the canonical text is its listed or its normalised spelling."""
         name = normalise(text)
         if name is None:
             return None
@@ -176,11 +177,11 @@ class PathExplorationGame(TextGame[int]):
         return (name if number == OTHER else PLACES[number]), number
 
     def state_key(self) -> Hashable:
-        """Return the number of the answer, if one was given."""
+        """Return the index of the answer, if one was given."""
         return self.answer
 
     def render(self) -> np.ndarray:
-        """Draw the number of the answer, uint8 of shape (height, width, 3)."""
+        """Draw the index of the answer, uint8 of shape (height, width, 3)."""
         return draw_text("_" if self.answer is None else str(self.answer))
 
 
@@ -206,6 +207,6 @@ def make_path_exploration(
 ) -> TextEnv:
     """Build the text environment; see `PathExplorationGame` for the arguments."""
     env = OneAnswerEnv(PathExplorationGame(world), max_steps, render_mode)
-    # The listed spellings have an en dash.
+    # The listed spellings contain an en dash.
     env.action_space = Text(MAX_LENGTH, min_length=0, charset=string.printable + "–")
     return env

@@ -1,4 +1,4 @@
-"""Pictures of short texts: a 3x5 bitmap font for digits and two signs, enough for number games."""
+"""Pictures of short texts: a 3x5 bitmap font for digits, `=` and `_`, enough for number games."""
 
 import numpy as np
 
@@ -24,14 +24,14 @@ _BLANK = np.zeros((5, 3), dtype=bool)
 
 
 def draw_text(text: str, scale: int = 6) -> np.ndarray:
-    """Draw lines of digits, `=` and `_` in black on white; any other sign is left blank.
+    """Draw lines of digits, `=` and `_` in black on white; any other character is left blank.
 
     Args:
         text: lines separated by newlines.
         scale: side of one dot of the font, in pixels.
 
     Returns:
-        The picture, uint8 of shape (height, width, 3): 6 x 4 dots a sign, and a margin.
+        The picture, uint8 of shape (height, width, 3): 6 x 4 dots per character, and a margin.
     """
     lines = text.split("\n")
     dots = np.zeros((6 * len(lines) + 1, 4 * max(len(line) for line in lines) + 1), dtype=bool)

@@ -1,10 +1,10 @@
 """The places of Path Exploration: 200 districts, counties and development zones, 20 with treasure.
 
-The treasures are the paper's (appendix A.1), spelled as there, with two things to know. Its list
-names Luolong District of Luoyang twice, so that only 19 differ: Jianxi District, of the same city,
-stands in for the second one. And Nanchang has no Jinggangshan District as far as we know; it is
-kept all the same, so that the set remains the paper's. The other places are our choice of real ones
-in their official spelling: the paper does not print its 200 candidates.
+The treasures are those of the paper (appendix A.1), in its spelling, with two exceptions. Its list
+names Luolong District of Luoyang twice, leaving only 19 different places; Jianxi District of the
+same city replaces the second one. Nanchang has no Jinggangshan District as far as we know; it is
+kept so that the set stays the paper's. The paper does not print its 200 candidates, so the other
+places are our choice of real ones, in their official spelling.
 """
 
 _DISTRICTS: dict[str, dict[str, str]] = {

@@ -1,10 +1,10 @@
-"""Sokoban: push every box onto a target. Generator first, the environment below.
+"""Sokoban: push every box onto a target. The generator comes first, then the environment.
 
 Every generated puzzle is proved solvable by `solve` (`sokoban_rules.py`), which also gives the
-length of its shortest solution; it depends on its seed and the knobs alone.
+length of its shortest solution. A puzzle depends only on its seed and the knobs.
 
-Symbols and dense reward are RAGEN's. Its rooms come from gym-sokoban's reverse play; ours are
-uniform placements that the solver accepts, so that the solution's length can be chosen.
+Symbols and dense reward are RAGEN's. RAGEN's rooms come from gym-sokoban's reverse play; ours are
+uniform random placements that the solver accepts, so that the solution length can be chosen.
 """
 
 import random
@@ -45,11 +45,11 @@ ACTION_NAMES = ("Up", "Down", "Left", "Right")
 REWARDS = ("success", "dense")
 
 MAX_DRAWS = 200_000
-"""Boards drawn for one puzzle before its knobs are called impossible."""
+"""Boards drawn for one puzzle before its knobs are declared impossible."""
 DETOUR = 4
-"""Moves by which `expert_action` looks further than the longest puzzle."""
+"""Number of moves that `expert_action` searches beyond the longest puzzle."""
 TILE = 16
-"""Edge of a drawn cell, in pixels."""
+"""Side of a drawn cell, in pixels."""
 
 _READINGS = {name.lower(): (name, action) for action, name in enumerate(ACTION_NAMES)}
 
@@ -59,7 +59,7 @@ _READINGS = {name.lower(): (name, action) for action, name in enumerate(ACTION_N
 
 @dataclass(frozen=True)
 class SokobanKnobs:
-    """What a puzzle may look like.
+    """What puzzles are generated.
 
     Raises:
         ValueError: if a knob is out of its range.
@@ -70,13 +70,13 @@ class SokobanKnobs:
     num_columns: int = 6
     """Width with the border, in cells."""
     num_boxes: int = 1
-    """Boxes, and targets."""
+    """Number of boxes, and of targets."""
     min_solution: int = 2
     """Fewest moves of the shortest solution."""
     max_solution: int = 8
     """Most moves of the shortest solution."""
     wall_probability: float = 0.1
-    """Chance that an inner cell is a wall."""
+    """Probability that an inner cell is a wall."""
 
     def __post_init__(self) -> None:
         check(3 <= self.num_rows <= 50, "num_rows", self.num_rows, "from 3 to 50")
@@ -99,7 +99,7 @@ class Level:
     board: bytes
     """Cell codes line by line, each line closed by `NEWLINE`."""
     optimal_length: int | None
-    """Moves of the shortest solution, None if the solver found none."""
+    """Length of the shortest solution in moves; None if the solver found none."""
 
     def __str__(self) -> str:
         return board_text(self.board)
@@ -107,14 +107,14 @@ class Level:
 
 @lru_cache(maxsize=1024)  # the members of a group start the same puzzle
 def generate_level(seed: int, knobs: SokobanKnobs | None = None) -> Level:
-    """Make the puzzle that belongs to a seed: the same in every process.
+    """Make the puzzle of a seed: the same in every process.
 
-    Inner walls are independent; player, boxes and targets stand on distinct free cells, every
-    placement equally likely, given that its shortest solution has a wanted length. Draws come from
-    `Random.random` alone, whose stream Python keeps from version to version.
+    Inner walls are independent. Player, boxes and targets stand on distinct free cells, with every
+    placement equally likely among those whose shortest solution has an allowed length. All random
+    numbers come from `Random.random`, whose stream is the same in all versions of Python.
 
     Raises:
-        ValueError: if the knobs leave no room for a puzzle, as far as `MAX_DRAWS` boards can tell.
+        ValueError: if none of `MAX_DRAWS` boards fits the knobs.
     """
     knobs = knobs or SokobanKnobs()
     rng = random.Random(seed)
@@ -130,7 +130,7 @@ def generate_level(seed: int, knobs: SokobanKnobs | None = None) -> Level:
 
 
 def _draw_board(rng: random.Random, knobs: SokobanKnobs) -> bytearray:
-    """Draw a board; an empty one if the walls leave too few cells."""
+    """Draw a random board; an empty one if the walls leave too few cells."""
     draw, width = rng.random, knobs.num_columns + 1
     free = [
         cell
@@ -159,9 +159,9 @@ class SokobanEnv(TextGame[int]):
     behind it is free. A box cannot be pulled.
 
     Observation: uint8 of shape (num_rows, num_columns): 0 wall, 1 floor, 2 target, 3 box on a
-    target, 4 box, 5 player, 6 player on a target. In words: the grid in the symbols # _ O √ X P S.
+    target, 4 box, 5 player, 6 player on a target. As text: the grid in the symbols # _ O √ X P S.
 
-    Actions: 0 up, 1 down, 2 left, 3 right. In words: the names, in any case. A blocked move changes
+    Actions: 0 up, 1 down, 2 left, 3 right. As text: the names, in any case. A blocked move changes
     nothing and is illegal.
 
     Reward: "success": 1 for the solved puzzle, else 0. "dense" (RAGEN): -.1 a move, 1 for a box
@@ -170,9 +170,9 @@ class SokobanEnv(TextGame[int]):
     Episode end: terminated when every box stands on a target. Truncated: never; `TextEnv` limits
     the moves.
 
-    Arguments: reward ("success" or "dense") and the fields of `SokobanKnobs`. `reset` tells
-    `puzzle_seed` and `optimal_length`, the moves of the shortest solution; its option "level" is
-    a board in symbols to play instead of a generated one.
+    Arguments: reward ("success" or "dense") and the fields of `SokobanKnobs`. The info of `reset`
+    holds `puzzle_seed` and `optimal_length`, the length of the shortest solution in moves; its
+    option "level" is a board in symbols to play instead of a generated one.
 
     Version history: v0, the first one.
     """
@@ -256,15 +256,15 @@ class SokobanEnv(TextGame[int]):
         return board_text(self._board)
 
     def read_action(self, text: str) -> tuple[str, int] | None:
-        """Read a direction; case and surrounding blanks do not matter."""
+        """Read a direction; case and surrounding spaces do not matter."""
         return _READINGS.get(text.strip().lower())
 
     def state_key(self) -> bytes:
-        """Return the whole board: two puzzles may differ in walls or targets alone."""
+        """Return the whole board, because two puzzles may differ only in walls or targets."""
         return bytes(self._board)
 
     def fork(self) -> "SokobanEnv":
-        """Copy the game and its board, which moves change in place."""
+        """Copy the game and its board, because moves change the board in place."""
         twin = super().fork()
         twin._board = self._board[:]
         return twin
@@ -283,7 +283,7 @@ def make_sokoban(
 
 
 def _draw_tiles() -> NDArray[np.uint8]:
-    """Draw one picture per cell code, uint8 of shape (7, TILE, TILE, 3)."""
+    """Draw one tile per cell code, uint8 of shape (7, TILE, TILE, 3)."""
     tiles = np.full((PLAYER_ON_TARGET + 1, TILE, TILE, 3), (236, 228, 210), np.uint8)
     tiles[WALL] = 92, 75, 60
     tiles[[TARGET, BOX_ON_TARGET, PLAYER_ON_TARGET], 1:-1, 1:-1] = 214, 84, 84
@@ -302,7 +302,7 @@ _TILES = _draw_tiles()
 
 
 def expert_action(game: SokobanEnv) -> int | None:
-    """Return the first move of a shortest solution; None if solved, lost or too far from solved."""
+    """Return the first move of a shortest solution; None if solved, lost or too far from it."""
     solution = solve(game.board(), game.knobs.max_solution + DETOUR)
     return solution[0] if solution else None
 
@@ -310,8 +310,8 @@ def expert_action(game: SokobanEnv) -> int | None:
 def habit_action(game: SokobanEnv) -> int:
     """Return the move of a short-sighted player.
 
-    It walks straight at the nearest box that is not on a target, along the longer axis first, and
-    pushes it whatever comes of it.
+    It walks straight towards the nearest box that is not on a target, along the longer axis first,
+    and pushes the box without looking ahead.
     """
     board, width = game.board(), game.knobs.num_columns + 1
     row, column = divmod(player_cell(board), width)

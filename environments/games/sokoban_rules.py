@@ -1,6 +1,6 @@
 """The rules of Sokoban on a board, and a solver.
 
-A board is a string of cell codes, each line of the grid closed by `NEWLINE`, so that one call
+A board is a byte string of cell codes. Each line of the grid ends in `NEWLINE`, so that one call
 turns codes into text.
 """
 
@@ -16,9 +16,9 @@ WALL, FLOOR, TARGET, BOX_ON_TARGET, BOX, PLAYER, PLAYER_ON_TARGET, NEWLINE = ran
 UP, DOWN, LEFT, RIGHT = range(4)
 
 MAX_STATES = 50_000
-"""States that the solver visits before it gives a board up."""
+"""Number of states that the solver visits before it gives up."""
 DEAD = 1_000_000
-"""Push distance of a cell from which no box reaches a target: more than any limit."""
+"""Push distance of a cell from which no box reaches a target; larger than any limit."""
 
 Board = bytes | bytearray
 State = tuple[int, frozenset[int]]
@@ -37,7 +37,7 @@ def read_board(text: str) -> bytes:
     """Read a board from the symbols `# _ O √ X P S`.
 
     Raises:
-        ValueError: if it is no room closed by walls with one player and a target for every box.
+        ValueError: unless it is closed by walls, with one player and a target for every box.
     """
     lines = text.strip("\n").split("\n")
     board = bytes(max(SYMBOLS.find(symbol), 0) for line in lines for symbol in line + "\n")
@@ -53,7 +53,7 @@ def read_board(text: str) -> bytes:
 
 
 def directions(board: Board) -> tuple[int, int, int, int]:
-    """Return the steps between cell indices for Up, Down, Left, Right."""
+    """Return the differences of cell indices for Up, Down, Left, Right."""
     width = board.index(NEWLINE) + 1
     return -width, width, -1, 1
 
@@ -71,10 +71,10 @@ def move(board: bytearray, ground: bytes, player: int, direction: int) -> int:
         board: cell codes, changed by the move.
         ground: the same board without player and boxes.
         player: index of the player's cell.
-        direction: step between cell indices.
+        direction: difference of cell indices.
 
     Returns:
-        The player's new cell; the old one if the move is blocked and nothing changed.
+        The player's new cell; the old one if the move is blocked.
     """
     cell = player + direction
     code = board[cell]
@@ -94,10 +94,10 @@ def move(board: bytearray, ground: bytes, player: int, direction: int) -> int:
 
 
 def push_distances(ground: bytes) -> list[int]:
-    """Return the fewest pushes that bring a lone box from each cell to a target, `DEAD` if none do.
+    """Return the fewest pushes from each cell to a target for a lone box; `DEAD` if impossible.
 
-    Found by pulling boxes away from the targets, as if the player could step anywhere in between:
-    no box needs fewer pushes than this.
+    Found by pulling boxes away from the targets, as if the player could walk anywhere in between,
+    so it is a lower bound.
     """
     steps = directions(ground)
     distances = [0 if code == TARGET else DEAD for code in ground]
@@ -116,13 +116,13 @@ def push_distances(ground: bytes) -> list[int]:
 def solve(board: Board, max_length: int, max_states: int = MAX_STATES) -> list[int] | None:
     """Find a shortest solution.
 
-    A* with the sum of the boxes' push distances as estimate. A move lowers the estimate by one at
-    most, so states come up in the order of their true total and the first solved one is optimal.
+    A* with the sum of the boxes' push distances as the heuristic. A move lowers it by at most one
+    (it is consistent), so the first solved state that is visited is optimal.
 
     Args:
         board: cell codes.
         max_length: longest solution of interest, in moves.
-        max_states: states visited before the search gives up.
+        max_states: number of states visited before the search gives up.
 
     Returns:
         Actions; None if no solution has at most `max_length` moves or the search gave up.
@@ -133,7 +133,7 @@ def solve(board: Board, max_length: int, max_states: int = MAX_STATES) -> list[i
     estimate = sum([distances[box] for box in boxes])
     if estimate > max_length:
         return None
-    # waiting[n] holds the states whose path so far and estimate add up to n moves.
+    # waiting[n] holds the states whose path so far plus estimate is n moves.
     waiting: list[list[Any]] = [[] for _ in range(max_length + 1)]
     waiting[estimate].append(((player_cell(board), boxes), None, 0, estimate))
     came_from: dict[State, tuple[State | None, int]] = {}
@@ -156,7 +156,7 @@ def solve(board: Board, max_length: int, max_states: int = MAX_STATES) -> list[i
 def _children(
     state: State, ground: bytes, steps: tuple[int, ...]
 ) -> Iterator[tuple[int, State, int]]:
-    """Yield every move from a state: the action, the next state, the cell a box went to or 0."""
+    """Yield every move from a state: action, next state, the cell that a box was pushed to or 0."""
     player, boxes = state
     for action, step in enumerate(steps):
         cell = player + step

@@ -1,7 +1,7 @@
-"""What an exact solver would play next, for a person who asks for a hint.
+"""The next action of each game's exact solver, for the hints of `sesa-agent play`.
 
-The solvers are those beside each game's rules. Games of other packages have none here, nor has Path
-Exploration, which is about finding out.
+The solvers themselves stand beside each game's rules. Path Exploration has none, because its
+treasures can only be found by trying; nor have the games of other packages.
 """
 
 from collections.abc import Callable
@@ -9,19 +9,17 @@ from typing import Any
 
 import gymnasium
 
+from ..text_env import text_game
 from . import countdown, frozen_lake, math_problems, sokoban, sudoku
 
 Solver = Callable[[Any, int], str | None]
-"""From a game and the number of actions left to an action on a way to win; None if it knows no way
-from here."""
+"""Takes a game and the number of actions left; returns an action on a way to win, or None if it
+finds no way from here."""
 
 
 def find_solver(env: gymnasium.Env[Any, Any]) -> Solver | None:
-    """Return the solver of an environment's game, or None if there is none.
-
-    It takes the game, `env.unwrapped.game`.
-    """
-    game = getattr(env.unwrapped, "game", None)
+    """Return the solver of an environment's game (`env.unwrapped.game`), or None."""
+    game = text_game(env)
     if isinstance(game, math_problems.MathGame) and not game.terms:
         return None  # the problems of a file are not solved, only looked up
     return SOLVERS.get(type(game))
@@ -51,4 +49,4 @@ SOLVERS: dict[type, Solver] = {
         game.terms
     ),
 }
-"""By the class of the game."""
+"""Solvers by the class of the game."""

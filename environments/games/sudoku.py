@@ -1,11 +1,12 @@
 """Sudoku, 4x4 and 9x9: fill the blanks so that every row, column and box holds each digit once.
 
-The game and its scripted players: some that fill the blanks in an order that has a name, an expert,
-one with a habit, and a random one. `sudoku_rules` has the grids and where puzzles come from.
+The game and its scripted players: some that fill the blanks in a named order, an expert, one with a
+habit, and a random one. `sudoku_rules.py` has the grids, the generator and the files.
 """
 
 import random
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from math import isqrt
 from typing import Any
 
@@ -18,6 +19,7 @@ from .one_answer import OneAnswerEnv
 from .pixels import draw_text
 from .sudoku_rules import (
     Grid,
+    PuzzleFile,
     candidates,
     generate_puzzle,
     is_valid,
@@ -35,10 +37,57 @@ ANSWERS = ("placements", "grid", "fill")
 REWARDS = ("success", "dense")
 DEFAULT_BLANKS = {4: 8, 9: 40}
 MAX_UNIQUE_BLANKS = {4: 12, 9: 54}
-"""Most blanks of a puzzle with one solution: proven for 4x4; what is made in a second for 9x9."""
+"""Most blanks of a puzzle with one solution: proven for 4x4; for 9x9 what one second can make."""
 
 
 # ---- game ----
+
+
+@dataclass(frozen=True)
+class SudokuKnobs:
+    """What puzzles are generated, or the file they are read from.
+
+    Raises:
+        ValueError: if a knob is out of its range.
+    """
+
+    size: int | None = None
+    """Cells along a side, 4 or 9; by default 4, and 9 with a file."""
+    num_blanks: int | None = None
+    """Blanks of a generated puzzle; by default 8, or 40 in a 9x9 grid."""
+    unique: bool = True
+    """Whether a generated puzzle has exactly one solution, proved by search."""
+    path: str = ""
+    """A file of 9x9 puzzles as `read_puzzles` reads it; empty to generate puzzles."""
+    broken_rows: str = "skip"
+    """What to do with broken rows of the file: "skip" or "refuse"."""
+    max_rows: int = 100_000
+    """Number of rows of the file to read."""
+
+    def __post_init__(self) -> None:
+        check(isinstance(self.path, str), "path", self.path, "the name of a file")
+        check(self.size in (None, *DEFAULT_BLANKS), "size", self.size, "4 or 9")
+        if self.path:
+            check(self.side == 9, "size", self.size, "9 with path")
+            check(self.num_blanks is None, "num_blanks", self.num_blanks, "left out with path")
+        else:
+            most = MAX_UNIQUE_BLANKS[self.side] if self.unique else self.side**2
+            kind = f"from 1 to {most} ({self.side}x{self.side}, unique={self.unique})"
+            check(1 <= self.blanks <= most, "num_blanks", self.num_blanks, kind)
+
+    @property
+    def side(self) -> int:
+        """Cells along a side."""
+        return self.size or (9 if self.path else 4)
+
+    @property
+    def blanks(self) -> int:
+        """Blanks of a generated puzzle."""
+        return DEFAULT_BLANKS[self.side] if self.num_blanks is None else self.num_blanks
+
+    def read_file(self) -> PuzzleFile:
+        """Read the file's puzzles; they are cached."""
+        return read_puzzles(self.path, self.broken_rows, self.max_rows)
 
 
 class SudokuGame(TextGame[np.ndarray]):
@@ -46,26 +95,23 @@ class SudokuGame(TextGame[np.ndarray]):
 
     Rules: every row, column and box holds each digit once. A placement on a filled cell, or of a
     digit that its row, column or box already holds, is illegal and changes nothing; a legal one
-    stays, even if it leads nowhere. A grid that changes a given digit is illegal too.
+    stays, even if it makes the puzzle unsolvable. A grid that changes a given digit is illegal too.
 
-    Observation: int64 of shape (size, size), the digits, 0 for a blank. In words: one line per row,
+    Observation: int64 of shape (size, size), the digits, 0 for a blank. As text: one line per row,
     `_` for a blank.
 
-    Actions: "placements": row, column and digit, int64 of shape (3,), each counted from 0; in words
-    "r c d", counted from 1. "grid": all digits less 1, int64 of shape (size, size); in words the
-    rows, separated by "/", spaces or newlines. "fill": the same numbers, in words "r c d; r c d"
-    and so on, every blank once in any order, or the rows; the order makes no other action.
+    Actions: "placements": row, column and digit, int64 of shape (3,), each counted from 0; as text
+    "r c d", counted from 1. "grid": all digits minus 1, int64 of shape (size, size); as text the
+    rows, separated by "/", spaces or newlines. "fill": the same numbers, as text "r c d; r c d" and
+    so on with every blank once, or the rows; another order of the blanks is the same action.
 
     Reward: "success": 1 when the grid is full and right, else 0. "dense": 1 / num_blanks for every
     blank that is filled as in the solution.
 
     Episode end: terminated when the grid is full, and by any whole-grid answer. Truncated: never.
 
-    Arguments: size (4 or 9; 4 unless set), num_blanks (8 or 40 unless set), unique (exactly one
-    solution, proved by search), answer ("placements", "grid" or "fill"), reward ("success" or
-    "dense"). With path (a file as `read_puzzles` reads it; none unless set) nothing is generated:
-    the size is 9 and num_blanks each puzzle's own; broken_rows ("skip" or "refuse") and max_rows
-    say how it is read.
+    Arguments: answer ("placements", "grid" or "fill"), reward ("success" or "dense") and the fields
+    of `SudokuKnobs`.
 
     Version history: v0, the first one.
     """
@@ -73,38 +119,18 @@ class SudokuGame(TextGame[np.ndarray]):
     metadata = {"render_modes": ["rgb_array"], "render_fps": 4}
     charset = "_123456789\n"
 
-    def __init__(
-        self,
-        size: int | None = None,
-        num_blanks: int | None = None,
-        unique: bool = True,
-        answer: str = "placements",
-        reward: str = "success",
-        path: str = "",
-        broken_rows: str = "skip",
-        max_rows: int = 100_000,
-    ):
+    def __init__(self, answer: str = "placements", reward: str = "success", **knobs: Any):
+        check(answer in ANSWERS, "answer", answer, "one of " + ", ".join(ANSWERS))
+        check(reward in REWARDS, "reward", reward, "one of " + ", ".join(REWARDS))
         self.render_mode = "rgb_array"
-        if size is None:
-            size = 9 if path else 4
-        check(size in DEFAULT_BLANKS, "size", size, "4 or 9")
-        self.size = size
-        check(isinstance(path, str), "path", path, "the name of a file")
-        self.file = (path, broken_rows, max_rows) if path else None
-        if self.file:
-            check(size == 9, "size", size, "9 with path")
-            check(num_blanks is None, "num_blanks", num_blanks, "left out with path")
-            puzzles = read_puzzles(*self.file)
+        self.knobs = SudokuKnobs(**knobs)
+        self.size = size = self.knobs.side
+        if self.knobs.path:
+            puzzles = self.knobs.read_file()
             self.num_blanks = puzzles.most_blanks
             self.num_puzzles = {name: len(rows) for name, rows in puzzles.dealt.items()}
         else:
-            self.num_blanks = DEFAULT_BLANKS[size] if num_blanks is None else num_blanks
-            most = MAX_UNIQUE_BLANKS[size] if unique else size**2
-            kind = f"from 1 to {most} ({size}x{size}, unique={unique})"
-            check(1 <= self.num_blanks <= most, "num_blanks", num_blanks, kind)
-        check(answer in ANSWERS, "answer", answer, "one of " + ", ".join(ANSWERS))
-        check(reward in REWARDS, "reward", reward, "one of " + ", ".join(REWARDS))
-        self.unique = unique
+            self.num_blanks = self.knobs.blanks
         self.one_answer = answer != "placements"
         self.is_fill = answer == "fill"
         self.is_dense = reward == "dense"
@@ -122,13 +148,13 @@ class SudokuGame(TextGame[np.ndarray]):
         """Start the puzzle of `seed`, or of a seed drawn from the generator."""
         super().reset(seed=seed)
         puzzle_seed = int(self.np_random.integers(2**31)) if seed is None else seed
-        if self.file:
-            # Asked for anew: a copy or a pickle of the game does not carry the whole file.
-            self.givens, self.solution = read_puzzles(*self.file).puzzle(puzzle_seed)
+        if self.knobs.path:
+            # Not kept in the game, so that copies and pickles do not carry the whole file.
+            self.givens, self.solution = self.knobs.read_file().puzzle(puzzle_seed)
             self.num_blanks = self.givens.count(0)
         else:
             self.givens, self.solution = generate_puzzle(
-                puzzle_seed, self.size, self.num_blanks, self.unique
+                puzzle_seed, self.size, self.num_blanks, self.knobs.unique
             )
         self.grid, self.answer = self.givens, None
         optimal_length = 1 if self.one_answer else self.num_blanks
@@ -187,7 +213,7 @@ class SudokuGame(TextGame[np.ndarray]):
         return write_rows(grid, " / "), np.array(grid).reshape(self.size, self.size) - 1
 
     def state_key(self) -> Hashable:
-        """Return the grid, the solution that rewards refer to, and the whole-grid answer if any."""
+        """Return the grid, the solution (rewards depend on it) and the whole-grid answer if any."""
         return self.grid, self.solution, self.answer
 
     def render(self) -> np.ndarray:
@@ -202,7 +228,7 @@ def _text_spec(size: int, answer: str) -> TextSpec:
         "grid": f"the whole grid, {size} rows of {size} digits separated by /",
         "fill": "row column digit of every blank, in any order, such as 1 2 3; 3 1 4; 2 4 1",
     }
-    whole = "/".join(["1" * size] * size)  # what a filling reads as depends on the blanks
+    whole = "/".join(["1" * size] * size)  # how placements are read depends on the blanks
     examples = {
         "placements": ("1 1 1", "1 2 3", "2 1 4", "2 3 1", "3 4 2", "4 1 2", "4 4 3"),
         "grid": (whole,),
@@ -221,10 +247,10 @@ def _text_spec(size: int, answer: str) -> TextSpec:
 def make_sudoku(
     max_steps: int | None = None, render_mode: str | None = None, **knobs: Any
 ) -> TextEnv:
-    """Build the text environment; see `SudokuGame` for the knobs.
+    """Build the text environment; see `SudokuGame` and `SudokuKnobs` for the arguments.
 
-    By default an episode has one answer, or two placements per blank (with a file: of its emptiest
-    puzzle).
+    By default an episode has one answer, or two placements per blank (with a file: per blank of its
+    puzzle with the most).
     """
     game = SudokuGame(**knobs)
     if max_steps is None:
@@ -235,8 +261,8 @@ def make_sudoku(
 # ---- orders of filling ----
 
 Order = Callable[[Sequence[int], bool], list[tuple[int, int]]]
-"""From a grid with blanks and whether the player looks at columns and boxes, not at rows alone, to
-the placements (cell, digit) among which the next one is drawn; empty if no digit fits."""
+"""Takes a grid with blanks, and whether the player checks columns and boxes besides rows; returns
+the placements (cell, digit) that the next one is drawn from, or none if no digit fits."""
 
 
 def _cell_order(rank: Callable[[int, int], tuple[int, ...]]) -> Order:
@@ -258,7 +284,7 @@ def _box_rank(cell: int, size: int) -> tuple[int, ...]:
 
 
 def _constrained_first(grid: Sequence[int], careful: bool) -> list[tuple[int, int]]:
-    """Fill the blank with the fewest candidates; to find it, every unit is looked at anyway."""
+    """Fill the blank with the fewest candidates; finding it takes care in any case."""
     blanks = (cell for cell, digit in enumerate(grid) if digit == 0)
     cell = min(blanks, key=lambda cell: len(candidates(grid, cell)))
     digits = candidates(grid, cell) or lacking(grid, cell // isqrt(len(grid)))
@@ -266,7 +292,7 @@ def _constrained_first(grid: Sequence[int], careful: bool) -> list[tuple[int, in
 
 
 def _digit_by_digit(grid: Sequence[int], careful: bool) -> list[tuple[int, int]]:
-    """Bring the lowest digit that some row lacks to a blank of the first such row."""
+    """Put the lowest digit that some row lacks into a blank of the first such row."""
     size = isqrt(len(grid))
     digit, row = min((digit, row) for row in range(size) for digit in lacking(grid, row))
     blanks = [cell for cell in range(row * size, (row + 1) * size) if grid[cell] == 0]
@@ -282,24 +308,24 @@ ORDERS: dict[str, Order] = {
     "the most constrained blank first": _constrained_first,
     "digit by digit": _digit_by_digit,
 }
-"""Ways to go through the blanks, by the words of a sketch."""
+"""Orders in which to fill the blanks, by the text of a sketch."""
 
 
 def fill_in_order(game: SudokuGame, order: str, rng: random.Random, care: float) -> str:
     """Fill every blank in an order, and write the "fill" answer.
 
-    With probability `care` a digit is drawn from those that fit its row, column and box as filled
-    so far, else from those that its row lacks, as also where nothing fits. So every row ends up
-    with each digit once, whatever the care.
+    With probability `care` a digit is drawn from those that fit its row, column and box so far;
+    otherwise, and if none fits, from those missing in its row. So every row ends up with each digit
+    once, whatever the care.
 
     Args:
         game: the puzzle, with blanks.
-        order: a name of `ORDERS`. "the most constrained blank first" is careful throughout.
+        order: a name in `ORDERS`. "the most constrained blank first" is always careful.
         rng: draws the digits, or for "digit by digit" the cells.
         care: probability from 0 to 1.
 
     Raises:
-        ValueError: if the order is unknown or `care` is no probability.
+        ValueError: if the order is unknown or `care` is not a probability.
     """
     check(order in ORDERS, "order", order, "one of " + ", ".join(ORDERS))
     check(0 <= care <= 1, "care", care, "from 0 to 1")
@@ -317,7 +343,7 @@ def fill_in_order(game: SudokuGame, order: str, rng: random.Random, care: float)
 
 
 def expert_action(game: SudokuGame) -> str:
-    """Return a cell of the solution, the first with one candidate if there is one; or all of it."""
+    """Return a placement of the solution, preferably in a cell with one candidate; or all of it."""
     solution = solve(game.grid) or game.solution
     if game.one_answer:
         return _write_answer(game, solution)
@@ -328,9 +354,9 @@ def expert_action(game: SudokuGame) -> str:
 
 
 def habit_action(game: SudokuGame, rng: random.Random) -> str:
-    """Return what a player fills in who looks at rows only, from the first blank on.
+    """Return the action of a player who only checks rows and fills the first blank.
 
-    Three times in four it takes the smallest digit that the row does not hold yet, else any.
+    Three times out of four it takes the smallest digit missing in the row, otherwise any of them.
     """
     if not game.one_answer:
         cell = game.grid.index(0)
@@ -356,7 +382,7 @@ def _habit_digit(grid: Sequence[int], cell: int, rng: random.Random) -> int:
 
 
 def _write_answer(game: SudokuGame, grid: Sequence[int]) -> str:
-    """Write a whole grid, or its blanks from the first row on where these are asked for."""
+    """Write a whole grid, or for "fill" the digits of its blanks in reading order."""
     if not game.is_fill:
         return write_rows(grid, " / ")
     blanks = [cell for cell, digit in enumerate(game.givens) if digit == 0]

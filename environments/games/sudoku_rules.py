@@ -1,8 +1,9 @@
-"""The grids of Sudoku, 4x4 and 9x9: rules, solver, generator, how they are written, and files.
+"""Sudoku grids, 4x4 and 9x9: rules, solver, generator, text forms and files.
 
-A grid is a tuple of digits in reading order, 0 for a blank; its length tells its size. A puzzle is
-its seed: a random full grid from which cells are taken as long as the exact solver finds no second
-solution, or a row of a file in the layout of Kaggle's "3 million Sudoku puzzles with ratings".
+A grid is a tuple of digits in reading order, 0 for a blank; its length gives its size. A seed
+determines the puzzle: a random full grid whose cells are blanked as long as the exact solver finds
+no second solution, or a row of a file in the layout of Kaggle's "3 million Sudoku puzzles with
+ratings".
 """
 
 import random
@@ -31,7 +32,7 @@ _BLANKS = str.maketrans("._", "00")
 
 
 def _units(size: int) -> list[tuple[int, int, int]]:
-    """For every cell, its row, column and box, as places among all rows, columns and boxes."""
+    """List for every cell the indices of its row, column and box among all units."""
     box, cells = isqrt(size), [divmod(cell, size) for cell in range(size * size)]
     return [
         (row, size + column, 2 * size + row // box * box + column // box) for row, column in cells
@@ -39,7 +40,7 @@ def _units(size: int) -> list[tuple[int, int, int]]:
 
 
 def _peers(units: Sequence[tuple[int, ...]]) -> list[list[int]]:
-    """For every cell, the other cells of its row, column and box."""
+    """List for every cell the other cells of its row, column and box."""
     return [
         [other for other, theirs in enumerate(units) if other != cell and {*own} & {*theirs}]
         for cell, own in enumerate(units)
@@ -47,7 +48,7 @@ def _peers(units: Sequence[tuple[int, ...]]) -> list[list[int]]:
 
 
 UNITS = {size * size: _units(size) for size in SIZES}
-"""By number of cells, then by cell: the three units that may not hold a digit twice."""
+"""By number of cells, then by cell: its three units, none of which may hold a digit twice."""
 PEERS = {num_cells: _peers(units) for num_cells, units in UNITS.items()}
 """By number of cells, then by cell: the cells that may not hold the same digit."""
 _FREE = {
@@ -57,7 +58,7 @@ _FREE = {
     ]
     for size in SIZES
 }
-"""By number of cells, then by a set of digits (bit d for digit d): the others, ascending."""
+"""By number of cells, then by a set of digits (bit d for digit d): all other digits, ascending."""
 _UNITS_81 = [
     itemgetter(*cells)
     for start in range(9)
@@ -67,18 +68,18 @@ _UNITS_81 = [
         [27 * (start // 3) + 3 * (start % 3) + 9 * (i // 3) + i % 3 for i in range(9)],
     )
 ]
-"""What takes the nine digits of each row, column and box out of a grid of 81. For files of many
-puzzles: `is_valid` would take twenty times as long."""
+"""Functions that select the nine digits of each row, column and box from a grid of 81. Made for
+large files: `is_valid` takes twenty times as long."""
 
 
 def candidates(grid: Sequence[int], cell: int) -> list[int]:
-    """Return the digits that the cell's row, column and box do not hold yet, in ascending order."""
+    """Return the digits missing from the cell's row, column and box, in ascending order."""
     taken = {grid[peer] for peer in PEERS[len(grid)][cell]}
     return [digit for digit in range(1, isqrt(len(grid)) + 1) if digit not in taken]
 
 
 def lacking(grid: Sequence[int], row: int) -> list[int]:
-    """Return the digits that a row does not hold yet, in ascending order."""
+    """Return the digits missing from a row, in ascending order."""
     size = isqrt(len(grid))
     held = grid[row * size : (row + 1) * size]
     return [digit for digit in range(1, size + 1) if digit not in held]
@@ -90,7 +91,7 @@ def is_valid(grid: Sequence[int]) -> bool:
 
 
 def _held_digits(grid: Sequence[int]) -> list[int] | None:
-    """Return the set of digits that each unit holds (bit d for digit d), None if one is twice."""
+    """Return each unit's set of digits (bit d for digit d); None if a unit holds a digit twice."""
     held = [0] * (3 * isqrt(len(grid)))
     for digit, (row, column, box) in zip(grid, UNITS[len(grid)], strict=True):
         if digit:
@@ -107,8 +108,8 @@ def solutions(grid: Sequence[int], rng: random.Random | None = None) -> Iterator
     """Yield every solution, by exhaustive search that always fills the most constrained cell.
 
     Args:
-        grid: digits in reading order, 0 for a blank, 16 or 81 of them.
-        rng: draws the order in which digits are tried; ascending without it.
+        grid: 16 or 81 digits in reading order, 0 for a blank.
+        rng: shuffles the order in which digits are tried; without it the order is ascending.
     """
     held = _held_digits(grid)
     if held is not None:
@@ -119,7 +120,7 @@ def solutions(grid: Sequence[int], rng: random.Random | None = None) -> Iterator
 def _search(
     grid: list[int], blanks: list[int], held: list[int], rng: random.Random | None
 ) -> Iterator[Grid]:
-    """Fill the blanks (cells in ascending order) in every way, and leave all as it was."""
+    """Fill the blanks (cells in ascending order) in every way; all arguments end up unchanged."""
     if not blanks:
         yield tuple(grid)
         return
@@ -145,7 +146,7 @@ def _search(
 def _most_constrained(
     num_cells: int, blanks: Sequence[int], held: Sequence[int]
 ) -> tuple[int, list[int]]:
-    """Return the place of the first blank with the fewest candidates, and these."""
+    """Return the index of the first blank with the fewest candidates, and the candidates."""
     units, free = UNITS[num_cells], _FREE[num_cells]
     best, fewest = (0, free[0]), len(free[0]) + 1
     for place, cell in enumerate(blanks):
@@ -164,7 +165,7 @@ def solve(grid: Sequence[int]) -> Grid | None:
 
 
 def count_solutions(grid: Sequence[int], limit: int = 2) -> int:
-    """Return the number of solutions, counting no further than `limit`."""
+    """Count the solutions, up to `limit`."""
     return sum(1 for _ in islice(solutions(grid), limit))
 
 
@@ -175,7 +176,7 @@ def generate_puzzle(seed: int, size: int, num_blanks: int, unique: bool) -> tupl
     """Make the puzzle of a seed: the given grid and its solution.
 
     Raises:
-        ValueError: if 1000 full grids give no puzzle with so many blanks and one solution.
+        ValueError: if 1000 full grids give no puzzle with that many blanks and one solution.
     """
     rng = random.Random(seed)
     for _ in range(1000):
@@ -190,7 +191,7 @@ def generate_puzzle(seed: int, size: int, num_blanks: int, unique: bool) -> tupl
 
 
 def _take_cells(solution: Grid, num_blanks: int, unique: bool, rng: random.Random) -> Grid | None:
-    """Blank random cells; with `unique` only those that leave one solution, None if too few do."""
+    """Blank random cells, with `unique` only those that keep one solution; None if too few do."""
     grid, missing = list(solution), num_blanks
     for cell in rng.sample(range(len(grid)), len(grid)):
         if missing == 0:
@@ -204,15 +205,15 @@ def _take_cells(solution: Grid, num_blanks: int, unique: bool, rng: random.Rando
 
 
 def _has_another(grid: Sequence[int], cell: int, digit: int) -> bool:
-    """Return whether a grid with one solution gets another when the digit of a cell is taken.
+    """Return whether a grid with one solution gets another one when the digit of a cell is removed.
 
-    That one has another digit in the cell, so most cells need no search.
+    The other solution would have another digit in the cell, so most cells need no search.
     """
     others = (other for other in candidates(grid, cell) if other != digit)
     return any(solve([*grid[:cell], other, *grid[cell + 1 :]]) for other in others)
 
 
-# ---- words ----
+# ---- text forms ----
 
 
 def write_rows(grid: Sequence[int], separator: str) -> str:
@@ -228,20 +229,20 @@ def write_placement(cell: int, digit: int, size: int) -> str:
 
 
 def read_placement(text: str, size: int) -> Grid | None:
-    """Return the row, column and digit that a text gives, counted from 1, or None."""
+    """Read "row column digit", counted from 1; None if the text is not that."""
     match = _PLACEMENT.fullmatch(text)
     numbers = () if match is None else tuple(map(int, match.groups()))
     return numbers if numbers and max(numbers) <= size else None
 
 
 def read_grid(text: str, size: int) -> Grid | None:
-    """Return the full grid whose rows a text gives, or None."""
+    """Read the rows of a full grid; None if the text is not that."""
     digits = tuple(map(int, re.findall("[1-9]", text))) if _GRID.fullmatch(text) else ()
     return digits if len(digits) == size**2 and max(digits) <= size else None
 
 
 def read_fill(text: str, givens: Grid) -> Grid | None:
-    """Return the full grid that placements make, or None unless they name every blank once."""
+    """Read placements that name every blank once into a full grid; None if the text is not that."""
     size, grid = isqrt(len(givens)), list(givens)
     parts = text.rstrip("; \n").split(";")
     if len(parts) != givens.count(0):
@@ -267,7 +268,7 @@ class PuzzleFile:
     dealt: dict[str, list[tuple[str, str]]]
     """Puzzle and solution by split: 81 digits each, 0 for a blank."""
     most_blanks: int
-    """Blanks of the puzzle that has the most."""
+    """Largest number of blanks in a puzzle."""
 
     def puzzle(self, seed: int) -> tuple[Grid, Grid]:
         """Return the puzzle of a seed, given grid and solution."""
@@ -275,22 +276,22 @@ class PuzzleFile:
         return tuple(map(int, puzzle)), tuple(map(int, solution))
 
 
-@lru_cache(maxsize=4)  # an environment is made for every task
+@lru_cache(maxsize=4)  # an environment is made for every task, each from the same file
 def read_puzzles(path: str, broken_rows: str = "skip", max_rows: int = 100_000) -> PuzzleFile:
     """Read 9x9 puzzles from the columns `puzzle` and `solution` of a file.
 
-    The file is CSV, JSON Lines or parquet. A puzzle is 81 signs in reading order, `.` (also `0` or
-    `_`) for a blank. A row whose solution is no full grid, or not one of its puzzle, is broken.
-    That a puzzle has no second solution is not checked.
+    The file is CSV, JSON Lines or parquet. A puzzle is 81 characters in reading order, with `.`,
+    `0` or `_` for a blank. A row is broken if its solution is not a valid full grid or does not fit
+    its puzzle. Whether a puzzle has a second solution is not checked.
 
     Args:
         path: the file.
-        broken_rows: "skip" (and count, in one line of the log) or "refuse".
-        max_rows: rows that are read, from the first on.
+        broken_rows: "skip" (and log their number in one line) or "refuse".
+        max_rows: number of rows to read.
 
     Raises:
         ValueError: in one line, if the file cannot be read, has too few puzzles, or has a broken
-            row that is to be refused.
+            row that is refused.
     """
     rows, puzzles = read_rows(path, ("puzzle", "solution"), broken_rows, max_rows), {}
     for number, row in rows:
@@ -306,7 +307,7 @@ def read_puzzles(path: str, broken_rows: str = "skip", max_rows: int = 100_000) 
 
 
 def _find_fault(puzzle: str, solution: str) -> str:
-    """Return what is wrong with a row, to follow "row 7 ", or nothing."""
+    """Return what is wrong with a row, to follow "row 7 "; empty if nothing is."""
     if not _PUZZLE_81.fullmatch(puzzle):
         return "has a puzzle that is not 81 digits and blanks"
     if "0" not in puzzle:

@@ -1,4 +1,4 @@
-"""The bundled models are what their cards say: small, well-formed, peaked, mostly wrong."""
+"""The bundled models match their cards: small, well-formed, peaked, mostly wrong."""
 
 import json
 import random
@@ -94,7 +94,7 @@ def test_it_is_under_a_million_weights_and_its_template_only_appends(policy):
 
 
 def longest_request(course, dialogue: Dialogue) -> int:
-    """Tokens of the request with all in view that could be: sketches, listed answers, moves."""
+    """Tokens of the longest request: all sketches, listed answers or moves are in the prompt."""
     start = dialogue.start(Task(course.env_id, 0))
     if isinstance(course, MethodCourse):
         request = dialogue.sketch_prompt(start, list(course.player.methods))
@@ -120,8 +120,8 @@ def test_it_has_room_for_its_longest_prompts_and_a_reply(name):
 
 
 @pytest.mark.parametrize("positions", ["rotary", "learned"])
-def test_drawn_and_scored_likelihoods_are_one_number_in_both_kinds(positions):
-    """Prompts of unlike lengths stand in one batch: padded left when drawn, right when scored."""
+def test_sampled_and_scored_logprobs_agree_for_both_kinds_of_positions(positions):
+    """Prompts of different lengths in one batch: padded left in sampling, right in scoring."""
     tokenizer = build_tokenizer(["Up", "Down"])
     model = build_model(tokenizer, hidden_size=32, num_layers=2, positions=positions)
     with torch.no_grad():
@@ -129,14 +129,14 @@ def test_drawn_and_scored_likelihoods_are_one_number_in_both_kinds(positions):
             weight.mul_(5 if weight.ndim > 1 else 1)  # far from uniform
     policy = Policy(model, tokenizer)
     prompts = [[5, 6, 7, 8, 9, 10, 11, 12], [5, 6, 7], [9]]
-    drawn = HFEngine(policy).generate(prompts, SamplingParams(max_new_tokens=6, seed=1))
+    sampled = HFEngine(policy).generate(prompts, SamplingParams(max_new_tokens=6, seed=1))
     rows = [
         ([*prompt, *completion.token_ids], len(prompt))
-        for prompt, completion in zip(prompts, drawn, strict=True)
+        for prompt, completion in zip(prompts, sampled, strict=True)
     ]
     with torch.no_grad():
         logprobs, _ = policy.logprobs(make_rows(rows))
-    for row, ((ids, first), completion) in enumerate(zip(rows, drawn, strict=True)):
+    for row, ((ids, first), completion) in enumerate(zip(rows, sampled, strict=True)):
         torch.testing.assert_close(
             logprobs[row, first : len(ids)], torch.tensor(completion.logprobs), atol=1e-4, rtol=0
         )

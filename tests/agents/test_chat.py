@@ -16,7 +16,7 @@ MISTRAL = (
     "{% if message['role'] == 'user' %}{{ '[INST] ' + message['content'] + ' [/INST]' }}"
     "{% else %}{{ message['content'] + eos_token }}{% endif %}{% endfor %}"
 )
-"""No system role, and the words of the refusal do not name it."""
+"""No system role, and the error message does not mention it."""
 
 GEMMA = (
     "{{ bos_token }}{% if messages[0]['role'] == 'system' %}"
@@ -26,14 +26,14 @@ GEMMA = (
     "{{ '<|im_start|>' + role + '\n' + message['content'] | trim + '<|im_end|>\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>model\n' }}{% endif %}"
 )
-"""No system role, and a turn ends in another token than the tokenizer's end of sequence."""
+"""No system role, and the end-of-turn token is not the tokenizer's end of sequence."""
 
 SILENT = (
     "{% for message in messages %}{% if message['role'] != 'system' %}"
     "{{ message['role'] + ': ' + message['content'] + eos_token }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
 )
-"""Leaves the system message out without a word."""
+"""Silently drops the system message."""
 
 UNENDED = (
     "{% for message in messages %}{{ message['role'] + ': ' + message['content'] + '\n' }}"
@@ -44,17 +44,17 @@ UNENDED = (
 STRIPS_THOUGHTS = CHATML.replace(
     "message['content'] +", "message['content'].split('</think>')[-1] +"
 )
-"""As Qwen 3 and DeepSeek R1: earlier thoughts are taken out."""
+"""Like Qwen 3 and DeepSeek R1: earlier thoughts are removed."""
 
 OPENS_THOUGHTS = STRIPS_THOUGHTS.replace("assistant\n' }}", "assistant\n<think>\n' }}")
-"""As DeepSeek R1 and QwQ: the reply begins within a block of thoughts."""
+"""Like DeepSeek R1 and QwQ: the reply starts inside a thinking block."""
 
 SWITCHES_THOUGHTS = STRIPS_THOUGHTS.replace(
     "assistant\n' }}",
     "assistant\n' }}{%- if enable_thinking is defined and not enable_thinking %}"
     "{{- '<think>\n\n</think>\n\n' }}{%- endif %}",
 )
-"""As Qwen 3: an empty block of thoughts keeps the model from thinking."""
+"""Like Qwen 3: an empty thinking block keeps the model from thinking."""
 
 MOVES_SYSTEM = (
     "{% if messages[0]['role'] == 'system' %}{% set system = messages[0]['content'] + '\n\n' %}"
@@ -63,14 +63,14 @@ MOVES_SYSTEM = (
     "{{ '[INST] ' + (system if loop.last else '') + message['content'] + ' [/INST]' }}"
     "{% else %}{{ message['content'] + eos_token }}{% endif %}{% endfor %}"
 )
-"""As Mistral v0.3: the system message moves on to the last question."""
+"""Like Mistral v0.3: the system message moves to the last user message."""
 
 COUNTS_ROUNDS = (
     "{% for message in messages %}{% if message['role'] == 'user' %}"
     "{{ 'Round ' ~ loop.index + ': ' + message['content'] + '\nAnswer: ' }}"
     "{% else %}{{ message['content'] + eos_token }}{% endif %}{% endfor %}"
 )
-"""What stands between two turns depends on their number."""
+"""The text between two turns depends on their number."""
 
 FORGETS_REPLIES = CHATML.replace(
     "{%- if message['role'] != 'system' %}", "{%- if message['role'] == 'user' %}"
@@ -97,7 +97,7 @@ TOKENIZERS = {
     "unended": tokenizer(UNENDED),
 }
 CHATS = {name: ChatFormat(tokenizer) for name, tokenizer in TOKENIZERS.items()}
-"""One each: what they encode is remembered."""
+"""Shared by all tests, because they cache what they encode."""
 END_OF_TURN = {"bundled": "<|end|>", "qwen2": "<|im_end|>", "llama3": "<|eot_id|>"}
 END_OF_TURN |= {"mistral": "</s>", "gemma": "<|im_end|>", "silent": "</s>"}
 NO_SYSTEM = {"mistral", "gemma", "silent"}
@@ -123,7 +123,7 @@ def encode(name, text):
 
 @pytest.mark.parametrize("name", TOKENIZERS)
 @given(system=words, user=words, turns=st.lists(st.tuples(words, words, st.booleans()), max_size=3))
-def test_a_conversation_put_together_from_ids_reads_as_its_template(name, system, user, turns):
+def test_a_conversation_assembled_from_ids_equals_the_rendered_template(name, system, user, turns):
     messages = opening_messages(name, system, user)
     ids = CHATS[name].opening(system, user)
     for response, question, is_ended in turns:
@@ -139,7 +139,7 @@ def test_a_conversation_put_together_from_ids_reads_as_its_template(name, system
 
 @pytest.mark.parametrize("name", TOKENIZERS)
 @given(system=words, user=words, more=words)
-def test_more_text_in_a_question_changes_no_token_before_it(name, system, user, more):
+def test_appending_to_a_user_message_changes_no_token_before_it(name, system, user, more):
     chat = CHATS[name]
     prompt_ids = chat.opening(system, user)
     longer = chat.append_to_question(prompt_ids, "\n" + more)
@@ -150,7 +150,7 @@ def test_more_text_in_a_question_changes_no_token_before_it(name, system, user, 
 
 
 @pytest.mark.parametrize("name", END_OF_TURN)
-def test_an_end_of_turn_that_was_sampled_does_not_come_twice(name):
+def test_a_sampled_end_of_turn_is_not_repeated(name):
     end = encode(name, END_OF_TURN[name])
     assert len(end) == 1
     response_ids = encode(name, "Up")
@@ -161,7 +161,7 @@ def test_an_end_of_turn_that_was_sampled_does_not_come_twice(name):
 
 
 @pytest.mark.parametrize("name", NO_SYSTEM)
-def test_a_system_message_that_is_not_taken_opens_the_first_question(name):
+def test_without_a_system_role_the_system_message_opens_the_first_user_message(name):
     text = TOKENIZERS[name].decode(CHATS[name].opening("the rules", "the state"))
     assert text.count("the rules\n\nthe state") == 1
 
@@ -174,7 +174,7 @@ def test_a_given_system_message_replaces_the_templates_own():
     )
 
 
-def test_the_token_that_begins_a_text_stands_there_once():
+def test_the_start_of_text_token_appears_once():
     ids = CHATS["llama3"].opening("the rules", "the state")
     ids += CHATS["llama3"].reply((), "the next state")
     assert TOKENIZERS["llama3"].decode(ids).count("<s>") == 1
@@ -194,7 +194,7 @@ def test_a_template_that_rewrites_history_is_refused_for_several_turns_only(temp
             refused()
 
 
-def test_a_template_that_strips_thoughts_is_refused_where_there_are_thoughts():
+def test_a_template_that_strips_thoughts_is_refused_only_with_thinking():
     chat = ChatFormat(tokenizer(STRIPS_THOUGHTS, eos="<|im_end|>"))
     chat.check_appends(thinking=False)
     with pytest.raises(SettingError, match=r"model\.context=state"):
@@ -202,8 +202,8 @@ def test_a_template_that_strips_thoughts_is_refused_where_there_are_thoughts():
 
 
 @pytest.mark.parametrize("thinking", [False, True])
-def test_a_block_of_thoughts_is_opened_by_the_reply_alone(thinking):
-    """A response that began within the block would never have the form that is asked for."""
+def test_a_thinking_block_that_the_template_opens_is_removed_from_the_prompt(thinking):
+    """A response that starts inside the block could never have the required format."""
     chat = ChatFormat(tokenizer(OPENS_THOUGHTS, eos="<|im_end|>"), thinking)
     text = chat.tokenizer.decode(chat.opening("the rules", "the state"))
     assert text.endswith("the state<|im_end|>\n<|im_start|>assistant\n")
@@ -211,7 +211,7 @@ def test_a_block_of_thoughts_is_opened_by_the_reply_alone(thinking):
 
 
 @pytest.mark.parametrize("thinking", [False, True])
-def test_a_template_that_can_switch_thoughts_off_is_told_whether_to(thinking):
+def test_a_template_that_can_switch_thoughts_off_gets_the_setting(thinking):
     chat = ChatFormat(tokenizer(SWITCHES_THOUGHTS, eos="<|im_end|>"), thinking)
     tail = chat.tokenizer.decode(chat.tail_ids)
     assert tail.endswith("assistant\n" if thinking else "<think>\n\n</think>\n\n")
@@ -229,7 +229,7 @@ def test_a_template_that_can_switch_thoughts_off_is_told_whether_to(thinking):
         ("hello", "does not repeat the user's message once"),
     ],
 )
-def test_a_template_that_is_missing_or_broken_is_one_line(template, message):
+def test_a_missing_or_broken_template_is_refused_in_one_line(template, message):
     with pytest.raises(SettingError, match=message) as error:
         ChatFormat(tokenizer(template))
     assert "\n" not in str(error.value)

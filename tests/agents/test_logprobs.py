@@ -1,4 +1,4 @@
-"""Logits in chunks: the same numbers and gradients, in memory that the batch does not change."""
+"""Logits in chunks: the same numbers and gradients, in memory that does not grow with the batch."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from sesa_agent.agents.policy import Policy
 from ..helpers.model_families import (
     ARCHITECTURES,
     ROWS,
-    likelihoods_and_gradients,
+    logprobs_and_gradients,
     make_rows,
     random_policy,
 )
@@ -19,20 +19,20 @@ from ..helpers.model_families import (
 @pytest.mark.parametrize("name", [*ARCHITECTURES, "gpt2"])
 @pytest.mark.parametrize("max_logits", [1, 700], ids=["one position", "some positions"])
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-6), (torch.float64, 1e-14)])
-def test_chunks_give_the_numbers_and_gradients_of_the_whole(name, max_logits, dtype, tolerance):
+def test_chunks_give_the_same_numbers_and_gradients(name, max_logits, dtype, tolerance):
     """Up to the tolerance times the length of each vector; in float64 only rounding is left."""
     policy = random_policy(name)
     policy.model.to(dtype)
     assert has_plain_head(policy.model, torch.tensor([[5]]))
-    whole = likelihoods_and_gradients(policy, max_logits=10**9)
-    parts = likelihoods_and_gradients(policy, max_logits)
+    whole = logprobs_and_gradients(policy, max_logits=10**9)
+    parts = logprobs_and_gradients(policy, max_logits)
     for expected, actual in zip(whole, parts, strict=True):
         assert actual.dtype == dtype
         assert float((actual - expected).norm() / expected.norm()) < tolerance
 
 
-def test_a_model_that_caps_its_logits_is_not_taken_for_a_plain_one():
-    """Gemma 2 bends its logits; in chunks they would be other ones, so it gets them at once."""
+def test_a_model_that_caps_its_logits_is_not_computed_in_chunks():
+    """Gemma 2 caps its logits after the head, so chunks of the head's output would be wrong."""
     torch.manual_seed(0)
     config = Gemma2Config(
         vocab_size=60,
@@ -53,8 +53,8 @@ def test_a_model_that_caps_its_logits_is_not_taken_for_a_plain_one():
         assert all(map(torch.equal, expected, policy.logprobs(make_rows(ROWS))))
 
 
-def test_what_the_backward_pass_needs_does_not_grow_with_the_logits():
-    """Held between the passes: hidden states and ids, no logits."""
+def test_memory_for_the_backward_pass_does_not_grow_with_the_logits():
+    """Between the passes, only hidden states and ids are kept, no logits."""
     saved = []
     head = torch.nn.Linear(8, 1000)
     hidden = torch.randn(50, 8, requires_grad=True)

@@ -1,4 +1,4 @@
-"""LoRA: an adapter begins as nothing, is all that is trained and saved, and can be merged."""
+"""LoRA: a fresh adapter changes nothing, only it is trained and saved, and it can be merged."""
 
 import json
 import sys
@@ -39,21 +39,21 @@ def trained(base):
 
 
 @torch.no_grad()
-def likelihoods(policy):
+def logprobs_of(policy):
     return torch.stack(policy.logprobs(make_rows(ROWS)))
 
 
-def test_a_fresh_adapter_changes_nothing_and_is_all_that_is_trained(base):
+def test_a_fresh_adapter_changes_nothing_and_only_it_is_trained(base):
     policy = Policy.load(base, device="cpu")
-    before = likelihoods(policy)
+    before = logprobs_of(policy)
     weights = {name: weight.clone() for name, weight in policy.model.state_dict().items()}
     add_adapter(policy.model, rank=4, base=base, seed=0)
-    assert torch.equal(likelihoods(policy), before)
+    assert torch.equal(logprobs_of(policy), before)
     assert all("lora_" in n for n, p in policy.model.named_parameters() if p.requires_grad)
     torch.cat(policy.logprobs(make_rows(ROWS), True)).sum().backward()
     optimizer = torch.optim.AdamW(policy.parameters(), lr=0.1)
     optimizer.step()
-    assert not torch.equal(likelihoods(policy), before)
+    assert not torch.equal(logprobs_of(policy), before)
     after = policy.model.state_dict()
     for name, weight in weights.items():
         place, _, kind = name.rpartition(".")
@@ -61,14 +61,14 @@ def test_a_fresh_adapter_changes_nothing_and_is_all_that_is_trained(base):
         assert torch.equal(after[after_name], weight)
 
 
-def test_every_linear_layer_but_the_head_has_an_adapter(base):
+def test_every_linear_layer_except_the_head_has_an_adapter(base):
     policy = Policy.load(base, device="cpu")
     per_layer = 4 if "gpt2" in policy.model.config.model_type else 7
     add_adapter(policy.model, rank=4, base=base, seed=0)
     assert len(policy.parameters()) == 2 * 2 * per_layer  # A and B of two layers
 
 
-def test_the_seed_alone_makes_the_adapter(base):
+def test_the_adapter_depends_only_on_the_seed(base):
     models = []
     for seed in (5, 5, 6):
         torch.manual_seed(len(models))
@@ -90,34 +90,34 @@ def test_a_bfloat16_model_trains_a_float32_adapter(base):
     assert any(weight.grad is not None and weight.grad.any() for weight in policy.parameters())
 
 
-def test_the_policy_before_training_is_the_base_on_the_same_weights(base, trained):
-    plain = likelihoods(Policy.load(base, device="cpu"))
+def test_the_policy_before_training_is_the_base_model_with_shared_weights(base, trained):
+    plain = logprobs_of(Policy.load(base, device="cpu"))
     reference = trained.before_training()
     assert reference.model is trained.model
-    changed = likelihoods(trained)
+    changed = logprobs_of(trained)
     assert not torch.equal(changed, plain)
     logprobs, _ = trained.logprobs(make_rows(ROWS))
-    assert torch.equal(likelihoods(reference), plain)
+    assert torch.equal(logprobs_of(reference), plain)
     logprobs.sum().backward()  # as in training: the reference computes between the two passes
     assert all(weight.grad is not None for weight in trained.parameters())
-    assert torch.equal(likelihoods(trained), changed)
+    assert torch.equal(logprobs_of(trained), changed)
 
 
 def test_the_engine_sees_the_adapter(base, trained):
     params = SamplingParams(max_new_tokens=8, seed=1)
     prompts = [[5, 6, 7], [8, 9]]
-    drawn = HFEngine(trained).generate(prompts, params)
-    assert drawn != HFEngine(Policy.load(base, device="cpu")).generate(prompts, params)
-    rows = [(list(p) + list(d.token_ids), len(p)) for p, d in zip(prompts, drawn, strict=True)]
+    sampled = HFEngine(trained).generate(prompts, params)
+    assert sampled != HFEngine(Policy.load(base, device="cpu")).generate(prompts, params)
+    rows = [(list(p) + list(d.token_ids), len(p)) for p, d in zip(prompts, sampled, strict=True)]
     with torch.no_grad():
         ours, _ = trained.logprobs(make_rows(rows))
-    for row, (prompt, completion) in enumerate(zip(prompts, drawn, strict=True)):
+    for row, (prompt, completion) in enumerate(zip(prompts, sampled, strict=True)):
         end = len(prompt) + len(completion.token_ids)
         expected = torch.tensor(completion.logprobs)
         torch.testing.assert_close(ours[row, len(prompt) : end], expected, atol=1e-4, rtol=1e-4)
 
 
-def test_a_saved_adapter_goes_on_bit_for_bit(base, trained, tmp_path):
+def test_a_saved_adapter_is_restored_bit_for_bit(base, trained, tmp_path):
     trained.save(tmp_path / "adapter")
     names = {path.name for path in (tmp_path / "adapter").iterdir()}
     assert {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json"} <= names
@@ -126,25 +126,25 @@ def test_a_saved_adapter_goes_on_bit_for_bit(base, trained, tmp_path):
     add_adapter(again.model, rank=4, base=base, seed=9)
     load_adapter(again.model, str(tmp_path / "adapter"))
     assert all(map(torch.equal, again.parameters(), trained.parameters()))
-    assert torch.equal(likelihoods(again), likelihoods(trained))
+    assert torch.equal(logprobs_of(again), logprobs_of(trained))
 
 
 def test_the_folder_of_an_adapter_loads_as_a_plain_model_with_its_effect(trained, tmp_path):
-    """And that can be saved as a plain one, for whoever has no PEFT."""
+    """It can be saved as a plain model, which does not need PEFT."""
     trained.save(tmp_path / "adapter")
     merged = Policy.load(str(tmp_path / "adapter"), device="cpu")
-    torch.testing.assert_close(likelihoods(merged), likelihoods(trained), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(logprobs_of(merged), logprobs_of(trained), atol=1e-4, rtol=1e-4)
     assert len(merged.parameters()) == len(list(merged.model.parameters()))
     assert not any("lora" in name for name in merged.model.state_dict())
     merged.save(tmp_path / "plain")
     plain = Policy.load(str(tmp_path / "plain"), device="cpu")
-    assert torch.equal(likelihoods(plain), likelihoods(merged))
+    assert torch.equal(logprobs_of(plain), logprobs_of(merged))
 
 
 def test_the_weights_for_another_engine_are_those_of_the_merged_model(trained, tmp_path):
-    before = likelihoods(trained)
+    before = logprobs_of(trained)
     weights = dict(trained.weights())
-    assert torch.equal(likelihoods(trained), before)
+    assert torch.equal(logprobs_of(trained), before)
     trained.save(tmp_path / "adapter")
     expected = Policy.load(str(tmp_path / "adapter"), device="cpu").model.state_dict()
     assert weights.keys() == expected.keys()

@@ -78,7 +78,7 @@ def test_any_text_is_read_without_an_error(response, thinking, max_actions):
 
 
 @given(st.text())
-def test_what_stands_between_the_tags_comes_back(text):
+def test_the_text_between_the_tags_is_returned(text):
     if "</answer>" not in text:
         assert read_answer(f"<answer>{text}</answer>", thinking=False) == text.strip()
 
@@ -103,7 +103,7 @@ def test_what_stands_between_the_tags_comes_back(text):
         ("", None),
     ],
 )
-def test_a_sketch_is_what_stands_between_its_tags_or_the_whole_reply(response, sketch):
+def test_a_sketch_is_the_text_between_its_tags_or_the_whole_reply(response, sketch):
     assert read_sketch(response) == sketch
 
 

@@ -53,10 +53,10 @@ def distributions(policy, ids):
     return torch.log_softmax(torch.stack(logits) / policy.temperature, dim=-1)
 
 
-# ---- likelihoods ----
+# ---- log-probabilities ----
 
 
-def test_an_entry_speaks_about_its_own_token_given_those_before_it(policy):
+def test_an_entry_belongs_to_its_own_token_given_those_before_it(policy):
     with torch.no_grad():
         logprobs, entropy = policy.logprobs(make_rows(ROWS))
     for row, (ids, first) in enumerate(ROWS):
@@ -69,14 +69,14 @@ def test_an_entry_speaks_about_its_own_token_given_those_before_it(policy):
             assert float(entropy[row, t]) == pytest.approx(nats, abs=1e-4)
 
 
-def test_outside_the_trained_positions_stand_zeros(policy):
+def test_untrained_positions_are_zero(policy):
     rows = make_rows([([5, 6, 7, 8, 9], 3), ([5, 6, 7, 8], 2)])
     for values in policy.logprobs(rows):
         assert values.shape == (2, 5)
         assert torch.equal(values != 0, rows.loss_mask)
 
 
-def test_padding_and_the_other_rows_change_nothing(policy):
+def test_padding_and_other_rows_change_nothing(policy):
     with torch.no_grad():
         padded, _ = policy.logprobs(make_rows(ROWS, pad_id=9, extra=4))
         for row, (ids, first) in enumerate(ROWS):
@@ -85,7 +85,7 @@ def test_padding_and_the_other_rows_change_nothing(policy):
             torch.testing.assert_close(padded[row, trained], alone[0, trained])
 
 
-def test_gradients_flow_through_entropies_on_demand_only(policy):
+def test_gradients_flow_through_entropies_only_on_demand(policy):
     _, entropy = policy.logprobs(make_rows(ROWS))
     assert not entropy.requires_grad
     logprobs, entropy = policy.logprobs(make_rows(ROWS), entropy_grad=True)
@@ -116,7 +116,7 @@ def test_a_saved_policy_comes_back_bit_for_bit(policy, tmp_path):
         assert all(map(torch.equal, again, policy.logprobs(make_rows(ROWS))))
 
 
-def test_bfloat16_loads_and_gives_likelihoods_as_floats(saved):
+def test_bfloat16_loads_and_gives_float32_logprobs(saved):
     policy = Policy.load(str(saved), dtype="bfloat16", device="cpu")
     assert {weight.dtype for weight in policy.parameters()} == {torch.bfloat16}
     logprobs, entropy = policy.logprobs(make_rows(ROWS))
@@ -192,7 +192,7 @@ def test_a_name_on_the_hub_is_left_to_the_hub():
 
 
 @pytest.mark.parametrize("name", BUNDLED)
-def test_a_bundled_model_goes_by_its_name_alone(name, tmp_path, monkeypatch):
+def test_a_bundled_model_is_loaded_by_its_name(name, tmp_path, monkeypatch):
     """From any folder; and its own folder is whole."""
     monkeypatch.chdir(tmp_path)
     check_model_path(str(bundled_model_folder(name)))

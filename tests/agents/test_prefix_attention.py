@@ -1,4 +1,4 @@
-"""Packed rows give the likelihoods and gradients of padded ones, in every family allowed."""
+"""Shared-prefix rows give the log-probabilities and gradients of padded rows, in every family."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ from ..helpers.model_families import SHARING, SIZES, make_rows, policy_of, table
 
 
 def uneven_tree():
-    """Rows that part after 40 and 70 tokens, after 3, and one that ends where others go on."""
+    """Rows that diverge after 3, 40 and 70 tokens, and one that is a prefix of others."""
     torch.manual_seed(1)
     trunk = torch.randint(1, 60, (70,)).tolist()
     lengths = [(70, 9), (70, 1), (40, 30), (40, 5), (70, 40), (3, 20)]
@@ -26,9 +26,9 @@ def uneven_tree():
     return make_rows([(row, max(1, len(row) - 12)) for row in rows])
 
 
-def compute(policy, rows, packed, max_logits=2**25):
-    """Likelihoods, entropies and gradients of a loss that weighs all of them differently."""
-    why, policy.padding_reason = policy.padding_reason, "" if packed else "a test says so"
+def compute(policy, rows, shared, max_logits=2**25):
+    """Log-probabilities, entropies and gradients of a loss that weighs all of them differently."""
+    why, policy.padding_reason = policy.padding_reason, "" if shared else "a test says so"
     policy.max_logits = max_logits
     policy.model.zero_grad()
     chosen, entropy = policy.logprobs(rows, entropy_grad=True)
@@ -40,17 +40,17 @@ def compute(policy, rows, packed, max_logits=2**25):
 
 
 def assert_equal(policy, tolerance, **settings):
-    """Packed against padded, relative to the largest number of each tensor."""
+    """Compare shared-prefix with padded rows, relative to the largest number of each tensor."""
     rows = uneven_tree()
-    padded = compute(policy, rows, packed=False)
-    packed = compute(policy, rows, packed=True, **settings)
-    for expected, actual in zip(padded, packed, strict=True):
+    padded = compute(policy, rows, shared=False)
+    shared = compute(policy, rows, shared=True, **settings)
+    for expected, actual in zip(padded, shared, strict=True):
         assert (actual - expected).abs().max() <= tolerance * max(1.0, expected.abs().max())
     assert padded[0].std() > 0.1
 
 
 def read_tokens(policy):
-    """A list that will hold how many tokens the model reads, padding included, in each pass."""
+    """A list that collects the number of tokens of each forward pass, padding included."""
     counts = []
 
     def note(module, inputs):
@@ -61,29 +61,29 @@ def read_tokens(policy):
 
 
 @pytest.mark.parametrize("family", SHARING)
-def test_packed_rows_are_padded_rows_up_to_rounding(family):
+def test_shared_prefix_rows_equal_padded_rows_up_to_rounding(family):
     policy = policy_of(SHARING[family])
     counts = read_tokens(policy)
     assert_equal(policy, 1e-5)
-    padded, packed = counts
-    assert padded == uneven_tree().token_ids.numel() > 3 * packed
+    padded, shared = counts
+    assert padded == uneven_tree().token_ids.numel() > 3 * shared
 
 
 @pytest.mark.parametrize("family", SHARING)
-def test_likelihoods_and_all_gradients_agree_in_float64(family):
-    """transformers takes norms and rotary angles in float32 whatever the weights are in."""
+def test_logprobs_and_all_gradients_agree_in_float64(family):
+    """transformers computes norms and rotary angles in float32 for weights of any dtype."""
     assert_equal(policy_of(SHARING[family], torch.float64), 1e-6)
 
 
 @pytest.mark.parametrize("family", SHARING)
-def test_layers_that_are_computed_again_find_the_same_attention(family):
+def test_recomputed_layers_find_the_same_attention(family):
     policy = policy_of(SHARING[family], torch.float64)
     policy.recompute_layers()
     assert_equal(policy, 1e-6)
 
 
 @pytest.mark.parametrize("max_logits", [1, 500])
-def test_logits_in_chunks_are_those_of_the_same_tokens(max_logits):
+def test_logits_in_chunks_give_the_same_numbers(max_logits):
     assert_equal(policy_of(SHARING["qwen2"], torch.float64), 1e-6, max_logits=max_logits)
 
 
@@ -92,7 +92,7 @@ def test_an_adapter_gets_the_same_gradients():
     policy = policy_of(SHARING["llama"])
     add_adapter(policy.model, 2, "base", seed=0)
     policy.model.double()
-    for weight in policy.parameters():  # one half begins at zero
+    for weight in policy.parameters():  # half of them start at zero
         torch.nn.init.normal_(weight, std=0.3)
     assert_equal(policy, 1e-6)
 
@@ -105,21 +105,21 @@ def test_rows_that_share_nothing_are_padded():
     assert counts == [2 * 30]
 
 
-def test_bfloat16_has_the_same_likelihoods_but_for_its_rounding():
-    exact = compute(policy_of(SHARING["qwen2"]), uneven_tree(), packed=True)
-    rough = compute(policy_of(SHARING["qwen2"], torch.bfloat16), uneven_tree(), packed=True)
+def test_bfloat16_gives_the_same_logprobs_up_to_its_rounding():
+    exact = compute(policy_of(SHARING["qwen2"]), uneven_tree(), shared=True)
+    rough = compute(policy_of(SHARING["qwen2"], torch.bfloat16), uneven_tree(), shared=True)
     assert (rough[0] - exact[0]).abs().max() < 0.1
 
 
-def test_a_saved_model_does_not_know_of_it(tmp_path):
+def test_a_saved_model_keeps_its_own_attention(tmp_path):
     policy_of(SHARING["llama"]).model.save_pretrained(tmp_path)
     assert "sesa_tree" not in (tmp_path / "config.json").read_text(encoding="utf-8")
     assert AutoModelForCausalLM.from_pretrained(tmp_path).config._attn_implementation == "sdpa"
 
 
-def test_what_stands_against_packing_is_told():
+def test_the_reason_for_padding_is_given():
     window = MistralConfig(**SIZES, sliding_window=8)
-    assert "do not look at all earlier tokens" in policy_of(window).padding_reason
+    assert "do not attend to all earlier tokens" in policy_of(window).padding_reason
     neo = GPTNeoXConfig(**{k: v for k, v in SIZES.items() if k != "num_key_value_heads"})
     assert policy_of(neo).padding_reason.startswith("models of type gpt_neox")
     model = AutoModelForCausalLM.from_config(LlamaConfig(**SIZES), attn_implementation="eager")
@@ -130,9 +130,9 @@ def test_what_stands_against_packing_is_told():
 
 
 def attend_one_by_one(query, key, value, own_ends, path_ends, *longest, scale, **settings):
-    """What torch says that its kernel of variable lengths computes; it runs on GPUs alone."""
+    """What torch documents for its variable-length kernel, which runs only on GPUs."""
     assert longest == (own_ends.diff().max(), path_ends.diff().max())
-    assert settings["window_size"] == (-1, 0)  # causal: the last query sees the last key
+    assert settings["window_size"] == (-1, 0)  # causal: the last query attends to the last key
     outputs = []
     for run in range(len(own_ends) - 1):
         q = query[own_ends[run] : own_ends[run + 1]].transpose(0, 1)
@@ -148,14 +148,14 @@ def attend_one_by_one(query, key, value, own_ends, path_ends, *longest, scale, *
 
 
 @pytest.mark.parametrize("family", SHARING)
-def test_all_runs_in_one_call_are_the_runs_in_groups(family, monkeypatch):
+def test_all_runs_in_one_call_equal_the_runs_in_groups(family, monkeypatch):
     monkeypatch.setattr(prefix_attention.varlen, "varlen_attn", attend_one_by_one)
     monkeypatch.setattr(prefix_attention, "runs_to_attend", prefix_attention.runs_in_one_call)
     assert_equal(policy_of(SHARING[family], torch.float64), 1e-6)
 
 
 @pytest.mark.parametrize("offset", [0, 1])
-def test_a_kernel_that_aligns_its_mask_otherwise_is_found_out(offset, monkeypatch):
+def test_a_kernel_that_aligns_its_mask_differently_is_rejected(offset, monkeypatch):
     def attend(query, key, value, own_ends, path_ends, *longest, **settings):
         path_ends = path_ends.clone()
         path_ends[1:-1] -= offset  # a path without its last token
@@ -164,11 +164,11 @@ def test_a_kernel_that_aligns_its_mask_otherwise_is_found_out(offset, monkeypatc
 
     monkeypatch.setattr(prefix_attention.varlen, "varlen_attn", attend)
     prefix_attention.kernel_agrees.cache_clear()
-    with torch.no_grad():  # as in scoring, which asks first
+    with torch.no_grad():  # as in scoring, the first caller
         agrees = prefix_attention.kernel_agrees(torch.device("cpu"), torch.bfloat16)
     prefix_attention.kernel_agrees.cache_clear()
     assert agrees == (offset == 0)
 
 
-def test_a_machine_without_the_kernel_does_without():
+def test_the_kernel_is_not_used_on_the_cpu():
     assert not prefix_attention.kernel_agrees(torch.device("cpu"), torch.bfloat16)

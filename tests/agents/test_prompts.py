@@ -39,7 +39,7 @@ def sokoban_messages(earlier=(), **style) -> list[str]:
         ("propose_another", {"earlier": ("Up", "Left")}),
     ],
 )
-def test_sokoban_is_asked_in_exactly_these_words(name, arguments):
+def test_the_sokoban_prompts_match_the_golden_files(name, arguments):
     messages = "\n--------\n".join(sokoban_messages(**arguments)) + "\n"
     assert messages == (GOLDEN / f"sokoban_{name}.txt").read_text(encoding="utf-8")
 
@@ -56,7 +56,7 @@ ORDER = "the order in which to fill the blanks"
         ("follow", follow("columns from the left")),
     ],
 )
-def test_a_single_answer_is_asked_for_in_exactly_these_words(name, request_text):
+def test_the_single_answer_prompts_match_the_golden_files(name, request_text):
     env = make_env("sesa/Sudoku-v0", answer="fill", num_blanks=6)
     words = prompt_style(env)
     assert words.sketch == ORDER
@@ -65,7 +65,7 @@ def test_a_single_answer_is_asked_for_in_exactly_these_words(name, request_text)
     assert messages == (GOLDEN / f"sudoku_{name}.txt").read_text(encoding="utf-8")
 
 
-def test_a_game_says_what_an_outline_of_its_solution_is():
+def test_the_outline_request_uses_the_games_own_words():
     assert "Outline one way to solve it in a few words" in outline(
         prompt_style(make_env("sesa/Sokoban-v0")).sketch, []
     )
@@ -73,7 +73,7 @@ def test_a_game_says_what_an_outline_of_its_solution_is():
     assert len({prompt_style(make_env(env_id)).sketch for env_id in ours}) == 3
 
 
-def test_a_game_without_symbols_has_no_line_about_them():
+def test_a_game_without_symbols_has_no_symbols_line():
     style = PromptStyle("Win.", legend="", actions="Go")
     assert style.rules() == "Win.\nActions: Go.\n"
 

@@ -1,4 +1,4 @@
-"""The suite passes a sound environment and names what is wrong with a broken one."""
+"""The suite passes a sound environment and says what is wrong with a broken one."""
 
 from dataclasses import replace
 
@@ -38,7 +38,7 @@ def test_a_broken_environment_fails_the_check_of_what_is_broken_and_no_other(bro
 
 
 @every_bad_environment
-def test_a_test_of_three_lines_fails_with_what_is_wrong_and_what_to_do(broken):
+def test_check_text_env_raises_with_what_is_wrong_and_what_to_do(broken):
     if broken is Slow:
         check_text_env(broken(), num_episodes=1)  # tests should not depend on a busy machine
         return
@@ -53,7 +53,7 @@ def test_every_check_has_an_environment_that_fails_it():
     assert {check for check, _ in BAD_ENVIRONMENTS.values()} == set(CHECKS)
 
 
-def test_checks_that_would_mean_nothing_are_skipped():
+def test_checks_whose_requirements_failed_are_skipped():
     class Mute(CoinEnv):
         text_spec = None  # pyright: ignore[reportAssignmentType]
 
@@ -66,7 +66,7 @@ def test_checks_that_would_mean_nothing_are_skipped():
     assert {(found.status, found.seen) for found in findings.values()} == {("skipped", "needs api")}
 
 
-def test_how_forks_were_made_is_told():
+def test_the_finding_says_how_forks_were_made():
     class Copied(CoinEnv):
         fork = property()  # pyright: ignore[reportAssignmentType]
 
@@ -74,7 +74,7 @@ def test_how_forks_were_made_is_told():
     assert "copy.deepcopy" in run_checks(Copied())["forks"].seen
 
 
-def test_lengths_are_told_in_characters_and_tokens():
+def test_lengths_are_reported_in_characters_and_tokens():
     findings = run_checks(CoinEnv(), count_tokens=lambda text: len(text.split()))
     assert findings["observations"].seen == "14 characters, 4 tokens"
 

@@ -17,7 +17,6 @@ from sesa_agent.environments import (
     TextEnv,
     TextGame,
     fork,
-    is_deterministic,
     make_env,
     state_key,
 )
@@ -30,7 +29,7 @@ def make_text_env(env_id, **options) -> TextEnv:
     return env
 
 
-def words_for(env_id):
+def actions_of(env_id):
     """Texts that the environment can read."""
     return make_text_env(env_id).text_spec.listed_actions()
 
@@ -58,13 +57,13 @@ def test_the_text_contract_holds(env_id, strict):
 
 
 @every_environment
-def test_gymnasiums_checker_is_content_with_the_text_environment(env_id, strict):
+def test_gymnasiums_checker_accepts_the_text_environment(env_id, strict):
     check_env(gymnasium.make(env_id))
     check_env(gymnasium.make(env_id).unwrapped)
 
 
 @every_environment
-def test_gymnasiums_checker_is_content_with_the_numeric_game(env_id, strict):
+def test_gymnasiums_checker_accepts_the_numeric_game(env_id, strict):
     # A game has no id of its own, without which the checker cannot remake it for other pictures.
     check_env(make_text_env(env_id).game, skip_render_check=True)
 
@@ -88,7 +87,7 @@ def test_pickling_keeps_state_and_future(env_id):
     env.reset(seed=3)
     copy = pickle.loads(pickle.dumps(env))
     assert state_key(copy) == state_key(env)
-    for text in words_for(env_id):
+    for text in actions_of(env_id):
         assert copy.step(text) == env.step(text)
 
 
@@ -104,9 +103,8 @@ def test_a_fork_works_through_wrappers(env_id):
 
 
 @every_environment
-def test_the_words_fit_on_a_line_each(env_id):
+def test_every_field_of_the_text_spec_is_one_line(env_id):
     env = make_text_env(env_id)
-    assert isinstance(is_deterministic(env), bool)
     for line in (env.text_spec.instruction, env.text_spec.legend, env.text_spec.actions):
         assert "\n" not in line
     assert env.text_spec.instruction and env.text_spec.actions
@@ -134,6 +132,6 @@ def test_a_seed_is_the_same_puzzle_in_every_process(env_id):
     assert output.strip() == str([ascii(env.reset(seed=seed)[0]) for seed in range(10)])
 
 
-def test_every_entry_point_names_a_module_of_ours():
+def test_every_entry_point_names_an_existing_module():
     for entry_point in ENVIRONMENTS.values():
         assert find_spec(entry_point.partition(":")[0])

@@ -33,7 +33,7 @@ class LockedDice(Dice):
 
 
 class StatefulDice(LockedDice):
-    """They give their state away."""
+    """They return and accept their state."""
 
     def get_state(self):
         return {"total": [self.total]}
@@ -58,7 +58,7 @@ for kind, dice in KINDS.items():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_way_to_fork_is_told_and_keeps_state_and_generator(kind):
+def test_each_kind_of_fork_is_reported_and_keeps_state_and_generator(kind):
     env = make_env(f"Dice-{kind}-v0")
     env.reset(seed=0)
     assert fork_kind(env) == kind
@@ -72,7 +72,7 @@ def test_each_way_to_fork_is_told_and_keeps_state_and_generator(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_wrappers_count_their_own_steps_whatever_the_way(kind):
+def test_wrappers_count_their_own_steps_with_every_kind_of_fork(kind):
     env = TimeLimit(make_env(f"Dice-{kind}-v0"), 2)
     env.reset(seed=0)
     env.step("0")

@@ -11,9 +11,16 @@ from sesa_agent.environments.text_env import (
     TextEnv,
     TextGame,
     TextSpec,
+    action_reader,
     fork,
+    has_state_key,
     is_deterministic,
+    max_steps,
+    num_puzzles,
+    num_targets,
     state_key,
+    text_game,
+    text_spec,
 )
 
 CORNER = "P___\n____\n____\n___G"
@@ -77,7 +84,7 @@ def counting(max_steps=5, render_mode=None) -> TextEnv:
     return env
 
 
-def test_words_are_played_and_seen():
+def test_text_actions_are_played_and_observations_are_text():
     env = counting()
     observation, info = env.reset(seed=7)
     assert (observation, info) == ("0", {"origin": 7, "success": False, "legal": True})
@@ -91,7 +98,7 @@ def test_winning_terminates_with_success():
     assert replies[-1][4] == {"success": True, "legal": True}
 
 
-def test_unreadable_words_change_nothing_but_use_up_an_action():
+def test_unreadable_text_changes_nothing_but_uses_up_an_action():
     env = counting(max_steps=2)
     env.step("Up")
     observation, reward, terminated, truncated, info = env.step("fly\x00 \U0001f600")
@@ -99,7 +106,7 @@ def test_unreadable_words_change_nothing_but_use_up_an_action():
     assert info == {"success": False, "legal": False}
 
 
-def test_move_against_the_rules_is_read_but_not_legal():
+def test_a_move_against_the_rules_is_readable_but_not_legal():
     env = counting()
     assert env.canonical_action("down") == "Down"
     assert env.step("down")[4]["legal"] is False
@@ -112,20 +119,20 @@ def test_win_on_the_last_permitted_action_is_not_truncated():
     assert env.step("Up")[2:4] == (True, False)
 
 
-def test_reset_starts_the_count_of_actions_anew():
+def test_reset_restarts_the_action_count():
     env = counting(max_steps=1)
     assert env.step("Up")[3]
     env.reset()
     assert env.num_steps == 0
 
 
-def test_canonical_action_is_one_spelling_or_none():
+def test_canonical_action_returns_one_spelling_or_none():
     env = counting()
     assert [env.canonical_action(text) for text in ("up", " Up\n", "Up Up")] == ["Up", "Up", None]
 
 
 @pytest.mark.parametrize("first", ["original", "fork"])
-def test_a_fork_draws_what_its_original_draws_whoever_begins(first):
+def test_a_fork_and_its_original_draw_the_same_numbers_in_either_order(first):
     """They share one generator until a number is drawn."""
     env = make_frozen_lake()
     env.reset(seed=0)
@@ -137,7 +144,7 @@ def test_a_fork_draws_what_its_original_draws_whoever_begins(first):
         assert side.np_random is side.game.np_random
 
 
-def test_a_fork_of_a_fork_has_numbers_of_its_own():
+def test_a_fork_of_a_fork_has_its_own_generator():
     env = make_frozen_lake()
     env.reset(seed=0)
     twins = [env, fork(env), fork(fork(env))]
@@ -263,3 +270,28 @@ def test_only_environments_that_say_so_are_deterministic():
     assert is_deterministic(wrapped(make_frozen_lake(slippery=False)))
     assert not is_deterministic(wrapped(make_frozen_lake(slippery=True)))
     assert not is_deterministic(ForeignEnv())
+
+
+def test_optional_parts_of_the_contract_are_read_through_wrappers():
+    env = counting(max_steps=7)
+    wrapped = TimeLimit(env, max_episode_steps=3)
+    assert text_spec(wrapped) is env.text_spec
+    assert (max_steps(wrapped), num_targets(wrapped), num_puzzles(wrapped)) == (7, 0, {})
+    assert text_game(wrapped) is env.game
+    assert has_state_key(wrapped)
+    read = action_reader(wrapped)
+    assert read is not None and read(" UP ") == "Up"
+
+
+def test_an_environment_without_the_optional_parts_gets_their_defaults():
+    env = ForeignEnv()
+    assert [text_spec(env), max_steps(env), text_game(env), action_reader(env)] == [None] * 4
+    assert (num_targets(env), num_puzzles(env), has_state_key(env)) == (0, {}, False)
+
+
+def test_the_step_limit_may_be_a_numpy_integer_and_nothing_but_an_integer():
+    env = ForeignEnv()
+    env.max_steps = np.int64(9)  # pyright: ignore[reportAttributeAccessIssue]
+    assert max_steps(env) == 9
+    env.max_steps = "many"  # pyright: ignore[reportAttributeAccessIssue]
+    assert max_steps(env) is None

@@ -111,7 +111,7 @@ def make_rows(rows: list[tuple[list[int], int]], pad_id: int = 0, extra: int = 0
     return SimpleNamespace(token_ids=token_ids, attention_mask=attention_mask, loss_mask=loss_mask)
 
 
-def likelihoods_and_gradients(policy: Any, max_logits: int) -> tuple[Any, Any, Any]:
+def logprobs_and_gradients(policy: Any, max_logits: int) -> tuple[Any, Any, Any]:
     """Those of a loss over `ROWS` with a different weight for each log-probability and entropy."""
     policy.temperature, policy.max_logits = 0.7, max_logits
     policy.model.zero_grad()

@@ -15,7 +15,7 @@ from sesa_agent.training.setup import build_policy, build_reference
 from ..helpers.model_families import (
     ARCHITECTURES,
     ROWS,
-    likelihoods_and_gradients,
+    logprobs_and_gradients,
     make_rows,
     random_policy,
 )
@@ -97,9 +97,9 @@ def test_a_run_can_begin_with_an_adapter_of_another_run(llama, tmp_path):
 def test_computing_layers_again_changes_no_bit(name, max_logits):
     """GPT-2 has dropout in its configuration, which stays off."""
     policy = random_policy(name)
-    expected = likelihoods_and_gradients(policy, max_logits)
+    expected = logprobs_and_gradients(policy, max_logits)
     policy.recompute_layers()
-    assert all(map(torch.equal, likelihoods_and_gradients(policy, max_logits), expected))
+    assert all(map(torch.equal, logprobs_and_gradients(policy, max_logits), expected))
     assert not any(module.training for module in policy.model.modules())
 
 

@@ -42,7 +42,7 @@ def prompts(*questions):
 
 
 @given(TEXTS, TEXTS, TEXTS, TEXTS, TEXTS)
-def test_a_prompt_holds_every_message_as_it_is(system, question, more, response, later):
+def test_a_prompt_holds_every_message_unchanged(system, question, more, response, later):
     """Whatever a text looks like, it cannot end its own message."""
     prompt = CHAT.append_to_question(CHAT.opening(system, question), more)
     start = [
@@ -56,7 +56,7 @@ def test_a_prompt_holds_every_message_as_it_is(system, question, more, response,
     assert read_messages(prompt) == [*start, answer, {"role": "user", "content": later}]
 
 
-def test_the_messages_and_how_to_draw_are_sent(server):
+def test_messages_and_sampling_parameters_are_sent(server):
     (completion,) = api_engine(server).generate(prompts("Up?"), PARAMS)
     assert server.bodies == [
         {
@@ -72,7 +72,7 @@ def test_the_messages_and_how_to_draw_are_sent(server):
     assert (completion.text, completion.logprobs, completion.finish_reason) == ("Up?", (), "eos")
 
 
-def test_a_request_can_be_changed_but_not_what_it_is_about(server):
+def test_a_request_can_be_changed_except_for_its_protected_fields(server):
     changes = {"max_tokens": None, "max_completion_tokens": 5, "top_p": 0.1}
     api_engine(server, request=changes).generate(prompts("Up?"), PARAMS)
     body = server.bodies[0]
@@ -105,7 +105,7 @@ def test_a_response_ends_with_its_stop_string_if_it_has_one(server, said, by_ser
     assert "stop" not in server.bodies[0]
 
 
-def test_answers_stand_in_the_order_of_the_prompts_and_tokens_are_the_servers(server):
+def test_answers_keep_the_order_of_the_prompts_and_the_servers_token_counts(server):
     engine = api_engine(server)
     words = [str(number) for number in range(40)]
     assert [c.text for c in engine.generate(prompts(*words), PARAMS)] == words
@@ -116,7 +116,7 @@ def test_answers_stand_in_the_order_of_the_prompts_and_tokens_are_the_servers(se
     assert (usage.calls, usage.prompt_tokens, engine.num_uncounted) == (42, 4000, 2)
 
 
-def test_as_many_requests_as_allowed_are_under_way(server):
+def test_as_many_requests_as_allowed_run_at_the_same_time(server):
     meet = threading.Barrier(5, timeout=30)
 
     def reply(body):
@@ -128,7 +128,7 @@ def test_as_many_requests_as_allowed_are_under_way(server):
     assert server.most_open == 5
 
 
-def test_a_failed_call_is_no_response_and_the_others_go_on(server):
+def test_a_failed_call_gives_no_response_and_does_not_stop_the_others(server):
     server.faults += [chat_server.status(500, "no luck")] * 2
     engine = api_engine(server, concurrency=1)
     completions = engine.generate(prompts("a", "b", "c"), PARAMS)
@@ -137,7 +137,7 @@ def test_a_failed_call_is_no_response_and_the_others_go_on(server):
     assert engine.usage.last_failure == "HTTP 500: no luck (2 attempts)"
 
 
-def test_an_endpoint_that_is_gone_is_not_asked_for_everything(server):
+def test_an_endpoint_that_is_gone_is_given_up_early(server):
     engine = api_engine(server, concurrency=2)
     engine.generate(prompts("a"), PARAMS)
     server.always = chat_server.drop
@@ -153,7 +153,7 @@ def test_a_refusal_ends_the_call_at_once(server):
     assert len(server.bodies) <= 4
 
 
-def test_what_was_drawn_before_may_be_drawn_again(server):
+def test_excluded_completions_may_be_sampled_again(server):
     engine = api_engine(server)
     first = engine.generate(prompts("Up"), PARAMS)
     assert engine.generate(prompts("Up"), PARAMS, [first]) == first
@@ -176,7 +176,7 @@ def texts(engine, *questions, params=PARAMS):
     return [completion.text for completion in engine.generate(prompts(*questions), params)]
 
 
-def test_kept_answers_are_not_asked_for_again(server, tmp_path):
+def test_cached_answers_are_not_requested_again(server, tmp_path):
     path = tmp_path / "deep" / "answers.jsonl"
     first = numbered(server, path, "seed 0")
     before = texts(first, "a", "a", "b")
@@ -186,13 +186,13 @@ def test_kept_answers_are_not_asked_for_again(server, tmp_path):
     assert again.usage.prompt_tokens == 400
 
 
-def test_attempts_that_ask_the_same_get_answers_of_their_own(server, tmp_path):
+def test_equal_requests_get_independent_answers(server, tmp_path):
     path = tmp_path / "answers.jsonl"
     texts(numbered(server, path), "a", "a")
     assert texts(numbered(server, path), "a", "a", "a") == ["answer 1", "answer 2", "answer 3"]
 
 
-def test_other_settings_are_other_questions(server, tmp_path):
+def test_other_settings_do_not_share_the_cache(server, tmp_path):
     path = tmp_path / "answers.jsonl"
     texts(numbered(server, path, 0), "a")
     assert texts(numbered(server, path, 1), "a") == ["answer 2"]
@@ -201,7 +201,7 @@ def test_other_settings_are_other_questions(server, tmp_path):
     assert texts(numbered(server, path, 0), "a") == ["answer 1"]
 
 
-def test_a_failed_call_is_asked_again_and_leaves_no_answer(server, tmp_path):
+def test_a_failed_call_is_not_cached(server, tmp_path):
     path = tmp_path / "answers.jsonl"
     server.faults += [None, chat_server.drop, chat_server.drop]
     assert texts(numbered(server, path), "a", "a") == ["answer 1", ""]
@@ -209,7 +209,7 @@ def test_a_failed_call_is_asked_again_and_leaves_no_answer(server, tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["half a line", "other JSON", "nothing"])
-def test_a_log_that_was_cut_off_loses_that_answer_alone(server, tmp_path, damage):
+def test_a_damaged_cache_line_loses_only_its_answer(server, tmp_path, damage):
     path = tmp_path / "answers.jsonl"
     texts(numbered(server, path), "a", "b")
     whole = path.read_bytes()

@@ -13,7 +13,7 @@ def encode(text):
     return TOKENIZER.encode(text, add_special_tokens=False)
 
 
-def test_a_script_is_answered_in_order_over_all_calls():
+def test_a_script_gives_its_replies_in_order_over_all_calls():
     engine = ScriptedEngine(TOKENIZER, ["Up", "Down", "Up!"])
     params = SamplingParams()
     first = engine.generate([[1], [1]], params)
@@ -23,7 +23,7 @@ def test_a_script_is_answered_in_order_over_all_calls():
     assert second[0].logprobs == (math.log(0.5),) * 2
 
 
-def test_a_script_may_answer_the_prompts_text():
+def test_a_script_may_be_a_function_of_the_prompts_text():
     engine = ScriptedEngine(TOKENIZER, lambda prompt: "Down" if "Up" in prompt else "Up")
     completions = engine.generate([encode("go Up"), encode("go")], SamplingParams())
     assert [completion.text for completion in completions] == ["Down", "Up"]

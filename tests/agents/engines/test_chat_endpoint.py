@@ -1,4 +1,4 @@
-"""Against a real server on this machine that fails in every way we know of."""
+"""The client against a local server that fails in every way we know of."""
 
 import itertools
 import time
@@ -30,12 +30,12 @@ def test_an_answer_comes_with_the_servers_counts(server):
     assert server.headers[0]["Authorization"] == f"Bearer {KEY}"
 
 
-def test_a_server_without_keys_is_sent_none(server):
+def test_a_server_without_keys_gets_none(server):
     endpoint(server).ask(BODY)
     assert "Authorization" not in server.headers[0]
 
 
-def test_tokens_that_nobody_counted_are_unknown(server):
+def test_tokens_that_the_server_did_not_count_are_unknown(server):
     server.counts_tokens = False
     answer = endpoint(server).ask(BODY)
     assert (answer.prompt_tokens, answer.response_tokens) == (None, None)
@@ -68,7 +68,7 @@ def patience(fault) -> float:
 
 
 @pytest.mark.parametrize("fault", PASSING.values(), ids=PASSING)
-def test_what_may_pass_is_tried_again(server, fault):
+def test_temporary_failures_are_retried(server, fault):
     server.faults += [fault, fault]
     assert endpoint(server, timeout_s=patience(fault)).ask(BODY).text == "Up"
     assert server.bodies == [BODY] * 3
@@ -84,7 +84,7 @@ def test_a_call_whose_attempts_all_fail_says_why(server, fault):
 
 
 @pytest.mark.parametrize("content", ["", None, " ", "\ud800", "no idea"])
-def test_a_bad_answer_is_an_answer(server, content):
+def test_an_empty_or_odd_answer_counts_as_an_answer(server, content):
     server.faults.append(chat_server.text(content))
     assert endpoint(server).ask(BODY).text == (content or "")
     assert len(server.bodies) == 1
@@ -100,7 +100,7 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize(("code", "line"), REFUSALS.items(), ids=REFUSALS)
-def test_what_cannot_pass_ends_at_once_in_one_line(server, code, line):
+def test_permanent_failures_raise_at_once_in_one_line(server, code, line):
     server.always = chat_server.status(code, "no\n such field")
     with pytest.raises(SettingError) as refusal:
         endpoint(server, KEY).ask(BODY)
@@ -108,7 +108,7 @@ def test_what_cannot_pass_ends_at_once_in_one_line(server, code, line):
     assert len(server.bodies) == 1
 
 
-def test_a_missing_key_is_told_as_such(server):
+def test_a_missing_key_is_reported_as_missing(server):
     server.always = chat_server.status(401)
     with pytest.raises(SettingError, match=r"wants a key \(HTTP 401\), and MY_KEY is not set"):
         endpoint(server).ask(BODY)
@@ -148,8 +148,8 @@ def test_the_key_is_cut_out_before_the_message_is_shortened(server):
 
 
 @pytest.mark.parametrize("key", ["two words-secret", "line\nsecret", "s\u00e9cret-secret"])
-def test_a_key_that_is_none_is_refused_without_showing_it(server, key):
-    with pytest.raises(SettingError, match="MY_KEY holds no key") as refusal:
+def test_a_malformed_key_is_refused_without_showing_it(server, key):
+    with pytest.raises(SettingError, match="MY_KEY must hold a key") as refusal:
         endpoint(server, key)
     assert "secret" not in str(refusal.value)
 
@@ -160,7 +160,7 @@ def test_a_key_may_come_with_the_line_end_of_its_file(server):
 
 
 @pytest.mark.parametrize("url", ["", "localhost:8000", "ftp://host/v1", "http://", "http://h:x/v1"])
-def test_a_url_that_is_none_is_refused(url):
+def test_a_malformed_url_is_refused(url):
     with pytest.raises(SettingError, match="--base-url must be a URL such as http"):
         Endpoint(url)
 
@@ -172,7 +172,7 @@ def test_a_url_with_a_secret_is_refused_and_not_repeated(url):
     assert "secret" not in str(refusal.value)
 
 
-def test_a_server_that_is_not_there_is_told_at_once_but_one_that_was_there_is_waited_for(server):
+def test_a_server_that_was_never_reached_fails_at_once_and_one_that_was_is_retried(server):
     with serving(lambda body: "Up") as gone:
         seen = endpoint(gone)
         seen.ask(BODY)
@@ -210,13 +210,13 @@ def test_retry_after_is_respected_by_all_calls(server, form):
 
 def test_a_server_that_wants_an_hour_is_not_waited_for(server):
     server.always = chat_server.status(429, "quota", Retry_After="3600")
-    with pytest.raises(CallFailed, match="HTTP 429: quota, and the request to wait 3600 s"):
+    with pytest.raises(CallFailed, match="HTTP 429: quota, and the server asked to wait 3600 s"):
         endpoint(server).ask(BODY)
     assert len(server.bodies) == 1
 
 
 @pytest.mark.parametrize("wait", ["soon", "nan", "inf", "-5", ""])
-def test_a_wait_that_is_none_is_no_wait(server, wait):
+def test_a_malformed_retry_after_is_ignored(server, wait):
     server.faults.append(chat_server.status(503, Retry_After=wait))
     start = time.monotonic()
     assert endpoint(server).ask(BODY).text == "Up"
@@ -230,7 +230,7 @@ def test_requests_keep_to_their_rate(server):
     assert server.times[3] - server.times[0] >= 0.29  # s: three gaps of 0.1
 
 
-def test_any_text_arrives_as_it_was(server):
+def test_any_text_arrives_unchanged(server):
     """Half a surrogate pair included, which a model may have written."""
     words = "caf\u00e9 \ud800 \u0000 \U0001f600"
     endpoint(server).ask(BODY | {"messages": [{"role": "user", "content": words}]})

@@ -47,7 +47,7 @@ def test_sampled_logprobs_are_the_policys_under_the_same_prompt(policy):
         assert completion.raw_logprobs == pytest.approx(completion.logprobs, abs=1e-12)
 
 
-def test_a_very_low_temperature_draws_what_transformers_calls_greedy(policy):
+def test_a_very_low_temperature_samples_the_greedy_response_of_transformers(policy):
     params = SamplingParams(temperature=1e-5, max_new_tokens=10)
     completions = HFEngine(policy).generate(PROMPTS, params)
     for prompt, completion in zip(PROMPTS, completions, strict=True):
@@ -68,12 +68,12 @@ def test_one_seed_gives_one_set_of_completions_and_another_seed_another(policy):
     assert all(a != b for a, b in zip(token_ids(first), token_ids(other), strict=True))
 
 
-def test_equal_prompts_of_one_call_are_drawn_apart(policy):
+def test_equal_prompts_of_one_call_are_sampled_independently(policy):
     completions = HFEngine(policy).generate([[5, 6]] * 8, SamplingParams(max_new_tokens=8))
     assert len(set(token_ids(completions))) == 8
 
 
-def test_equal_prompts_are_prefilled_once_and_drawn_as_if_they_were_not(policy):
+def test_equal_prompts_are_prefilled_once_and_the_samples_stay_the_same(policy):
     params, seen = SamplingParams(max_new_tokens=6, seed=4), []
     hook = policy.model.register_forward_pre_hook(
         lambda *call: seen.append(call[2]["input_ids"].shape), with_kwargs=True
@@ -123,7 +123,7 @@ def test_no_prompts_give_no_completions(policy):
     assert HFEngine(policy).generate([], SamplingParams()) == []
 
 
-def test_loaded_weights_are_the_ones_that_draw():
+def test_the_engine_samples_with_the_loaded_weights():
     old, new = table_policy([[1.0, 0.0]] * 2, "ab"), table_policy([[0.0, 1.0]] * 2, "ab")
     engine = load_engine(old, EngineConfig(max_batch_tokens=100))
     assert engine.generate([[0]], SamplingParams(max_new_tokens=2))[0].text == "aa"
@@ -142,16 +142,14 @@ def lengths_read(policy):
     hook.remove()
 
 
-def test_prompts_that_are_asked_again_are_not_read_again_and_answered_as_if_they_were(
-    policy, lengths_read
-):
+def test_repeated_prompts_come_from_the_cache_and_the_samples_stay_the_same(policy, lengths_read):
     params = SamplingParams(max_new_tokens=6, seed=1)
     again = replace(params, seed=2)
     engine = HFEngine(policy)
     first = engine.generate(PROMPTS, params, [[]] * len(PROMPTS))
     rows = [4, 0, 2, 2]  # some of them, in another order
     prompts, excluded = [PROMPTS[row] for row in rows], [[first[row]] for row in rows]
-    for _ in range(2):  # what is drawn in between leaves no trace
+    for _ in range(2):  # what is sampled in between leaves no trace
         lengths_read.clear()
         second = engine.generate(prompts, again, excluded)
         assert max(width for _, width in lengths_read) == 1
@@ -161,7 +159,7 @@ def test_prompts_that_are_asked_again_are_not_read_again_and_answered_as_if_they
             assert a.logprobs == pytest.approx(b.logprobs, abs=1e-5)
 
 
-def test_prompts_are_read_anew_after_other_weights_sleep_or_other_prompts(policy, lengths_read):
+def test_new_weights_sleep_or_other_prompts_empty_the_cache(policy, lengths_read):
     engine, params = HFEngine(policy), SamplingParams(max_new_tokens=2)
     ways = (
         lambda: engine.load_weights(policy),
@@ -176,7 +174,7 @@ def test_prompts_are_read_anew_after_other_weights_sleep_or_other_prompts(policy
         assert lengths_read[0] == (1, len(PROMPTS[1]))
 
 
-def test_weights_that_were_changed_in_place_are_noticed():
+def test_weights_changed_in_place_empty_the_cache():
     policy = random_policy("llama")
     engine, params = HFEngine(policy), SamplingParams(max_new_tokens=4, seed=1)
     before = engine.generate(PROMPTS, params)
@@ -188,7 +186,7 @@ def test_weights_that_were_changed_in_place_are_noticed():
 
 
 @pytest.mark.parametrize("has_exclusions", [True, False])
-def test_prompts_that_go_on_from_earlier_ones_are_read_from_there_and_answered_as_afresh(
+def test_prompts_that_extend_cached_ones_reuse_the_cache_and_the_samples_stay_the_same(
     policy, lengths_read, has_exclusions
 ):
     """The turns of trees and of episodes in context `full`: none is read twice."""
@@ -243,11 +241,11 @@ def test_every_end_token_of_the_models_generation_settings_ends_a_response():
     assert (completion.token_ids, completion.finish_reason) == ((2,), "eos")
 
 
-# ---- the distribution that is drawn from ----
+# ---- the distribution that is sampled from ----
 
 
 def draw_at_every_hundredth(monkeypatch, probabilities, **params):
-    """Tokens drawn at the uniform numbers .005, .015, ... .995: a hundredth of probability each."""
+    """Tokens sampled at the uniform numbers .005, .015, ... .995, each worth a hundredth."""
     grid = (torch.arange(100, dtype=torch.float64)[:, None] + 0.5) / 100
     monkeypatch.setattr(torch, "rand", lambda *size, **_: grid)
     policy = table_policy([probabilities] * len(probabilities), "abcdef")
@@ -268,7 +266,9 @@ def draw_at_every_hundredth(monkeypatch, probabilities, **params):
         ({"temperature": 0.5, "top_p": 0.95}, [0, 4 / 53, 49 / 53]),
     ],
 )
-def test_tokens_are_drawn_as_often_as_temperature_and_top_p_ask(monkeypatch, params, expected):
+def test_tokens_are_sampled_with_the_frequencies_of_temperature_and_top_p(
+    monkeypatch, params, expected
+):
     draws = list(draw_at_every_hundredth(monkeypatch, [0.1, 0.2, 0.7], **params))
     counts = Counter(token for token, _ in draws)
     for token, probability in enumerate(expected):
@@ -277,19 +277,19 @@ def test_tokens_are_drawn_as_often_as_temperature_and_top_p_ask(monkeypatch, par
         assert logprob == pytest.approx(math.log(expected[token]), abs=1e-5)
 
 
-def test_a_token_without_probability_is_never_drawn(monkeypatch):
+def test_a_token_without_probability_is_never_sampled(monkeypatch):
     draws = draw_at_every_hundredth(monkeypatch, [0.0, 0.5, 0.0, 0.5, 0.0])
     assert Counter(token for token, _ in draws) == {1: 50, 3: 50}
 
 
-def test_top_p_keeps_the_fewest_tokens_that_hold_it():
+def test_top_p_keeps_the_fewest_tokens_with_that_probability():
     probs = torch.tensor([[0.5, 0.3, 0.2], [0.2, 0.2, 0.6]], dtype=torch.float64)
     kept = keep_top_p(probs, 0.75)
     assert kept[0].tolist() == pytest.approx([0.625, 0.375, 0])
     assert sorted(kept[1].tolist()) == pytest.approx([0, 0.25, 0.75])
 
 
-# ---- completions that must not be drawn again ----
+# ---- completions that must not be sampled again ----
 
 VOCABULARY, LENGTH, END = range(3), 3, 2
 """Token 2 ends a completion, so do three tokens."""
@@ -319,7 +319,7 @@ def as_completion(table, ids):
 
 
 def prob_without(table, ids, excluded):
-    """Probability of a completion when token after token is drawn from `without_excluded`."""
+    """Probability of a completion when token after token is sampled from `without_excluded`."""
     result = 1.0
     for place, token in enumerate(ids):
         last = ids[place - 1] if place else 0
@@ -340,13 +340,13 @@ def test_exclusion_leaves_exactly_the_conditional_distribution(table, chosen):
         assert prob_without(table, ids, excluded) == pytest.approx(0, abs=1e-9)
 
 
-def test_a_completion_that_is_excluded_twice_is_taken_out_once():
+def test_a_completion_that_is_excluded_twice_is_removed_once():
     table = [[0.5, 0.3, 0.2]] * 3
     once = [as_completion(table, (0, 1, 2))]
     assert prob_without(table, (0, 0, 0), 2 * once) == prob_without(table, (0, 0, 0), once)
 
 
-def test_where_nothing_is_left_the_plain_distribution_is_drawn():
+def test_if_nothing_is_left_the_plain_distribution_is_used():
     table = [[0.5, 0.3, 0.2]] * 3
     everything = [as_completion(table, ids) for ids in SEQUENCES]
     probs = torch.tensor(table[0], dtype=torch.float64)
@@ -354,23 +354,23 @@ def test_where_nothing_is_left_the_plain_distribution_is_drawn():
 
 
 @pytest.mark.parametrize("top_p", [1.0, 0.75])
-def test_the_engine_draws_what_is_not_excluded_and_its_logprobs_add_up(top_p):
+def test_the_engine_samples_only_what_is_not_excluded_and_its_logprobs_add_up(top_p):
     table = [[0.5, 0.3, 0.2], [0.1, 0.2, 0.7], [1 / 3, 1 / 3, 1 / 3]]
     engine = HFEngine(table_policy(table, "ab$", eos_token_id=END))
     kept = table if top_p == 1 else [[5 / 8, 3 / 8, 0], [0, 2 / 9, 7 / 9], [1 / 3] * 3]
     params = SamplingParams(max_new_tokens=LENGTH, top_p=top_p)
-    drawn: list[Completion] = []
+    sampled: list[Completion] = []
     for seed in range(5):
-        completion = engine.generate([[0]], replace(params, seed=seed), [drawn])[0]
-        left = 1 - sum(math.prod(token_probs(kept, c.token_ids)) for c in drawn)
+        completion = engine.generate([[0]], replace(params, seed=seed), [sampled])[0]
+        left = 1 - sum(math.prod(token_probs(kept, c.token_ids)) for c in sampled)
         plain = math.prod(token_probs(kept, completion.token_ids))
-        assert completion.token_ids not in token_ids(drawn)
+        assert completion.token_ids not in token_ids(sampled)
         assert sum(completion.raw_logprobs) == pytest.approx(math.log(plain), abs=1e-5)
         assert sum(completion.logprobs) == pytest.approx(math.log(plain / left), abs=1e-5)
-        drawn.append(completion)
+        sampled.append(completion)
 
 
-def test_rows_that_exclude_nothing_are_drawn_as_if_no_row_did():
+def test_rows_that_exclude_nothing_are_not_affected_by_rows_that_do():
     engine = HFEngine(table_policy([[0.5, 0.3, 0.2]] * 3, "abc"))
     params = SamplingParams(max_new_tokens=2)
     plain = engine.generate([[0]] * 4, params)
@@ -378,10 +378,10 @@ def test_rows_that_exclude_nothing_are_drawn_as_if_no_row_did():
     assert [mixed[row] == plain[row] for row in range(4)] == [True, False, True, True]
 
 
-def test_without_replacement_every_completion_comes_exactly_once():
+def test_sampling_without_replacement_gives_every_completion_exactly_once():
     engine = HFEngine(table_policy([[0.9, 0.09, 0.01]] * 3, "ab$", eos_token_id=END))
-    drawn: list[Completion] = []
+    sampled: list[Completion] = []
     for seed in range(len(SEQUENCES)):
         params = SamplingParams(max_new_tokens=LENGTH, seed=seed)
-        drawn += engine.generate([[0]], params, [drawn])
-    assert sorted(token_ids(drawn)) == SEQUENCES
+        sampled += engine.generate([[0]], params, [sampled])
+    assert sorted(token_ids(sampled)) == SEQUENCES

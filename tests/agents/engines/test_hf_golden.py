@@ -1,6 +1,6 @@
-"""The draws of the bundled models for fixed seeds: a change of the engine must not move them.
+"""Samples of the bundled models for fixed seeds: changes of the engine must not change them.
 
-`python -m tests.agents.engines.test_hf_golden` writes tests/golden/hf_engine.json anew.
+`python -m tests.agents.engines.test_hf_golden` rewrites tests/golden/hf_engine.json.
 """
 
 import json
@@ -33,18 +33,18 @@ def opening_prompts(policy: Policy, env_id: str) -> list[tuple[int, ...]]:
     return [*prompts, *prompts[1:3]]
 
 
-def draw(name: str) -> dict[str, list[Completion]]:
+def sample(name: str) -> dict[str, list[Completion]]:
     """Completions of every game and setting, and those that exclude the plain ones."""
     policy = Policy.load(name, device="cpu")
-    engine, drawn = HFEngine(policy), {}
+    engine, sampled = HFEngine(policy), {}
     for env_id in GAMES[name]:
         prompts = opening_prompts(policy, env_id)
         for setting, params in PARAMS.items():
-            drawn[f"{env_id} {setting}"] = engine.generate(prompts, params)
-        first = drawn[f"{env_id} plain"]
+            sampled[f"{env_id} {setting}"] = engine.generate(prompts, params)
+        first = sampled[f"{env_id} plain"]
         again = engine.generate(prompts, PARAMS["plain"], [[completion] for completion in first])
-        drawn[f"{env_id} without the plain ones"] = again
-    return drawn
+        sampled[f"{env_id} without the plain ones"] = again
+    return sampled
 
 
 def summary(completion: Completion) -> dict[str, object]:
@@ -53,11 +53,11 @@ def summary(completion: Completion) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("name", BUNDLED)
-def test_the_bundled_models_draw_what_they_always_drew(name):
+def test_the_bundled_models_sample_the_golden_responses(name):
     golden = json.loads(GOLDEN.read_text(encoding="utf-8"))[name]
-    drawn = draw(name)
-    assert drawn.keys() == golden.keys()
-    for setting, completions in drawn.items():
+    sampled = sample(name)
+    assert sampled.keys() == golden.keys()
+    for setting, completions in sampled.items():
         for completion, expected in zip(completions, golden[setting], strict=True):
             assert list(completion.token_ids) == expected["ids"], setting
             assert completion.finish_reason == expected["finish"]
@@ -66,11 +66,11 @@ def test_the_bundled_models_draw_what_they_always_drew(name):
 
 
 def write() -> None:
-    """Write what this engine draws."""
-    drawn = {name: draw(name) for name in BUNDLED}
+    """Write what this engine samples."""
+    sampled = {name: sample(name) for name in BUNDLED}
     summaries = {
         name: {setting: [summary(c) for c in completions] for setting, completions in of.items()}
-        for name, of in drawn.items()
+        for name, of in sampled.items()
     }
     GOLDEN.write_text(json.dumps(summaries) + "\n", encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""What a model has read is the same with shared beginnings, with room, and read anew each time."""
+"""Generation gives the same with shared prefixes, preallocated buffers, or no KV cache at all."""
 
 from typing import Any
 
@@ -22,12 +22,12 @@ from transformers import (
 )
 
 from sesa_agent.agents.engines.base import SamplingParams
-from sesa_agent.agents.engines.hf import HFEngine, common_start
+from sesa_agent.agents.engines.hf import HFEngine, common_prefix_length
 from sesa_agent.agents.engines.kv_cache import (
-    CachedContext,
-    RoomyLayer,
-    WholeContext,
-    open_context,
+    KVCache,
+    NoKVCache,
+    PreallocatedLayer,
+    open_kv_cache,
 )
 from sesa_agent.agents.policy import Policy
 from sesa_agent.training.pretraining.tiny_model import build_tokenizer
@@ -58,9 +58,9 @@ MODELS = {
         MambaConfig(**SIZES, hidden_size=32, num_hidden_layers=2, state_size=4)
     ),
 }
-ROOMY = {"llama", "qwen3", "gpt2"}
+PREALLOCATED = {"llama", "qwen3", "gpt2"}
 RULES = list(range(100, 180)) * 2
-"""A beginning that is worth to be read by itself."""
+"""A prefix that is long enough to be computed separately."""
 PROMPTS = [[*RULES, 5], [*RULES, 6, 7, 8, 9], [*RULES, 6, 7], [*RULES, 5], [*RULES, 9] * 1]
 
 
@@ -75,7 +75,7 @@ def short(policy, prompts):
     return [prompt[-100:] for prompt in prompts]
 
 
-def test_every_kind_of_model_draws_with_the_logprobs_that_it_is_trained_with(policy):
+def test_every_kind_of_model_samples_with_the_logprobs_that_training_computes(policy):
     prompts = short(policy, PROMPTS)
     completions = HFEngine(policy).generate(prompts, SamplingParams(max_new_tokens=12))
     rows = [
@@ -89,7 +89,7 @@ def test_every_kind_of_model_draws_with_the_logprobs_that_it_is_trained_with(pol
         assert completion.logprobs == pytest.approx(trained.tolist(), abs=1e-4)
 
 
-def test_a_row_drawn_alone_is_the_row_drawn_with_others(policy):
+def test_a_row_generated_alone_equals_the_row_generated_with_others(policy):
     prompts = short(policy, PROMPTS)
     params = SamplingParams(max_new_tokens=8, seed=1)
     together = HFEngine(policy).generate(prompts, params)
@@ -97,16 +97,14 @@ def test_a_row_drawn_alone_is_the_row_drawn_with_others(policy):
     assert [c.token_ids for c in apart] == [c.token_ids for c in together]
 
 
-def test_models_that_see_all_tokens_share_beginnings_and_the_others_do_not():
-    shares = {name: open_context(make()).can_branch for name, make in MODELS.items()}
-    assert {name for name, can in shares.items() if can} == ROOMY
-    whole = {
-        name for name, make in MODELS.items() if isinstance(open_context(make()), WholeContext)
-    }
+def test_models_that_attend_to_all_tokens_share_prefixes_and_the_others_do_not():
+    shares = {name: open_kv_cache(make()).can_branch for name, make in MODELS.items()}
+    assert {name for name, can in shares.items() if can} == PREALLOCATED
+    whole = {name for name, make in MODELS.items() if isinstance(open_kv_cache(make()), NoKVCache)}
     assert whole == {"first gpt", "mamba"}
 
 
-def test_a_shared_beginning_is_read_once():
+def test_a_shared_prefix_is_computed_once():
     policy, seen = random_policy("llama"), []
     hook = policy.model.register_forward_pre_hook(
         lambda *call: seen.append(tuple(call[2]["input_ids"].shape)), with_kwargs=True
@@ -120,35 +118,35 @@ def test_a_shared_beginning_is_read_once():
     "prompts, expected",
     [
         ([[1, 2, 3], [1, 2, 4]], 2),
-        ([[1, 2], [1, 2, 4]], 1),  # the first must have a token left to be read
+        ([[1, 2], [1, 2, 4]], 1),  # the first must have a token left to compute
         ([[1, 2, 3]], 2),
         ([[5, 1], [6, 1]], 0),
         ([[1], [1, 2]], 0),
     ],
 )
-def test_the_common_start_leaves_a_token_to_each(prompts, expected):
-    assert common_start(prompts) == expected
+def test_the_common_prefix_length_leaves_a_token_to_each(prompts, expected):
+    assert common_prefix_length(prompts) == expected
 
 
-def test_a_layer_with_room_shows_what_was_put_in_and_copies_it_seldom():
-    layer, torch_layer = RoomyLayer(), []
+def test_a_preallocated_layer_returns_all_keys_and_rarely_copies_them():
+    layer, torch_layer = PreallocatedLayer(), []
     for count in (5, *[1] * 40):
         states = torch.randn(2, 3, count, 4)
         torch_layer.append(states)
         keys, values = layer.update(states, -states)
         assert torch.equal(keys, torch.cat(torch_layer, 2)) and torch.equal(values, -keys)
     assert layer.keys is not None
-    shown, room = layer.keys.clone(), layer.rooms[0]
+    shown, buffer = layer.keys.clone(), layer.buffers[0]
     layer.update(states, states)
-    assert layer.rooms[0] is room
+    assert layer.buffers[0] is buffer
     layer.batch_select_indices(torch.tensor([1, 1, 0]))
     keys, _ = layer.update(states[:1].expand(3, -1, -1, -1), states[:1].expand(3, -1, -1, -1))
     assert torch.equal(keys[:, :, : shown.shape[2]], shown[[1, 1, 0]])
 
 
-def test_attention_of_shared_heads_is_left_as_it_was_found():
+def test_the_models_attention_setting_is_restored():
     model = random_policy("qwen2").model
     for name in (model.config._attn_implementation, "sdpa"):
         model.config._attn_implementation = name
-        CachedContext(model).read([[1, 2]])
+        KVCache(model).extend([[1, 2]])
         assert model.config._attn_implementation == name

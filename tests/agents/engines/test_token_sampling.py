@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sesa_agent.agents.engines.token_sampling import draw_tokens, next_token_probs
+from sesa_agent.agents.engines.token_sampling import next_token_probs, sample_tokens
 
 
 @given(
@@ -11,13 +11,15 @@ from sesa_agent.agents.engines.token_sampling import draw_tokens, next_token_pro
     seed=st.integers(0, 99),
     zeros=st.sampled_from([0.0, 0.5, 0.999]),
 )
-def test_a_draw_is_the_first_token_at_which_the_running_sum_passes(vocabulary, seed, zeros):
+def test_a_sample_is_the_first_token_where_the_cumulative_sum_passes_the_uniform(
+    vocabulary, seed, zeros
+):
     generator = torch.Generator().manual_seed(seed)
     weights = torch.rand(4, vocabulary, generator=generator, dtype=torch.float64)
     weights *= torch.rand(4, vocabulary, generator=generator) >= zeros
     weights[:, seed % vocabulary] += 0.1
     uniforms = torch.rand(4, generator=generator, dtype=torch.float64)
-    tokens, totals = draw_tokens(weights, uniforms)
+    tokens, totals = sample_tokens(weights, uniforms)
     cumulative = weights.cumsum(-1)
     expected = torch.searchsorted(cumulative, uniforms[:, None] * cumulative[:, -1:], right=True)
     assert torch.equal(tokens, expected[:, 0])
@@ -26,11 +28,11 @@ def test_a_draw_is_the_first_token_at_which_the_running_sum_passes(vocabulary, s
 
 @pytest.mark.parametrize("vocabulary", [300, 5000])
 @pytest.mark.parametrize("uniform", [0.0, 1 - 2**-53])
-def test_at_the_ends_of_the_unit_interval_a_token_with_weight_is_drawn(vocabulary, uniform):
+def test_the_ends_of_the_unit_interval_sample_a_token_with_weight(vocabulary, uniform):
     for place in (0, 1, vocabulary // 2, vocabulary - 1):
         weights = torch.zeros(1, vocabulary, dtype=torch.float64)
         weights[0, place] = 0.3
-        tokens, _ = draw_tokens(weights, torch.tensor([uniform], dtype=torch.float64))
+        tokens, _ = sample_tokens(weights, torch.tensor([uniform], dtype=torch.float64))
         assert tokens.tolist() == [place]
 
 

@@ -1,4 +1,4 @@
-"""vLLM draws from the trainer's policy: the same likelihoods, before and after an update."""
+"""vLLM samples from the trainer's policy: equal log-probabilities, before and after an update."""
 
 import functools
 import math
@@ -53,7 +53,7 @@ def logprob_error(policy, prompts, completions) -> float:
 
 
 @needs_vllm
-def test_likelihoods_are_the_trainers_before_and_after_an_update(policy, engine):
+def test_logprobs_equal_the_trainers_before_and_after_an_update(policy, engine):
     params = SamplingParams(max_new_tokens=24, seed=3)
     assert isinstance(engine, StreamEngine)
     assert logprob_error(policy, PROMPTS, engine.generate(PROMPTS, params)) < 1e-4
@@ -92,14 +92,14 @@ def test_a_seed_gives_the_same_responses_and_rows_differ(engine):
 
 
 @needs_vllm
-def test_excluded_completions_are_not_drawn_and_keep_their_likelihoods(policy, engine):
+def test_excluded_completions_are_not_sampled_and_raw_logprobs_are_kept(policy, engine):
     params = SamplingParams(max_new_tokens=1, seed=1)
     (first,) = engine.generate([PROMPTS[1]], params)
-    drawn = engine.generate([PROMPTS[1]] * 50, params, [[first]] * 50)
-    assert first.token_ids not in {c.token_ids for c in drawn}
-    assert logprob_error(policy, [PROMPTS[1]] * 50, drawn) < 1e-4
+    sampled = engine.generate([PROMPTS[1]] * 50, params, [[first]] * 50)
+    assert first.token_ids not in {c.token_ids for c in sampled}
+    assert logprob_error(policy, [PROMPTS[1]] * 50, sampled) < 1e-4
     left = math.log1p(-math.exp(first.raw_logprobs[0]))
-    for completion in drawn:  # what is left is normalised
+    for completion in sampled:  # what is left is normalised
         assert completion.logprobs[0] == pytest.approx(completion.raw_logprobs[0] - left, abs=1e-4)
 
 
@@ -145,7 +145,7 @@ def test_responses_are_the_same_when_the_cache_holds_only_some_of_them(policy, e
 
 
 @needs_vllm
-def test_a_cache_too_small_for_one_response_is_told_in_one_line(policy, monkeypatch):
+def test_a_cache_too_small_for_one_response_is_refused_in_one_line(policy, monkeypatch):
     with_blocks(monkeypatch, 3)
     with pytest.raises(SettingError, match=r"got 226 tokens.*Lower engine.max_prompt_tokens"):
         load_engine(policy, replace(CFG, max_new_tokens=26))
@@ -154,7 +154,7 @@ def test_a_cache_too_small_for_one_response_is_told_in_one_line(policy, monkeypa
 @needs_vllm
 @pytest.mark.smollm
 @pytest.mark.slow
-def test_a_real_model_agrees_after_a_training_step_and_says_the_same_when_greedy(smollm2):
+def test_a_real_model_agrees_after_a_training_step_and_in_greedy_decoding(smollm2):
     """SmolLM2-135M, whose output head is its embedding table."""
     policy = Policy.load(str(smollm2), device="cpu")
     engine = load_engine(policy, CFG)
@@ -175,7 +175,7 @@ def test_a_real_model_agrees_after_a_training_step_and_says_the_same_when_greedy
 
 
 @needs_vllm
-def test_a_failing_engine_ends_in_one_line(engine, monkeypatch):
+def test_a_failing_engine_raises_in_one_line(engine, monkeypatch):
     def fail():
         raise RuntimeError("out of cache blocks\nand a long story")
 

@@ -1,4 +1,4 @@
-"""Wider heads are the same model."""
+"""Padded heads give the same model."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def test_wide_heads_give_the_logits_of_the_narrow_ones(family, tied):
     torch.manual_seed(0)
     config = family(**SHAPE, tie_word_embeddings=tied)
     narrow = AutoModelForCausalLM.from_config(config).double().eval()
-    for parameter in narrow.parameters():  # biases begin at zero, which would hide mistakes
+    for parameter in narrow.parameters():  # biases start at zero, which would hide mistakes
         torch.nn.init.normal_(parameter, std=0.4)
     wide = AutoModelForCausalLM.from_config(widen_config(config)).double().eval()
     wide.load_state_dict(dict(widen_weights(narrow.state_dict().items(), config)))

@@ -53,7 +53,7 @@ def test_games_of_gymnasium_keep_the_text_contract_unmodified(env_id):
         check_text_env(make_env(env_id), num_episodes=2)
 
 
-def test_colours_that_say_where_things_are_stay_in_the_text():
+def test_colours_with_a_meaning_are_kept_in_the_text():
     env = make_env(TAXI)
     board = env.reset(seed=0)[0]
     assert board.count("\n") == 6 and "\x1b" not in board
@@ -91,21 +91,21 @@ def test_the_goal_behind_the_cliff_is_a_success_although_it_costs_a_step():
     assert outcomes[-1][1] == -1.0
 
 
-def test_noise_and_states_of_the_table_games_are_known():
+def test_the_table_games_know_their_noise_and_states():
     assert is_deterministic(make_env(TAXI)) and not is_deterministic(make_env(TAXI, is_rainy=True))
     assert is_deterministic(make_env("FrozenLake-v1", is_slippery=False))
     lake = make_env("FrozenLake-v1")
     lake.reset(seed=0)
-    assert not is_deterministic(lake) and state_key(lake) == (0, False)
+    assert not is_deterministic(lake) and state_key(lake) == 0
 
 
 @pytest.mark.parametrize("env_id", TOY_TEXT)
-def test_a_reseeded_fork_has_noise_of_its_own(env_id):
+def test_a_reseeded_fork_has_its_own_noise(env_id):
     env = make_env(env_id)
     env.reset(seed=0)
     twins = [fork(env, reseed=seed) for seed in (1, 1, 2)]
-    draws = [twin.np_random.random() for twin in twins]
-    assert draws[0] == draws[1] != draws[2]
+    samples = [twin.np_random.random() for twin in twins]
+    assert samples[0] == samples[1] != samples[2]
     assert fork(env).np_random.random() == fork(env).np_random.random() == env.np_random.random()
 
 
@@ -171,19 +171,19 @@ def test_actions_of_several_numbers_and_of_text_are_read(space, text, canonical)
         Dict({"board": Box(0, 1, (2, 2, 2)), "clock": Discrete(9)}),
     ],
 )
-def test_any_small_observation_has_words(space):
+def test_any_small_observation_becomes_text(space):
     env = bare(space, Discrete(2))
     assert isinstance(env.text, str) and env.text
 
 
-def test_what_has_no_words_is_refused_with_advice():
+def test_spaces_that_cannot_become_text_are_refused_with_advice():
     with pytest.raises(SettingError, match=r"Pendulum-v1 has actions without names, Box.*docs/env"):
         make_env("Pendulum-v1")
     with pytest.raises(SettingError, match=r"shows 4800 numbers, more than the 512.*docs/env"):
         bare(Box(0, 1, (40, 40, 3)), Discrete(2))
 
 
-def test_success_is_the_environments_own_word_or_an_end_with_a_reward():
+def test_success_is_the_environments_own_flag_or_an_end_with_a_reward():
     env = bare(Discrete(2), Discrete(2))
     assert [env.step("0")[4]["success"] for _ in range(2)] == [False, True]
     env = bare(Discrete(2), Discrete(2), info={"success": False})

@@ -1,4 +1,4 @@
-"""Games of reasoning-gym, TextArena and GEM in our contract."""
+"""Games of reasoning-gym, TextArena and GEM keep the text contract."""
 
 import inspect
 import random
@@ -49,12 +49,12 @@ def test_an_unknown_game_names_the_nearest():
         make_env("reasoning_gym/leg_countin")
 
 
-def test_only_the_collection_that_is_asked_for_is_imported():
+def test_a_namespace_of_no_collection_registers_nothing():
     assert register_collection("sesa") == ()
 
 
 @pytest.mark.parametrize("env_id", ALL)
-def test_the_random_numbers_of_the_process_are_left_alone(env_id):
+def test_the_global_random_generators_are_not_disturbed(env_id):
     env = opened(env_id)
     random.seed(5)
     np.random.seed(5)
@@ -66,7 +66,7 @@ def test_the_random_numbers_of_the_process_are_left_alone(env_id):
 
 
 @pytest.mark.parametrize("env_id", ["textarena/2048-v0", "gem/Game2048-v0-easy"])
-def test_games_side_by_side_have_each_their_own_luck(env_id):
+def test_games_played_side_by_side_have_their_own_noise(env_id):
     alone, one, other = (opened(env_id) for _ in range(3))
     moves = ["up", "left", "down", "right"] * 3
     expected = [alone.step(move)[0] for move in moves]
@@ -79,7 +79,7 @@ def test_games_side_by_side_have_each_their_own_luck(env_id):
     assert not is_deterministic(one)
 
 
-def test_a_reseeded_fork_has_other_tiles():
+def test_a_reseeded_fork_gets_other_tiles():
     env = opened("textarena/2048-v0")
     futures = [
         [twin.step(move)[0] for move in ("up", "left", "down", "right")]
@@ -117,7 +117,7 @@ def test_options_that_a_dataset_refuses_are_value_errors(options):
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_answers_that_a_scorer_runs_are_read_if_they_are_plain(name, tmp_path):
+def test_an_answer_that_a_scorer_would_run_is_read_only_if_it_is_safe(name, tmp_path):
     for seed in range(5):
         env = opened(f"reasoning_gym/{name}", seed)
         answer = env.unwrapped.game.problem["answer"]  # pyright: ignore
@@ -130,7 +130,7 @@ def test_answers_that_a_scorer_runs_are_read_if_they_are_plain(name, tmp_path):
 
 
 def test_every_scorer_that_runs_answers_is_known():
-    """If this fails after an update of reasoning-gym, a dataset belongs into READERS."""
+    """If this fails after an update of reasoning-gym, add the dataset to READERS."""
     need("reasoning_gym")
     from reasoning_gym.factory import DATASETS  # pyright: ignore[reportMissingImports]
 
@@ -139,7 +139,7 @@ def test_every_scorer_that_runs_answers_is_known():
     assert {name for name, source in sources.items() if runs.search(source)} == set(READERS)
 
 
-def test_an_answer_that_a_scorer_stumbles_over_is_wrong():
+def test_an_answer_that_makes_a_scorer_raise_is_wrong():
     assert opened("reasoning_gym/boxnet").step("0")[1:3] == (0.0, True)
 
 
@@ -148,7 +148,7 @@ def test_a_move_of_thousands_of_digits_reaches_no_game():
     assert env.step("9" * 10_000)[4] == {"success": False, "legal": False}
 
 
-def test_a_game_that_confuses_reward_and_reason_gives_no_reward():
+def test_a_game_that_swaps_reward_and_reason_gives_no_reward():
     """TextArena 0.7.4 hands over both in the wrong order where these forbid a move."""
     env = opened("textarena/Slitherlink-v0")
     env.step("no move")
@@ -172,7 +172,7 @@ def way_through(env: gymnasium.Env, moves: tuple[str, ...]) -> list[str]:
     raise AssertionError("there is no way")
 
 
-def test_a_way_over_the_lake_of_textarena_succeeds():
+def test_a_path_over_the_lake_of_textarena_succeeds():
     env = opened("textarena/FrozenLake-v0-train")
     way = way_through(env, ("up", "down", "left", "right"))
     outcomes = [env.step(move) for move in way]
@@ -191,7 +191,7 @@ def test_the_second_illegal_move_in_a_row_loses_in_textarena():
     assert again[0] == second[0] and again[1:3] == (0.0, True)
 
 
-def test_moves_have_one_spelling():
+def test_moves_have_one_canonical_spelling():
     textarena, gem = (opened(f"{name}") for name in (GAMES[0], GAMES[2]))
     read = textarena.unwrapped.canonical_action  # pyright: ignore[reportAttributeAccessIssue]
     assert [read(text) for text in ("up", "[up]", " 1  2", " ")] == ["[up]", "[up]", "[1 2]", None]

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from sesa_agent.environments import EnvError, GuardedEnv, fork, make_env
-from sesa_agent.environments.adapters.guard import time_limit
+from sesa_agent.environments.time_limit import time_limit
 from tests.helpers.bad_games import ENV_ID, FAULTS
 
 
@@ -22,7 +22,7 @@ def test_every_fault_of_a_step_is_one_error_that_says_what_happened(fault):
         bad(fault).step("Left")
 
 
-def test_faults_of_reading_forking_and_starting_are_told_too():
+def test_faults_of_reading_forking_and_resetting_are_reported_too():
     with pytest.raises(EnvError, match=FAULTS["read"]):
         bad("read").canonical_action("Left")
     with pytest.raises(EnvError, match=FAULTS["fork"]):
@@ -31,17 +31,17 @@ def test_faults_of_reading_forking_and_starting_are_told_too():
         bad("every_seed")
 
 
-def test_what_is_printed_is_not_shown(capfd):
+def test_printed_text_is_not_shown(capfd):
     assert bad("print").step("Left")[0] == "You are at 2."
     assert capfd.readouterr().out == ""
 
 
-def test_a_slow_step_within_the_limit_is_left_alone():
+def test_a_slow_step_within_the_limit_is_not_interrupted():
     with time_limit(5.0):
         time.sleep(0.01)
 
 
-def test_a_time_limit_leaves_the_alarm_of_somebody_else_running():
+def test_a_time_limit_resumes_an_alarm_that_was_running():
     before = signal.signal(signal.SIGALRM, lambda *_: None)
     try:
         signal.setitimer(signal.ITIMER_REAL, 100.0)

@@ -55,7 +55,7 @@ def test_an_id_is_found_by_the_entry_point_of_its_namespace(install):
     assert make_env("tables/PlugB-v0").reset(seed=0)[0].startswith("Your cards")
 
 
-def test_a_package_that_fails_is_told_of_and_hides_no_other(install):
+def test_a_failing_package_gives_a_warning_and_hides_no_other(install):
     install("plug_a", "__root__ = plug_a:fail")
     install("plug_c", "__root__ = plug_c:register", "PlugC-v0")
     with pytest.warns(UserWarning, match="plug_a:fail cannot be used: RuntimeError: no licence"):

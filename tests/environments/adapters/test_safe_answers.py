@@ -1,4 +1,4 @@
-"""What may reach a scorer that runs it as Python."""
+"""Which answers may reach a scorer that runs them as Python."""
 
 import pytest
 
@@ -32,7 +32,7 @@ DANGERS = (
 
 
 @pytest.mark.parametrize("text", LITERALS)
-def test_literals_and_what_is_no_python_are_plain(text):
+def test_literals_and_text_that_is_not_python_are_safe(text):
     assert is_literal(text)
 
 
@@ -52,11 +52,11 @@ def test_nothing_else_is_a_formula(text):
 
 
 @pytest.mark.parametrize("text", DANGERS)
-def test_what_would_do_something_is_no_literal(text):
+def test_dangerous_code_is_not_a_literal(text):
     assert not is_literal(text)
 
 
 @pytest.mark.parametrize("text", BAD_TEXTS)
-def test_no_text_breaks_the_reading(text):
+def test_no_text_makes_the_readers_raise(text):
     for read in (is_literal, is_sum, is_formula):
         assert read(text) in (True, False)

@@ -3,16 +3,14 @@ import re
 import subprocess
 import sys
 import time
-import warnings
 from fractions import Fraction
 
 import numpy as np
 import pytest
-from gymnasium.utils.env_checker import check_env
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sesa_agent.environments import fork, make_env, state_key
+from sesa_agent.environments import fork, state_key
 from sesa_agent.environments.games.countdown import (
     CountdownGame,
     CountdownKnobs,
@@ -224,14 +222,6 @@ def test_wrong_knobs_are_refused(knobs, message):
 
 
 # ---- game ----
-
-
-def test_gymnasium_checker_is_silent():
-    env = make_env("sesa/Countdown-v0").unwrapped
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        check_env(env)
-        check_env(env.game, skip_render_check=True)  # pyright: ignore
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def test_missing_columns_are_named_with_those_that_are_there(tmp_path, ending):
 
 
 @every_format
-def test_max_rows_is_the_number_of_rows_looked_at(tmp_path, ending):
+def test_max_rows_is_the_number_of_rows_read(tmp_path, ending):
     rows = read_rows(write(tmp_path, ending), ["answer"], max_rows=2)
     assert [number for number, _ in rows] == [1, 2]
 
@@ -121,7 +121,7 @@ def test_a_null_in_a_parquet_file_is_a_broken_row(tmp_path):
     assert list(rows) == [(2, {"a": "x"})] and rows.first_broken == "row 1 has no a"
 
 
-def test_a_row_that_makes_no_sense_to_its_reader_is_counted_or_refused(tmp_path):
+def test_a_row_that_its_reader_rejects_is_counted_or_refused(tmp_path):
     path = write(tmp_path, "jsonl")
     rows = read_rows(path, ["answer"])
     for number, _ in rows:
@@ -223,7 +223,7 @@ def test_a_seed_is_a_row_of_its_split(num_rows, seed):
         assert row_of(seed + len(rows), dealt) == row_of(seed, dealt)
 
 
-def test_consecutive_seeds_go_through_all_rows():
+def test_consecutive_seeds_visit_all_rows():
     dealt = deal_rows(range(100))
     for split in ("test", "validation", "training"):
         start, num_rows = SPLITS[split].start, len(dealt[split])
@@ -233,7 +233,7 @@ def test_consecutive_seeds_go_through_all_rows():
         assert (first == second) == (split != "training")
 
 
-def test_a_run_that_skips_seeds_meets_every_training_row():
+def test_a_run_that_skips_seeds_reaches_every_training_row():
     """DAPO sets seeds aside for redraws: with one order it would see a fifth of these rows."""
     dealt = deal_rows(range(100))
     start = SPLITS["training"].start

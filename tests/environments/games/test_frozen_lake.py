@@ -56,7 +56,7 @@ def test_hole_ends_the_game_without_reward():
     assert (observation, reward, terminated, info["success"]) == ("__\nXG", 0.0, True, False)
 
 
-def test_border_holds_the_player():
+def test_the_border_stops_the_player():
     game = started(POND, slippery=False)
     for action in (LEFT, UP):
         game.step(action)
@@ -166,7 +166,7 @@ def test_fork_keeps_the_slips_and_leaves_the_original_alone():
     assert (game.to_text(), game.np_random.bit_generator.state) == before
 
 
-def test_pickle_round_trip_plays_on_alike():
+def test_a_pickled_game_continues_alike():
     env = make_frozen_lake()
     env.reset(seed=1)
     env.step("Left")
@@ -219,7 +219,7 @@ def test_expert_reaches_the_promised_success():
     assert wins / 600 == pytest.approx(promised / 600, abs=0.08)
 
 
-def test_expert_takes_the_shortest_way_on_a_safe_lake():
+def test_expert_takes_the_shortest_path_on_a_safe_lake():
     game = FrozenLakeGame(slippery=False)
     for seed in range(30):
         _, info = game.reset(seed=seed)
@@ -261,14 +261,14 @@ def test_unreadable_levels_are_refused(level):
 
 
 @pytest.mark.parametrize("text", ["", "Jump", "Left Right", "0", "√", "Left" * 1000])
-def test_other_words_change_nothing(text):
+def test_other_text_changes_nothing(text):
     env = make_frozen_lake()
     before, _ = env.reset(seed=0)
     after, reward, terminated, _, info = env.step(text)
     assert (after, reward, terminated, info["legal"]) == (before, 0.0, False, False)
 
 
-def test_words_say_whether_the_ice_is_slippery():
+def test_the_instruction_says_whether_the_ice_is_slippery():
     assert "slippery" in make_frozen_lake().text_spec.instruction
     assert "slippery" not in make_frozen_lake(slippery=False).text_spec.instruction
 

@@ -144,7 +144,7 @@ def test_any_latex_is_judged(text):
     assert isinstance(is_equal(text, r"\sqrt{2}"), bool)
 
 
-def test_work_that_takes_too_long_is_given_up():
+def test_work_that_takes_too_long_returns_none():
     start = time.perf_counter()
 
     def never_ends():
@@ -157,7 +157,7 @@ def test_work_that_takes_too_long_is_given_up():
     assert _in_time(never_ends, max_seconds=0.1) is None
     assert time.perf_counter() - start < 2
     assert _in_time(lambda: 3, max_seconds=0.1) == 3
-    time.sleep(0.15)  # the alarm was taken back: it would end this test here
+    time.sleep(0.15)  # a pending alarm would end this test here
     assert _in_time(lambda: 1 // 0) is None
 
 
@@ -170,11 +170,11 @@ def test_answers_are_judged_in_other_threads_too():
 
 
 compiled: list[str] = []
-"""Sources that were compiled while the list was watched."""
+"""Sources compiled during the test."""
 
 
 def test_no_character_of_an_answer_is_ever_compiled():
-    """sympy.Number("8675309") would reach `eval`, by way of sympify; so ours are made otherwise."""
+    """sympy.Number("8675309") would reach `eval` through sympify; ours are built differently."""
     is_equal(r"\sqrt{3}x", "1<x")  # the libraries are imported and have compiled what they need
     is_watched = [True]
 
@@ -182,7 +182,7 @@ def test_no_character_of_an_answer_is_ever_compiled():
         if event == "compile" and is_watched[0]:
             compiled.append(str(arguments[0]))
 
-    sys.addaudithook(watch)  # there is no way to take it back
+    sys.addaudithook(watch)  # it cannot be removed
     for number in ("8675309", "8,675,309", "86753.09", r"8675309\%", "8,675,309 m", ".8675309"):
         for form in ("Nx", r"\sqrt{N}", "(N,N)", "zqx=N", "1<N", r"\text{zqx}_{N}"):
             is_equal(form.replace("N", number), r"\sqrt{2}x")

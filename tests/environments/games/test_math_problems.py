@@ -226,7 +226,7 @@ def test_a_row_of_another_shape_is_broken(tmp_path, row):
     ("answer", "gold"),
     [("034", "34"), (204.0, "204"), (r"$\frac{1}{2}$", "0.5"), (r"It is \boxed{x}.", "x")],
 )
-def test_answers_of_a_file_are_read_with_what_stands_around_them(tmp_path, answer, gold):
+def test_answers_of_a_file_are_read_with_the_text_around_them(tmp_path, answer, gold):
     rows = [{"problem": str(n), "answer": answer} for n in range(3)]
     problems = read_problem_set(write_lines(tmp_path / "x.jsonl", rows))
     assert is_equal(gold, problems.splits["test"][0].answer)
@@ -324,7 +324,7 @@ def test_a_fork_leaves_the_original_alone():
         ({"max_steps": 0}, "max_steps must be at least 1"),
         ({"path": "absent.jsonl"}, "absent.jsonl does not exist"),
         ({"test_path": "x.jsonl"}, "test_path needs a path to train on"),
-        ({"path": "x.jsonl", "num_terms": 3}, "num_terms belongs to generated sums"),
+        ({"path": "x.jsonl", "num_terms": 3}, "num_terms applies to generated sums"),
     ],
 )
 def test_wrong_options_are_refused(options, message):

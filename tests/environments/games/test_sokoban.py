@@ -140,7 +140,7 @@ def test_a_level_of_another_size_is_refused():
         SokobanEnv().reset(options={"level": corridor("PXO")})
 
 
-def test_a_given_level_tells_its_optimal_length():
+def test_a_given_level_reports_its_optimal_length():
     assert start(corridor("P_X_O"))[1] == {"puzzle_seed": None, "optimal_length": 3}
     assert start(corridor("X_P_O"))[1] == {"puzzle_seed": None, "optimal_length": None}
 
@@ -153,7 +153,7 @@ def test_the_numeric_observation_is_the_text():
     assert game.observation_space.contains(observation)
 
 
-def test_an_observation_is_no_window_on_the_live_board():
+def test_an_observation_does_not_change_with_the_live_board():
     game = SokobanEnv()
     observation, _ = game.reset(seed=4)
     kept = observation.copy()
@@ -168,7 +168,7 @@ def test_an_action_is_read_in_any_case(text):
 
 
 @pytest.mark.parametrize("text", ["", "upward", "Up Up", "0", "U"])
-def test_other_words_are_no_action(text):
+def test_other_text_is_not_an_action(text):
     assert SokobanEnv().read_action(text) is None
 
 
@@ -183,7 +183,7 @@ def test_the_picture_shows_every_cell_as_a_tile():
 # ---- forks and keys ----
 
 
-def test_a_fork_and_its_original_live_apart():
+def test_a_fork_and_its_original_are_independent():
     game = SokobanEnv()
     game.reset(seed=1)
     before, twin = game.to_text(), game.fork()
@@ -262,7 +262,7 @@ def test_a_seed_is_the_same_puzzle_in_every_process():
     assert output.strip() == str([generate_level(seed).board.hex() for seed in range(20)])
 
 
-def test_seed_7_stays_the_puzzle_that_it_is():
+def test_seed_7_gives_its_golden_puzzle():
     assert str(generate_level(7)) == "######\n#O_P_#\n#____#\n#X___#\n#____#\n######"
 
 

@@ -1,4 +1,4 @@
-"""Hints for a person: following them from the start wins, and a lost position is called so."""
+"""Hints: following them from the start wins, and a lost position gets none."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ STEADY = {
     "sudoku": {},
     "math": {},
 }
-"""Games with a solver, and what takes chance out of them."""
+"""Games with a solver, with options that make them deterministic."""
 FILLED_DIGIT_BY_DIGIT = {"answer": "placements", "num_blanks": 6}
 
 

@@ -90,7 +90,7 @@ def test_illegal_and_unreadable_placements_change_nothing(text):
     assert state_key(env) == key
 
 
-def test_a_legal_placement_that_leads_nowhere_stays():
+def test_a_legal_placement_that_makes_the_puzzle_unsolvable_stays():
     env = env_with((0,) * 16, unique=False)
     for text in ("1 1 1", "1 2 2", "1 3 3", "2 4 4"):
         assert env.step(text)[4] == legal(True)

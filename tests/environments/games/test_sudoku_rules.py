@@ -161,7 +161,7 @@ def test_broken_rows_are_skipped_and_counted(tmp_path, caplog):
     assert "7 of 16 rows are broken and were skipped" in caplog.text
 
 
-def test_no_more_rows_than_asked_for_are_read(csv_file):
+def test_at_most_max_rows_are_read(csv_file):
     dealt = read_puzzles(csv_file, max_rows=5).dealt
     assert sum(len(dealt[split]) for split in ("test", "validation", "training")) == 5
 

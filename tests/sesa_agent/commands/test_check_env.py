@@ -63,8 +63,8 @@ def test_every_check_has_a_row_that_tells_what_was_seen(sesa_agent):
     assert code == 0
     assert all(f"│ {name} " in out for name in CHECKS)
     assert "forks by its own fork()" in out
-    assert "actions an episode" in out
-    assert "read, but never legal in random play: ['Up', 'Down']" in out
+    assert "actions per episode" in out
+    assert "readable, but never legal in random play: ['Up', 'Down']" in out
     assert "1 warned" in out
 
 
