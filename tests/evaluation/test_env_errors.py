@@ -27,5 +27,7 @@ def test_puzzles_that_do_not_open_are_left_out_of_the_success():
 
 
 def test_if_no_puzzle_opens_the_line_says_why():
-    with pytest.raises(SettingError, match=r"the environment failed 6 times, first: reset\(seed=0"):
+    with pytest.raises(
+        SettingError, match=r"the environment failed 6 times, the first time with: reset\(seed=0"
+    ):
         measure("every_seed", "Jump")

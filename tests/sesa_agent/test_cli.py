@@ -178,7 +178,7 @@ def test_a_place_that_cannot_be_written_is_found_first(mistake, tmp_path, option
         words = ("evaluate", "sesa-tiny", "--env", "sokoban", "--json", place / "x.json")
     else:
         words = (*TRAIN, "--output", place)
-    assert "cannot be written" in mistake(*words)
+    assert "is not writable" in mistake(*words)
 
 
 @pytest.mark.usefixtures("no_model")

@@ -11,12 +11,13 @@ import pytest
 import yaml
 
 from sesa_agent.configs.load import config_to_dict, load_config
-from sesa_agent.report.comparison import comparison_page
-from sesa_agent.report.files import find_runs, read_run_files, sample_episodes
+from sesa_agent.report.comparison import comparison_page, find_runs
+from sesa_agent.report.episodes import sample_episodes
 from sesa_agent.report.page import Value
 from sesa_agent.report.panels import MAX_POINTS, page_panels, thin, tree_layout
 from sesa_agent.report.render import render, save_pictures
 from sesa_agent.report.run import are_apart, repeat_command, run_page
+from sesa_agent.run_files import read_run_files
 from sesa_agent.sampling.trajectory import ROOT
 from sesa_agent.training.setup import resolve_auto
 
@@ -112,11 +113,11 @@ def test_an_arm_that_goes_on_shows_its_own_steps_after_what_its_start_took(tmp_p
 def test_the_verdict_claims_no_more_than_the_intervals_allow(run, tmp_path):
     assert run_page(read_run_files(run), {}).verdict == (
         "Training lifted success on 200 held-out puzzles from 0.120 to 0.400; "
-        "the 95 % intervals are apart."
+        "the 95 % intervals do not overlap."
     )
     close = {"base": evaluation(0.12), "trained": evaluation(0.15)}
     page = run_page(read_run_files(write_run(tmp_path / "close", result=close)), {})
-    assert page.verdict.startswith("No change that 200 held-out puzzles could show")
+    assert page.verdict.startswith("No significant change on 200 held-out puzzles")
     worse = {"base": evaluation(0.4), "trained": evaluation(0.1)}
     page = run_page(read_run_files(write_run(tmp_path / "worse", result=worse)), {})
     assert page.verdict.startswith("Training lowered success")
@@ -266,7 +267,7 @@ def test_curves_stand_against_every_budget(comparison, tmp_path):
     assert "sesa from 0.1 to 0.4" in page_panels(page)["curves"][0].alt
 
 
-def test_coverage_is_drawn_at_its_largest_k(tmp_path):
+def test_coverage_is_plotted_at_its_largest_k(tmp_path):
     folder = write_run(tmp_path / "h")
     found = {"eval/coverage_at_1": 0.1, "eval/coverage_at_32": 0.4, "eval/pass_at_1": 0.2}
     lines = [json.dumps(metrics(step) | found | {"step": step}) for step in range(3)]
@@ -282,7 +283,7 @@ def test_each_environment_has_its_own_panels_and_verdict(tmp_path):
         for label, rate in (("base", 0.1), ("sesa", 0.5), ("ragen", 0.2))
     ]
     page = comparison_page(write_comparison(tmp_path / "agents.json", found), tmp_path / "none")
-    assert page.verdict.count("not to be told from ragen") == 2  # one seed each
+    assert page.verdict.count("not significantly different from ragen") == 2  # one seed each
     titles = [panel.title for panel in page_panels(page)["success"]]
     assert titles[0].startswith("Sokoban: ") and titles[-1].startswith("Frozen lake: ")
 
@@ -333,8 +334,8 @@ def test_mistakes_are_one_line(run, call, tmp_path):
     (damaged / "arm.json").write_text('{"label": "x", "start_from": "y"}', encoding="utf-8")
     for words, hint in (
         ((tmp_path / "nothing",), "does not exist"),
-        ((tmp_path,), "is no run folder: it has no config.yaml"),
-        ((tmp_path / "words.json",), "is no comparison"),
+        ((tmp_path,), "is not a run folder: it has no config.yaml"),
+        ((tmp_path / "words.json",), "is not a comparison"),
         ((tmp_path / "half.json",), "is damaged"),
         ((tmp_path / "list.json",), "must hold a JSON object, got list"),
         ((tmp_path / "arms.json",), "is damaged"),

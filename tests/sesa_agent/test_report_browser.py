@@ -8,9 +8,9 @@ import os
 import pytest
 
 from sesa_agent.report.comparison import comparison_page
-from sesa_agent.report.files import read_run_files
 from sesa_agent.report.render import render
 from sesa_agent.report.run import run_page
+from sesa_agent.run_files import read_run_files
 
 from ..helpers.report_files import arms, evaluation, write_comparison, write_run
 

@@ -173,7 +173,7 @@ def test_an_arm_whose_start_has_lost_its_checkpoints_says_so(llama, tmp_path):
     first = make_arm(llama)
     finish(first, tmp_path)
     shutil.rmtree(arm_folder(first, tmp_path) / "checkpoints")
-    with pytest.raises(SettingError, match="goes on from sesa, which has no checkpoint in"):
+    with pytest.raises(SettingError, match="continues from sesa, which has no checkpoint in"):
         run_arm(make_arm(llama, label="next", start_from=first), tmp_path)
 
 

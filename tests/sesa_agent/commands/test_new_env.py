@@ -169,4 +169,4 @@ def test_a_folder_that_cannot_be_written_is_told_in_one_line(sesa_agent, tmp_pat
     (tmp_path / "file").touch()
     code, out, err = sesa_agent("new-env", "ice_lake", "--folder", tmp_path / "file")
     assert (code, out, err.count("\n")) == (2, "", 1), err
-    assert "--folder" in err and "cannot be written" in err
+    assert "--folder" in err and "is not writable" in err

@@ -1,4 +1,4 @@
-"""`sesa-agent reproduce`: mistakes are told first, and a second call finds everything done."""
+"""`sesa-agent reproduce`: mistakes are reported first, and a second call has nothing left to do."""
 
 import json
 import math
@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from sesa_agent.commands import reproduce as reproduce_command
-from sesa_agent.commands.experiment_files import summarise
-from sesa_agent.commands.experiment_run import result_head
+from sesa_agent.commands.experiment_tables import result_head, summarise
 from sesa_agent.commands.reproduce import write_experiment
 from sesa_agent.evaluation.experiments.arms import resolve_arm
 from sesa_agent.evaluation.experiments.paper import EXPERIMENTS, Metric, experiment_arms
@@ -72,7 +71,7 @@ def test_a_place_that_cannot_be_written_is_found_first(call, tmp_path):
         code, out, err = call("agents", option, tmp_path / "file" / "below")
         assert (code, out) == (2, "")
         assert f"{option} " in err
-        assert "cannot be written" in err
+        assert "is not writable" in err
 
 
 @pytest.mark.slow
