@@ -112,7 +112,7 @@ function drawDetails(scene) {
   const has = node.after && drawPicture(scene, 12, 29, 65);
   const left = has ? 86 : 14;
   bar(paint, "plain", node.plain, left, 40, right);
-  bar(paint, "drawn", node.sampled, left, 57, right);
+  bar(paint, "sampled", node.sampled, left, 57, right);
   const isWon = node.end === "won";
   const small = `${isWon ? 600 : 400} 11px ${SANS}`;
   write(paint, closing(node), left, 81, right - left, small, isWon ? palette.won : palette.soft);
@@ -141,17 +141,19 @@ function badge(paint, node, x, y) {
   paint.textAlign = "left";
 }
 
+const LABEL = 46; // width of the label of a bar
+
 function bar(paint, label, logprob, left, y, right) {
-  write(paint, label, left, y, 36, `10.5px ${SANS}`, palette.soft);
+  write(paint, label, left, y, LABEL - 2, `10.5px ${SANS}`, palette.soft);
   if (logprob === null) {
-    write(paint, "not saved", left + 38, y, right - left - 38, `10.5px ${SANS}`, palette.soft);
+    write(paint, "not saved", left + LABEL, y, right - left - LABEL, `10.5px ${SANS}`, palette.soft);
     return;
   }
-  const full = right - left - 38;
+  const full = right - left - LABEL;
   paint.fillStyle = palette.line;
-  paint.fillRect(left + 38, y + 5, full, 2);
+  paint.fillRect(left + LABEL, y + 5, full, 2);
   paint.fillStyle = palette.ink;
-  paint.fillRect(left + 38, y + 5, full * Math.min(1, Math.exp(logprob)), 2);
+  paint.fillRect(left + LABEL, y + 5, full * Math.min(1, Math.exp(logprob)), 2);
   writeRight(paint, probability(logprob), right, y - 1, `11px ${SANS}`, palette.ink);
 }
 

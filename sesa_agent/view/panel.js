@@ -171,7 +171,7 @@ function pathList({ tree, chosen }, choose) {
 }
 
 function decisionTable(chosen, decision, choose) {
-  const heads = ["", "action", "plain", "drawn", "value", "adv.", ""];
+  const heads = ["", "action", "plain", "sampled", "value", "adv.", ""];
   const rows = decision.children.map(node => decisionRow(node, node === chosen, choose));
   return make(
     "table",

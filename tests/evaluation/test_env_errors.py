@@ -15,7 +15,7 @@ def measure(fault, *moves):
     return evaluate(RecordingEngine(answers(*moves)), dialogue, ENV_ID, range(6), params)
 
 
-def test_an_attempt_that_the_environment_ends_has_not_succeeded():
+def test_an_attempt_that_ends_with_an_environment_error_fails():
     result = measure("raise", "Left")
     assert (result.success_rate, result.num_env_errors, result.left_out) == (0.0, 6, ())
 

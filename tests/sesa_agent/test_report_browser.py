@@ -74,7 +74,7 @@ def open_page(browser, pages):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("name", ["run", "comparison"])
-def test_a_page_fits_asks_for_nothing_and_can_be_read(open_page, name, width, scheme):
+def test_a_page_fits_requests_nothing_and_is_readable(open_page, name, width, scheme):
     page, complaints = open_page(name, width, scheme)
     if folder := os.environ.get("SCREENSHOTS"):
         page.screenshot(path=f"{folder}/{name}-{width}-{scheme}.png", full_page=True)

@@ -61,7 +61,7 @@ def test_values_and_advantages_are_those_of_the_credit_rule():
     assert [fact.advantage for fact in facts] == pytest.approx([1 / 6, -1 / 3, -1 / 3, 2 / 3])
 
 
-def test_a_tree_without_a_success_teaches_nothing():
+def test_a_tree_without_a_success_has_no_learning_signal():
     tree = seen_tree()
     tree.turns[3] = replace(tree.turns[3], success=False, reward=0.0)
     assert [fact.advantage for fact in turn_facts(tree, settings(*BEST))] == [None] * 4
@@ -113,7 +113,7 @@ def test_the_sentence_says_what_branching_found():
     assert sentence(seen_tree(plain=False)).endswith("1 of them by a later proposal.")
 
 
-def test_the_sentence_says_when_nothing_is_learnt():
+def test_the_sentence_says_when_there_is_no_learning_signal():
     tree = seen_tree()
     tree.turns[3] = replace(tree.turns[3], success=False, reward=0.0)
     assert sentence(tree).startswith("None of 3 branches won")
@@ -187,7 +187,7 @@ def test_view_writes_one_page_of_all_trees(sesa_agent, run):
     assert "http" not in page.replace("http-equiv", "")
 
 
-def test_view_opens_with_the_step_that_is_asked_for(sesa_agent, run, tmp_path):
+def test_view_opens_with_the_chosen_step(sesa_agent, run, tmp_path):
     assert sesa_agent("view", run, "--step", 2, "--output", tmp_path / "new" / "a.html")[0] == 0
     page = (tmp_path / "new" / "a.html").read_text(encoding="utf-8")
     index = unpack(page.partition('id="index">')[2].partition("</script>")[0])
@@ -209,7 +209,7 @@ def test_a_wrong_option_is_one_line(sesa_agent, run, words, message):
     assert (code, error) == (2, f"sesa-agent: {message.format(run=run)}\n")
 
 
-def test_what_is_no_run_or_has_no_trees_is_one_line(sesa_agent, run, tmp_path):
+def test_a_folder_without_run_or_trees_is_one_line(sesa_agent, run, tmp_path):
     code, _, error = sesa_agent("view", tmp_path / "none")
     assert code == 2 and "is not a run folder: it has no config.yaml" in error
     for file in (run / "trees").iterdir():

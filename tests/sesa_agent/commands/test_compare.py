@@ -251,3 +251,26 @@ def change_run(source: str, target: str, key: str, value):
         place = place[group]
     place[name] = value
     path.write_text(yaml.safe_dump(values))
+
+
+def test_a_method_file_is_an_arm_named_after_the_file(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("extends: ragen\nloss: {kl_coef: 0.01}\n")
+    options = CompareOptions("sokoban", f"base,ragen,{path}", num_seeds=1)
+    arms = {arm.label: cfg for arm, cfg in comparison_arms(options).items()}
+    assert list(arms) == ["base", "ragen", "mine"]
+    assert arms["mine"].loss == replace(arms["ragen"].loss, kl_coef=0.01)
+    assert arms["mine"].sampling == arms["ragen"].sampling
+
+
+@pytest.mark.parametrize(
+    ("methods", "hint"),
+    [
+        ("ragen,none/mine.yaml", "method none/mine.yaml is not a file"),
+        ("ragen,mine/ragen.yaml", "--methods must be two or more methods of different names"),
+        ("ragen,mine/base.yaml", "--methods must be a file of another name"),
+    ],
+)
+def test_a_wrong_method_file_is_one_line(call, methods, hint):
+    code, _, err = call(*LAKE, "--methods", methods)
+    assert code == 2 and hint in err

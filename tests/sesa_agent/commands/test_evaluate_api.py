@@ -47,7 +47,7 @@ def read(path="r.json"):
     return json.loads(Path(path).read_text())
 
 
-def test_a_model_behind_an_endpoint_plays_as_it_does_at_home(call):
+def test_a_model_behind_an_endpoint_plays_as_it_does_locally(call):
     """The same model, prompts and counts; at this temperature its answers are deterministic."""
     same = ("--env", "sokoban", "--episodes", 12, "--temperature", 0.0001)
     with serving(policy_replies(Policy.load("sesa-tiny"))) as server:
