@@ -34,7 +34,7 @@ def run_new_env(package: str, folder: Path) -> None:
     target = folder / package
     if target.exists():
         raise SettingError(
-            f"{target} exists and would be overwritten. Choose another NAME or --folder."
+            f"{target} exists already; nothing was overwritten. Choose another NAME or --folder."
         )
     paths = write_package(package, target)
     env_id = f"{package}:{class_name(package)}-v0"

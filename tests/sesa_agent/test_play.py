@@ -147,7 +147,7 @@ def test_unreadable_text_has_no_effect(play):
 
 def test_nothing_is_played_after_the_end(play):
     _, out, _ = play(["Left", "Right", "h"], "--env", toy_game.ENV_ID)
-    assert "The puzzle is over: u takes the last action back" in out
+    assert "The puzzle is over: u undoes the last action" in out
     assert last_line(out) == "Not solved with 1 action."
 
 

@@ -122,7 +122,7 @@ def test_the_verdict_claims_no_more_than_the_intervals_allow(run, tmp_path):
     page = run_page(read_run_files(write_run(tmp_path / "worse", result=worse)), {})
     assert page.verdict.startswith("Training lowered success")
     page = run_page(read_run_files(write_run(tmp_path / "unmeasured")), {})
-    assert "on validation puzzles success went from 0.100 to 0.500" in page.verdict
+    assert "On validation puzzles success went from 0.100 to 0.500" in page.verdict
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def test_a_scale_can_be_checked_for_a_gpu_of_another_machine(sesa_agent, tmp_pat
 def test_a_share_that_is_too_small_for_vllm_is_reported(sesa_agent, tmp_path):
     words = ("--scale", "3b-1gpu", "--model", write_qwen(tmp_path, "3b"), "--gpu-gb", 80)
     _, out, _ = sesa_agent("doctor", *words, "engine.memory_fraction=0.05")
-    assert "engine.memory_fraction=0.05 gives vLLM 3.7 GiB, and it needs 7.2 GiB" in out
+    assert "engine.memory_fraction=0.05 gives vLLM 3.7 GiB, but it needs 7.2 GiB" in out
 
 
 def test_a_mistake_is_one_line(sesa_agent, tmp_path):

@@ -137,7 +137,7 @@ def test_nothing_is_overwritten(sesa_agent, package, tmp_path):
     before = contents(tmp_path)
     code, out, err = sesa_agent("new-env", "ice_lake", "--folder", tmp_path)
     assert (code, out, err.count("\n")) == (2, "", 1)
-    assert "nothing is overwritten" in err
+    assert "nothing was overwritten" in err
     assert contents(tmp_path) == before
 
 
