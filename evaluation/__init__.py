@@ -1,1 +1,1 @@
-"""How we know: success rates, their intervals, pass@k."""
+"""Evaluation: success rates, confidence intervals, pass@k, comparisons."""

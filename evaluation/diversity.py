@@ -1,10 +1,10 @@
-"""How many different answers a number of draws finds, without any training (paper, Figure 1).
+"""Distinct answers among a number of samples, without training (paper, Figure 1).
 
-The same number of answers is drawn independently (`parallel`) or in sets of several, one after
-another, each told apart from those before it in the set; then distinct answers are counted along
-the draws. Paper: a set is one reply (here `one_response`), and nothing keeps its answers apart but
-the question. We: it may also be asked for in a call each (`history`), and a repetition within a set
-is refused and drawn again a bounded number of times, as in training.
+The same number of answers is sampled independently (`parallel`) or in sets, whose answers are
+sampled one after another to differ from each other; the distinct answers are counted. Paper: a set
+is one response (here `one_response`), and only the prompt asks for distinct answers. We: each
+answer may also be a call of its own (`history`), and a duplicate within a set is rejected and
+sampled again a bounded number of times, as in training.
 """
 
 from collections.abc import Sequence
@@ -22,20 +22,20 @@ from ..sampling.single_pass import sample_single_pass
 from ..sampling.trajectory import Task
 
 NUM_ANSWERS = 500
-"""Answers drawn in each regime (paper, section 2.2)."""
+"""Answers sampled in each regime (paper, section 2.2)."""
 REGIMES = {"parallel": 1, "sequential-5": 5, "sequential-10": 10}
-"""Answers in one set, by the paper's name."""
+"""Answers per set, by the paper's name of the regime."""
 DEFAULTS = SamplingConfig()
 SETS_AT_ONCE = 50
 """Bounds the memory."""
 
 
 def distinct_counts(answers: Sequence[str | None]) -> list[int]:
-    """Count the different answers among the first n, for n = 1, 2, ...
+    """Count the distinct answers among the first n, for n = 1, 2, ...
 
     Args:
-        answers: canonical answers in the order they were drawn; None, an unreadable one, counts as
-            drawn but never as an answer.
+        answers: canonical answers in the order they were sampled; None, an unreadable one, counts
+            as sampled but not as an answer.
 
     >>> distinct_counts(["a", "b", None, "a", "c"])
     [1, 2, 2, 2, 3]
@@ -58,21 +58,21 @@ def draw_sets(
     num_answers: int = NUM_ANSWERS,
     sampling: SamplingConfig = DEFAULTS,
 ) -> list[list[str | None]]:
-    """Draw sets of answers to one puzzle until they hold a number of answers.
+    """Sample sets of answers to one puzzle until there are enough answers.
 
     Args:
-        engine: draws the responses.
+        engine: generates the responses.
         dialogue: reads them.
         env_id: the environment's id.
-        per_set: answers in one set; 1 for independent answers.
-        params: how to draw; the seed fixes all draws.
-        num_answers: N, answers in all.
-        sampling: how the answers of a set are kept apart (`proposer`, `max_retries`).
+        per_set: answers per set; 1 for independent answers.
+        params: sampling parameters; the seed determines all samples.
+        num_answers: N, the total number of answers.
+        sampling: how the answers of a set are made distinct (`proposer`, `max_retries`).
 
     Returns:
-        The canonical answers of each set in the order they were drawn, None for an unreadable one;
-        N in all, so the last set may be cut. A set comes short where a repetition was given up, so
-        there may be more than ceil(N / per_set) of them.
+        The canonical answers of each set in the order they were sampled, None for an unreadable
+        one; N in total, so the last set may be cut. A set has fewer answers than `per_set` where a
+        duplicate was dropped, so there may be more than ceil(N / per_set) sets.
 
     Raises:
         SettingError: if an episode has several turns.

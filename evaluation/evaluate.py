@@ -1,12 +1,12 @@
-"""Success of a policy: ordinary decoding under the plain prompt, one response per decision.
+"""Success of a policy with ordinary sampling from the plain prompt, one response per decision.
 
-Paper, section 3.2: inference proceeds as with any RL-trained model; no proposals, no history of
+Paper, section 3.2: inference works as with any RL-trained model; no proposals, no history of
 candidates.
 """
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from ..training.metrics import RATIO_K
 from .statistics import coverage_at_k, mean_pass_at_k, wilson_interval
 
 EPISODES_AT_ONCE = 1024
-"""Bounds the memory of an evaluation; all attempts at a puzzle are played together."""
+"""Bounds the memory of an evaluation; all attempts at a puzzle are in the same batch."""
 
 
 @dataclass(frozen=True)
@@ -32,56 +32,56 @@ class Evaluation:
     """How often a policy succeeds."""
 
     num_episodes: int
-    """Puzzles that are counted, N."""
+    """N: number of puzzles, without those that are left out."""
     num_samples: int
-    """Independent attempts at each puzzle, n."""
+    """n: independent attempts at each puzzle."""
     temperature: float
     success_rate: float
     """Mean over puzzles and attempts."""
     wins: tuple[int, ...]
-    """Attempts that succeed at each puzzle, (N,), in the order of the seeds: policies that played
-    the same puzzles can be compared puzzle by puzzle."""
+    """Successful attempts at each puzzle, (N,), in the order of the seeds, so that policies that
+    played the same puzzles can be compared puzzle by puzzle."""
     low: float
-    """95 % Wilson interval of the success rate, counting puzzles and not attempts, which are not
+    """95 % Wilson interval of the success rate over puzzles; attempts at the same puzzle are not
     independent."""
     high: float
     pass_at_k: dict[int, float]
-    """Unbiased pass@k by k: k = 1, 2, 4, ... up to n and n itself, unless others were asked for."""
+    """Unbiased pass@k by k; by default for k = 1, 2, 4, ... up to n, and n itself."""
     pass_at_k_interval: dict[int, tuple[float, float]]
-    """95 % Wilson interval of each pass@k, counting puzzles as coins. Below k = n it is on the wide
-    side: a puzzle's estimate is a mean over subsets, which varies less than a coin."""
+    """95 % Wilson interval of each pass@k, with each puzzle as a Bernoulli trial. Below k = n it is
+    too wide: the estimate for a puzzle is a mean over subsets, with less variance."""
     coverage_at_k: dict[int, float]
-    """Unbiased Coverage@k for the same k, mean over puzzles; empty where the environment does not
-    say how many answers succeed (`num_targets`). Targets are told apart by the canonical action."""
+    """Unbiased Coverage@k for the same k, mean over puzzles; empty if the environment does not say
+    how many answers succeed (`num_targets`). A target is identified by its canonical action."""
     pass_ratio: float | None
-    """pass@k / pass@1 with k = min(n, 16), at least 1: how much further attempts find. None with
+    """pass@k / pass@1 with k = min(n, 16), at least 1: how much repeated attempts add. None with
     one attempt, or if none succeeds."""
     distinct_answers: float
-    """Different first actions among the n attempts at a puzzle, mean over puzzles, from 1 to n;
-    responses without an action count as one."""
+    """Number of distinct first actions among the n attempts at a puzzle, mean over puzzles, from 1
+    to n; responses without an action count as one."""
     readable_rate: float
-    """Share of responses that hold an action."""
+    """Share of responses with a readable action."""
     legal_rate: float
-    """Share of responses whose actions the rules allowed."""
+    """Share of responses whose actions the rules allow."""
     mean_turns: float
     left_out: tuple[int, ...] = ()
-    """Seeds of the puzzles that are not counted, because an attempt broke off when a call of the
-    engine failed (what was played of them favours short episodes), or the environment could not
-    open them."""
+    """Seeds of the puzzles that are not counted: a call of the engine failed during an attempt (the
+    completed attempts would favour short episodes), or the environment could not open the
+    puzzle."""
     num_env_errors: int = 0
-    """Failures of the environment. An attempt that one ended has not succeeded."""
+    """Failures of the environment. An attempt that ends with one counts as a failure."""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, ready for `json.dump`; `wins` as one line of text, "1 0 1"."""
+        """Plain values for `json.dump`; `wins` as text on one line, "1 0 1"."""
         return asdict(self) | {"wins": " ".join(map(str, self.wins))}
 
 
 @dataclass(frozen=True)
 class _Tally:
-    """What the attempts at one puzzle came to."""
+    """The outcomes of the attempts at one puzzle."""
 
     hits: tuple[int, ...]
-    """Attempts that won by each different answer."""
+    """Number of successful attempts with each distinct answer."""
     num_distinct: int
     num_turns: int
     num_readable: int
@@ -97,23 +97,22 @@ def evaluate(
     num_samples: int = 1,
     ks: Sequence[int] = (),
 ) -> Evaluation:
-    """Play every puzzle `num_samples` times and count.
+    """Play every puzzle `num_samples` times and measure success.
 
     Args:
-        engine: draws the responses.
+        engine: generates the responses.
         dialogue: plays them.
         env_id: the environment's id.
-        seeds: puzzles, N.
-        params: temperature, limits and seed of the draws.
-        num_samples: attempts at each puzzle, n, with random numbers of their own.
-        ks: sizes of the subsets that pass@k and Coverage@k are about, from 1 to n; by default the
-            powers of two up to n and n itself.
+        seeds: the N puzzles.
+        params: temperature, limits and seed of sampling.
+        num_samples: n, independent attempts at each puzzle.
+        ks: values of k for pass@k and Coverage@k, from 1 to n; by default the powers of two up to n
+            and n itself.
 
     Raises:
-        ValueError: if an argument is outside its range, or more different answers succeed than the
+        ValueError: if an argument is outside its range, or more distinct answers succeed than the
             environment's `num_targets`.
-        SettingError: if no puzzle is left to count, since calls of the engine or the environment
-            failed.
+        SettingError: if every puzzle was left out because the engine or the environment failed.
     """
     if num_samples < 1:
         raise ValueError(f"num_samples must be at least 1, got {num_samples}.")
@@ -130,17 +129,29 @@ def evaluate(
     errors = [error for found in all_gather(errors) for error in found]
     tallies = [tally for tally in played if tally]
     if not tallies:
-        raise SettingError("No puzzle was played to its end: " + _failure(engine, errors))
+        raise SettingError("No puzzle could be played to its end: " + _failure(engine, errors))
+    found = _evaluation(tallies, num_samples, params.temperature, ks, dialogue.num_targets)
+    left_out = tuple(seed for seed, tally in zip(seeds, played, strict=True) if not tally)
+    return replace(found, left_out=left_out, num_env_errors=len(errors))
+
+
+def _evaluation(
+    tallies: Sequence[_Tally],
+    num_samples: int,
+    temperature: float,
+    ks: Sequence[int],
+    num_targets: int,
+) -> Evaluation:
+    """Compute the statistics of all puzzles; with 0 targets their number is unknown."""
     num_puzzles, num_turns = len(tallies), sum(tally.num_turns for tally in tallies)
     wins = np.array([sum(tally.hits) for tally in tallies])  # (N,)
     passes = {k: mean_pass_at_k(wins, num_samples, k) for k in ks}
     rate = float(wins.mean() / num_samples)
     low, high = _interval(rate, num_puzzles)
-    num_targets = dialogue.num_targets
     return Evaluation(
         num_episodes=num_puzzles,
         num_samples=num_samples,
-        temperature=params.temperature,
+        temperature=temperature,
         success_rate=rate,
         wins=tuple(wins.tolist()),
         low=low,
@@ -153,13 +164,11 @@ def evaluate(
         readable_rate=sum(tally.num_readable for tally in tallies) / num_turns,
         legal_rate=sum(tally.num_legal for tally in tallies) / num_turns,
         mean_turns=num_turns / (num_puzzles * num_samples),
-        left_out=tuple(seed for seed, tally in zip(seeds, played, strict=True) if not tally),
-        num_env_errors=len(errors),
     )
 
 
 def default_ks(num_samples: int) -> list[int]:
-    """The powers of two up to the number of samples, and that number itself.
+    """The powers of two up to `num_samples`, and `num_samples` itself.
 
     >>> default_ks(12)
     [1, 2, 4, 8, 12]
@@ -176,9 +185,9 @@ def _play(
     num_samples: int,
     errors: list[str],
 ) -> list[_Tally | None]:
-    """Play every task `num_samples` times, some tasks at once; None where an attempt broke off.
+    """Play every task `num_samples` times, in batches; None for a task that is left out.
 
-    Failures of the environment are added to `errors`.
+    Appends failures of the environment to `errors`.
     """
     cfg = SamplingConfig(
         name="parallel", max_trajectories=num_samples, fork_noise="independent", num_proposals=1
@@ -195,9 +204,9 @@ def _play(
 
 
 def _failure(engine: Engine, errors: Sequence[str]) -> str:
-    """Say why nothing was played to its end."""
+    """Say why no puzzle was played to its end."""
     if errors:
-        return f"the environment failed {len(errors)} times, first: {errors[0]}."
+        return f"the environment failed {len(errors)} times, the first time with: {errors[0]}."
     usage = engine.usage
     return f"{usage.failed_calls} calls failed, the last with {usage.last_failure}."
 
@@ -217,7 +226,7 @@ def _tally(tree: TrajectoryTree) -> _Tally | None:
 
 
 def _answer(action: str | None) -> str:
-    """The answer that won: a right one ends the game, so what follows it was not played."""
+    """The answer that succeeded: a correct one ends the game, so later ones were not played."""
     return (action or "").split(SEPARATOR)[0]
 
 

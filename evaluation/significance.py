@@ -1,9 +1,9 @@
-"""Whether one method succeeds oftener than another, and what it would take to see. Pure functions.
+"""Tests whether one method succeeds more often than another, and how large a test must be. Pure.
 
-There are two claims. That these runs differ is tested puzzle by puzzle; it holds for these weights.
-Runs of several seeds play the same puzzles, so a puzzle is one observation, whatever their number.
-That the methods differ is tested seed by seed: it says what other training seeds would give, so two
-runs of one seed each cannot show it, however many puzzles they play.
+There are two claims. That these runs differ is tested over puzzles and holds for these weights.
+Runs with several seeds play the same puzzles, so a puzzle is one observation, however many runs
+play it. That the methods differ is tested over training seeds and generalizes to other seeds: two
+runs with one seed each cannot show it, however many puzzles they play.
 """
 
 import math
@@ -18,27 +18,27 @@ import numpy as np
 from .statistics import bootstrap_interval
 
 ALPHA = 0.05
-"""A p below this is called a difference."""
+"""Significance level."""
 POWER = 0.8
-"""How often the numbers of episodes and seeds that are asked for would show the difference."""
+"""Power of a test with `episodes_needed` or `seeds_needed`."""
 EQUAL = 1e-9
-"""Rates closer than this are equal: they were only added up in another order."""
+"""Rates closer than this are equal up to rounding."""
 MOST = 10**7
-"""Sizes above this are not told."""
+"""Sample sizes above this are not reported."""
 NUM_FLIPS = 9999
-"""Random signs of `runs_test`, where all of them would be more."""
+"""Random sign flips of `runs_test`, unless there are fewer in total."""
 
 
 def paired_difference(
     first: Sequence[Sequence[int]], second: Sequence[Sequence[int]]
 ) -> tuple[float, float, float]:
-    """Return how much oftener one set of runs succeeds than another on the same puzzles.
+    """Return the difference in success of two sets of runs on the same puzzles.
 
     The interval is a 95 % bootstrap over puzzles, each with all its runs: it is about these runs,
-    not about what other training seeds would give.
+    not about other training seeds.
 
     Args:
-        first: outcomes of one run a seed, 0 or 1 for each puzzle, shape (S, N).
+        first: outcomes of one run per seed, 0 or 1 for each puzzle, shape (S, N).
         second: those of the other runs, with the same seeds and puzzles.
 
     Returns:
@@ -52,14 +52,14 @@ def paired_difference(
 
 
 def runs_test(first: Sequence[Sequence[int]], second: Sequence[Sequence[int]]) -> float:
-    """Test whether runs succeed equally often on the same puzzles; return the two-sided p.
+    """Test whether runs succeed equally often on the same puzzles; return the two-sided p value.
 
-    With one run of each McNemar's exact test; with several the mean difference at each puzzle is
-    tested by flipping signs at random (Fisher's permutation test for pairs), because runs at one
-    puzzle are not independent. The claim is about these runs.
+    With one run each, McNemar's exact test. With several, a sign-flip test of the mean difference
+    at each puzzle (Fisher's permutation test for pairs), because runs on the same puzzle are not
+    independent. The claim is about these runs.
 
     Args:
-        first: outcomes of one run a seed, 0 or 1 for each puzzle, shape (S, N).
+        first: outcomes of one run per seed, 0 or 1 for each puzzle, shape (S, N).
         second: those of the other runs, with the same seeds and puzzles.
 
     Raises:
@@ -86,18 +86,18 @@ def runs_test(first: Sequence[Sequence[int]], second: Sequence[Sequence[int]]) -
 def mcnemar_test(
     first: Sequence[Sequence[int]], second: Sequence[Sequence[int]]
 ) -> tuple[int, int, float]:
-    """Count the puzzles that only one of two runs wins, and test them (McNemar's exact test).
+    """Count the puzzles that only one of two runs solves, and test them (McNemar's exact test).
 
-    Puzzles that both win or both lose say nothing; of the others each is won by either run with
-    probability 1/2 if the runs are equally good. The p holds for a single seed.
+    Puzzles that both or neither solve carry no information; under the null hypothesis each of the
+    others is solved by either run with probability 1/2. The p value is valid for a single seed.
 
     Args:
-        first: outcomes of one run a seed, 0 or 1 for each puzzle, shape (S, N).
+        first: outcomes of one run per seed, 0 or 1 for each puzzle, shape (S, N).
         second: those of the other runs, with the same seeds and puzzles.
 
     Returns:
-        Puzzles that only the first won, those that only the second won, both summed over the seeds,
-        and the two-sided p; 1 where there is no such puzzle.
+        Number of puzzles that only the first solved, that only the second solved, both summed over
+        the seeds, and the two-sided p value; 1 if there is no such puzzle.
 
     Raises:
         ValueError: if the shapes differ.
@@ -114,10 +114,10 @@ def mcnemar_test(
 def welch_test(
     first: Sequence[float], second: Sequence[float]
 ) -> tuple[float, float, float] | None:
-    """Test whether two methods succeed equally often, by one success rate a training seed.
+    """Test whether two methods succeed equally often, from one success rate per training seed.
 
-    Welch's t-test, which does not need both spreads to be alike. The claim is about the methods:
-    what other training seeds would give.
+    Welch's t-test, which does not assume equal variances. The claim is about the methods and
+    generalizes to other training seeds.
 
     Args:
         first: success rates of one method.
@@ -125,13 +125,13 @@ def welch_test(
 
     Returns:
         Lower and upper end of the 95 % interval of the difference of the means, first minus second,
-        and the two-sided p; None with fewer than two seeds of either, or with no spread in both.
+        and the two-sided p value; None with fewer than two seeds of either, or if neither varies.
     """
     from scipy import stats
 
     if min(len(first), len(second)) < 2 or not (stdev(first) or stdev(second)):
         return None
-    with warnings.catch_warnings():  # one method may have no spread
+    with warnings.catch_warnings():  # one method may have no variance
         warnings.simplefilter("ignore", RuntimeWarning)
         found: Any = stats.ttest_ind(first, second, equal_var=False)
     low, high = found.confidence_interval(1 - ALPHA)
@@ -139,10 +139,10 @@ def welch_test(
 
 
 def episodes_needed(rate: float, other: float) -> int | None:
-    """Return how many episodes each of two runs must play to show the difference of two rates.
+    """Return how many episodes each of two runs needs to show the difference of two rates.
 
-    Two independent samples, two-sided at 5 %, seen in four of five comparisons; for playing the
-    same puzzles it is on the safe side. None if the rates are equal.
+    For two independent samples, two-sided at 5 % with a power of 80 %; an upper bound for runs on
+    the same puzzles. None if the rates are equal.
 
     >>> episodes_needed(0.5, 0.55)
     1565
@@ -157,14 +157,13 @@ def episodes_needed(rate: float, other: float) -> int | None:
 
 
 def seeds_needed(first: Sequence[float], second: Sequence[float]) -> int | None:
-    """Return how many training seeds a method must have to show the difference of two methods.
+    """Return how many training seeds each of two methods needs to show their difference.
 
-    Welch's t-test, two-sided at 5 %, seen in four of five comparisons, if the difference and both
-    spreads between seeds are what was measured. None if either has fewer than two seeds, if there
-    is no difference or no spread.
+    Welch's t-test, two-sided at 5 % with a power of 80 %, assuming the measured difference and
+    variances. None if either has fewer than two seeds, or if there is no difference or no variance.
 
     Args:
-        first: success rates of one method, one a seed.
+        first: success rates of one method, one per seed.
         second: those of the other.
     """
     from statsmodels.stats.power import TTestIndPower
@@ -175,7 +174,7 @@ def seeds_needed(first: Sequence[float], second: Sequence[float]) -> int | None:
     if not one + other:
         return None
     effect = abs(mean(first) - mean(second)) / math.sqrt((one + other) / 2)
-    freedom = (one + other) ** 2 / (one**2 + other**2)  # per seed after the first, Satterthwaite
+    freedom = (one + other) ** 2 / (one**2 + other**2)  # Satterthwaite, per seed after the first
 
     def power(size: int) -> Any:
         return TTestIndPower().power(effect, size, ALPHA, df=freedom * (size - 1))
@@ -188,17 +187,17 @@ def _paired(first: Sequence[Sequence[int]], second: Sequence[Sequence[int]]) -> 
     outcomes = np.array(first), np.array(second)
     if outcomes[0].shape != outcomes[1].shape or outcomes[0].ndim != 2:
         raise ValueError(
-            f"Paired runs must have the same seeds and puzzles, got {outcomes[0].shape} and "
+            f"Paired runs must have the same seeds and puzzles, got shapes {outcomes[0].shape} and "
             f"{outcomes[1].shape}."
         )
     return outcomes[0] - outcomes[1]
 
 
 def _size(power: Callable[[int], Any]) -> int | None:
-    """Least size of each of two samples that has the power, at least 2; None above `MOST`.
+    """Smallest size, at least 2, of each of two samples with enough power; None above `MOST`.
 
-    By bisection: statsmodels' own solver leaves the range of sizes where effects are large, and its
-    power is NaN where it is all but 1.
+    By bisection: statsmodels' own solver leaves the range of valid sizes when effects are large,
+    and its power is NaN when it is nearly 1.
     """
 
     def shows(size: int) -> bool:

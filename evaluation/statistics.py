@@ -1,8 +1,8 @@
-"""Success rates with their uncertainty. Pure functions on numbers and counts.
+"""Success rates with their uncertainty. Pure functions of numbers and counts.
 
-Formulas are those of scipy and statsmodels, imported where they are used: they take a second, which
-`--help` has no use for. pass@k and Coverage@k, which no such library has, are ours
-(pass@k stands in `training/pass_at_k.py`, since training looks at it too).
+The formulas are those of scipy and statsmodels, imported where they are used: the imports take a
+second, too long for `--help`. pass@k and Coverage@k, which these libraries lack, are our own
+(pass@k is in `training/pass_at_k.py`, since training uses it too).
 """
 
 import math
@@ -15,11 +15,11 @@ import numpy as np
 from ..training.pass_at_k import pass_at_k
 
 NUM_RESAMPLES = 2000
-"""Of a bootstrap interval, with random numbers that are always the same."""
+"""Resamples of a bootstrap interval; its random numbers are fixed."""
 
 
 def t_interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Return the mean of a few values, such as one a seed, and Student's 95 % interval of it.
+    """Return the mean of a few values, such as one per seed, and its 95 % Student's t interval.
 
     mean +- t s / sqrt(n), with s the sample standard deviation and t the quantile of n - 1 degrees
     of freedom.
@@ -31,7 +31,7 @@ def t_interval(values: Sequence[float]) -> tuple[float, float, float]:
         Mean, lower and upper end; both ends are NaN for a single value, which has no spread.
 
     Raises:
-        ValueError: if there is no value.
+        ValueError: if `values` is empty.
 
     >>> [round(number, 3) for number in t_interval([1.0, 2.0, 3.0])]
     [2.0, -0.484, 4.484]
@@ -53,12 +53,12 @@ def wilson_interval(
 ) -> tuple[float, float]:
     """Return the Wilson score interval of a success rate (Wilson 1927).
 
-    Unlike p +- z sqrt(p (1 - p)/n) it stays within [0, 1] and has a width where p is 0 or 1.
+    Unlike p +- z sqrt(p (1 - p)/n) it stays within [0, 1] and has a positive width at p = 0 and 1.
 
     Args:
         num_successes: from 0 to `num_trials`; may be fractional, as a sum of rates.
-        num_trials: independent trials; with none the interval is (0, 1).
-        confidence: share of such intervals that hold the true rate, between 0 and 1.
+        num_trials: number of independent trials; with 0 the interval is (0, 1).
+        confidence: confidence level, between 0 and 1.
 
     Returns:
         Lower and upper end.
@@ -79,11 +79,11 @@ def wilson_interval(
 
 
 def iqm_interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Return the interquartile mean of one value a seed, and its 95 % bootstrap interval.
+    """Return the interquartile mean of one value per seed, and its 95 % bootstrap interval.
 
-    The mean without the lowest and the highest quarter, floor(n / 4) values each, so of fewer than
-    four the plain mean; the interval resamples the seeds (percentiles; arXiv:2108.13264). Of few
-    seeds it is too narrow: it never leaves the values that were seen.
+    The mean without the lowest and the highest quarter, floor(n / 4) values each; with fewer than
+    four values it is the plain mean. The interval resamples the seeds (percentiles;
+    arXiv:2108.13264). With few seeds it is too narrow, since it never leaves the observed values.
 
     Args:
         values: n independent measurements.
@@ -92,7 +92,7 @@ def iqm_interval(values: Sequence[float]) -> tuple[float, float, float]:
         Interquartile mean, lower and upper end; both ends are NaN for a single value.
 
     Raises:
-        ValueError: if there is no value.
+        ValueError: if `values` is empty.
 
     >>> iqm_interval([0.0, 0.5, 0.6, 0.7, 10.0])[0]
     0.6
@@ -115,8 +115,8 @@ def mean_pass_at_k(correct: Sequence[int] | np.ndarray, num_samples: int, k: int
     """Average `pass_at_k` over puzzles.
 
     Args:
-        correct: correct samples of each puzzle, shape (N,).
-        num_samples: samples of each puzzle.
+        correct: number of correct samples of each puzzle, shape (N,).
+        num_samples: number of samples of each puzzle.
         k: size of the subset, from 1 to `num_samples`.
 
     Returns:
@@ -131,16 +131,16 @@ def mean_pass_at_k(correct: Sequence[int] | np.ndarray, num_samples: int, k: int
 
 
 def coverage_at_k(counts: Sequence[int], num_samples: int, k: int, num_targets: int) -> float:
-    """Estimate without bias which share of the targets k samples of one puzzle hit.
+    """Unbiased estimate of the share of targets that k samples of one puzzle hit.
 
-    Paper, section 2.1: Coverage@k = u / U, with u the distinct targets among k samples and U all
-    targets. A subset of k of the n samples hits target t with probability 1 - C(n - c_t, k) /
-    C(n, k) = pass@k(n, c_t), where c_t samples give t. Expectations add up even though targets
-    exclude one another, so the mean of u / U over all subsets is sum_t pass@k(n, c_t) / U; with
-    k = n it is the paper's u / U itself.
+    Paper, section 2.1: Coverage@k = u / U, with u the number of distinct targets among k samples
+    and U that of all targets. A subset of k of the n samples hits target t with probability
+    1 - C(n - c_t, k) / C(n, k) = pass@k(n, c_t), where c_t samples give t. By linearity of
+    expectation the mean of u / U over all subsets is sum_t pass@k(n, c_t) / U; with k = n it is the
+    paper's u / U.
 
     Args:
-        counts: samples that give each target, c_t; targets that no sample gives may be left out.
+        counts: number of samples that give each target, c_t; targets without any may be left out.
         num_samples: n, samples of one puzzle, at least the sum of `counts`.
         k: size of the subset, from 1 to n.
         num_targets: U, at least the number of `counts`.
@@ -171,12 +171,11 @@ def coverage_at_k(counts: Sequence[int], num_samples: int, k: int, num_targets: 
 def bootstrap_interval(
     samples: Sequence[Any], statistic: Callable[..., np.ndarray]
 ) -> tuple[float, float]:
-    """Return the 95 % bootstrap interval of a number, by percentiles.
+    """Return the 95 % bootstrap interval of a statistic (percentiles).
 
     Args:
-        samples: each is resampled by itself, so several of them are strata.
-        statistic: the number of all samples, vectorised over `axis`, as `scipy.stats.bootstrap` has
-            it.
+        samples: one or more strata, each resampled separately.
+        statistic: a function of all samples, vectorized over `axis` as for `scipy.stats.bootstrap`.
     """
     from scipy import stats
 

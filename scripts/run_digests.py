@@ -1,9 +1,9 @@
-"""What short runs end with, as digests: a change that moves no result leaves every line as it is.
+"""Digests of the final weights of short runs: they stay the same if a change moves no result.
 
     python scripts/run_digests.py > before.txt      # then change the code
     python scripts/run_digests.py | diff before.txt -
 
-One thread each, so that sums have one order; on another processor the digests are others.
+One thread each, so that sums have a fixed order; other processors have other digests.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ SETTINGS = ["--steps", "5", "eval.final_episodes=8", "eval.episodes=8"]
 
 
 def digest(words: list[str], folder: Path) -> str:
-    """SHA-256 of the weights that a run of five steps ends with."""
+    """SHA-256 of the final weights of a run of five steps."""
     command = [sys.executable, "-m", "sesa_agent", "train", *words, *SETTINGS]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run(

@@ -1,8 +1,8 @@
-"""The same from Python: `from sesa_agent import train, evaluate, make_env` (docs/python.md).
+"""The Python API: `from sesa_agent import train, evaluate, make_env` (docs/python.md).
 
-Each function is its command: the same defaults, settings, checks, run folders and results. Nothing
-is printed unless it is asked for; warnings go to the logger `sesa_agent`. What a user got wrong
-raises `SettingError`, which names the options of the command line; here they are arguments.
+Each function corresponds to a command, with the same defaults, settings, checks, run folders and
+results. Nothing is printed by default; warnings go to the logger `sesa_agent`. A user error raises
+`SettingError`; the options of the command line that it names are arguments here.
 """
 
 import json
@@ -44,30 +44,29 @@ def train(
 ) -> Run:
     """Train a policy, as `sesa-agent train` does.
 
-    An interrupt (the stop button of a notebook, Ctrl-C) ends the step, saves and returns; a second
-    one raises KeyboardInterrupt at once.
+    An interrupt (the stop button of a notebook, Ctrl-C) finishes the step, saves and returns; a
+    second one raises KeyboardInterrupt immediately.
 
     Args:
-        env: a short name such as "sokoban", or a Gymnasium id; one that was registered in the
-            notebook itself will do.
-        method: the preset; "sesa" unless given.
-        scale: the preset of a real model and its machine.
-        model: folder or hub name of a causal language model; the bundled one unless given.
-        steps: rollout-and-update steps.
-        seed: of everything random.
-        output: the run folder; `runs/<env>-<method>-<seed>` unless given.
-        resume: a run folder to go on with, instead of a new run.
-        settings: any other setting (docs/settings.md).
-        progress: show the bar and the lines of the command.
+        env: a short name such as "sokoban", or a Gymnasium id, which may be registered in the
+            notebook itself.
+        method: the preset: a name or the path of a YAML file; by default "sesa".
+        scale: the preset for a real model and its machine.
+        model: folder or hub name of a causal language model; by default the bundled one.
+        steps: number of training steps.
+        seed: random seed.
+        output: the run folder; by default `runs/<env>-<method>-<seed>`.
+        resume: a run folder to resume, instead of a new run.
+        settings: any other settings (docs/settings.md).
+        progress: show the progress bar and the output of the command.
 
     Returns:
-        The run: its folder, the trained policy, metrics, and base against trained policy on
+        The run: its folder, the trained policy, metrics, and results of base and trained policy on
         held-out puzzles.
 
     Raises:
-        SettingError: in one line, for whatever the user got wrong, before a model is loaded where
-            that can be seen.
-        EngineError: if the engine broke down; what was saved is whole.
+        SettingError: in one line, for a user error; before a model is loaded, if possible.
+        EngineError: if the engine failed; saved checkpoints are complete.
     """
     named = {"model.path": os.fspath(model) or None, "optim.steps": steps, "seed": seed}
     words = [*_words(settings), *_words({k: v for k, v in named.items() if v is not None})]
@@ -96,15 +95,15 @@ def evaluate(
     """Measure success on held-out puzzles, as `sesa-agent evaluate` does.
 
     Args:
-        target: what `train` returned, a run folder, or a model: "sesa-tiny", a folder or a hub
+        target: the result of `train`, a run folder, or a model: "sesa-tiny", a folder or a hub
             name.
-        env: as for `train`; must be given with a model.
-        episodes: held-out puzzles.
+        env: as for `train`; required with a model.
+        episodes: number of held-out puzzles.
         samples: attempts at each puzzle.
-        ks: the k of pass@k, from 1 to `samples`; by default 1, 2, 4, ... and `samples`.
-        temperature: of sampling; .5 unless given.
-        seed: of the draws.
-        settings: any other setting.
+        ks: values of k for pass@k, from 1 to `samples`; by default 1, 2, 4, ... and `samples`.
+        temperature: sampling temperature; by default 0.5.
+        seed: random seed of sampling.
+        settings: any other settings.
 
     Returns:
         The measurement.
@@ -115,27 +114,27 @@ def evaluate(
     check(episodes >= 1, "episodes", episodes, "at least 1")
     check(samples >= 1, "samples", samples, "at least 1")
     check(all(1 <= k <= samples for k in ks), "ks", list(ks), f"from 1 to samples ({samples})")
-    puzzle_seeds("test", episodes)  # raises if there are not so many
+    puzzle_seeds("test", episodes)  # raises if there are not enough puzzles
     words = _words(settings)
     words += [f"eval.temperature={temperature}"] if temperature is not None else []
     place = str(target.folder) if isinstance(target, Run) else os.fspath(target)
     if place.startswith(PREFIX):
-        raise SettingError(f"A model behind an API is measured by: sesa-agent evaluate {place}")
+        raise SettingError(f"Measure a model behind an API with: sesa-agent evaluate {place}")
     cfg, path = find_policy(place, env, words)
     policy = build_policy(cfg, path)
     return evaluate_policy(cfg, policy, episodes, samples, seed, ks)
 
 
 def make_env(env: str, *, step_timeout: float = 60.0, **options: Any) -> gymnasium.Env[Any, Any]:
-    """Build a text environment, as it is trained on.
+    """Build a text environment as in training.
 
     Args:
-        env: as for `train`; a short name brings the options of its file along.
-        step_timeout: seconds in which an environment of another package must answer.
+        env: as for `train`; a short name includes the options of its file.
+        step_timeout: seconds within which an environment of another package must answer.
         options: keyword arguments of the environment.
 
     Raises:
-        SettingError: if the short name is unknown, or no words can be found for the environment.
+        SettingError: if the short name is unknown, or the environment cannot be put into words.
         gymnasium.error.Error: if the id is unknown.
     """
     cfg = load_config(env).env
@@ -143,7 +142,7 @@ def make_env(env: str, *, step_timeout: float = 60.0, **options: Any) -> gymnasi
 
 
 def _words(settings: Settings) -> list[str]:
-    """Settings as they would be typed: a text as it stands, anything else as JSON.
+    """Settings as on the command line: texts literally, other values as JSON.
 
     >>> _words({"optim.lr": 3e-4, "model.thinking": True, "model.path": "sesa-tiny"})
     ['optim.lr=0.0003', 'model.thinking=true', 'model.path=sesa-tiny']

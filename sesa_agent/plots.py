@@ -1,4 +1,4 @@
-"""The pictures of `sesa-agent reproduce`, drawn from what its JSON files hold."""
+"""The plots of `sesa-agent reproduce` and `compare`, from the content of their JSON files."""
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
@@ -28,13 +28,13 @@ COLOURS = {
     "sequential-10": "#c8102e",
     "trained": "#c8102e",
 }
-"""One colour an arm in all pictures, to be told from white; another arm takes matplotlib's next."""
+"""Colours of the known arms in all plots."""
 OTHER_COLOURS = ("#7a5ea8", "#8c564b", "#b8478f", "#4f7d3a", "#3b7ea6", "#a07414", "#5f6b7a")
-"""For arms without a colour of their own, one after another."""
+"""Colours of other arms, in this order."""
 
 
 def colours(labels: Sequence[str]) -> dict[str, str]:
-    """Give every arm of a page its colour.
+    """The colour of each arm of a page.
 
     >>> colours(["sesa", "- merging", "best"])
     {'sesa': '#c8102e', '- merging': '#7a5ea8', 'best': '#8c564b'}
@@ -46,12 +46,12 @@ def colours(labels: Sequence[str]) -> dict[str, str]:
 def save_curves(
     arms: Sequence[Mapping[str, Any]], panels: Sequence[tuple[str, str]], title: str, path: Path
 ) -> None:
-    """Draw what was measured along training against policy calls, a panel for each number.
+    """Plot learning curves against policy calls, one panel for each metric.
 
     Args:
         arms: results of `run_arm`.
-        panels: name in the curves, and label.
-        title: of the picture.
+        panels: the name of each metric in the curves, and its label.
+        title: title of the plot.
         path: the PNG file.
     """
     figure, all_axes = _canvas(len(panels), title)
@@ -68,28 +68,28 @@ def save_curves(
 
 
 def save_counts(counts: Mapping[str, Sequence[Sequence[int]]], title: str, path: Path) -> None:
-    """Draw distinct answers against answers drawn.
+    """Plot distinct answers against sampled answers.
 
     Args:
-        counts: by regime, for every seed what `distinct_counts` returned.
-        title: of the picture.
+        counts: result of `distinct_counts` for every seed, by regime.
+        title: title of the plot.
         path: the PNG file.
     """
     figure, (axes,) = _canvas(1, title)
     for regime, lines in counts.items():
         _draw_lines(axes, regime, [list(enumerate(line, start=1)) for line in lines])
-    axes.set(xlabel="answers drawn", ylabel="distinct answers", ylim=(0, None))
+    axes.set(xlabel="answers sampled", ylabel="distinct answers", ylim=(0, None))
     _save(figure, [axes], path)
 
 
 def save_bars(rows: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
-    """Draw a table's numbers with their intervals.
+    """Plot the numbers of a table as bars with intervals.
 
-    With one environment its numbers stand side by side; with several every number has a panel.
+    One environment has one panel for all numbers; several environments have a panel per number.
 
     Args:
         rows: rows of `summarise`.
-        title: of the picture.
+        title: title of the plot.
         path: the PNG file.
     """
     envs, names = _unique(row["env"] for row in rows), list(rows[0]["values"])
@@ -109,11 +109,11 @@ def save_bars(rows: Sequence[Mapping[str, Any]], title: str, path: Path) -> None
 
 
 def save_success(rows: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
-    """Draw success with its interval, a bar for each arm and a dot for each seed.
+    """Plot success with its interval: a bar for each arm, a dot for each seed.
 
     Args:
-        rows: rows of a comparison; every environment has a panel.
-        title: of the picture.
+        rows: rows of a comparison; each environment has a panel.
+        title: title of the plot.
         path: the PNG file.
     """
     envs = _unique(row["env"] for row in rows)
@@ -142,7 +142,7 @@ def _draw_bars(
     offset: float,
     width: float,
 ) -> None:
-    """One arm's bar in every group of (environment, number, what is written below)."""
+    """The bars of one arm in all groups of (environment, number, label)."""
     found = {row["env"]: row["values"] for row in rows if row["label"] == label}
     shown = [(place, found[env][name]) for place, (env, name, _) in enumerate(groups)]
     shown = [(place, value) for place, value in shown if value["mean"] is not None]
@@ -155,7 +155,7 @@ def _draw_bars(
 
 
 def _draw_lines(axes: Axes, label: str, lines: Sequence[Sequence[tuple[float, float]]]) -> None:
-    """One thin line a seed, one thick line through their means, a band of 95 % intervals."""
+    """A thin line per seed, a thick line for their mean, and a band for the 95 % interval."""
     if not lines:
         return
     colour = COLOURS.get(label) or axes.plot([], [])[0].get_color()
@@ -169,14 +169,14 @@ def _draw_lines(axes: Axes, label: str, lines: Sequence[Sequence[tuple[float, fl
 def interval_band(
     lines: Sequence[Sequence[tuple[float, float]]],
 ) -> tuple[list[float], list[float], list[float]]:
-    """Return the 95 % t interval of lines over the stretch that all of them cover.
+    """Return the 95 % t interval of lines over the range that all of them cover.
 
     Args:
-        lines: at least two, as for `mean_line`.
+        lines: at least two lines, as for `mean_line`.
 
     Returns:
-        The x of all points in that stretch, and the lower and upper ends there; no lower than 0,
-        since nothing that is drawn is.
+        The x of all points in that range, and the lower and upper ends there; at least 0, as all
+        values in the plots.
     """
     places, values = _common_points(lines)
     ends = [t_interval(column.tolist()) for column in values.T]
@@ -184,13 +184,13 @@ def interval_band(
 
 
 def mean_line(lines: Sequence[Sequence[tuple[float, float]]]) -> tuple[list[float], list[float]]:
-    """Average lines over the stretch that all of them cover.
+    """Average lines over the range that all of them cover.
 
     Args:
-        lines: points of each line from left to right; not all need to have the same x.
+        lines: points of each line from left to right; they need not have the same x.
 
     Returns:
-        The x of all points in that stretch and the mean of the interpolated y.
+        The x of all points in that range and the mean of the interpolated y.
 
     >>> mean_line([[(0, 0.0), (4, 4.0)], [(0, 2.0), (2, 2.0)]])
     ([0, 2], [1.0, 2.0])
@@ -202,7 +202,7 @@ def mean_line(lines: Sequence[Sequence[tuple[float, float]]]) -> tuple[list[floa
 def _common_points(
     lines: Sequence[Sequence[tuple[float, float]]],
 ) -> tuple[list[float], np.ndarray]:
-    """The x within all lines and their interpolated y, shape (num_lines, num_places)."""
+    """The x that all lines cover and their interpolated y, shape (num_lines, num_places)."""
     start, end = max(line[0][0] for line in lines), min(line[-1][0] for line in lines)
     places = sorted({x for line in lines for x, _ in line if start <= x <= end})
     values = [np.interp(places, [x for x, _ in line], [y for _, y in line]) for line in lines]

@@ -1,6 +1,7 @@
-"""What a user sees: lines, the progress bar, the table of success rates. Imported without torch."""
+"""Output for the user: lines, progress bar, table of success rates. Does not import torch."""
 
 import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -16,21 +17,21 @@ console = Console()
 
 
 def say(line: str) -> None:
-    """Print a line as it is: unbroken, so that a command in it can be copied."""
+    """Print a line without wrapping it, so that a command in it can be copied."""
     console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
 def printable(text: str) -> str:
-    r"""Text without what a terminal would obey; its lines stay lines.
+    r"""Text without control characters, except line breaks.
 
     >>> printable("\x1b[2Jwon\n")
     '�[2Jwon\n'
     """
-    return "".join(sign if sign.isprintable() or sign == "\n" else "�" for sign in text)
+    return "".join(char if char.isprintable() or char == "\n" else "�" for char in text)
 
 
 def warn(line: str) -> None:
-    """Print a line that should not be missed; where nothing is printed, log it as a warning."""
+    """Print a warning; if printing is off, log it."""
     from sesa_agent.training.distributed import is_rank_zero
 
     if not console.quiet:
@@ -41,7 +42,7 @@ def warn(line: str) -> None:
 
 @contextmanager
 def showing(wanted: bool) -> Iterator[None]:
-    """Print for a while, or print nothing."""
+    """Turn printing on or off within the context."""
     before, console.quiet = console.quiet, not wanted
     try:
         yield
@@ -50,12 +51,23 @@ def showing(wanted: bool) -> Iterator[None]:
 
 
 def show_number(value: float | None) -> str:
-    """A number of a table, to three places."""
+    """A number of a table, to three decimals."""
     return "none" if value is None else f"{value:.3f}"
 
 
+def show_probability(logprob: float) -> str:
+    """A probability to three decimals, or as a power of e if that would be .000.
+
+    >>> show_probability(-0.5), show_probability(-40.0)
+    ('.607', 'e^-40.0')
+    """
+    if logprob < math.log(0.001):
+        return f"e^{logprob:.1f}"
+    return f"{min(math.exp(logprob), 1.0):.3f}".removeprefix("0")
+
+
 def progress_bar() -> Progress:
-    """The bar: step, share done, time, time left, last measured success."""
+    """A bar with step, share done, elapsed and remaining time, last measured success."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -69,12 +81,13 @@ def progress_bar() -> Progress:
 
 
 def result_table(env_id: str, results: Mapping[str, "Evaluation"], ks: Sequence[int] = ()) -> Table:
-    """Success with its interval, pass@k and Coverage@k, a row per policy.
+    """Success with its interval, pass@k and Coverage@k, one row per policy.
 
     Args:
         env_id: the environment's id.
         results: measurements by the policy's name; all with the same k.
-        ks: the k to show; by default pass@k for those of `shown_ks`, Coverage@k for the largest.
+        ks: values of k to show; by default pass@k for those of `shown_ks` and Coverage@k for the
+            largest.
     """
     first = next(iter(results.values()))
     pass_ks = ks or shown_ks(list(first.pass_at_k))
@@ -94,7 +107,7 @@ def result_table(env_id: str, results: Mapping[str, "Evaluation"], ks: Sequence[
 
 
 def shown_ks(ks: Sequence[int]) -> list[int]:
-    """At most three k that fit on a screen: pass@1 is the success rate, so it is left out.
+    """At most three values of k, to fit on a screen, without 1: pass@1 is the success rate.
 
     >>> shown_ks([1, 2, 4, 8]), shown_ks([1, 2, 4, 8, 16, 32])
     ([2, 4, 8], [2, 8, 32])

@@ -6,13 +6,35 @@ from dataclasses import dataclass, field
 from ..configs.schema import OptimConfig
 from ..sampling.trajectory import TrajectoryTree
 
-BUDGETS = {
-    "max_policy_calls": "num_policy_calls",
-    "max_response_tokens": "num_response_tokens",
-    "max_env_steps": "num_env_steps",
-    "max_seconds": "num_seconds",
-}
-"""What counts against each limit of `optim`, as a field of `Progress`."""
+
+@dataclass(frozen=True)
+class Budget:
+    """Something that training spends and that can be limited, with all its names."""
+
+    name: str
+    """In logs (`progress/...`) and results."""
+    option: str
+    """In `sesa-agent compare --budget`."""
+    words: str
+    """In tables and pictures."""
+
+    @property
+    def limit(self) -> str:
+        """The setting in `optim` that limits it."""
+        return f"max_{self.name}"
+
+    @property
+    def count(self) -> str:
+        """The field of `Progress` that counts it."""
+        return f"num_{self.name}"
+
+
+BUDGETS = (
+    Budget("policy_calls", "calls", "policy calls"),
+    Budget("response_tokens", "tokens", "response tokens"),
+    Budget("env_steps", "env_steps", "environment steps"),
+    Budget("seconds", "seconds", "seconds of training"),
+)
 
 
 @dataclass
@@ -58,11 +80,10 @@ class Progress:
 
     def counts(self) -> dict[str, float]:
         """What was spent so far, as metrics."""
-        names = BUDGETS.values()
-        return {f"progress/{name.removeprefix('num_')}": getattr(self, name) for name in names}
+        return {f"progress/{budget.name}": getattr(self, budget.count) for budget in BUDGETS}
 
     def share_done(self, optim: OptimConfig) -> float:
         """How much of a run is done, at least 1 at its end: by the budget that is nearest to it."""
         pairs = [(self.step, optim.steps)]
-        pairs += [(getattr(self, count), getattr(optim, key)) for key, count in BUDGETS.items()]
+        pairs += [(getattr(self, b.count), getattr(optim, b.limit)) for b in BUDGETS]
         return max(count / limit for count, limit in pairs if limit)

@@ -1,9 +1,9 @@
-"""Bounds of the figures in README, on the held-out puzzles that all methods are measured on.
+"""Upper bounds and baselines on the held-out puzzles that all methods are measured on.
 
     python benchmarks/learning/ceilings.py
 
-The best policy of the slippery lake, by value iteration; and in Countdown what one pattern of signs
-reaches for all puzzles (numbers in their order, no thought): a policy that has collapsed onto the
+The optimal policy of the slippery lake, by value iteration; and in Countdown the success of each
+fixed pattern of signs for all puzzles (numbers in their order): a policy that collapses onto the
 best pattern succeeds as often.
 """
 
@@ -22,7 +22,7 @@ from sesa_agent.training.setup import build_env
 
 
 def lake_optimum(num_puzzles: int) -> float:
-    """Mean success of the best policy."""
+    """Mean success of the optimal policy."""
     cfg = load_config("frozen_lake")
     env = build_env(cfg)
     game = env.unwrapped.game  # pyright: ignore[reportAttributeAccessIssue]
@@ -35,7 +35,7 @@ def lake_optimum(num_puzzles: int) -> float:
 
 
 def sign_patterns(num_puzzles: int) -> dict[str, float]:
-    """Success of every pattern of signs, the best first; puzzles of fewer numbers take its head."""
+    """Success of every pattern of signs, the best first; with fewer numbers its prefix is used."""
     env = build_env(load_config("countdown"))
     game = env.unwrapped.game  # pyright: ignore[reportAttributeAccessIssue]
     assert isinstance(game, CountdownGame)

@@ -1,11 +1,11 @@
-"""What settings are worth: success of finished runs along their steps, one row for equal settings.
+"""Compares settings: learning curves of finished runs, one row for equal settings.
 
     python benchmarks/learning/learning_curves.py RUN ... [--note TEXT]
 
-The folders are finished runs of `sesa-agent train` in one environment. Runs that differ in their
-seed alone stand together; of the others the settings that differ are named. Success is measured on
-validation puzzles; a run's minutes are those of its steps, evaluations included, and hang on what
-else the machine had to do. Writes `results/learning_curves.json`.
+The folders are finished runs of `sesa-agent train` in one environment. Runs that only differ in
+their seed share a row; the rows list the settings that differ. Success is measured on validation
+puzzles; the minutes of a run include its evaluations and depend on the load of the machine. Writes
+`results/learning_curves.json`.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from sesa_agent.training.run_log import read_metrics
 
 RESULTS = Path(__file__).parents[2] / "results" / "learning_curves.json"
 NOT_SETTINGS = ("seed", "output", "eval.final_episodes")
-"""What may differ between runs of one row."""
+"""Settings that may differ between the runs of a row."""
 
 
 def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -38,7 +38,7 @@ def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def describe(folder: Path) -> dict[str, Any]:
-    """A run: its settings, seed, minutes, and success by step."""
+    """Settings, seed, minutes and success by step of a run."""
     settings = flat(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
     seed = settings["seed"]
     lines = read_metrics(folder)
@@ -53,7 +53,7 @@ def describe(folder: Path) -> dict[str, Any]:
 
 
 def rows(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Runs of equal settings together, with the settings in which not all runs agree."""
+    """Group runs by settings; each group has the settings that differ between groups."""
     names = dict.fromkeys(name for run in runs for name in run["settings"])
     differing = [n for n in names if len({str(run["settings"].get(n)) for run in runs}) > 1]
     found: dict[str, dict[str, Any]] = {}
@@ -68,7 +68,7 @@ def main() -> None:
     """Print the table, write the file."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("runs", type=Path, nargs="+")
-    parser.add_argument("--note", default="", help="on which machine, beside what")
+    parser.add_argument("--note", default="", help="the machine and its load")
     args = parser.parse_args()
     found = rows([describe(folder) for folder in args.runs])
     table = Table("settings", "seeds", "success at the end", "minutes")

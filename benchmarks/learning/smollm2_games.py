@@ -1,12 +1,11 @@
-"""A real small language model through the whole loop on a CPU: what it says before and after.
+"""Trains a real small language model on a CPU: its answers before and after.
 
     python benchmarks/learning/smollm2_games.py [--steps 8]
 
-SmolLM2-135M-Instruct never answers in the form that is asked for, so it has no success to learn
-from. It is first shown some moves of the scripted players that the bundled models learnt from
-(`training/pretraining/courses.py`), then trained by `sesa-agent train ... engine.name=vllm` as a
-user would, in bfloat16. Writes `results/smollm2.md`. Needs `make vllm`, `make smollm` and 20
-minutes.
+SmolLM2-135M-Instruct never answers in the required format, so it has no success to learn from. So
+it is first fine-tuned on a few moves of the scripted players that the bundled models were trained
+on (`training/pretraining/courses.py`), then trained with `sesa-agent train ... engine.name=vllm` in
+bfloat16. Writes `results/smollm2.md`. Needs `make vllm`, `make smollm` and 20 minutes.
 """
 
 import argparse
@@ -77,7 +76,7 @@ SHOWN = (
 
 
 def show_moves(env: str, start: Path, folder: Path) -> None:
-    """Show the model some moves, and write it to a folder."""
+    """Fine-tune the model on some moves, and save it to a folder."""
     rng, course = random.Random(0), COURSES[env]
     policy = Policy.load(str(start), device="cpu")
     examples = list(course.examples(ChatFormat(policy.tokenizer), rng))
@@ -91,7 +90,7 @@ def show_moves(env: str, start: Path, folder: Path) -> None:
 
 
 def first_answers(env: str, folder: Path, num_puzzles: int = 4) -> tuple[list[str], list[str]]:
-    """The first observations of held-out puzzles, and what a model says to them at T = .5."""
+    """The first observations of held-out puzzles, and a model's answers at T = .5."""
     cfg = load_config(env)
     policy = Policy.load(str(folder), device="cpu", temperature=0.5)
     dialogue = Dialogue(
@@ -106,7 +105,7 @@ def first_answers(env: str, folder: Path, num_puzzles: int = 4) -> tuple[list[st
 
 
 def train(env: str, method: str, model: Path, steps: int) -> tuple[Path, list[dict[str, float]]]:
-    """Train as a user would; return the run folder and its metrics."""
+    """Train with the command line; return the run folder and its metrics."""
     run = WORK / f"{env}-{method}"
     shutil.rmtree(run, ignore_errors=True)
     command = [sys.executable, "-m", "sesa_agent", "train", "--env", env, "--method", method]
@@ -117,7 +116,7 @@ def train(env: str, method: str, model: Path, steps: int) -> tuple[Path, list[di
 
 
 def metrics_table(lines: list[dict[str, float]]) -> Iterable[str]:
-    """A row per metric, a column per step."""
+    """One row per metric, one column per step."""
     yield "| | " + " | ".join(str(round(line["step"])) for line in lines) + " |"
     yield "|---" * (len(lines) + 1) + "|"
     for name in SHOWN:
@@ -127,7 +126,7 @@ def metrics_table(lines: list[dict[str, float]]) -> Iterable[str]:
 
 
 def section(env: str, method: str, steps: int, base: Path) -> Iterable[str]:
-    """One game: the metrics, and what is said before and after."""
+    """One game: the metrics, and the answers before and after."""
     taught = WORK / f"{env}-taught"
     if not taught.exists():
         show_moves(env, base, taught)
@@ -156,7 +155,7 @@ def main() -> None:
     steps = parser.parse_args().steps
     base = runpy.run_path(str(SMOLLM2))["smollm2_folder"]()
     if base is None:
-        raise SystemExit("SmolLM2-135M is not here: run make smollm first.")
+        raise SystemExit("SmolLM2-135M is missing: run make smollm first.")
     text = [
         "# SmolLM2-135M-Instruct in Sokoban and Countdown, on two CPU cores",
         "",

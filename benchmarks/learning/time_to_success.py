@@ -1,10 +1,10 @@
-"""How soon runs reach the same success, against runs of another version with the same seeds.
+"""Compares how fast runs of two versions reach the same success, seed by seed.
 
     python benchmarks/learning/time_to_success.py --before RUN ... --after RUN ... [--note TEXT]
 
 The folders are finished runs of `sesa-agent train`, in the same order of seeds; both runs of a seed
-should have shared the machine at the same time. A run has reached a success once the mean of
-`AT_ONCE` evaluations in a row has, in minutes of its steps, evaluations included. Writes
+should have run on the same machine at the same time. A run reaches a success rate when the mean of
+`AT_ONCE` consecutive evaluations does, in minutes including evaluations. Writes
 `results/time_to_success.json`.
 """
 
@@ -27,7 +27,7 @@ LEVELS = (0.3, 0.4, 0.5)
 
 
 def curve(folder: Path) -> list[tuple[float, float]]:
-    """Minutes and success of the evaluations, as means of `AT_ONCE` in a row."""
+    """Minutes and success of the evaluations, as means of `AT_ONCE` consecutive ones."""
     lines = [line for line in read_metrics(folder) if "eval/success_rate" in line]
     rates = [line["eval/success_rate"] for line in lines]
     means = [statistics.mean(rates[n - AT_ONCE : n]) for n in range(AT_ONCE, len(rates) + 1)]
@@ -36,7 +36,7 @@ def curve(folder: Path) -> list[tuple[float, float]]:
 
 
 def minutes_to(success: float, points: list[tuple[float, float]]) -> float | None:
-    """When a curve reaches a success first; None if it never does.
+    """When a curve first reaches a success rate; None if it never does.
 
     >>> minutes_to(0.4, [(1.0, 0.2), (2.0, 0.4), (3.0, 0.3), (4.0, 0.5)])
     2.0
@@ -45,7 +45,7 @@ def minutes_to(success: float, points: list[tuple[float, float]]) -> float | Non
 
 
 def describe(folder: Path) -> dict[str, Any]:
-    """A run in numbers: held-out success, minutes in all and to each level."""
+    """Held-out success of a run, its minutes in total and to each level."""
     points, trained = curve(folder), json.loads((folder / RESULT_FILE).read_text())["trained"]
     return {
         "success": trained["success_rate"],
@@ -58,7 +58,7 @@ def describe(folder: Path) -> dict[str, Any]:
 
 
 def compare(before: dict[str, Any], after: dict[str, Any]) -> dict[str, float | None]:
-    """How many times sooner the second run reaches each level, and the best that the first did."""
+    """The speed-up of the second run to each level, and to the best success of the first."""
     best = max(rate for _, rate in before["curve"])
     levels = {str(level): level for level in LEVELS} | {"best of before": best}
     ratios: dict[str, float | None] = {}
@@ -73,7 +73,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--before", type=Path, nargs="+", required=True)
     parser.add_argument("--after", type=Path, nargs="+", required=True)
-    parser.add_argument("--note", default="", help="which versions, on which machine")
+    parser.add_argument("--note", default="", help="the versions and the machine")
     args = parser.parse_args()
     table = Table("seed", "success before", "after", "minutes", "after", "sooner at", "times")
     pairs = []

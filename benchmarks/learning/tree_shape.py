@@ -1,9 +1,9 @@
-"""Counts what trees of different shapes find for their policy calls, before any training.
+"""Counts what trees of different shapes find per policy call, before training.
 
     python benchmarks/learning/tree_shape.py --env sokoban
 
-One rollout on training puzzles with the bundled model for every proposer, G and U; the numbers
-behind the defaults of `sesa`.
+One rollout on training puzzles with the bundled model for every proposer, G and U: the reason for
+the defaults of `sesa`.
 """
 
 import argparse
@@ -36,17 +36,17 @@ SHAPES = [(3, 6), (3, 8), (3, 16), (4, 8), (4, 16)]
 
 @dataclass
 class Found:
-    """What trees of one shape found."""
+    """The results of trees of one shape."""
 
     proposer: str
     num_proposals: int
     max_trajectories: int
     solved_share: float
-    """Puzzles with at least one success."""
+    """Share of puzzles with at least one success."""
     calls_per_puzzle: float
     solved_per_100_calls: float
     rewarded_per_100_calls: float
-    """Turns with a positive advantage that were not the first proposal of their decision."""
+    """Turns with a positive advantage, except first proposals, per 100 calls."""
 
 
 def measure(cfg: Config, num_puzzles: int) -> list[Found]:

@@ -1,12 +1,13 @@
-"""Finds the learning rate of every arm of an experiment, on validation puzzles.
+"""Tunes the learning rate of every arm of an experiment, on validation puzzles.
 
-    python benchmarks/learning/tune.py sudoku python benchmarks/learning/tune.py agents --env
-    countdown --arms ragen --variants loss.filter_ratio=1.0
+    python benchmarks/learning/tune.py sudoku
+    python benchmarks/learning/tune.py agents --env countdown --arms ragen --variants \
+        loss.filter_ratio=1.0
 
-The arms are those of `sesa-agent reproduce` (`evaluation/experiments/paper.py`), each at every
-learning rate and with every variant of its settings, with a seed that no reported run has. What is
-best (by the first number of the table) stands in `configs/`. Rows are added to those that the file
-holds. Interrupted, it goes on where it stopped; what is finished is not run again.
+The arms are those of `sesa-agent reproduce` (`evaluation/experiments/paper.py`), each with every
+learning rate and every variant of its settings, and with a seed that no reported run has. The best
+values (by the first number of the table) are in `configs/`. Rows are added to the existing file. An
+interrupted run resumes; finished arms are not run again.
 """
 
 import argparse
@@ -34,7 +35,7 @@ TUNING_SEED = 100
 
 
 def tuning_arms(args: argparse.Namespace) -> dict[Arm, dict[str, Any]]:
-    """Every trained arm at every learning rate and variant, and how its row begins."""
+    """Every trained arm with every learning rate and variant, and the first entries of its row."""
     arms = {}
     for arm in experiment_arms(args.experiment, [TUNING_SEED]):
         is_wanted = arm.env == (args.env or arm.env) and arm.label in (args.arms or [arm.label])
@@ -54,10 +55,12 @@ def main() -> None:
     """Run the arms; write the JSON file and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("experiment", choices=list(EXPERIMENTS))
-    parser.add_argument("--env", default="", help="only this environment")
-    parser.add_argument("--arms", nargs="+", default=[], help="only these arms")
-    parser.add_argument("--variants", nargs="+", default=[], help="KEY=VALUE[,...], each apart")
-    parser.add_argument("--calls", type=int, default=5000, help="policy calls of every run")
+    parser.add_argument("--env", default="", help="tune only in this environment")
+    parser.add_argument("--arms", nargs="+", default=[], help="tune only these arms")
+    parser.add_argument(
+        "--variants", nargs="+", default=[], help="KEY=VALUE[,...] for each variant"
+    )
+    parser.add_argument("--calls", type=int, default=5000, help="policy calls per run")
     parser.add_argument("--learning-rates", nargs="+", default=["3e-5", "1e-4", "3e-4", "1e-3"])
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--runs", type=Path, default=Path("runs/tune"))

@@ -1,7 +1,7 @@
-"""What the benchmarks against peers share: two sides that take turns, a table, a file.
+"""Shared by the benchmarks against other packages: alternating measurements, a table, a file.
 
-Both sides run in one process and one after the other, several rounds each, so that a slow minute of
-the machine hits both. Times are CPU seconds of the process.
+Both sides run in one process, alternating for several rounds, so that a slow phase of the machine
+affects both. Times are CPU seconds of the process.
 """
 
 import json
@@ -28,7 +28,7 @@ class Contest:
     peer_name: str
     peer: Call
     target: float = 1
-    """Least ratio of our speed to the peer's."""
+    """Minimum ratio of our speed to the peer's."""
 
 
 @dataclass(frozen=True)
@@ -46,20 +46,20 @@ class Result:
 
 
 def calls_per_cpu_second(call: Call, seconds: float) -> float:
-    """Call for so many CPU seconds and return the speed; a slow call is not cut short."""
+    """Call for so many CPU seconds and return the speed; a slow call is not interrupted."""
     count, batch, elapsed, start = 0, 1, 0.0, time.process_time()
     while elapsed < seconds:
         for _ in range(batch):
             call()
         count += batch
         elapsed = time.process_time() - start
-        if elapsed < seconds / 50:  # fast calls: the clock is read rarely
+        if elapsed < seconds / 50:  # read the clock less often for fast calls
             batch *= 2
     return count / elapsed
 
 
 def run(contest: Contest, num_rounds: int, seconds: float) -> Result:
-    """Let both sides take turns."""
+    """Measure both sides alternately."""
     ours, peer = take_turns(
         lambda: calls_per_cpu_second(contest.ours, seconds),
         lambda: calls_per_cpu_second(contest.peer, seconds),
@@ -74,13 +74,13 @@ def run(contest: Contest, num_rounds: int, seconds: float) -> Result:
 def take_turns(
     ours: Callable[[], float], peer: Callable[[], float], num_rounds: int
 ) -> tuple[list[float], list[float]]:
-    """Measure both sides in turns and return what every round of each measured."""
+    """Measure both sides alternately and return the results of all rounds."""
     rounds = [(ours(), peer()) for _ in range(num_rounds)]
     return [own for own, _ in rounds], [other for _, other in rounds]
 
 
 def show(results: Sequence[Result]) -> Table:
-    """Lay speeds out as a table."""
+    """A table of the speeds."""
     table = Table("what", "ours /CPU-s", "peer", "peer /CPU-s", "ratio", "wanted")
     for result in results:
         speeds = f"{result.ours_per_s:,.0f}", f"{result.peer_per_s:,.0f}"
@@ -90,7 +90,7 @@ def show(results: Sequence[Result]) -> Table:
 
 
 def coloured_ratio(ratio: float, target: float, digits: str) -> str:
-    """Write a ratio, green if it reaches its target and red if not."""
+    """A ratio, green if it reaches its target, otherwise red."""
     colour = "green" if ratio >= target else "red"
     return f"[{colour}]{ratio:{digits}}x[/]"
 
@@ -98,7 +98,7 @@ def coloured_ratio(ratio: float, target: float, digits: str) -> str:
 def write_report(
     path: Path, results: Sequence[Any], packages: Sequence[str], **setting: Any
 ) -> None:
-    """Write results (of a dataclass) and what they were measured with."""
+    """Write results (dataclasses) with the versions and settings of the measurement."""
     versions = {name: version(name) for name in packages}
     setting = {"python": platform.python_version(), **versions, **setting}
     report = {"setting": setting, "results": [asdict(result) for result in results]}

@@ -1,13 +1,13 @@
-"""The engine's speed against plain `generate` of transformers, on the requests of real rollouts.
+"""Speed of the engine against `generate` of transformers, on the requests of real rollouts.
 
     python benchmarks/speed/engines.py [--quick]
 
-The requests of a rollout are noted and answered again by both sides, which take turns in one
-process on one thread; a figure is the median of its rounds in CPU seconds, a ratio is the ratio of
-two medians. `generate` gets each call's prompts padded on the left, draws as many tokens and scores
-them. Our engine is also given the responses that the rollout would not have again, which `generate`
-is spared. Writes `results/engines.json`. The real small model comes from `make smollm`; it is left
-out where it is not there.
+The requests of a rollout are recorded and answered again by both sides, which alternate in one
+process on one thread; a figure is the median over rounds in CPU seconds, a ratio is the ratio of
+two medians. `generate` gets the left-padded prompts of each call, generates as many tokens and
+scores them. Our engine also excludes the earlier responses, which `generate` does not have to do.
+Writes `results/engines.json`. The real small model comes from `make smollm`; without it its
+contests are left out.
 """
 
 import argparse
@@ -52,7 +52,7 @@ class Call:
 
     prompts: list[tuple[int, ...]]
     excluded: list[list[Completion]] | None
-    """Per prompt, what must not be drawn again."""
+    """For each prompt, responses that must not be sampled again."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,10 @@ class Contest:
     calls: list[Call]
     max_new_tokens: int
     ends: bool
-    """Whether responses end by themselves, else all have `max_new_tokens`."""
+    """Whether responses end by themselves; otherwise all have `max_new_tokens`."""
     num_rounds: int
     target: float = 1.5
-    """Least ratio of our speed to that of `generate`."""
+    """Minimum ratio of our speed to that of `generate`."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Result:
     num_calls: int
     num_responses: int
     num_different: int
-    """Prompts that differ from the others of their call."""
+    """Number of distinct prompts per call, summed."""
     ours_s: float
     peer_s: float
     ratio: float
@@ -88,7 +88,7 @@ class Result:
 
 
 class NotingEngine(HFEngine):
-    """Answers, and keeps the prompts of every call."""
+    """An engine that records every call."""
 
     def __init__(self, policy: Policy):
         super().__init__(policy)
@@ -100,7 +100,7 @@ class NotingEngine(HFEngine):
         params: SamplingParams,
         excluded: Sequence[Sequence[Completion]] | None = None,
     ) -> list[Completion]:
-        """Note the call, then answer."""
+        """Record the call, then generate."""
         noted = [list(row) for row in excluded] if excluded else None
         self.calls.append(Call([tuple(prompt) for prompt in prompts], noted))
         return super().generate(prompts, params, excluded)
@@ -109,7 +109,7 @@ class NotingEngine(HFEngine):
 def rollout_contest(
     env: str, method: str, model: str, name: str, num_tasks: int, *settings: str, ends: bool
 ) -> Contest:
-    """The calls of one rollout of a method, at most its first `NUM_CALLS`."""
+    """The first `NUM_CALLS` calls of a rollout of a method."""
     overrides = [f"model.path={model}", "model.device=cpu", *settings]
     cfg = resolve_auto(load_config(env, method, overrides))
     policy = build_policy(cfg)
@@ -118,14 +118,14 @@ def rollout_contest(
     sample = SAMPLERS[cfg.sampling.name].sample
     dialogue = build_dialogue(cfg, policy)
     Player(engine, dialogue, params, np.random.default_rng(0)).run(sample, tasks, cfg.sampling)
-    num_rounds = 9 if ends else 3  # those that end are small models, whose rounds are short
+    num_rounds = 9 if ends else 3  # small models have short rounds
     return Contest(
         name, policy, engine.calls[:NUM_CALLS], cfg.engine.max_new_tokens, ends, num_rounds
     )
 
 
 def answer_by_engine(contest: Contest) -> None:
-    """Answer all calls by our engine."""
+    """Answer all calls with our engine."""
     engine = HFEngine(contest.policy)
     stop = (STOP,) if contest.ends else ()
     params = SamplingParams(max_new_tokens=contest.max_new_tokens, stop=stop)
@@ -135,7 +135,7 @@ def answer_by_engine(contest: Contest) -> None:
 
 @torch.inference_mode()
 def answer_by_generate(contest: Contest) -> None:
-    """Answer all calls by `generate`, log-probabilities and texts included."""
+    """Answer all calls with `generate`, including log-probabilities and texts."""
     tokenizer: Any = contest.policy.tokenizer
     for call in contest.calls:
         width = max(map(len, call.prompts))
@@ -158,17 +158,17 @@ def answer_by_generate(contest: Contest) -> None:
 
 
 def end_ids(contest: Contest) -> list[int] | None:
-    """Tokens that end a response; the bundled models know the stop string as one token."""
+    """Tokens that end a response; in the bundled models the stop string is one token."""
     tokenizer: Any = contest.policy.tokenizer
     if not contest.ends:
         return None
     stop = tokenizer.encode(STOP, add_special_tokens=False)
-    assert len(stop) == 1, "generate is slow with stop strings, which would flatter our engine"
+    assert len(stop) == 1, "generate is slow with stop strings, which would favour our engine"
     return [*stop, tokenizer.eos_token_id]
 
 
 def never_end(policy: Policy) -> None:
-    """Make both sides draw every token that they may."""
+    """Make both sides generate the maximum number of tokens."""
     policy.tokenizer.eos_token = None
     policy.model.generation_config.eos_token_id = None
 
@@ -181,7 +181,7 @@ def cpu_seconds(call: Callable[[], None]) -> float:
 
 
 def run(contest: Contest, quick: bool) -> Result:
-    """Let both sides take turns, after one round that does not count."""
+    """Measure both sides alternately, after a warm-up round."""
     if not contest.ends:
         never_end(contest.policy)
     ours, peer = take_turns(
@@ -205,7 +205,7 @@ def run(contest: Contest, quick: bool) -> Result:
 
 
 def contests(smollm2: Path | None) -> list[Callable[[], Contest]]:
-    """What is measured; a model is loaded when its turn comes."""
+    """All contests; each loads its model when it is called."""
 
     def bundled(env: str, method: str, model: str, name: str) -> Callable[[], Contest]:
         name = f"{model}, {name}"
@@ -228,7 +228,7 @@ def contests(smollm2: Path | None) -> list[Callable[[], Contest]]:
 
 
 def show(results: list[Result]) -> Table:
-    """Lay the results out as a table."""
+    """A table of the results."""
     table = Table(
         "what", "responses (different prompts)", "ours CPU-s", "generate", "ratio", "wanted"
     )
@@ -250,7 +250,7 @@ def main() -> None:
     console = Console()
     smollm2 = smollm2_folder()
     if smollm2 is None:
-        console.print("SmolLM2-135M is not here: run make smollm to measure it too.")
+        console.print("SmolLM2-135M is missing; to measure it too, run make smollm.")
     results = []
     for make in contests(smollm2):
         results.append(run(make(), quick))

@@ -1,12 +1,13 @@
-"""The environments' speed against their peers: a step with its text, a fork, a puzzle, a score.
+"""Speed of the environments against other packages: step with text, fork, new puzzle, score.
 
     pip install -c constraints.txt -e ".[bench]"
     python benchmarks/speed/environments.py [--quick]
 
-A figure is the median of its rounds in calls per CPU second (`contest.py`), a ratio is the ratio of
-two medians. Ours are played through `gymnasium.make`, text in and text out. Each contest says what
-both sides do and where they differ (`play_contests.py`, `puzzle_contests.py`). Contests whose peer
-is not installed are left out; the file `results/environments.json` is written if none is.
+A figure is the median over rounds in calls per CPU second (`contest.py`), a ratio is the ratio of
+two medians. Our environments are made by `gymnasium.make`, with text in and text out. Each contest
+documents what both sides do and how they differ (`play_contests.py`, `puzzle_contests.py`).
+Contests whose peer is not installed are left out; `results/environments.json` is only written if
+none is.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from rich.console import Console
 
 CONTESTS = play_contests.CONTESTS + puzzle_contests.CONTESTS
 PACKAGES = ("gymnasium", "numpy", "textarena", "gem-llm", "reasoning-gym", "gym-sokoban", "gym")
-INSTALL = "The peers come with: pip install -c constraints.txt -e '.[bench]'"
+INSTALL = "To install the peers: pip install -c constraints.txt -e '.[bench]'"
 RESULTS = Path(__file__).parents[2] / "results" / "environments.json"
 
 

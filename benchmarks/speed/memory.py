@@ -1,12 +1,12 @@
-"""The peak memory of an update, as the token bound grows and as the rollout grows.
+"""Peak memory of an update as a function of the token limit and of the size of the rollout.
 
     python benchmarks/speed/memory.py
 
-A random Llama learns once from trees of Sokoban in context `full`, on padded and on packed rows, on
-one thread, each case in a process of its own. Its figure is the most memory that the update held
-less what was held before, when an update on a single turn was over. It must follow
-`optim.max_batch_tokens`, and hardly the cap U and the number of groups. Needs Linux: the peak is
-set back by `/proc/self/clear_refs`. Writes `results/memory.json`.
+A random Llama is updated once on trees of Sokoban in context `full`, with padded and with
+shared-prefix rows ("packed"), on one thread, each case in a process of its own. The figure is the
+peak memory of the update minus the memory after an update on a single turn. It should grow with
+`optim.max_batch_tokens`, but hardly with the cap U or the number of groups. Needs Linux: the peak
+is reset through `/proc/self/clear_refs`. Writes `results/memory.json`.
 """
 
 import argparse
@@ -41,36 +41,36 @@ GROWN = {"tokens": (512, 1024, 2048), "cap": (8, 16, 32), "groups": (4, 8, 16)}
 NAMES = {"tokens": "optim.max_batch_tokens", "cap": "sampling.max_trajectories", "groups": "groups"}
 DEPTH = 4
 WIDTH, LAYERS = 128, 3
-"""Of the model: half a million weights."""
+"""Size of the model: half a million weights."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What one update held at most, in MiB."""
+    """Peak memory of one update, in MiB."""
 
     rows: str
     tokens: int
-    """The bound."""
+    """`optim.max_batch_tokens`."""
     cap: int
     groups: int
     peak: float
 
 
 def config(tokens: int, cap: int, groups: int) -> Config:
-    """The run of a case."""
+    """The settings of a case."""
     cfg = make_config("full", groups, cap, DEPTH)
     cfg.optim.max_batch_tokens = tokens
     return cfg
 
 
 def grow(cfg: Config) -> list[TrajectoryTree]:
-    """The trees of a case, drawn by the bundled model."""
+    """The trees of a case, sampled by the bundled model."""
     policy = build_policy(cfg)
     return rollout(cfg, 0, step_player(cfg, 0, HFEngine(policy), build_dialogue(cfg, policy))).trees
 
 
 def learn_here(kind: str, tokens: int, cap: int, groups: int, file: Path) -> float:
-    """Learn from the trees in a file; how far the memory of this process rose, in MiB."""
+    """Update on the trees in a file; returns the increase in memory of this process, in MiB."""
     torch.set_num_threads(1)
     trees = [TrajectoryTree.from_json(tree) for tree in json.loads(file.read_text())]
     cfg = config(tokens, cap, groups)
@@ -87,16 +87,16 @@ def learn_here(kind: str, tokens: int, cap: int, groups: int, file: Path) -> flo
 
 
 def peak() -> float:
-    """The most memory that this process held since its peak was set back, in MiB.
+    """Peak memory of this process since the last reset, in MiB.
 
-    Not that of `resource`, which a process has from the one that started it.
+    `resource` would include the peak of the parent process.
     """
     status = Path("/proc/self/status").read_text()
     return int(re.findall(r"VmHWM:\s*(\d+) kB", status)[0]) / 1024
 
 
 def learn_apart(kind: str, tokens: int, cap: int, groups: int, file: Path) -> Result:
-    """`learn_here` in a fresh process."""
+    """`learn_here` in a new process."""
     case = (kind, str(tokens), str(cap), str(groups))
     command = [sys.executable, __file__, "--case", *case, str(file)]
     answer = subprocess.run(command, check=True, capture_output=True, text=True)
@@ -104,7 +104,7 @@ def learn_apart(kind: str, tokens: int, cap: int, groups: int, file: Path) -> Re
 
 
 def cases() -> list[dict[str, int]]:
-    """One number grows at a time."""
+    """All cases; one number grows at a time."""
     listed = [{**BASE, name: value} for name, values in GROWN.items() for value in values]
     return [case for place, case in enumerate(listed) if case not in listed[:place]]
 
@@ -116,7 +116,7 @@ def find(results: Sequence[Result], kind: str, **values: int) -> Result:
 
 
 def growths(results: Sequence[Result]) -> list[dict[str, str | float]]:
-    """How much the peak grows as a number grows fourfold."""
+    """Growth of the peak when a number grows fourfold."""
     return [
         {
             "rows": kind,
@@ -135,7 +135,7 @@ def growths(results: Sequence[Result]) -> list[dict[str, str | float]]:
 
 
 def show(results: Sequence[Result]) -> Table:
-    """Lay the peaks out as a table."""
+    """A table of the peaks."""
     table = Table("rows", "what grows", "values", "peak MiB", "grew by")
     for growth in growths(results):
         name = next(name for name, words in NAMES.items() if words == growth["grown"])

@@ -1,4 +1,4 @@
-"""Contests of playing: a step with its text, and a fork. Run by `environments.py`."""
+"""Contests of a step with its text, and of a fork. Run by `environments.py`."""
 
 import copy
 import itertools
@@ -13,9 +13,9 @@ from sesa_agent.environments import fork
 
 NO_LIMIT = 10**9
 CORRIDOR = "######\n#P___#\n#__X_#\n#_#__#\n#___O#\n######"
-"""The player walks right and left again, for ever."""
+"""The player alternates between right and left."""
 LAKE = "P___\n_O_O\n___O\nO__G"
-"""Gymnasium's 4x4 map. Its top row has no hole: who goes up there slips along it for ever."""
+"""Gymnasium's 4x4 map. Its top row has no hole: a player who always goes up slips along it."""
 
 
 # ---- steps ----
@@ -47,7 +47,7 @@ def sokoban_step_gem() -> Contest:
 
 
 def step_in_corridor() -> Call:
-    """Our step through the corridor."""
+    """Our step in the corridor."""
     env = gymnasium.make("sesa/Sokoban-v0", max_steps=NO_LIMIT)
     env.reset(options={"level": CORRIDOR})
     moves = itertools.cycle(["Right", "Left"])
@@ -64,7 +64,7 @@ def corridor_of_gem() -> Any:
 
 
 def put_in_corridor(peer: Any) -> None:
-    """Replace the board of TextArena's or GEM's Sokoban, which name its parts alike."""
+    """Replace the board of TextArena's or GEM's Sokoban, which use the same attribute names."""
     peer.room_state = np.array([["#_O√XP".index(c) for c in row] for row in CORRIDOR.split("\n")])
     peer.room_fixed = np.where(peer.room_state > 2, 1, peer.room_state)
     peer.player_position = np.array([1, 1])
@@ -73,7 +73,7 @@ def put_in_corridor(peer: Any) -> None:
 def lake_step_gymnasium() -> Contest:
     """One move and the map as text, on the same slippery lake.
 
-    Gymnasium gets the number of the move instead of its name, and none of its wrappers.
+    Gymnasium gets the number of the move instead of its name, without any wrapper.
     """
     env = gymnasium.make("sesa/FrozenLake-v0", max_steps=NO_LIMIT)
     env.reset(seed=0, options={"level": LAKE})
@@ -89,7 +89,7 @@ def lake_step_gymnasium() -> Contest:
 
 
 def lake_step_textarena() -> Contest:
-    """One move as text in, the map as text out, on the same lake; TextArena's is never slippery."""
+    """One move as text in, the map as text out, on the same lake; TextArena's is not slippery."""
     from textarena.envs.FrozenLake.env import (  # pyright: ignore[reportMissingImports]
         FrozenLakeEnv as PeerLake,
     )
@@ -125,7 +125,7 @@ def sokoban_fork_deepcopy() -> Contest:
 
 
 def sokoban_fork_gem() -> Contest:
-    """A copy of a live environment; GEM's has no generator of its own to copy."""
+    """A copy of a live environment; GEM's has no random generator of its own."""
     env = gymnasium.make("sesa/Sokoban-v0")
     env.reset(options={"level": CORRIDOR})
     peer = corridor_of_gem()

@@ -1,6 +1,6 @@
-"""Contests of puzzles: a new one with its text, and the score of an answer.
+"""Contests of puzzle generation with its text, and of scoring an answer. Run by `environments.py`.
 
-Run by `environments.py`. Every new puzzle has a seed of its own.
+Every new puzzle has a seed of its own.
 """
 
 import itertools
@@ -16,10 +16,10 @@ from sesa_agent.environments import fork
 from sesa_agent.environments.games.countdown import expert_action, habit_action
 
 NUM_ITEMS = 10**9
-"""More than are asked for: reasoning-gym makes an item when it is asked for."""
+"""More than are used: reasoning-gym generates an item on access."""
 NUM_ANSWERS = 64
 SEEDS = itertools.count()
-"""Of our puzzles. No seed comes twice, in any contest: some puzzles are remembered."""
+"""Seeds of our puzzles. None is repeated, in any contest: some puzzles are cached."""
 
 
 # ---- puzzles ----
@@ -32,7 +32,7 @@ def new_puzzle(env_id: str, **knobs: Any) -> Call:
 
 
 def next_item(dataset: str, **knobs: Any) -> Call:
-    """reasoning-gym's next puzzle, with its text; the next one where it gives up."""
+    """reasoning-gym's next puzzle, with its text; skips those that it fails to generate."""
     from reasoning_gym import create_dataset  # pyright: ignore[reportMissingImports]
 
     items, indices = create_dataset(dataset, seed=0, size=NUM_ITEMS, **knobs), itertools.count()
@@ -40,7 +40,7 @@ def next_item(dataset: str, **knobs: Any) -> Call:
 
 
 def until_done(call: Call, *errors: type[Exception]) -> Call:
-    """Call again after an error: peers give up on a room now and then, and try again themselves."""
+    """Repeat a call after an error: peers sometimes fail to generate a room, and retry too."""
 
     def persist() -> Any:
         while True:
@@ -53,7 +53,7 @@ def until_done(call: Call, *errors: type[Exception]) -> Call:
 
 
 def lake_gymnasium() -> Contest:
-    """A random map with a way to the goal, and its text; Gymnasium has an environment for each."""
+    """A solvable random map and its text; Gymnasium needs a new environment for each."""
     seeds = itertools.count()
 
     def peer_lake() -> None:
@@ -67,7 +67,7 @@ def lake_gymnasium() -> Contest:
 
 
 def lake_textarena() -> Contest:
-    """A random map with a way to the goal, and its text."""
+    """A solvable random map and its text."""
     from textarena.envs.FrozenLake.env import (  # pyright: ignore[reportMissingImports]
         FrozenLakeEnv as PeerLake,
     )
@@ -83,7 +83,7 @@ def lake_textarena() -> Contest:
 
 
 def sokoban_gym() -> Contest:
-    """A solvable room with one box; gym-sokoban's alone, without a text or a picture."""
+    """A solvable room with one box; gym-sokoban's without text or picture."""
     from gym_sokoban.envs.room_utils import (  # pyright: ignore[reportMissingImports]
         generate_room,
     )
@@ -100,7 +100,7 @@ def sokoban_gym() -> Contest:
 
 
 def sokoban_gem() -> Contest:
-    """A solvable room with two boxes, and its text; GEM bounds no solution's length."""
+    """A solvable room with two boxes and its text; GEM does not bound the length of a solution."""
     import gem  # pyright: ignore[reportMissingImports]
 
     peer, seeds = gem.make("game:Sokoban-v0-easy"), itertools.count()
@@ -109,7 +109,7 @@ def sokoban_gem() -> Contest:
 
 
 def sokoban_reasoning_gym() -> Contest:
-    """A solvable room with two boxes and at most 80 moves to its solution, and its text."""
+    """A solvable room with two boxes, a solution of at most 80 moves, and its text."""
     size = {"min_w": 6, "max_w": 6, "min_h": 6, "max_h": 6}
     level = next_item("sokoban", **size, min_boxes=2, max_boxes=2, max_depth=80)
     return Contest("Sokoban 6x6, two boxes: new level", two_boxes(), "reasoning-gym", level)
@@ -121,17 +121,17 @@ def two_boxes() -> Call:
 
 
 def countdown_puzzle() -> Contest:
-    """Three or four numbers and a target up to 99 that sums and differences reach, and the text."""
+    """Three or four numbers and a target up to 99, reachable with + and -, and the text."""
     return countdown("3 or 4 numbers, + and -", (3, 4), 99, "+-")
 
 
 def countdown_hard() -> Contest:
-    """Four or five numbers and a target up to 999, made with all four operators, and the text."""
+    """Four or five numbers and a target up to 999, reachable with all operators, and the text."""
     return countdown("4 or 5 numbers, + - * /", (4, 5), 999, "+-*/")
 
 
 def countdown(kind: str, count: tuple[int, int], max_target: int, operators: str) -> Contest:
-    """A puzzle of one kind; reasoning-gym's comes with the expression that it was made from."""
+    """A puzzle of one kind; reasoning-gym's includes the expression that it was made from."""
     knobs = {"max_target": max_target, "operators": operators}
     ours = new_puzzle("sesa/Countdown-v0", min_count=count[0], max_count=count[1], **knobs)
     numbers = {"min_numbers": count[0], "max_numbers": count[1], "min_value": 1, "max_value": 99}
@@ -159,9 +159,9 @@ def sudoku_9x9() -> Contest:
 
 
 def countdown_score() -> Contest:
-    """A text answer in, its score out: the same answers, half of them right, to the same puzzles.
+    """Score a text answer: the same answers to the same puzzles, half of them correct.
 
-    Ours are played on a fork of the puzzle each, as in training.
+    Each of ours is played on a fork of the puzzle, as in training.
     """
     from reasoning_gym import create_dataset  # pyright: ignore[reportMissingImports]
 

@@ -2,15 +2,16 @@
 
     python benchmarks/speed/scaling.py [--rounds 2]
 
-Real rollouts in Sokoban with the bundled model: trees that neither merge states nor stop at a
-success, so that the cap and the depth decide how large they are, in a context where every turn is a
-row of its own (`state`) and in one where a turn continues its parent's (`full`). The update is
-`learn` with one pass and one optimiser step, on packed and on padded rows. Models of other sizes
-are random Llamas: they answer the same calls with as many tokens and learn from the same trees.
+Real rollouts in Sokoban with the bundled model. The trees neither merge states nor stop at a
+success, so that cap and depth determine their size; the context is `state`, where every turn is a
+row of its own, or `full`, where a turn continues its parent's row. The update is `learn` with one
+pass and one optimizer step, on shared-prefix ("packed") and on padded rows. Models of other sizes
+are random Llamas, which answer the same calls with as many tokens and are updated on the same
+trees.
 
-The cases take turns in one process on one thread; figures are least CPU seconds of all rounds. The
-last column is the power of the work that the seconds grew by between the two largest cases of a
-kind: 1 is linear. Work is the turns of the trees, or the weights of the model. Writes
+The cases alternate in one process on one thread; figures are minimum CPU seconds over rounds. The
+last row is the exponent with which the seconds grow with the work, between the two largest cases of
+a kind: 1 is linear. Work is the number of turns in the trees, or of weights in the model. Writes
 `results/scaling.json`.
 """
 
@@ -55,36 +56,36 @@ SETTINGS = (
     "sampling.merge_states=off",
     "sampling.stop_on_success=off",
     "loss.credit=trajectory",
-    "loss.entropy_coef=0.001",  # so that every turn is trained
+    "loss.entropy_coef=0.001",  # trains on every turn
     "optim.num_epochs=1",
     "optim.num_minibatches=1",
-    "optim.lr=1e-12",  # every round finds the same policy
+    "optim.lr=1e-12",  # the same policy in every round
 )
 BASE = {"trees": 2, "U": 8, "depth": 6}
 VALUES = {"U": (4, 8, 16, 32), "depth": (2, 4, 8, 16), "trees": (1, 2, 4, 8)}
 SMALL = {"trees": 2, "U": 4, "depth": 4}
-"""Of the trees that models of other sizes learn from."""
+"""Size of the trees for models of other sizes."""
 SIZES = ((96, 2), (192, 4), (320, 5), (512, 8))
-"""Width and layers: .3 to 25 million weights."""
+"""Width and number of layers: .3 to 25 million weights."""
 RESPONSE_TOKENS = 3
-"""Of an action of the bundled model."""
+"""Tokens of an action of the bundled model."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """Work of one size, and the ways to do it."""
+    """A case of one size, and what is timed."""
 
     kind: str
     """What grows: U, depth, trees or model."""
     context: str
     size: float
-    """The cap, turns of an episode, trees, or millions of weights."""
+    """The cap, the number of turns or of trees, or millions of weights."""
     work: float
-    """What the seconds are held against: turns, or weights."""
+    """The number of turns or of weights."""
     num_trajectories: int
     num_turns: int
     row_tokens: int
-    """Of the rows of an update, those that are equal once."""
+    """Tokens in the rows of an update, without duplicate rows."""
     packed_tokens: int
     ways: dict[str, Callable[[], Any]]
     seconds: dict[str, list[float]] = field(default_factory=dict)
@@ -92,7 +93,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Result:
-    """Least CPU seconds of a case."""
+    """Minimum CPU seconds of a case."""
 
     kind: str
     context: str
@@ -103,23 +104,23 @@ class Result:
     packed_tokens: int
     rollout_s: float
     packed_s: float
-    """Of an update on packed rows."""
+    """Seconds of an update on shared-prefix rows."""
     padded_s: float
     gain: float
-    """Of packed over padded."""
+    """Padded seconds by packed seconds."""
     step_ms: float
-    """Rollout and packed update, by trajectory."""
+    """Rollout and update on shared-prefix rows, per trajectory."""
 
 
 def make_config(context: str, trees: int, U: int, depth: int) -> Config:  # noqa: N803
-    """A run whose trees have such a shape."""
+    """The settings of a run with trees of this shape."""
     shape = (f"sampling.num_tasks={trees}", f"sampling.max_trajectories={U}")
     words = (*SETTINGS, *shape, f"env.max_turns={depth}", f"model.context={context}")
     return resolve_auto(load_config("sokoban", "sesa", list(words)))
 
 
 def count_tokens(trees: Sequence[TrajectoryTree], cfg: Config) -> tuple[int, int]:
-    """Tokens of the rows that an update computes, and of these packed."""
+    """Tokens in the rows of an update, padded and shared-prefix."""
     credits = [trajectory_credit(tree, leaf_returns(tree, 0.0), cfg.loss) for tree in trees]
     batch = merge_equal_rows(collate(trees, credits, 0, keep_zero_advantage=True))
     packed = share_prefixes(batch.token_ids, batch.attention_mask)
@@ -129,7 +130,7 @@ def count_tokens(trees: Sequence[TrajectoryTree], cfg: Config) -> tuple[int, int
 def updates(
     policy: Policy, trees: list[TrajectoryTree], cfg: Config
 ) -> dict[str, Callable[[], Any]]:
-    """One update, on packed and on padded rows."""
+    """One update, on shared-prefix and on padded rows."""
     optimizer = build_optimizer(policy, cfg.optim)
 
     def update(padding_reason: str) -> None:
@@ -142,20 +143,20 @@ def updates(
 def make_case(
     kind: str, context: str, size: float, work: float, trees: list[TrajectoryTree], **rest: Any
 ) -> Case:
-    """A case with what its trees hold counted."""
+    """A case with the counts of its trees."""
     num_trajectories, num_turns = sum(len(t.leaves()) for t in trees), sum(map(len, trees))
     return Case(kind, context, size, work or num_turns, num_trajectories, num_turns, **rest)
 
 
 def draw_trees(cfg: Config, engine: HFEngine, dialogue: Dialogue) -> list[TrajectoryTree]:
-    """The rollout of a step; nothing that was read stays for the next."""
+    """The rollout of a step; clears the cache for the next one."""
     trees = rollout(cfg, 0, step_player(cfg, 0, engine, dialogue)).trees
     engine.sleep()
     return trees
 
 
 def tree_cases(context: str) -> Iterator[Case]:
-    """Trees that grow, with the bundled model."""
+    """Cases of growing trees, with the bundled model."""
     for kind, sizes in VALUES.items():
         for size in sizes:
             cfg = make_config(context, **{**BASE, kind: size})
@@ -177,7 +178,7 @@ def tree_cases(context: str) -> Iterator[Case]:
 
 
 def model_cases(context: str) -> Iterator[Case]:
-    """Models that grow, with the calls and the trees of the bundled one."""
+    """Cases of growing models, with the calls and trees of the bundled one."""
     cfg = make_config(context, **SMALL)
     bundled = build_policy(cfg)
     noting = NotingEngine(bundled)
@@ -206,7 +207,7 @@ def model_cases(context: str) -> Iterator[Case]:
 
 
 def random_policy(width: int, num_layers: int, tokenizer: Any) -> Policy:
-    """A Llama of random weights with the vocabulary of the bundled model."""
+    """A Llama with random weights and the vocabulary of the bundled model."""
     torch.manual_seed(0)
     heads = width // 32
     shape = LlamaConfig(
@@ -222,7 +223,7 @@ def random_policy(width: int, num_layers: int, tokenizer: Any) -> Policy:
 
 
 def measure(cases: Sequence[Case], num_rounds: int) -> list[Result]:
-    """Let all cases take turns, after each was done once."""
+    """Measure all cases alternately; each has run once before."""
     for _ in range(num_rounds):
         for case in cases:
             for name, way in case.ways.items():
@@ -233,7 +234,7 @@ def measure(cases: Sequence[Case], num_rounds: int) -> list[Result]:
 
 
 def summarise(case: Case) -> Result:
-    """The least seconds of a case."""
+    """The minimum seconds of a case."""
     least = {name: min(seconds) for name, seconds in case.seconds.items()}
     step = least["rollout"] + least["packed"]
     return Result(
@@ -253,7 +254,7 @@ def summarise(case: Case) -> Result:
 
 
 def growth(cases: Sequence[Case]) -> dict[str, float]:
-    """The power of the work by which seconds grew between the two largest cases of a kind."""
+    """The exponent of the growth of seconds with work, between the two largest cases."""
     last, before = sorted(cases, key=lambda case: -case.work)[:2]
     return {
         name: round(
@@ -266,7 +267,7 @@ def growth(cases: Sequence[Case]) -> dict[str, float]:
 
 
 def show(results: Sequence[Result], powers: dict[str, float]) -> Table:
-    """Lay the cases of a kind out as a table; powers stand in the last row."""
+    """A table of the cases of a kind; the last row has the exponents."""
     kind, context = results[0].kind, results[0].context
     names = ("leaves", "turns", "tokens", "rollout", "packed", "padded", "gain", "ms each")
     table = Table(

@@ -1,13 +1,14 @@
-"""Packed training against padded rows, and against one mask over the packed sequence.
+"""Training on shared-prefix rows against padded rows, and against one dense attention mask.
 
     python benchmarks/speed/shared_prefix.py [--rounds 3]
 
-Trees of context `full` in four shapes, their credit and loss as in training, one forward and
-backward pass on one thread. The sides take turns in one process; padded rows get the best of
-several micro-batches. Packed rows have logits at trained positions alone, padded ones as training
-forms them (from the first trained position of a batch on) and, on a side of their own, as packed
-rows do. Figures are least CPU seconds; the token ratio (tokens of the rows to packed ones) is what
-could be gained. Writes `results/packed.json`.
+Trees of context `full` in four shapes, with credit and loss as in training: one forward and
+backward pass on one thread. The sides alternate in one process; padded rows get the best of several
+micro-batch sizes. Shared-prefix rows ("packed" in the results) compute logits only at trained
+positions; padded rows from the first trained position of a batch on, as in training, and on another
+side ("lean") only at trained positions. Figures are minimum CPU seconds; the token ratio (tokens of
+padded rows to tokens of shared-prefix rows) is the possible gain. Writes
+`results/shared_prefix.json`.
 """
 
 import argparse
@@ -44,7 +45,7 @@ SHAPES = {
     "late": (1, 1, 2, 2, 2, 2),
     "at the start": (16, 1, 1, 1, 1, 1),
 }
-"""Children of every turn by depth; 16 trajectories each."""
+"""Number of children of every turn, by depth; each shape has 16 trajectories."""
 VOCABULARY = 8192
 SIZES: dict[str, Any] = {
     "hidden_size": 512,
@@ -55,37 +56,37 @@ SIZES: dict[str, Any] = {
 }
 """25 million weights."""
 FEW_LOGITS = 2**22
-"""So few that padded rows form them at trained positions alone, in chunks."""
+"""A limit so low that padded rows compute logits only at trained positions, in chunks."""
 ROWS_AT_ONCE = (4, 16)
 
 
 @dataclass(frozen=True)
 class Result:
-    """CPU seconds of one shape, least of all rounds."""
+    """CPU seconds for one shape, minimum over rounds."""
 
     shape: str
     prompt: int
     turn: int
-    """Tokens of the first prompt, and of a turn with the observation after it."""
+    """Tokens of a turn and the observation after it; `prompt`: of the first prompt."""
     packed_tokens: int
     row_tokens: int
     token_ratio: float
     packed_s: float
     padded_s: float
     lean_s: float
-    """Of padded rows with as few logits as packed ones have."""
+    """Of padded rows with logits only at trained positions."""
     dense_s: float
-    """With one mask over the packed sequence."""
+    """With one dense mask over the shared-prefix sequence."""
     gain: float
-    """Of packed over padded."""
+    """Padded seconds by packed seconds."""
     share: float
-    """The gain to the token ratio."""
+    """The gain by the token ratio."""
     gain_over_lean: float
     gain_over_dense: float
 
 
 def grow(shape: tuple[int, ...], prompt: int, turn: int) -> TrajectoryTree:
-    """A tree of random tokens; half of each turn is the response, half what was observed."""
+    """A tree of random tokens; half of each turn is the response, half the observation."""
     rng = np.random.default_rng(0)
 
     def tokens(count: int) -> tuple[int, ...]:
@@ -117,7 +118,7 @@ def grow(shape: tuple[int, ...], prompt: int, turn: int) -> TrajectoryTree:
 
 
 def update(policy: Policy, parts: list[Batch]) -> float:
-    """Add up the gradients of all parts; CPU seconds."""
+    """Accumulate the gradients of all parts; returns CPU seconds."""
     policy.model.zero_grad()
     started = time.process_time()
     for part in parts:
@@ -128,7 +129,7 @@ def update(policy: Policy, parts: list[Batch]) -> float:
 
 
 def dense_inputs(packed: Any, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
-    """Packed rows for transformers' own attention: every pair of tokens gets a score."""
+    """Inputs for transformers' own attention, which scores every pair of tokens."""
     inputs = prefix_attention.prefix_inputs(packed, device, dtype)
     mask = torch.zeros(len(packed), len(packed), dtype=torch.bool)
     for group in packed.groups:
@@ -141,7 +142,7 @@ def dense_inputs(packed: Any, device: torch.device, dtype: torch.dtype) -> dict[
 
 
 def measure(name: str, prompt: int, turn: int, num_rounds: int) -> Result:
-    """All sides on one shape, taking turns."""
+    """Measure all sides alternately on one shape."""
     torch.manual_seed(0)
     model = LlamaForCausalLM(LlamaConfig(vocab_size=VOCABULARY, **SIZES))
     policy = Policy(model, None)
@@ -196,7 +197,7 @@ def measure(name: str, prompt: int, turn: int, num_rounds: int) -> Result:
 
 
 def main() -> None:
-    """Measure, print and write down."""
+    """Measure, print the table, write the file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # pyright: ignore
     parser.add_argument("--rounds", type=int, default=3)
     num_rounds = parser.parse_args().rounds

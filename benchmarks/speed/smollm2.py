@@ -1,4 +1,4 @@
-"""Where SmolLM2-135M-Instruct lies, if it is here (`scripts/fetch_smollm2.py`)."""
+"""The folder of SmolLM2-135M-Instruct, if it was fetched (`scripts/fetch_smollm2.py`)."""
 
 import runpy
 from pathlib import Path

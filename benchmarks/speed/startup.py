@@ -1,11 +1,11 @@
-"""How long the commands take to answer, each in a fresh process.
+"""How long the commands take to start, each in a new process.
 
     python benchmarks/speed/startup.py [--rounds 3]
 
-Also how long `train` takes to its first step and to its first line of metrics, the measurement of
-the untrained policy included; and, to hold all that against, the bare import of torch and of
-transformers. All take turns; figures are medians of wall seconds, on one thread, so the file also
-notes how busy the machine was. Writes `results/startup.json`.
+Also the time of `train` to its first step and to its first line of metrics, including the
+evaluation of the untrained policy; and, for comparison, the import of torch and of transformers.
+All alternate; figures are medians of wall-clock seconds on one thread, so the file also records the
+load of the machine. Writes `results/startup.json`.
 """
 
 import argparse
@@ -44,12 +44,12 @@ COMMANDS = {
 }
 FIRST_STEP, FIRST_LINE = "train: first step begins", "train: first metrics written"
 MOST_S = 120
-"""What a command may take."""
+"""Time limit of a command."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """Wall seconds of one command."""
+    """Wall-clock seconds of one command."""
 
     name: str
     median_s: float
@@ -57,7 +57,7 @@ class Result:
 
 
 def answer(command: Sequence[str], folder: Path) -> float:
-    """Seconds until a command has ended, in some folder."""
+    """Seconds that a command takes in a folder."""
     start = time.perf_counter()
     subprocess.run(
         command, cwd=folder, env=ENVIRONMENT, capture_output=True, check=True, timeout=MOST_S
@@ -66,9 +66,9 @@ def answer(command: Sequence[str], folder: Path) -> float:
 
 
 def first_line(folder: Path) -> tuple[float, float]:
-    """Seconds until `train` begins its first step, and until its metrics are there.
+    """Seconds until `train` starts its first step, and until its metrics are written.
 
-    A step begins with the evaluation that is due; the metrics say how long its parts took.
+    A step starts with the evaluation, if one is due; the metrics contain the time of its parts.
     """
     run = folder / "run"
     metrics = run / "metrics.jsonl"
@@ -90,7 +90,7 @@ def first_line(folder: Path) -> tuple[float, float]:
 
 
 def measure(num_rounds: int) -> list[Result]:
-    """Let all commands take turns, after a round that does not count."""
+    """Run all commands alternately, after a warm-up round."""
     seconds: dict[str, list[float]] = {name: [] for name in (*COMMANDS, FIRST_STEP, FIRST_LINE)}
     for _ in range(num_rounds + 1):
         with TemporaryDirectory() as folder:
@@ -105,8 +105,8 @@ def measure(num_rounds: int) -> list[Result]:
 
 
 def show(results: Sequence[Result]) -> Table:
-    """Lay the results out as a table."""
-    table = Table("what", "seconds", "least", "most")
+    """A table of the results."""
+    table = Table("what", "seconds", "min", "max")
     for result in results:
         numbers = result.median_s, min(result.rounds), max(result.rounds)
         table.add_row(result.name, *(f"{number:.2f}" for number in numbers))

@@ -1,11 +1,11 @@
-"""All speed benchmarks one after the other, and one table of what came out.
+"""Runs all speed benchmarks one after another, and writes one table of the results.
 
     python benchmarks/speed/table.py [--table]
 
-Runs the scripts below, each within its limit; one that cannot run, because a peer is missing or the
-time is over, leaves the file that it wrote last and does not stop the others. Then the table is
-made from `results/*.json`, whatever is there, and written to `results/speed.md`; with `--table`
-nothing but that. `make bench` installs the peers first.
+Each script has a time limit. A script that fails, because a peer is missing or its time is over,
+leaves its last results file and does not stop the others. Then the table is made from all
+`results/*.json` that exist and written to `results/speed.md`; `--table` only does this. `make
+bench` installs the peers first.
 """
 
 import argparse
@@ -35,13 +35,13 @@ MINUTES = {
     "memory": 2.0,
     "startup": 1.5,
 }
-"""What each script may take: 30 minutes in all."""
+"""Time limit of each script: 30 minutes in total."""
 ARGUMENTS = {
     "shared_prefix": ("--rounds", "2"),
     "trl_step": ("--rounds", "2"),
     "vllm_rollout": ("--trees", "48", "--rounds", "1"),
 }
-"""Of those that would take longer."""
+"""Arguments for scripts that would take longer otherwise."""
 HEAD = """# Speed
 
 Made by `make bench` on CPU cores; `docs/speed.md` says what is measured and how. The ratio is ours
@@ -54,30 +54,30 @@ to the other's, as the column says; what is wanted holds for it.
 
 @dataclass(frozen=True)
 class Row:
-    """One thing that was measured."""
+    """One measurement."""
 
     what: str
     against: str
     ratio: float
     wanted: float
     at_most: bool = False
-    """Whether `wanted` is a most, not a least."""
+    """Whether `wanted` is a maximum instead of a minimum."""
 
     @property
     def is_met(self) -> bool:
-        """Whether the ratio is what is wanted."""
+        """Whether the ratio meets `wanted`."""
         return self.ratio <= self.wanted if self.at_most else self.ratio >= self.wanted
 
 
 def contest_rows(report: dict[str, Any], peer: str) -> Iterator[Row]:
-    """A row for every result with a target; `peer` is who it is against where it names none."""
+    """A row for every result with a target; `peer` is the default peer."""
     for r in report["results"]:
         if r.get("target"):
             yield Row(r["name"], r.get("peer", peer), r["ratio"], r["target"])
 
 
 def shared_prefix_rows(report: dict[str, Any]) -> Iterator[Row]:
-    """What packing gains, of what the tokens fall by; and over one mask where that is costly."""
+    """The gain of shared-prefix rows, by the token ratio; and over a dense mask."""
     results = report["results"]
     for r in results:
         name = f"shared-prefix update, {r['shape']}, {r['prompt']} + 6 x {r['turn']} tokens"
@@ -91,7 +91,7 @@ def shared_prefix_rows(report: dict[str, Any]) -> Iterator[Row]:
 
 
 def step_rows(report: dict[str, Any]) -> Iterator[Row]:
-    """A whole step, in wall and in CPU seconds."""
+    """A whole step, in wall-clock and in CPU seconds."""
     for r in report["results"]:
         name = f"GRPO step, engine {r['engine']}, threads: {r['threads']}"
         peer = "TRL, logits of responses alone" if r["trl_is_lean"] else "TRL"
@@ -100,7 +100,7 @@ def step_rows(report: dict[str, Any]) -> Iterator[Row]:
 
 
 def vllm_rows(report: dict[str, Any]) -> Iterator[Row]:
-    """Rollouts on vLLM, and how fast it takes the weights over."""
+    """Rollouts on vLLM, and its weight update."""
     for name, r in report["results"].items():
         yield Row(f"vLLM: {name}", "the same requests at once", r["stream_by_flat"], 0.85)
         yield Row(f"vLLM: {name}", "a barrier per turn", r["stream_by_waves"], 1.3)
@@ -113,7 +113,7 @@ def vllm_rows(report: dict[str, Any]) -> Iterator[Row]:
 
 
 def scaling_rows(report: dict[str, Any]) -> Iterator[Row]:
-    """The power of the work that seconds grow by: 1 is linear, and attention to all turns is 2."""
+    """The exponent with which seconds grow with work: 1 is linear, attention to all turns is 2."""
     for r in report["growth"]:
         work = "weights" if r["kind"] == "model" else "turns"
         is_square = r["kind"] == "depth" and r["context"] == "full"
@@ -124,7 +124,7 @@ def scaling_rows(report: dict[str, Any]) -> Iterator[Row]:
 
 
 def memory_rows(report: dict[str, Any]) -> Iterator[Row]:
-    """How the peak grows where the rollout does, and only the rollout."""
+    """Growth of the peak memory when only the rollout grows."""
     for r in report["growth"]:
         if r["grown"] != "optim.max_batch_tokens":
             what = f"peak memory of an update, {r['rows']} rows"
@@ -152,11 +152,11 @@ FILES: dict[str, Callable[[dict[str, Any]], Iterator[Row]]] = {
     "memory": memory_rows,
     "startup": startup_rows,
 }
-"""What is taken from each file of results."""
+"""The rows of each results file."""
 
 
 def all_rows() -> Iterator[Row]:
-    """The rows of all files that are there."""
+    """The rows of all results files that exist."""
     for name, rows in FILES.items():
         file = RESULTS / f"{name}.json"
         if file.is_file():
@@ -164,7 +164,7 @@ def all_rows() -> Iterator[Row]:
 
 
 def as_markdown(rows: Iterable[Row]) -> str:
-    """The table, a line for every row."""
+    """The table in Markdown."""
     lines = []
     for row in rows:
         wanted = f"at {'most' if row.at_most else 'least'} {row.wanted:g}"
@@ -174,7 +174,7 @@ def as_markdown(rows: Iterable[Row]) -> str:
 
 
 def run(name: str, minutes: float) -> str:
-    """Run a script, and end all that it started; how it ended, in words."""
+    """Run a script and end all its processes; returns how it ended, in words."""
     started = time.perf_counter()
     command = [sys.executable, HERE / f"{name}.py", *ARGUMENTS.get(name, ())]
     process = subprocess.Popen(command, start_new_session=True)
@@ -183,7 +183,7 @@ def run(name: str, minutes: float) -> str:
     except subprocess.TimeoutExpired:
         return f"was stopped after {minutes:g} minutes"
     finally:
-        with suppress(ProcessLookupError):  # it left nothing behind
+        with suppress(ProcessLookupError):  # all its processes have ended
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     seconds = time.perf_counter() - started
@@ -191,9 +191,9 @@ def run(name: str, minutes: float) -> str:
 
 
 def main() -> None:
-    """Run what can be run, then write and print the table."""
+    """Run the scripts, then write and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--table", action="store_true", help="make the table alone")
+    parser.add_argument("--table", action="store_true", help="only write the table")
     ends = {}
     if not parser.parse_args().table:
         for name, minutes in MINUTES.items():

@@ -3,19 +3,19 @@
     python benchmarks/speed/trl_step.py [--rounds 5] [--quick]
 
 A step is a rollout (2 prompts, 8 responses of 32 tokens each), the loss without KL, its gradients,
-AdamW once, and the weights handed to the engine. Ours are the functions that `train` calls
-(`rollout`, `learn`) with the engine `hf`, and with `vllm` where it is installed; TRL's is the step
-of `GRPOTrainer.train()` with transformers' `generate`, because its vLLM mode does not run without a
-GPU. The sides take turns in one process on the same number of threads, each case in a process of
-its own; the first round does not count, figures are medians, a ratio the median of the rounds'
-ratios. Prompts are the same token ids; no response ends before its last token on either side.
+one step of AdamW, and the transfer of the weights to the engine. Our side consists of the functions
+that `train` calls (`rollout`, `learn`), with the engine `hf`, and with `vllm` if it is installed;
+TRL's is a step of `GRPOTrainer.train()` with transformers' `generate`, because its vLLM mode does
+not run without a GPU. The sides alternate in one process on the same number of threads, each case
+in a process of its own, after a warm-up round; figures are medians, a ratio is the median of the
+ratios of all rounds. Prompts are the same token ids; all responses have their full length.
 
-TRL gets what is fastest for it here: all 16 responses in one batch, no gradient checkpointing, no
-autocast, no old log-probabilities (it skips them too), and weights of bfloat16 that AdamW changes
-directly, where ours keeps float32 copies. Left out of its step is what lies between its steps
-(loading the next prompts, logging). On the CPU it forms logits at all positions, on a GPU at those
-of responses alone; in the cases "lean" it is made to do so here. SmolLM2-135M in bfloat16 comes
-from `make smollm`, TRL from `pip install -c constraints.txt -e ".[bench]"`. Writes
+TRL gets its fastest settings here: all 16 responses in one batch, no gradient checkpointing, no
+autocast, no old log-probabilities (it skips them too), and bfloat16 weights that AdamW updates
+directly, where ours keeps float32 copies. The time between its steps (loading the next prompts,
+logging) is not counted. On the CPU it computes logits at all positions, on a GPU only at those of
+responses; in the cases "lean" it does so here too. SmolLM2-135M in bfloat16 comes from
+`make smollm`, TRL from `pip install -c constraints.txt -e ".[bench]"`. Writes
 `results/trl_step.json`.
 """
 
@@ -42,7 +42,7 @@ from use_the_words import ENV_ID, points
 
 RESULTS = Path(__file__).parents[2] / "results" / "trl_step.json"
 TARGET = 2.5
-"""Least ratio of TRL's time to ours, wall and CPU."""
+"""Minimum ratio of TRL's time to ours, wall-clock and CPU."""
 NUM_PROMPTS, NUM_RESPONSES, NUM_TOKENS = 2, 8, 32
 LEARNING_RATE = 1e-6
 SETTINGS = (
@@ -68,7 +68,7 @@ SETTINGS = (
 class Step:
     """Seconds of one step; `phases` are parts of its wall time.
 
-    The norm of the gradients is bounded in the phase `optimiser` by us, in `gradients` by TRL.
+    Gradient clipping is part of the phase `optimiser` on our side, of `gradients` on TRL's.
     """
 
     wall_s: float
@@ -94,20 +94,20 @@ class Result:
 
 
 class WholeAnswers:
-    """An engine whose responses all have their full length, and count as answers."""
+    """An engine whose responses all have the full length, and count as answers."""
 
     def __init__(self, engine: Any):
         self.engine, self.usage = engine, engine.usage
         self.load_weights, self.sleep = engine.load_weights, engine.sleep
 
     def generate(self, prompts: Any, params: Any, excluded: Any = None) -> list[Any]:
-        """Draw without a stop string."""
+        """Generate without a stop string."""
         drawn = self.engine.generate(prompts, replace(params, stop=()), excluded)
         return [replace(one, text=f"<answer>{one.text}</answer>") for one in drawn]
 
 
 class OurSide:
-    """Our steps, by the functions of the training loop."""
+    """Our steps, with the functions of the training loop."""
 
     def __init__(self, folder: Path, engine: str):
         from sesa_agent.configs.load import load_config
@@ -133,7 +133,7 @@ class OurSide:
         self.learner = Learner(self.policy, optimizer, clock=self.clock)
 
     def prompts(self, num_steps: int) -> list[dict[str, Any]]:
-        """The prompts of the steps to come, as TRL takes them: it makes the same tokens of them."""
+        """The prompts of all steps as texts for TRL, which tokenizes them to the same ids."""
         from sesa_agent.environments.splits import training_seeds
         from sesa_agent.sampling.trajectory import Task
 
@@ -147,7 +147,7 @@ class OurSide:
         return rows
 
     def take_step(self, number: int) -> Step:
-        """Roll out and learn, as `train` does."""
+        """Rollout and update, as in `train`."""
         from sesa_agent.training.metrics import rollout_metrics
         from sesa_agent.training.progress import Progress
         from sesa_agent.training.rollout import rollout, step_player
@@ -167,7 +167,7 @@ class OurSide:
         )
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         tokens = self.engine.usage.response_tokens - before
-        assert metrics["train/tokens"] == tokens, "some response was not trained"
+        assert metrics["train/tokens"] == tokens, "a response was not trained on"
         seconds = self.clock.lap()
         phases = {
             "rollout": seconds["generate"] + seconds["environment"],
@@ -182,7 +182,6 @@ def train_in_turns(ours: OurSide, folder: Path, num_steps: int) -> tuple[list[St
     """Run TRL's training loop, with a step of ours after each of its steps."""
     from transformers import TrainerCallback
 
-    trl: Any = import_module("trl")
     our_steps: list[Step] = []
     trl_steps: list[Step] = []
     phases: dict[str, float] = {}
@@ -210,30 +209,10 @@ def train_in_turns(ours: OurSide, folder: Path, num_steps: int) -> tuple[list[St
         return [points(*pair) for pair in zip(completions, words, strict=True)]
 
     with tempfile.TemporaryDirectory() as output:
-        args = trl.GRPOConfig(
-            output_dir=output,
-            max_steps=num_steps,
-            per_device_train_batch_size=NUM_PROMPTS * NUM_RESPONSES,
-            num_generations=NUM_RESPONSES,
-            max_completion_length=NUM_TOKENS,
-            generation_kwargs={"min_new_tokens": NUM_TOKENS},
-            learning_rate=LEARNING_RATE,
-            lr_scheduler_type="constant",
-            beta=0.0,
-            gradient_checkpointing=False,
-            use_cpu=True,
-            bf16=False,
-            model_init_kwargs={"dtype": "bfloat16"},
-            shuffle_dataset=False,
-            logging_steps=10**6,
-            save_strategy="no",
-            report_to=[],
-            disable_tqdm=True,
-        )
-        trainer = trl.GRPOTrainer(
+        trainer = import_module("trl").GRPOTrainer(
             model=str(folder),
             reward_funcs=reward,
-            args=args,
+            args=trl_config(output, num_steps),
             train_dataset=import_module("datasets").Dataset.from_list(ours.prompts(num_steps)),
             callbacks=[Turns()],
         )
@@ -250,13 +229,37 @@ def train_in_turns(ours: OurSide, folder: Path, num_steps: int) -> tuple[list[St
     return our_steps, trl_steps
 
 
+def trl_config(output: str, num_steps: int) -> Any:
+    """TRL's settings."""
+    return import_module("trl").GRPOConfig(
+        output_dir=output,
+        max_steps=num_steps,
+        per_device_train_batch_size=NUM_PROMPTS * NUM_RESPONSES,
+        num_generations=NUM_RESPONSES,
+        max_completion_length=NUM_TOKENS,
+        generation_kwargs={"min_new_tokens": NUM_TOKENS},
+        learning_rate=LEARNING_RATE,
+        lr_scheduler_type="constant",
+        beta=0.0,
+        gradient_checkpointing=False,
+        use_cpu=True,
+        bf16=False,
+        model_init_kwargs={"dtype": "bfloat16"},
+        shuffle_dataset=False,
+        logging_steps=10**6,
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+    )
+
+
 def measure(folder: Path, engine: str, threads: int, is_lean: bool, num_rounds: int) -> Result:
-    """One case, in this process."""
+    """Measure one case in this process."""
     import torch
 
     if is_lean:
         utils: Any = import_module("trl.trainer.utils")
-        utils._use_triton = lambda device: True  # asked there for the choice of positions alone
+        utils._use_triton = lambda device: True  # there only for the positions of logits
     torch.set_num_threads(threads)
     warnings.simplefilter("ignore")
     load = os.getloadavg()[0]
@@ -280,7 +283,7 @@ def measure(folder: Path, engine: str, threads: int, is_lean: bool, num_rounds: 
 
 
 def run_apart(engine: str, threads: int, is_lean: bool, num_rounds: int) -> dict[str, Any]:
-    """One case in a process of its own, whose threads nobody else has set."""
+    """Measure one case in a new process, with its own number of threads."""
     words = ["--case", engine, str(threads), "--rounds", str(num_rounds)]
     words += ["--lean"] if is_lean else []
     answer = subprocess.run(
@@ -295,7 +298,7 @@ def run_apart(engine: str, threads: int, is_lean: bool, num_rounds: int) -> dict
 
 
 def show(results: list[dict[str, Any]]) -> Table:
-    """Lay the results out as a table, a row for each side of a case."""
+    """A table of the results, one row per side of a case."""
     names = ("rollout", "gradients", "optimiser", "weights")
     table = Table("engine, threads", "side", "wall s", "CPU s", *names, "wall ratio", "CPU ratio")
     for result in results:
@@ -333,9 +336,9 @@ def main() -> None:
     args = parser.parse_args()
     folder = smollm2_folder()
     if folder is None:
-        raise SystemExit("SmolLM2-135M is not here: run make smollm.")
+        raise SystemExit("SmolLM2-135M is missing: run make smollm.")
     if find_spec("trl") is None:
-        raise SystemExit('TRL is not here: run pip install -c constraints.txt -e ".[bench]".')
+        raise SystemExit('TRL is missing: run pip install -c constraints.txt -e ".[bench]".')
     if args.case:
         result = measure(folder, args.case[0], int(args.case[1]), args.lean, args.rounds)
         print(json.dumps(asdict(result)))

@@ -1,7 +1,7 @@
-"""A game that any text plays, for benchmarks that train on free answers.
+"""A game in which any text is an action, for benchmarks that train on free-form answers.
 
-The more of the given words a text uses the better, so that the answers of a small model that was
-never trained for it earn different rewards.
+The reward grows with the number of given words that a text uses, so that the answers of a small
+model get different rewards without any training.
 """
 
 import string
@@ -23,7 +23,7 @@ NUM_WORDS = 10
 
 
 class UseTheWords(gymnasium.Env[str, str]):
-    """Write a text that uses as many of some words as possible.
+    """Write a text that uses as many of the given words as possible.
 
     Observation: the words. Actions: any text. Reward: `points`. Episode end: terminated after one
     text.
@@ -44,7 +44,7 @@ class UseTheWords(gymnasium.Env[str, str]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[str, dict[str, Any]]:
-        """Choose the words of a seed."""
+        """Choose the words for a seed."""
         super().reset(seed=seed)
         self.words = self.np_random.permutation(WORDS)[:NUM_WORDS].tolist()
         return ", ".join(self.words), {"success": False, "legal": True}
@@ -61,7 +61,7 @@ gymnasium.register(
 
 
 def points(text: str, words: Sequence[str]) -> float:
-    """Words used, and the length, which sets texts apart that use equally many.
+    """Number of words used, plus a term for the length, so that rewards differ.
 
     >>> round(points("A river of stone", ["river", "stone", "lamp"]), 3)
     2.016

@@ -1,17 +1,17 @@
-"""Rollouts on vLLM: request by request, with a barrier per turn, and all requests known beforehand.
+"""Rollouts on vLLM: streamed, with a barrier per turn, and with all requests known in advance.
 
     python benchmarks/speed/vllm_rollout.py [--trees 24 48] [--rounds 3] [--quick]
 
-A contest grows the same number of trees in two ways: `stream`, where every response is followed up
-the moment it ends, and `waves`, where a turn waits for the slowest response of all trees. `flat` is
-the raw speed of vLLM: `LLM.generate` is given the requests that `stream` made, all at once, and
-draws as many tokens for each. The three take turns in one process on one thread; a speed is tokens
-by CPU second, a ratio the median over rounds of the ratios within a round.
+A contest grows the same number of trees in two ways: `stream`, which continues each tree as soon as
+a response ends, and `waves`, where a turn waits for the slowest response of all trees. `flat` is
+the raw speed of vLLM: `LLM.generate` gets the requests of `stream` all at once and generates as
+many tokens for each. The three alternate in one process on one thread; a speed is tokens per CPU
+second, a ratio the median over rounds of the ratios within a round.
 
-SmolLM2-135M does not know these games, so what a trained policy would do is put in: every response
-counts as a move, chosen by its tokens, and lengths have the long tail of responses that think (half
-of them under 10 tokens, one in ten over 36). Also timed: the update of the engine's weights. Writes
-`results/vllm.json`. Needs `make vllm` and `make smollm`.
+SmolLM2-135M does not know these games, so the behaviour of a trained policy is simulated: every
+response counts as a move, chosen by its tokens, and lengths have the long tail of responses with
+thoughts (half of them under 10 tokens, one in ten over 36). The update of the engine's weights is
+timed too. Writes `results/vllm.json`. Needs `make vllm` and `make smollm`.
 """
 
 import argparse
@@ -60,14 +60,14 @@ SETTINGS = (
     "sampling.num_proposals=4",
     "sampling.max_trajectories=8",
 )
-"""Four proposals, each asked for with the earlier ones in view."""
+"""Four proposals, each sampled with the earlier ones in the prompt."""
 MOVES = ("Up", "Down", "Left", "Right")
 SHORTEST, LONGEST = 4, 48
 
 
 @dataclass(frozen=True)
 class Speed:
-    """What one way of answering took."""
+    """Cost of one way to generate the responses."""
 
     cpu_s: float
     wall_s: float
@@ -77,15 +77,15 @@ class Speed:
 
     @property
     def tokens_per_s(self) -> float:
-        """Response tokens by CPU second."""
+        """Response tokens per CPU second."""
         return self.tokens / self.cpu_s
 
 
 class PlayingEngine(VLLMEngine):
-    """Draws responses of prescribed lengths that are read as moves, and keeps all requests."""
+    """Generates responses of given lengths that count as moves, and records all requests."""
 
     noted: list[tuple[list[int], int]]
-    """Each prompt, with the number of tokens that it was answered with."""
+    """Each prompt, with the number of tokens of its response."""
 
     def submit(
         self,
@@ -94,7 +94,7 @@ class PlayingEngine(VLLMEngine):
         seed: int,
         excluded: Sequence[Completion] = (),
     ) -> str:
-        """Queue a request of a length that its seed decides."""
+        """Queue a request whose response length depends on its seed."""
         share = np.random.default_rng(seed).random() ** 3
         length = SHORTEST + round((LONGEST - SHORTEST) * share)
         return super().submit(prompt, replace(params, max_new_tokens=length), seed, excluded)
@@ -107,7 +107,7 @@ class PlayingEngine(VLLMEngine):
 
 
 def measure(engine: PlayingEngine, answer: Callable[[], Any]) -> Speed:
-    """Time a rollout that starts with an empty prefix cache."""
+    """Time a rollout, beginning with an empty prefix cache."""
     engine._llm.reset_prefix_cache()
     engine.noted = []
     before = replace(engine.usage)
@@ -124,7 +124,7 @@ def measure(engine: PlayingEngine, answer: Callable[[], Any]) -> Speed:
 
 
 def answer_flat(engine: VLLMEngine, noted: Sequence[tuple[list[int], int]]) -> Speed:
-    """Answer all requests at once, by vLLM's own `generate`."""
+    """Answer all requests at once with vLLM's own `generate`."""
     from vllm import SamplingParams as VLLMParams  # pyright: ignore[reportMissingImports]
 
     engine._llm.reset_prefix_cache()
@@ -153,7 +153,7 @@ class Waves:
 
 
 def contest(cfg: Config, num_tasks: int, num_rounds: int) -> dict[str, Any]:
-    """Let the three ways take turns."""
+    """Measure the three ways alternately."""
     policy = build_policy(cfg)
     engine = PlayingEngine(policy, cfg.engine)
     dialogue, params = build_dialogue(cfg, policy), sampling_params(cfg.engine)
@@ -163,7 +163,7 @@ def contest(cfg: Config, num_tasks: int, num_rounds: int) -> dict[str, Any]:
         rng = np.random.default_rng(seed)
         return lambda: Player(by, dialogue, params, rng).run(grow_trees, tasks, cfg.sampling)
 
-    measure(engine, roll(engine, 0, tasks[:2]))  # the first does not count
+    measure(engine, roll(engine, 0, tasks[:2]))  # warm-up
     rounds = []
     for number in range(num_rounds):
         stream = measure(engine, roll(engine, number))
@@ -184,7 +184,7 @@ def contest(cfg: Config, num_tasks: int, num_rounds: int) -> dict[str, Any]:
 
 
 def time_updates(cfg: Config) -> list[float]:
-    """CPU seconds that the engine takes over the trainer's weights in, after a first time."""
+    """CPU seconds in which the engine loads the trainer's weights, after a warm-up."""
     policy = build_policy(cfg)
     engine = VLLMEngine(policy, cfg.engine)
     seconds = []
@@ -199,13 +199,13 @@ def time_updates(cfg: Config) -> list[float]:
 
 
 def make_config(model: str, dtype: str) -> Config:
-    """The settings of a contest: the paper's proposals."""
+    """The settings of a contest, with the paper's proposals."""
     words = [f"model.path={model}", f"model.dtype={dtype}", *SETTINGS]
     return resolve_auto(load_config("sokoban", "sesa-paper", words))
 
 
 def show(results: dict[str, dict[str, Any]]) -> Table:
-    """Lay the ratios out as a table."""
+    """A table of the ratios."""
     table = Table("what", *(f"{name} (at least {least})" for name, least in TARGETS.items()))
     for name, result in results.items():
         cells = [
@@ -219,8 +219,10 @@ def show(results: dict[str, dict[str, Any]]) -> Table:
 def main() -> None:
     """Measure, print the table, write the file."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--quick", action="store_true", help="one round of the first, no file")
-    parser.add_argument("--trees", type=int, nargs="+", default=NUM_TREES, help="of each contest")
+    parser.add_argument("--quick", action="store_true", help="one round of one contest, no file")
+    parser.add_argument(
+        "--trees", type=int, nargs="+", default=NUM_TREES, help="trees in each contest"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     torch.set_num_threads(1)

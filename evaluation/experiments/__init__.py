@@ -1,1 +1,1 @@
-"""Experiments: arms that are trained and measured alike, and how their results are told apart."""
+"""Experiments: arms that are trained and measured alike, and the comparison of their results."""

@@ -1,12 +1,13 @@
-"""Runs an arm of an experiment: trains it, measures it on held-out puzzles, writes it down.
+"""Runs one arm of an experiment: trains it, measures it on held-out puzzles, stores the result.
 
-    <runs>/<experiment>/<arm>-seed0-1f3a9c/   a run folder as any other, and
-                                   arm.json   what was measured
+    <runs>/<experiment>/<arm>-seed0-1f3a9c/   an ordinary run folder, with
+                                   arm.json   the result
 
-An arm's folder is named after all that decides its weights: its resolved settings, the arm that it
-starts from, the model's files. So an arm that is finished is read and not run again, one that was
-stopped goes on from its newest checkpoint, and one whose settings changed is another arm. Arms of
-one experiment have one budget, `optim.max_policy_calls` or another of `progress.BUDGETS`.
+The name of an arm's folder ends with a digest of everything that determines its weights: the
+resolved settings, the arm that it starts from and the files of the model. So the result of a
+finished arm is reused, a stopped arm resumes from its newest checkpoint, and an arm with other
+settings gets another folder. All arms of an experiment have the same budget:
+`optim.max_policy_calls` or another of `progress.BUDGETS`.
 """
 
 import hashlib
@@ -21,7 +22,7 @@ import yaml
 
 from ...agents.policy import Policy
 from ...configs.errors import SettingError
-from ...configs.load import config_to_dict, load_config
+from ...configs.load import config_to_dict, load_config, method_label
 from ...configs.schema import Config
 from ...training import trainer
 from ...training.checkpoint import latest_checkpoint, read_state
@@ -40,45 +41,45 @@ from .results import (
 )
 
 RESULT_FILE = "arm.json"
-"""What was measured, in an arm's run folder."""
+"""The result of an arm, in its run folder."""
 BASE = "base"
-"""The label of the arm that is not trained."""
+"""The label of the untrained model, an arm without training."""
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One training run of an experiment, or the model before any (`label="base"`)."""
+    """One training run of an experiment, or the model before training (`label="base"`)."""
 
     label: str
     env: str
     method: str
     settings: tuple[str, ...]
-    """`group.key=value` words of its own."""
+    """Its own settings, as `group.key=value` words."""
     seed: int
     measurements: tuple[Measurement, ...]
     common: tuple[str, ...] = ()
-    """Words of all arms, the budget among them; they have the last word."""
+    """The settings of all arms, including the budget; they override `settings`."""
     scale: str = ""
-    """The preset of a model's size and its machine; empty for none."""
+    """The preset of a model size and its machine; empty for none."""
     start_from: "Arm | None" = None
-    """The arm from whose last checkpoint it goes on, with a method and a budget of its own."""
+    """The arm whose last checkpoint it continues from, with its own method and budget."""
 
     @property
     def is_trained(self) -> bool:
-        """Whether the arm is more than the model it begins with."""
+        """Whether the arm is trained: all but the base."""
         return self.label != BASE
 
 
 Watch = Callable[[float, dict[str, float]], bool]
-"""Told how much of the arm's training is done, from 0 to 1, and the newest metrics; returns True to
-stop it."""
+"""Called with the share of the arm's training that is done, from 0 to 1, and the newest metrics;
+returns True to stop it."""
 
 
 def resolve_arm(arm: Arm) -> Config:
     """Return the settings of an arm's run, every "auto" resolved.
 
     Raises:
-        SettingError: in one line, if they do not fit.
+        SettingError: in one line, for a setting that is not allowed.
     """
     words = [*arm.settings, *arm.common, f"seed={arm.seed}"]
     return resolve_auto(load_config(arm.env, arm.method, words, arm.scale))
@@ -98,7 +99,7 @@ def arm_folder(arm: Arm, runs: Path) -> Path:
 
 
 def read_result(arm: Arm, runs: Path) -> Result | None:
-    """Return what a finished arm came to; None if it is not finished or measured otherwise."""
+    """Return the stored result of an arm; None if it is not finished or was measured otherwise."""
     path = arm_folder(arm, runs) / RESULT_FILE
     if not path.is_file():
         return None
@@ -108,21 +109,21 @@ def read_result(arm: Arm, runs: Path) -> Result | None:
 
 
 def run_arm(arm: Arm, runs: Path, watch: Watch = lambda *_: False) -> Result | None:
-    """Train an arm and measure it, or read its result if that was done before.
+    """Train and measure an arm, or reuse its stored result.
 
     Args:
         arm: the arm; the one that it starts from must be finished.
         runs: the folder of the experiment's runs.
-        watch: progress display; may stop the arm, which then can go on later.
+        watch: progress display; may stop the arm, which can be resumed later.
 
     Returns:
-        None if it was stopped. Else the arm's label, env, method, settings, seed and start;
-        `steps` and `SPENT` of its training, without those of the arm it starts from; `measured`, an
-        `Evaluation` by the name of its measurement; and `curve`, a row for every evaluation on the
-        validation puzzles.
+        None if it was stopped. Otherwise `label`, `env`, `method`, `settings`, `seed` and
+        `start_from` of the arm; `steps` and `SPENT` of its training, without those of the arm it
+        starts from; `measured`, an `Evaluation` by the name of its measurement; and `curve`, a row
+        for every evaluation on the validation puzzles.
 
     Raises:
-        SettingError: in one line, for settings that do not fit, or a checkpoint that is not there.
+        SettingError: in one line, for a setting that is not allowed or a missing checkpoint.
     """
     result = read_result(arm, runs)
     if result is not None:
@@ -144,7 +145,7 @@ def run_arm(arm: Arm, runs: Path, watch: Watch = lambda *_: False) -> Result | N
     result = {
         "label": arm.label,
         "env": arm.env,
-        "method": arm.method if arm.is_trained else "",
+        "method": method_label(arm.method) if arm.is_trained else "",
         "settings": [without_folder(word) for word in arm.settings],
         "seed": arm.seed,
         "start_from": arm.start_from.label if arm.start_from else "",
@@ -158,7 +159,7 @@ def run_arm(arm: Arm, runs: Path, watch: Watch = lambda *_: False) -> Result | N
 
 
 def without_folder(word: str) -> str:
-    """Leave out where something lies on this machine: only the last name of an absolute path.
+    """Remove paths of this machine: of an absolute path only the last name stays.
 
     >>> without_folder("model.path=/data/models/tiny"), without_folder("runs/a")
     ('model.path=tiny', 'runs/a')
@@ -168,11 +169,11 @@ def without_folder(word: str) -> str:
 
 
 def _train(arm: Arm, cfg: Config, folder: Path, start: Progress, watch: Watch) -> Policy | None:
-    """Train to the arm's own budget on top of that of its start; None if it was stopped."""
+    """Train to the arm's own budget on top of what its start has spent; None if stopped."""
     totals = {
-        key: getattr(cfg.optim, key) + getattr(start, count)
-        for key, count in BUDGETS.items()
-        if getattr(cfg.optim, key)
+        budget.limit: getattr(cfg.optim, budget.limit) + getattr(start, budget.count)
+        for budget in BUDGETS
+        if getattr(cfg.optim, budget.limit)
     }
     cfg = replace(cfg, optim=replace(cfg.optim, **totals))
     start_share = start.share_done(cfg.optim)
@@ -185,8 +186,8 @@ def _train(arm: Arm, cfg: Config, folder: Path, start: Progress, watch: Watch) -
         stopped = watch(own_share, metrics) and share < 1
         return stopped
 
+    # The k of the experiment, so that the curve shows what the table shows.
     ks = sorted({k for how in _measurements(arm, cfg) for k in how.ks})
-
     # At the k of the experiment, so that its curve shows what its table shows.
     session = trainer.open_session(cfg, folder)
     policy = trainer.train(session, partial(validate, cfg, ks=ks), watch_step)
@@ -199,10 +200,10 @@ def _measurements(arm: Arm, cfg: Config) -> list[Measurement]:
 
 
 def _copy_start(arm: Arm, runs: Path, folder: Path) -> Progress:
-    """Copy the checkpoint and the log that the arm goes on from into its folder.
+    """Copy the checkpoint and the log that the arm continues from into its folder.
 
     Returns:
-        Where that checkpoint stands.
+        The progress of that checkpoint.
 
     Raises:
         SettingError: if there is no such checkpoint.
@@ -212,8 +213,8 @@ def _copy_start(arm: Arm, runs: Path, folder: Path) -> Progress:
     checkpoint = latest_checkpoint(source)
     if checkpoint is None:
         raise SettingError(
-            f"{arm.label} goes on from {arm.start_from.label}, which has no checkpoint in "
-            f"{source}. Delete that folder to have it trained again."
+            f"{arm.label} continues from {arm.start_from.label}, which has no checkpoint in "
+            f"{source}. Delete that folder to train it again."
         )
     target = folder / "checkpoints" / checkpoint.name
     if latest_checkpoint(folder) is None:
@@ -227,7 +228,7 @@ def _copy_start(arm: Arm, runs: Path, folder: Path) -> Progress:
 
 
 def _digest(arm: Arm) -> str:
-    """A name for all that decides the weights that an arm ends with."""
+    """A digest of everything that determines the final weights of an arm."""
     values = config_to_dict(resolve_arm(arm))
     values["eval"].pop("final_episodes")
     values.pop("log")

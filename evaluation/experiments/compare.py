@@ -1,9 +1,9 @@
-"""Which arm is better: the paper's Table 1 with intervals and tests. Pure, on results of `run_arm`.
+"""Compares arms: the paper's Table 1 with intervals and tests. Pure functions of `run_arm` results.
 
-Success is at T = .5, pass@16 / pass@1 at T = 1, on held-out puzzles that are the same for all arms.
-One arm is the reference, which every other arm is tested against. Every pair has two tests, of two
-claims: that these runs differ (over puzzles) and that the methods do (Welch's, over training
-seeds); p values are those of a pair by itself, not corrected for the number of pairs.
+Success is measured at T = .5, pass@16 / pass@1 at T = 1, on the same held-out puzzles for all arms.
+One arm is the reference, against which every other arm is tested. Every pair has two tests of two
+claims: that these runs differ (over puzzles) and that the methods differ (Welch's test, over
+training seeds). The p values are not corrected for the number of pairs.
 """
 
 import math
@@ -29,16 +29,16 @@ from .results import SPENT, Result
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number over the seeds of an arm. What does not exist is None."""
+    """A number over the seeds of an arm; what does not exist is None."""
 
     mean: float | None
     low: float | None
     """Ends of the 95 % interval."""
     high: float | None
     over: str | None
-    """What the interval is over: "seeds" (t or bootstrap) or, with one seed, "puzzles" (Wilson)."""
+    """The unit of the interval: "seeds" (t or bootstrap) or, with one seed, "puzzles" (Wilson)."""
     each: list[float | None]
-    """One a seed."""
+    """The number of each seed."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,11 @@ class Row:
     """Interquartile mean of the success rates with its bootstrap interval."""
     pass_ratio: Estimate
     gain: float | None
-    """Success above the base; None for the base itself or without one."""
+    """Success minus that of the base; None for the base itself or without one."""
     relative_gain: float | None
-    """`gain` as a share of the base's success, the paper's percentage; None if that is 0."""
+    """`gain` divided by the base's success, the paper's percentage; None if that is 0."""
     spent: dict[str, float]
-    """Mean over seeds of what training took, by the names in `SPENT`."""
+    """What training spent, mean over seeds, by the names in `SPENT`."""
 
 
 @dataclass(frozen=True)
@@ -69,30 +69,31 @@ class Pair:
     reference: str
     other: str
     rates: tuple[float, float]
-    """Mean success of both over their seeds."""
+    """Mean success of both, over their seeds."""
     num_seeds: tuple[int, int]
     methods_interval: tuple[float, float] | None
-    """95 % of the difference of the means over training seeds (Welch); None with one seed."""
+    """95 % interval of the difference of the means, over training seeds (Welch); None with one
+    seed."""
     methods_p: float | None
-    """Of the claim that the methods differ."""
+    """p value for the claim that the methods differ."""
     num_common_seeds: int
-    """Seeds that both have; without any nothing is known of these runs."""
+    """Seeds that both have; without any, the test of these runs is impossible."""
     num_pairs: int
-    """Runs of the same seed on the same puzzle."""
+    """Pairs of runs with the same seed on the same puzzle."""
     only_reference: int
-    """Such pairs that the reference alone won."""
+    """Pairs in which only the reference succeeded."""
     only_other: int
     runs_interval: tuple[float, float] | None
-    """95 % of the difference over the puzzles of these runs (paired bootstrap)."""
+    """95 % interval of the difference, over the puzzles of these runs (paired bootstrap)."""
     runs_p: float | None
-    """Of the claim that these runs differ."""
+    """p value for the claim that these runs differ."""
     gain_ratio: float | None
-    """How many times the other arm's gain over base the reference gains (`gain_ratio`)."""
+    """The reference's gain over base divided by the other arm's (`gain_ratio`)."""
     episodes_needed: int | None
-    """Episodes of each arm that would show the difference; None where these runs show it."""
+    """Episodes per arm that would show the difference; None if these runs show it."""
     seeds_needed: int | None
-    """Seeds of each arm that would show it; None where the methods' difference is seen, or with one
-    seed, whose spread is not known."""
+    """Seeds per arm that would show the difference; None if it is shown, or with one seed, whose
+    spread is unknown."""
 
     @property
     def difference(self) -> float:
@@ -102,7 +103,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All arms, and the reference against each other one."""
+    """All arms, and the reference against each of the others."""
 
     rows: list[Row]
     pairs: list[Pair]
@@ -112,8 +113,8 @@ def compare(results: Sequence[Result], reference: str) -> Comparison:
     """Compare arms, environment by environment.
 
     Args:
-        results: what `run_arm` returned, several seeds of each arm.
-        reference: label of the arm that the others are tested against.
+        results: results of `run_arm`, several seeds of each arm.
+        reference: label of the arm against which the others are tested.
 
     Raises:
         ValueError: if arms of one environment played different puzzles.
@@ -132,11 +133,11 @@ def compare(results: Sequence[Result], reference: str) -> Comparison:
 
 
 def gain_ratio(rate: float, other: float, base: float) -> float | None:
-    """How many times another method's gain over the base a method gains.
+    """Divide a method's gain over the base by another method's gain.
 
     (rate - base) / (other - base); None if the other gains nothing. The paper's "211 % larger
-    improvement" on Sokoban (section 4.1, Table 1) is 4.2 times: its 211 % are what is between the
-    relative gains of +277.8 % and +66.7 %, so (rate - other) / base.
+    improvement" on Sokoban (section 4.1, Table 1) is a gain ratio of 4.2: its 211 % are the
+    difference of the relative gains of +277.8 % and +66.7 %, so (rate - other) / base.
 
     >>> sesa, ragen_entropy, base = 0.34, 0.15, 0.09
     >>> round(gain_ratio(sesa, ragen_entropy, base), 2)
@@ -148,7 +149,7 @@ def gain_ratio(rate: float, other: float, base: float) -> float | None:
 
 
 def relative_gain(rate: float, base: float) -> float | None:
-    """Success above the base as a share of the base's; None if the base never succeeds.
+    """(rate - base) / base; None if the base never succeeds.
 
     >>> round(relative_gain(0.34, 0.09), 3)
     2.778
@@ -161,11 +162,11 @@ def estimate(
     interval: Callable[[Sequence[float]], tuple[float, float, float]] = t_interval,
     puzzle_interval: tuple[float, float] | None = None,
 ) -> Estimate:
-    """Join one number a seed.
+    """Summarize one number per seed.
 
     Args:
-        each: the numbers; None where a seed has none, which the mean leaves out.
-        interval: mean and ends of several.
+        each: the numbers; None where a seed has none, which the mean ignores.
+        interval: returns mean, lower and upper end of several numbers.
         puzzle_interval: ends for a single seed, which has no spread.
     """
     found = [value for value in each if value is not None]

@@ -1,7 +1,7 @@
-"""The experiments of the paper as data: arms, budgets, what is measured and what is shown.
+"""The experiments of the paper as data: arms, budgets, measurements, tables and plots.
 
-`sesa-agent reproduce NAME` runs one. The arms of an experiment have one budget of policy calls, one
-model and one trainer; they differ in their preset and in the settings that stand here.
+`sesa-agent reproduce NAME` runs one. The arms of an experiment have the same budget of policy
+calls, model and trainer; they differ in their preset and in the settings given here.
 """
 
 from collections.abc import Sequence
@@ -19,26 +19,24 @@ CALLS = {
     "countdown": 20_000,
     "frozen_lake": 30_000,
 }
-"""Policy calls of every trained arm, by environment."""
+"""Budget of policy calls of every trained arm, by environment."""
 NUM_SEEDS = {"sokoban": 5}
 """Training seeds of every arm; 3 in the other environments."""
-
-
 QUICK_SHARE = 4
-"""`--quick` divides the calls and the held-out puzzles by this, and takes one seed."""
+"""`--quick` divides the calls and the held-out puzzles by this, and uses one seed."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """An arm of an experiment, before environment and seed are chosen."""
+    """An arm of an experiment, independent of environment and seed."""
 
     label: str
     method: str = "sesa"
     settings: tuple[str, ...] = ()
     start_from: str = ""
-    """Label of the arm whose last checkpoint it goes on from, with a whole budget of its own."""
+    """Label of the arm whose last checkpoint it continues from, with a full budget of its own."""
     calls: int = 0
-    """Its policy calls; 0 for those of all arms."""
+    """Its budget of policy calls; 0 for that of all arms."""
 
 
 @dataclass(frozen=True)
@@ -47,19 +45,19 @@ class Metric:
 
     name: str
     measurement: str
-    """As `T=1`."""
+    """Name of the measurement, such as `T=1`."""
     field: str
-    """Of `Evaluation`."""
+    """Field of `Evaluation`."""
     k: int = 0
-    """Which of the values by k; 0 where there is one value."""
+    """The k of a field with a value for each k; 0 for other fields."""
 
     def value(self, result: dict[str, Any]) -> float | None:
-        """Look the number up; None if the measurement has none."""
+        """Look up the number; None if the measurement has none."""
         found = result["measured"][self.measurement][self.field]
         return found.get(str(self.k)) if self.k else found
 
     def puzzle_interval(self, result: dict[str, Any]) -> tuple[float, float] | None:
-        """Its 95 % interval over puzzles within one run; None if none was computed."""
+        """The 95 % interval over the puzzles of one run; None if there is none."""
         measured = result["measured"][self.measurement]
         if self.field == "success_rate":
             return measured["low"], measured["high"]
@@ -69,7 +67,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class Experiment:
-    """What a figure or table of the paper compares."""
+    """A figure or table of the paper."""
 
     source: str
     """The figure or table of the paper."""
@@ -80,29 +78,29 @@ class Experiment:
     metrics: tuple[Metric, ...]
     """Columns of the table."""
     curves: tuple[tuple[str, str], ...] = ()
-    """What the plot shows along training: a name in the arms' curves and its label, a panel each;
-    without any the plot shows `metrics` as bars."""
+    """Learning curves of the plot, one panel each: a name in the arms' curves and its label. If
+    empty, the plot shows `metrics` as bars."""
     has_one_puzzle: bool = False
-    """Every seed is the same puzzle, so there is no interval over puzzles."""
+    """Whether every seed is the same puzzle, so that there is no interval over puzzles."""
     note: str = ""
     """A sentence below the table."""
     quick_share: int = QUICK_SHARE
-    """What `--quick` divides by."""
+    """The divisor of `--quick`."""
     is_comparison: bool = False
-    """Arms are tested against each other, run by run on the same puzzles, the model before any
-    training too: it is measured once for every seed."""
+    """Whether arms are tested against each other, run by run on the same puzzles. The base is then
+    measured once for every seed."""
 
 
 SUCCESS = Metric("success, T = .5", "T=0.5", "success_rate")
-"""What arms are compared by, at RAGEN's temperature of evaluation."""
+"""The metric that arms are compared by, at RAGEN's evaluation temperature."""
 PASS_RATIO = Metric("pass@16 / pass@1, T = 1", "T=1", "pass_ratio")
-"""How much further attempts find (Figure 5)."""
+"""How much repeated attempts add (Figure 5)."""
 
 
 def comparison_measurements(num_episodes: int) -> tuple[Measurement, ...]:
-    """What `SUCCESS` and `PASS_RATIO` are taken from.
+    """The measurements that `SUCCESS` and `PASS_RATIO` need.
 
-    At T = 1 an eighth of the puzzles is tried 16 times each: more would cost as much as training.
+    At T = 1, 16 attempts at an eighth of the puzzles: more would cost as much as training.
     """
     warm = Measurement(1.0, max(1, num_episodes // 8), num_samples=16, ks=(1, 16))
     return Measurement(0.5, num_episodes), warm
@@ -126,15 +124,15 @@ def rescue_experiment(
     words: tuple[str, ...],
     parallel_words: tuple[str, ...] = (),
 ) -> Experiment:
-    """Figures 5 and 6 in one environment: a policy dies, goes on as it was, and goes on as `sesa`.
+    """Figures 5 and 6 in one environment: a collapsed policy continues unchanged, or with `sesa`.
 
-    All ends have taken the same number of calls; `sesa` from the start takes them at a stretch.
+    All runs end after the same total number of calls, including `sesa` from the start.
 
     Args:
         env: the environment.
-        title: of table and picture.
+        title: title of table and plot.
         stall_calls: policy calls after which independent rollouts have stalled.
-        rescue_calls: policy calls of both arms that go on from there.
+        rescue_calls: policy calls of both arms that continue from there.
         words: settings of all arms.
         parallel_words: settings of the arms with independent rollouts.
     """
@@ -154,7 +152,7 @@ def rescue_experiment(
         measurements=(Measurement(1.0, num_puzzles=256, num_samples=16, ks=(1, 16)),),
         metrics=(PASS_RATIO, Metric("success, T = 1", "T=1", "success_rate")),
         curves=(("eval/pass_ratio", "pass@16 / pass@1"), ("eval/success_rate", "success, T = 1")),
-        note=f"Arms named after {start} go on from its last checkpoint; their calls come on top.",
+        note=f"Arms named after {start} continue from its last checkpoint with calls of their own.",
     )
 
 
@@ -164,9 +162,9 @@ EXPERIMENTS = {
         title="Path Exploration: coverage during training",
         envs=("path_exploration",),
         plans=(
-            # A step that finds no signal is drawn five times over, hence the shorter period.
+            # A step without signal is sampled five times, hence the shorter period.
             Plan("dapo", "dapo", ("sampling.max_trajectories=16", "eval.every=2")),
-            # The paper's words: 16 answers within one response.
+            # As in the paper: 16 answers within one response.
             Plan(
                 "sesa-single-pass",
                 "sesa-paper",
@@ -216,35 +214,34 @@ EXPERIMENTS = {
         ),
         measurements=comparison_measurements(1024),
         metrics=(SUCCESS, PASS_RATIO),
-        quick_share=2,  # after a quarter of the calls Sokoban is still undecided
+        quick_share=2,  # after a quarter of the calls the arms do not differ yet in Sokoban
         is_comparison=True,
     ),
-    # One learning rate for all arms, that of `ragen-entropy`; sampling, credit and loss change. The
-    # filter is RAGEN's own, under which its collapse was reported; without it, as tuned for the
-    # comparison of methods, this game's policies stall at a pass@16 / pass@1 of about 2.
+    # One learning rate for all arms, that of `ragen-entropy`; sampling, credit and loss differ. The
+    # filter is RAGEN's own, with which its collapse was reported. Without it, as tuned for the
+    # comparison of methods, policies stall in this game at a pass@16 / pass@1 of about 2.
     "rescue": rescue_experiment(
         "countdown",
-        "Countdown: a dead policy, and sequential sampling",
+        "Countdown: policy collapse, and sequential sampling",
         stall_calls=20_000,
         rescue_calls=20_000,
         words=("optim.lr=1e-4", "eval.every=4"),
         parallel_words=("loss.filter_ratio=0.25",),
     ),
 }
-"""Everything that `sesa-agent reproduce` trains, by name."""
+"""The training experiments of `sesa-agent reproduce`, by name."""
 
 
 def experiment_arms(
     name: str, seeds: Sequence[int] = (), is_quick: bool = False, overrides: Sequence[str] = ()
 ) -> list[Arm]:
-    """Return the arms of an experiment, those that others start from before them.
+    """Return the arms of an experiment; an arm comes after the one that it starts from.
 
     Args:
         name: one of `EXPERIMENTS`.
-        seeds: of the training runs; by default each environment's own number of them
-            (`NUM_SEEDS`), and with `is_quick` one.
-        is_quick: with a part of the calls and puzzles.
-        overrides: `group.key=value` words for all arms; they have the last word.
+        seeds: training seeds; by default as many as `NUM_SEEDS` says, with `is_quick` one.
+        is_quick: use a fraction of the calls and puzzles.
+        overrides: `group.key=value` words for all arms; they override everything else.
     """
     experiment = EXPERIMENTS[name]
     share = experiment.quick_share if is_quick else 1
@@ -257,7 +254,7 @@ def experiment_arms(
         )
         for how in experiment.measurements
     )
-    # Steps of the methods differ in calls, so only the calls bound a run.
+    # The methods need different numbers of calls per step, so only the calls bound a run.
     common = ("optim.steps=1000000", *overrides)
     arms: list[Arm] = []
     for env in experiment.envs:
@@ -278,17 +275,17 @@ def plan_arms(
     is_comparison: bool = True,
     scale: str = "",
 ) -> list[Arm]:
-    """Return the arms of one environment, a run for each plan and seed.
+    """Return the arms of one environment: a run for each plan and seed.
 
     Args:
-        plans: those that others start from before them.
+        plans: the plans, each after the one that it starts from.
         env: the environment.
-        seeds: of the training runs; the model before training is measured with each of them in a
-            comparison, else with the first.
+        seeds: training seeds. In a comparison the base is measured with each, otherwise with the
+            first.
         measurements: how all arms are measured.
-        common: `group.key=value` words for all arms, the budget among them unless plans have one.
-        is_comparison: arms are tested against each other.
-        scale: the preset of a model's size and its machine; empty for none.
+        common: `group.key=value` words for all arms, with the budget unless plans have their own.
+        is_comparison: whether arms are tested against each other.
+        scale: the preset of a model size and its machine; empty for none.
     """
     arms: dict[tuple[str, int], Arm] = {}
     for plan in plans:

@@ -1,12 +1,11 @@
-"""What a run came to: what its training took, its curve, how its policy does on held-out puzzles.
+"""The result of a run: what its training spent, its curve, its success on held-out puzzles.
 
-A run folder that no experiment made is measured once; the result stays in it as `measured.json` and
-is read as long as checkpoint, world and measurement are the same.
+A finished run that is not an arm of an experiment is measured once. The result is stored in its
+folder as `measured.json` and reused while checkpoint, environment and measurement stay the same.
 """
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,19 +13,20 @@ from typing import Any
 
 from ...agents.policy import BUNDLED, Policy, bundled_model_folder
 from ...configs.errors import SettingError
-from ...configs.load import config_to_dict
+from ...configs.load import config_to_dict, method_label
 from ...configs.schema import Config
 from ...training.checkpoint import latest_checkpoint, read_state
-from ...training.progress import Progress
+from ...training.progress import BUDGETS, Progress
+from ...training.run_log import replace_text
 from ...training.setup import build_dialogue, build_engine, build_policy, sampling_params
 from ..evaluate import evaluate
 
 MEASURED_FILE = "measured.json"
-"""What was measured of a finished run, in its folder."""
-SPENT = ("policy_calls", "response_tokens", "env_steps", "seconds")
-"""What training takes, as a log (`progress/...`) and a result name it."""
+"""The measurements of a finished run, in its folder."""
+SPENT = tuple(budget.name for budget in BUDGETS)
+"""What training spends, by its names in logs (`progress/...`) and results."""
 Result = dict[str, Any]
-"""What a run came to, ready for JSON; `run_arm` in `experiment.py` says what is in it."""
+"""The result of a run, ready for JSON; `run_arm` in `arms.py` lists its keys."""
 
 
 @dataclass(frozen=True)
@@ -35,23 +35,23 @@ class Measurement:
 
     temperature: float
     num_puzzles: int
-    """At most; `eval.final_episodes` is a cap too."""
+    """Maximum number of puzzles; `eval.final_episodes` limits it too."""
     num_samples: int = 1
     """Attempts at each puzzle."""
     ks: tuple[int, ...] = ()
-    """The k of pass@k and Coverage@k; empty for the powers of two."""
+    """Values of k for pass@k and Coverage@k; empty for the powers of two."""
     split: str = "test"
 
     @property
     def name(self) -> str:
-        """The name that its result goes by; an arm has one measurement a temperature."""
+        """The key of its result; an arm has one measurement per temperature."""
         return f"T={self.temperature:g}"
 
 
 def measure(
     cfg: Config, policy: Policy, measurements: Iterable[Measurement], seed: int = 0
 ) -> dict[str, Any]:
-    """Measure a policy; `Evaluation.to_json` by the name of each measurement."""
+    """Measure a policy; returns `Evaluation.to_json` by the name of each measurement."""
     engine, dialogue = build_engine(cfg, policy), build_dialogue(cfg, policy)
     found = {}
     for how in measurements:
@@ -65,16 +65,16 @@ def measure(
 def measure_run(
     folder: Path, cfg: Config, label: str, measurements: Sequence[Measurement]
 ) -> Result:
-    """Measure the newest checkpoint of a run folder, or read what was measured of it before.
+    """Measure the newest checkpoint of a run folder, or reuse its stored measurements.
 
     Args:
         folder: the run folder.
         cfg: its resolved settings.
-        label: what the run is called.
-        measurements: how it is measured.
+        label: the label of the run.
+        measurements: how to measure it.
 
     Returns:
-        A result as of `run_arm`.
+        A result with the keys of `run_arm`'s.
 
     Raises:
         SettingError: if the run has no checkpoint.
@@ -99,7 +99,7 @@ def measure_run(
     return {
         "label": label,
         "env": cfg.env.id,
-        "method": cfg.method,
+        "method": method_label(cfg.method),
         "settings": [],
         "seed": cfg.seed,
         "start_from": "",
@@ -111,27 +111,25 @@ def measure_run(
 
 
 def spent(end: Progress, start: Progress) -> dict[str, Any]:
-    """Say what the training from one place to another took: `steps` and `SPENT`."""
+    """Return what training spent between two points: `steps` and `SPENT`."""
+    counts = {b.name: getattr(end, b.count) - getattr(start, b.count) for b in BUDGETS}
     return {
         "steps": end.step - start.step,
-        "policy_calls": end.num_policy_calls - start.num_policy_calls,
-        "response_tokens": end.num_response_tokens - start.num_response_tokens,
-        "env_steps": end.num_env_steps - start.num_env_steps,
-        "seconds": round(end.num_seconds - start.num_seconds, 1),
+        **{name: round(count, 1) for name, count in counts.items()},
     }
 
 
 def curve(lines: Sequence[dict[str, Any]], start_step: int = 0) -> list[dict[str, Any]]:
-    """Pick the evaluations out of a run's log.
+    """Extract the evaluations from a run's log.
 
     Args:
-        lines: what `metrics.jsonl` holds, a line a step.
+        lines: the lines of `metrics.jsonl`, one per step.
         start_step: first step of the arm itself. Its curve begins with the last evaluation before
-            that, which is the one of the policy it starts from.
+            that step: the one of the policy it starts from.
 
     Returns:
         A row for each evaluation: `step`, `SPENT` before it, `eval/...`, and the
-        `rollout/signal_groups` of the step that follows it.
+        `rollout/signal_groups` of the step after it.
     """
     rows = []
     for before, line in zip([None, *lines], lines, strict=False):
@@ -147,13 +145,13 @@ def curve(lines: Sequence[dict[str, Any]], start_step: int = 0) -> list[dict[str
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
-    """Read the metrics of a run folder, a line a step."""
+    """Read the metrics of a run folder, one line per step."""
     texts = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     return [json.loads(text) for text in texts]
 
 
 def weights_digest(path: str) -> str:
-    """Name the weights in a model's folder: by the sizes and beginnings of their files."""
+    """A digest of the weights in a model folder: of the sizes and beginnings of their files."""
     folder = bundled_model_folder(path) if path in BUNDLED else Path(path)
     digest = hashlib.sha256()
     for file in sorted(folder.glob("*.safetensors")):
@@ -163,7 +161,5 @@ def weights_digest(path: str) -> str:
 
 
 def write_json(path: Path, values: Any) -> None:
-    """Write a file in one step: a kill leaves the old text or the new."""
-    draft = path.with_name(f"{path.name}.tmp")
-    draft.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    os.replace(draft, path)
+    """Write a JSON file atomically: a kill leaves the old text or the new."""
+    replace_text(path, json.dumps(values, indent=1) + "\n")

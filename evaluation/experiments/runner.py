@@ -1,4 +1,4 @@
-"""Runs many arms at once, in processes of one thread each; stopped, they can go on later."""
+"""Runs arms in parallel, in processes of one thread each; stopped arms can be resumed."""
 
 import multiprocessing
 import os
@@ -19,13 +19,13 @@ from .arms import Arm, Result, read_result, run_arm
 
 @dataclass(frozen=True)
 class Report:
-    """News of an arm that is running."""
+    """Progress of a running arm."""
 
     arm: Arm
     share_done: float
-    """Of its training, from 0 to 1."""
+    """Share of its training that is done, from 0 to 1."""
     metrics: dict[str, float]
-    """Of its newest step."""
+    """The metrics of its newest step."""
 
 
 def run_arms(
@@ -39,30 +39,43 @@ def run_arms(
     """Run arms in processes of one thread each, every arm after the one that it starts from.
 
     Args:
-        arms: arms; those that others start from are among them.
+        arms: arms, including those that others start from.
         runs: the folder of the experiment's runs.
-        jobs: arms at once.
-        on_report: told of the progress of running arms.
-        on_result: told of every finished arm.
-        wants_stop: asked a few times a second; once True, running arms end their step and are
-            saved, and no other is begun.
+        jobs: number of arms to run in parallel.
+        on_report: called with the progress of running arms.
+        on_result: called with every finished arm.
+        wants_stop: polled a few times per second; once it returns True, running arms finish their
+            step and are saved, and no further arm is started.
 
     Returns:
-        The results by arm; after a stop only of those that were finished.
+        The results by arm; after a stop only those of finished arms.
 
     Raises:
-        SettingError: of the first arm whose settings or model do not fit; the others are stopped.
+        SettingError: of the first arm with a wrong setting or model; the others are stopped.
     """
     results: dict[Arm, Result] = {}
     arms = list(dict.fromkeys(arms))
-    for arm in arms:  # finished ones cost no process
+    for arm in arms:  # finished ones need no process
         result = read_result(arm, runs)
         if result is not None:
             results[arm] = result
             on_result(arm, result)
     waiting = [arm for arm in arms if arm not in results]
-    if not waiting:
-        return results
+    if waiting:
+        _run_in_pool(waiting, results, runs, jobs, on_report, on_result, wants_stop)
+    return results
+
+
+def _run_in_pool(
+    waiting: list[Arm],
+    results: dict[Arm, Result],
+    runs: Path,
+    jobs: int,
+    on_report: Callable[[Report], None],
+    on_result: Callable[[Arm, Result], None],
+    wants_stop: Callable[[], bool],
+) -> None:
+    """Run the arms that are waiting and add their results."""
     context = multiprocessing.get_context("spawn")
     reports, stop = context.Queue(), context.Event()
     jobs = min(jobs, len(waiting))
@@ -90,13 +103,12 @@ def run_arms(
             for process in multiprocessing.active_children():
                 process.terminate()
             raise
-    return results
 
 
 def _startable(
     waiting: Sequence[Arm], results: dict[Arm, Result], num_free: int, is_stopping: bool
 ) -> list[Arm]:
-    """The arms that can be begun now, as many as there is room for."""
+    """The arms that can be started now, as many as there are free processes."""
     ready = [arm for arm in waiting if arm.start_from is None or arm.start_from in results]
     return [] if is_stopping else ready[:num_free]
 
@@ -111,7 +123,7 @@ def _drain(reports: Any) -> list[Report]:
 
 
 _channel: tuple[Any, Any] | None = None
-"""In a worker: where its reports go, and the event that asks it to stop."""
+"""In a worker: the queue of its reports, and the event that asks it to stop."""
 
 
 def _begin_worker(reports: Any, stop: Any) -> None:
@@ -124,7 +136,7 @@ def _begin_worker(reports: Any, stop: Any) -> None:
 
 
 def _end_with_parent() -> None:
-    """End a worker whose parent was killed; it would work on unseen and then wait for ever."""
+    """Exit when the parent was killed: the worker would otherwise run on and then wait forever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -132,7 +144,7 @@ def _end_with_parent() -> None:
 
 
 def _run_in_worker(arm: Arm, runs: Path) -> Result | None:
-    assert _channel is not None, "runs in a worker alone"
+    assert _channel is not None, "runs only in a worker"
     reports, stop = _channel
 
     def watch(share_done: float, metrics: dict[str, float]) -> bool:

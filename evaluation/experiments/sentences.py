@@ -1,4 +1,4 @@
-"""What a comparison shows, in plain sentences: pair by pair, and whether budgets are equal."""
+"""What a comparison shows, in sentences: one per pair, and whether the budgets are equal."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -9,11 +9,11 @@ from .compare import Comparison, Pair, Row
 from .results import SPENT
 
 EQUAL_WITHIN = 1.1
-"""A budget counts as equal up to this ratio: an arm ends with the step in which it is reached."""
+"""Budgets count as equal up to this ratio: an arm finishes the step in which it reaches its own."""
 
 
 def comparison_to_json(comparison: Comparison) -> dict[str, Any]:
-    """Plain values, ready for `json.dump`: `rows`, `pairs`, a sentence for each pair, `notes`."""
+    """Plain values for `json.dump`: `rows`, `pairs`, `sentences` (one per pair) and `notes`."""
     return {
         "rows": [asdict(row) for row in comparison.rows],
         "pairs": [asdict(pair) | {"difference": pair.difference} for pair in comparison.pairs],
@@ -23,7 +23,7 @@ def comparison_to_json(comparison: Comparison) -> dict[str, Any]:
 
 
 def sentences(comparison: Comparison) -> list[str]:
-    """Say of every pair what it shows, after its environment where there are several."""
+    """A sentence for every pair; it begins with the environment if there are several."""
     has_envs = len({row.env for row in comparison.rows}) > 1
     prefixes = [f"{pair.env}: " if has_envs else "" for pair in comparison.pairs]
     return [
@@ -32,7 +32,7 @@ def sentences(comparison: Comparison) -> list[str]:
 
 
 def sentence(pair: Pair) -> str:
-    """Say in plain words what a pair shows, and what it would take to see what it does not."""
+    """Say what a pair shows, and how many runs or episodes would show what it does not."""
     first, second = pair.rates
     words = f"{pair.reference} {first:.3f}, {pair.other} {second:.3f}"
     if pair.methods_interval:
@@ -43,20 +43,20 @@ def sentence(pair: Pair) -> str:
 
 
 def notes(rows: Sequence[Row]) -> list[str]:
-    """Say what the numbers are, and whether the arms had equal budgets."""
+    """Explain the intervals, and say whether the arms had equal budgets."""
     counts = [len(row.seeds) for row in rows]
     lines = []
     if max(counts) > 1:
-        lines.append("Means over seeds with 95 % t intervals; of the IQM by bootstrap over seeds.")
+        lines.append("Means over seeds with 95 % t intervals; IQM with a bootstrap over seeds.")
     if 1 < max(counts) < 10:
-        lines.append("A bootstrap of so few seeds is too narrow; a t interval is not.")
+        lines.append("With so few seeds a bootstrap interval is too narrow; a t interval is not.")
     if min(counts) == 1:
-        lines.append("An arm of one seed has the 95 % Wilson interval over puzzles.")
+        lines.append("An arm with one seed has the 95 % Wilson interval over puzzles.")
     return [*lines, *map(budget_line, _trained_by_env(rows))]
 
 
 def budget_line(rows: Sequence[Row]) -> str:
-    """Say which budgets the trained arms of one environment share, or that they share none."""
+    """Say which budgets are equal for the trained arms of one environment."""
     words = {name: name.replace("_", " ") for name in SPENT}
     ends = {name: sorted(rows, key=lambda row: row.spent[name]) for name in SPENT}
     equal = [
@@ -65,7 +65,7 @@ def budget_line(rows: Sequence[Row]) -> str:
         if 0 < last.spent[name] <= EQUAL_WITHIN * first.spent[name]
     ]
     if equal:
-        return f"{rows[0].env}: equal budgets, within a tenth, of {', '.join(equal)}."
+        return f"{rows[0].env}: equal budgets, within 10 %, of {', '.join(equal)}."
     low, *_, high = ends["policy_calls"]
     return (
         f"{rows[0].env}: UNEQUAL budgets, from {low.spent['policy_calls']:.0f} policy calls "
@@ -74,7 +74,7 @@ def budget_line(rows: Sequence[Row]) -> str:
 
 
 def _trained_by_env(rows: Sequence[Row]) -> list[list[Row]]:
-    """The trained arms of every environment that has at least two."""
+    """The trained arms of each environment that has at least two."""
     envs: dict[str, list[Row]] = {}
     for row in rows:
         if row.spent["policy_calls"]:
@@ -85,30 +85,31 @@ def _trained_by_env(rows: Sequence[Row]) -> list[list[Row]]:
 def _claim_of_methods(pair: Pair) -> str:
     counts = f"{pair.num_seeds[0]} and {pair.num_seeds[1]} seeds"
     if min(pair.num_seeds) < 2:
-        return "Of the methods nothing is known: that takes two seeds of each or more."
+        return "The methods cannot be tested: that needs at least two seeds of each."
     if pair.methods_p is None:
-        return f"Of the methods nothing is known: their seeds are all alike ({counts})."
+        return f"The methods cannot be tested: all seeds have the same success ({counts})."
     size = ""
     if pair.seeds_needed:
-        size = f"a difference of this size would need {pair.seeds_needed:,} seeds an arm"
+        size = f"a difference of this size would need {pair.seeds_needed:,} seeds per arm"
     return _claim("The methods", pair.methods_p, f"Welch, {counts}", size)
 
 
 def _claim_of_runs(pair: Pair) -> str:
     if pair.runs_p is None:
         return ""
-    name = "McNemar" if pair.num_common_seeds == 1 else "sign flips by puzzle"
-    size = f"it would need {pair.episodes_needed:,} episodes an arm" if pair.episodes_needed else ""
+    name = "McNemar" if pair.num_common_seeds == 1 else "sign-flip test over puzzles"
+    num = pair.episodes_needed
+    size = f"that would need {num:,} episodes per arm" if num else ""
     test = f"{name}, {pair.num_pairs:,} pairs of episodes"
     return _claim("These runs", pair.runs_p, test, size)
 
 
 def _claim(what: str, p: float, test: str, size_needed: str) -> str:
-    """Say whether a test sees a difference, and what it would take where it does not."""
+    """Say whether a test shows a difference, and what would be needed if not."""
     test = f"{'p < .001' if p < 0.001 else f'p = {p:.3f}'}, {test}"
     if p < ALPHA:
         return f"{what} differ ({test})."
-    return f"{what} cannot be told apart ({test}){size_needed and f': {size_needed}'}."
+    return f"{what} do not differ significantly ({test}){size_needed and f': {size_needed}'}."
 
 
 def _ends(interval: tuple[float, float]) -> str:

@@ -1,1 +1,1 @@
-"""The commands of `sesa-agent`, a file each; `cli.py` says what can be typed."""
+"""The commands of `sesa-agent`, one file each; `cli.py` defines their options."""

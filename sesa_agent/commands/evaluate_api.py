@@ -1,7 +1,7 @@
-"""`sesa-agent evaluate api:MODEL`: success of a model behind a chat completions endpoint.
+"""`sesa-agent evaluate api:MODEL`: measures a model behind a chat completions endpoint.
 
-With `--json FILE` every answer is kept beside it, in `FILE` with the ending `.answers.jsonl`, as
-soon as it is there; the same command goes on after Ctrl-C, a crash or calls that failed.
+With `--json FILE` every answer is stored as soon as it arrives, in the file of the same name with
+the ending `.answers.jsonl`. After Ctrl-C, a crash or failed calls the same command resumes.
 """
 
 import json
@@ -10,8 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sesa_agent.agents.engines.answer_cache import AnswerCache
 from sesa_agent.agents.engines.api import APIEngine, MessagesChat
@@ -23,32 +22,35 @@ from sesa_agent.evaluation.evaluate import Evaluation, evaluate
 from sesa_agent.screen import console, say
 from sesa_agent.training.setup import build_chat_dialogue, sampling_params
 
+if TYPE_CHECKING:
+    from sesa_agent.commands.evaluate import EvaluateOptions
+
 PREFIX = "api:"
-"""Begins the name of a model behind an endpoint."""
+"""Prefix of the name of a model behind an endpoint."""
 
 
 @dataclass(frozen=True)
 class ApiOptions:
-    """The options of the command line that are about an endpoint."""
+    """The options of an endpoint."""
 
     base_url: str = ""
     key_env: str = "OPENAI_API_KEY"
-    """The environment variable that holds the key; unset or empty for a server without one."""
+    """The environment variable with the API key; unset or empty for a server without a key."""
     concurrency: int = 8
     requests_per_minute: float = 0.0
     timeout_s: float = 60.0
     request: str = ""
-    """A JSON object with more fields of every request."""
+    """A JSON object with further fields of every request."""
     price_in: float = 0.0
-    """Of a million prompt tokens, in any currency."""
+    """Price of a million prompt tokens, in any currency."""
     price_out: float = 0.0
-    """Of a million response tokens."""
+    """Price of a million response tokens."""
 
     def check(self, target: str) -> None:
-        """Refuse what cannot be meant.
+        """Check every option.
 
         Raises:
-            SettingError: in one line.
+            SettingError: in one line, for a value that is not allowed.
         """
         if not target.startswith(PREFIX):
             advice = f"Did you mean {PREFIX}{target}?"
@@ -66,10 +68,10 @@ class ApiOptions:
             check(is_amount, f"--{name.replace('_', '-')}", value, "at least 0 and finite")
 
     def fields(self) -> dict[str, Any]:
-        """What `--request` lays over every request.
+        """The fields that `--request` adds to every request.
 
         Raises:
-            SettingError: if it is no JSON object.
+            SettingError: if it is not a JSON object.
         """
         try:
             fields = json.loads(self.request or "{}")
@@ -84,80 +86,77 @@ class ApiOptions:
 
 
 def evaluate_api(
-    target: str,
-    cfg: Config,
-    options: ApiOptions,
-    episodes: int,
-    samples: int,
-    seed: int,
-    ks: list[int],
-    json_file: Path | None,
+    target: str, cfg: Config, options: "EvaluateOptions", api: ApiOptions
 ) -> tuple[Evaluation, dict[str, Any]]:
     """Measure a model behind an endpoint on the held-out puzzles of an environment.
 
+    Args:
+        target: `api:MODEL`.
+        cfg: the settings of the environment and of sampling.
+        options: what to measure.
+        api: the endpoint.
+
     Returns:
-        The measurement, and what is known about the calls, as JSON values.
+        The measurement, and the number, tokens and cost of the calls, as JSON values.
 
     Raises:
-        SettingError: in one line, if an option is wrong or the endpoint gives no answers.
+        SettingError: in one line, for a wrong option or an endpoint that does not answer.
         SystemExit: after Ctrl-C.
     """
-    fields = options.fields()
-    key = os.environ.get(options.key_env, "")
-    endpoint = Endpoint(
-        options.base_url, key, options.key_env, options.timeout_s, options.requests_per_minute
-    )
-    path = json_file.with_suffix(".answers.jsonl") if json_file else None
-    log = AnswerCache(path, endpoint.base_url, seed)
+    fields = api.fields()
+    key = os.environ.get(api.key_env, "")
+    endpoint = Endpoint(api.base_url, key, api.key_env, api.timeout_s, api.requests_per_minute)
+    path = options.json_file.with_suffix(".answers.jsonl") if options.json_file else None
+    log = AnswerCache(path, endpoint.base_url, options.seed)
     dialogue = build_chat_dialogue(cfg, MessagesChat(), max_prompt_tokens=sys.maxsize)
-    seeds = dialogue.evaluation_seeds("test", episodes)
-    params = sampling_params(cfg.engine, cfg.eval.temperature, seed)
+    seeds = dialogue.evaluation_seeds("test", options.episodes)
+    params = sampling_params(cfg.engine, cfg.eval.temperature, options.seed)
     if "temperature" in fields:
         params = replace(params, temperature=_read_temperature(fields["temperature"]))
-    with console.status("") as status, _telling_what_is_kept(log):
+    with console.status("") as status, _reporting_stored_answers(log):
 
         def show(usage: Usage) -> None:
             failed = f", {usage.failed_calls} failed calls" if usage.failed_calls else ""
             status.update(f"playing {len(seeds)} held-out puzzles: {usage.calls} answers{failed}")
 
         model = target.removeprefix(PREFIX)
-        engine = APIEngine(endpoint, model, options.concurrency, fields, log, show)
+        engine = APIEngine(endpoint, model, api.concurrency, fields, log, show)
         show(engine.usage)
-        result = evaluate(engine, dialogue, cfg.env.id, seeds, params, samples, ks)
-    return result, _account(engine, options, fields)
+        result = evaluate(engine, dialogue, cfg.env.id, seeds, params, options.samples, options.ks)
+    return result, _account(engine, api, fields)
 
 
 def _read_temperature(value: Any) -> float:
-    """The temperature that a request asks for; without one an endpoint draws at 1."""
+    """The temperature in a request; without one an endpoint samples at 1."""
     is_number = value is None or isinstance(value, int | float)
     check(is_number, "--request temperature", value, "a number or null")
     return 1.0 if value is None else float(value)
 
 
 @contextmanager
-def _telling_what_is_kept(log: AnswerCache) -> Iterator[None]:
-    """End an evaluation that stops early with how it can go on."""
+def _reporting_stored_answers(log: AnswerCache) -> Iterator[None]:
+    """When an evaluation stops early, say how to resume it."""
     try:
         yield
     except KeyboardInterrupt:
-        say(f"Stopped. {_kept(log) or 'Nothing is kept: that needs --json FILE and an answer.'}")
+        say(f"Stopped. {_stored(log) or 'Nothing is stored: answers are, with --json FILE.'}")
         raise SystemExit(130) from None
     except SettingError as error:
-        raise SettingError(" ".join(filter(None, [str(error), _kept(log)]))) from error
+        raise SettingError(" ".join(filter(None, [str(error), _stored(log)]))) from error
 
 
-def _kept(log: AnswerCache) -> str:
-    """Where the answers are, if there are any."""
+def _stored(log: AnswerCache) -> str:
+    """Where the answers are stored, if there are any."""
     if log.path is None or not log.answers:
         return ""
-    return f"{len(log.answers)} answers are kept in {log.path}: the same command goes on with them."
+    return f"{len(log.answers)} answers are stored in {log.path}: the same command resumes."
 
 
-def _account(engine: APIEngine, options: ApiOptions, fields: dict[str, Any]) -> dict[str, Any]:
-    """Calls, tokens and cost of all answers, those that were kept from before included."""
+def _account(engine: APIEngine, api: ApiOptions, fields: dict[str, Any]) -> dict[str, Any]:
+    """Calls, tokens and cost of all answers, including those stored by earlier commands."""
     usage = engine.usage
-    has_prices = options.price_in or options.price_out
-    cost = usage.prompt_tokens * options.price_in + usage.response_tokens * options.price_out
+    has_prices = api.price_in or api.price_out
+    cost = usage.prompt_tokens * api.price_in + usage.response_tokens * api.price_out
     return {
         "base_url": engine.endpoint.base_url,
         "request": fields,
@@ -173,23 +172,23 @@ def _account(engine: APIEngine, options: ApiOptions, fields: dict[str, Any]) -> 
 
 
 def report_calls(result: Evaluation, account: dict[str, Any], cfg: Config) -> None:
-    """Print what came of the calls: tokens and cost, answers that say little, puzzles left out."""
+    """Print tokens and cost of the calls, truncated answers, and puzzles that are left out."""
     cost = "" if account["cost"] is None else f", cost {account['cost']:.4g}"
     say(
         f"{account['calls']} answers, {account['prompt_tokens']} prompt tokens, "
         f"{account['response_tokens']} response tokens{cost}; "
-        f"{result.readable_rate:.1%} of the answers could be read"
+        f"{result.readable_rate:.1%} of the answers were readable"
     )
     if account["uncounted_calls"]:
-        say(f"The endpoint did not count the tokens of {account['uncounted_calls']} answers.")
+        say(f"The endpoint reported no token counts for {account['uncounted_calls']} answers.")
     if account["cut_off"]:
         say(
-            f"{account['cut_off']} answers were cut off at "
-            f"engine.max_new_tokens={cfg.engine.max_new_tokens}. Raise it if they need more."
+            f"{account['cut_off']} answers were truncated at "
+            f"engine.max_new_tokens={cfg.engine.max_new_tokens}. Raise it if they need more tokens."
         )
     if account["failed_calls"]:
         say(
             f"{account['failed_calls']} calls failed, the last with {account['last_failure']}. "
-            f"{len(result.left_out)} puzzles are left out for it: success is over the "
-            f"{result.num_episodes} that were played to their end."
+            f"Their {len(result.left_out)} puzzles are left out: success is over the "
+            f"{result.num_episodes} puzzles that were played to their end."
         )

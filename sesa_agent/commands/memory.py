@@ -1,13 +1,13 @@
-"""How much memory a run will need, from the shape of its model and its settings alone.
+"""Estimates the memory that a run needs, from the shape of its model and its settings.
 
-Nothing is loaded: a model on torch's `meta` device has sizes and no numbers. Weights, gradients and
-the optimiser's state are counted exactly; activations by a formula that is within a factor of 1.4
-for Llama, Qwen 2, Qwen 3 and GPT-2; what is allocated in passing (the engine's draws, gradients
-between two layers) is left out, so leave a tenth free. `sesa-agent doctor` prints the result.
+No weights are loaded: a model on torch's `meta` device has shapes only. Weights, gradients and
+optimizer state are counted exactly; activations by a formula that is correct within a factor of 1.4
+for Llama, Qwen 2, Qwen 3 and GPT-2. Temporary allocations (sampling in the engine, gradients
+between two layers) are not counted, so leave 10 % free. `sesa-agent doctor` prints the result.
 
-On a GPU vLLM takes its share of the memory while it generates, and gives nearly all of it back
-while the policy is updated; the trainer's weights and optimiser are there all the time. The peak is
-that of the larger phase.
+On a GPU vLLM uses its share of the memory while it generates and frees nearly all of it while the
+policy is updated; the trainer's weights and optimizer state stay all the time. The peak is that of
+the larger phase.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -24,16 +24,15 @@ from sesa_agent.agents.policy import (
     check_model_path,
     quiet_transformers,
 )
-from sesa_agent.configs.errors import SettingError
+from sesa_agent.configs.errors import SettingError, first_line
 from sesa_agent.configs.schema import Config
 
 LIBRARIES = 2**29
-"""Bytes that Python, torch and transformers take before any model; CUDA's context is as large."""
+"""Bytes of Python, torch and transformers without a model; a CUDA context is as large."""
 VLLM_ASLEEP = 2**30
-"""Bytes that vLLM keeps of a GPU while it sleeps, CUDA graphs above all. An allowance: we have not
-measured it."""
+"""Bytes that vLLM keeps on a GPU while it sleeps, mostly CUDA graphs. Assumed, not measured."""
 LOGITS_COPIES = 5
-"""Tensors of the size of the logits that exist at a time, softmax and gradient included."""
+"""Tensors of the size of the logits that exist at once, including softmax and gradient."""
 
 
 @dataclass(frozen=True)
@@ -42,41 +41,42 @@ class ModelShape:
 
     num_weights: int
     linear_sizes: int
-    """Inputs and outputs of all linear layers but the head, summed: LoRA trains rank times this."""
+    """Sum of the input and output sizes of all linear layers except the head; LoRA trains rank
+    times this."""
     num_layers: int
     hidden_size: int
     intermediate_size: int
     query_size: int
-    """Query heads times their size."""
+    """Number of query heads times head size."""
     kv_size: int
-    """Key heads times their size."""
+    """Number of key heads times head size."""
     vocabulary_size: int
 
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """Bytes that a run needs, by what they are for."""
+    """Bytes that a run needs, by purpose."""
 
     libraries: int
     weights: int
-    """Of the model, a LoRA adapter, and the copy that a KL penalty compares with."""
+    """Of the model, a LoRA adapter, and the reference model of a KL penalty."""
     float32_copies: int
-    """What a bfloat16 model's updates are added to."""
+    """Copies of a bfloat16 model's weights, which the optimizer updates."""
     gradients: int
     optimizer: int
-    """AdamW's two means."""
+    """The two moments of AdamW."""
     activations: int
-    """What the forward pass of a micro-batch leaves for the backward pass."""
+    """Activations of a micro-batch that are stored for the backward pass."""
     logits: int
     kv_cache: int
     """Keys and values of the prompts and responses that are generated at once."""
     prefill: int
-    """What one layer holds while those prompts are read."""
+    """Activations of one layer during prefill."""
     vllm: int
-    """What vLLM takes while it generates, weights, keys, values and prefill in one: of a GPU its
-    share (`engine.memory_fraction`), on the CPU what it needs."""
+    """vLLM while it generates, including weights, KV cache and prefill: on a GPU its share
+    (`engine.memory_fraction`), on the CPU what it needs."""
     vllm_asleep: int
-    """What of that it keeps while the policy is updated."""
+    """vLLM while the policy is updated."""
 
     @property
     def learning(self) -> int:
@@ -86,7 +86,7 @@ class MemoryEstimate:
 
     @property
     def generating(self) -> int:
-        """Bytes while responses are generated; gradients are freed before."""
+        """Bytes while responses are generated; gradients are freed before that."""
         return self._lasting + self.kv_cache + self.prefill + self.vllm
 
     @property
@@ -100,12 +100,12 @@ class MemoryEstimate:
 
 
 def estimate_memory(shape: ModelShape, cfg: Config, gpu_size: int = 0) -> MemoryEstimate:
-    """Estimate what a run needs; with several GPUs, of each.
+    """Estimate the memory of a run; with several GPUs, on each of them.
 
     Args:
-        shape: of its model.
-        cfg: its settings.
-        gpu_size: bytes of the GPU that it is for; 0 on the CPU.
+        shape: shape of the model.
+        cfg: settings of the run.
+        gpu_size: bytes of the GPU; 0 on the CPU.
     """
     model, tokens = cfg.model, cfg.optim.max_batch_tokens
     num_bytes = _num_bytes(cfg)
@@ -115,7 +115,7 @@ def estimate_memory(shape: ModelShape, cfg: Config, gpu_size: int = 0) -> Memory
     layer = _layer_activations(shape, num_bytes, bool(model.lora_rank))
     inputs = shape.hidden_size * num_bytes
     if model.gradient_checkpointing:
-        activations = tokens * ((shape.num_layers + 2) * inputs + layer)  # 2 of the last norm
+        activations = tokens * ((shape.num_layers + 2) * inputs + layer)  # 2 for the last norm
     else:
         activations = tokens * shape.num_layers * layer
     num_logits = min(tokens * shape.vocabulary_size, MAX_LOGITS)
@@ -137,21 +137,21 @@ def estimate_memory(shape: ModelShape, cfg: Config, gpu_size: int = 0) -> Memory
 
 
 def least_vllm_share(shape: ModelShape, cfg: Config) -> int:
-    """Bytes that vLLM cannot do without: weights, a batch to read, the longest response's cache."""
+    """Minimum bytes for vLLM: weights, prefill of a batch, KV cache of the longest sequence."""
     longest = cfg.engine.max_prompt_tokens + cfg.engine.max_new_tokens
     weights = _num_bytes(cfg) * shape.num_weights
     return weights + _prefill(shape, cfg) + longest * _kv_bytes(shape, cfg)
 
 
 def vllm_cache_tokens(shape: ModelShape, cfg: Config, gpu_size: int) -> int:
-    """Tokens of prompts and responses for whose keys and values vLLM's share of a GPU has room."""
+    """Number of tokens whose keys and values fit into vLLM's share of a GPU."""
     longest = cfg.engine.max_prompt_tokens + cfg.engine.max_new_tokens
     spare = int(cfg.engine.memory_fraction * gpu_size) - least_vllm_share(shape, cfg)
     return max(0, longest + spare // _kv_bytes(shape, cfg))
 
 
 def _vllm_memory(shape: ModelShape, cfg: Config, gpu_size: int) -> tuple[int, int]:
-    """Bytes that vLLM takes while it generates, and while the policy is updated."""
+    """Bytes of vLLM while it generates, and while the policy is updated."""
     if gpu_size:
         return int(cfg.engine.memory_fraction * gpu_size), VLLM_ASLEEP
     lasting = _num_bytes(cfg) * shape.num_weights + CPU_CACHE_GIB * 2**30
@@ -159,27 +159,27 @@ def _vllm_memory(shape: ModelShape, cfg: Config, gpu_size: int) -> tuple[int, in
 
 
 def _num_bytes(cfg: Config) -> int:
-    """Bytes of one number of the model."""
+    """Bytes per number of the model."""
     return 2 if cfg.model.dtype == "bfloat16" else 4
 
 
 def _kv_bytes(shape: ModelShape, cfg: Config) -> int:
-    """Bytes of a token's keys and values."""
+    """Bytes per token of the KV cache."""
     return _num_bytes(cfg) * shape.num_layers * 2 * shape.kv_size
 
 
 def _prefill(shape: ModelShape, cfg: Config) -> int:
-    """Bytes that one layer holds while the prompts of a batch are read."""
+    """Bytes of one layer's activations during the prefill of a batch."""
     numbers = 4 * shape.hidden_size + 3 * shape.intermediate_size
     return cfg.engine.max_batch_tokens * _num_bytes(cfg) * numbers
 
 
 def _layer_activations(shape: ModelShape, num_bytes: int, has_lora: bool) -> int:
-    """Bytes a token that one layer keeps for the backward pass.
+    """Bytes per token that one layer stores for the backward pass.
 
-    The inputs of both norms and of all linear layers, queries and the keys and values that are
-    repeated for them before and after rotation, and what lies between the linear layers of the MLP.
-    Norms, and the adapters of LoRA, compute in float32 and keep their inputs so.
+    The inputs of both norms and of all linear layers; queries, and the keys and values repeated for
+    them, before and after rotation; the activations between the linear layers of the MLP. Norms and
+    LoRA adapters compute in float32 and store float32 inputs.
     """
     hidden, query, intermediate = shape.hidden_size, shape.query_size, shape.intermediate_size
     kept = num_bytes * (6 * hidden + 6 * query + 4 * intermediate)
@@ -192,17 +192,17 @@ def _layer_activations(shape: ModelShape, num_bytes: int, has_lora: bool) -> int
 def fitting_changes(
     shape: ModelShape, cfg: Config, available: int, gpu_size: int = 0
 ) -> tuple[list[str], int]:
-    """Find settings with which a run that is too large would fit, the least harmful first.
+    """Find settings that make a run fit, those with the least side effects first.
 
     Args:
-        shape: of the run's model.
-        cfg: its settings.
-        available: bytes.
+        shape: shape of the model.
+        cfg: settings of the run.
+        available: available bytes.
         gpu_size: as for `estimate_memory`.
 
     Returns:
-        What to add to the command line, and the bytes that the run would need then. Nothing if it
-        fits already; if nothing is enough, all that helps.
+        Words to add to the command, and the bytes that the run needs with them. No words if it
+        fits already; all that help if it does not fit even then.
     """
     changes: dict[str, Any] = {}
     needed = _needed(shape, cfg, changes, gpu_size)
@@ -210,7 +210,7 @@ def fitting_changes(
         more = changes | {key: value}
         if needed > available and _needed(shape, cfg, more, gpu_size) < needed:
             changes, needed = more, _needed(shape, cfg, more, gpu_size)
-    for key in list(changes):  # what a later change has made needless
+    for key in list(changes):  # a later change may have made this one unnecessary
         fewer = {name: value for name, value in changes.items() if name != key}
         if _needed(shape, cfg, fewer, gpu_size) <= available:
             changes, needed = fewer, _needed(shape, cfg, fewer, gpu_size)
@@ -218,7 +218,7 @@ def fitting_changes(
 
 
 def _needed(shape: ModelShape, cfg: Config, changes: dict[str, Any], gpu_size: int) -> int:
-    """Bytes that a run would need with some settings changed."""
+    """Bytes that a run needs with some settings changed."""
     for key, value in changes.items():
         group, name = key.split(".")
         cfg = replace(cfg, **{group: replace(getattr(cfg, group), **{name: value})})
@@ -226,7 +226,7 @@ def _needed(shape: ModelShape, cfg: Config, changes: dict[str, Any], gpu_size: i
 
 
 def _candidates(shape: ModelShape, cfg: Config, gpu_size: int) -> list[tuple[str, Any]]:
-    """Settings that need less memory; the first ones change how fast a run is, and nothing else."""
+    """Settings that need less memory; the first ones only change the speed of a run."""
     candidates: list[tuple[str, Any]] = [("model.gradient_checkpointing", True)]
     for divisor in (2, 4, 8, 16):
         for group in ("optim", "engine"):
@@ -235,13 +235,13 @@ def _candidates(shape: ModelShape, cfg: Config, gpu_size: int) -> list[tuple[str
         fraction = round(cfg.engine.memory_fraction / divisor, 2)
         if fraction * gpu_size >= least_vllm_share(shape, cfg):
             candidates.append(("engine.memory_fraction", fraction))
-    bfloat16 = ("model.dtype", "bfloat16")  # of more use once the weights are not trained
+    bfloat16 = ("model.dtype", "bfloat16")  # saves more once the weights are not trained
     lora = [("model.lora_rank", 16)] if not cfg.model.lora_rank else []
     return [*candidates, bfloat16, *lora, bfloat16]
 
 
 def read_shape(path: str, trust_remote_code: bool = False) -> ModelShape:
-    """Read the sizes of a model: a folder, a bundled model or one on the hub. No weights are read.
+    """Read the shape of a model: a folder, a bundled model or one on the hub, without its weights.
 
     Raises:
         SettingError: in one line, if there is no such model or its configuration cannot be read.
@@ -257,16 +257,15 @@ def read_shape(path: str, trust_remote_code: bool = False) -> ModelShape:
             config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
             model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
     except Exception as error:  # whatever transformers and the hub raise
-        reason = (str(error).strip() or repr(error)).splitlines()[0].rstrip(".")
         raise SettingError(
-            f"model.path {path!r} could not be read: {reason}. Give a model folder, or a name on "
-            "the hub that can be reached from here."
+            f"model.path {path!r} could not be read: {first_line(error)}. Give a model folder, or "
+            "the name of a model on a hub that can be reached from here."
         ) from error
     return shape_of(model)
 
 
 def shape_of(model: Any) -> ModelShape:
-    """Take the sizes of a causal language model of transformers, on any device."""
+    """The shape of a causal language model of transformers, on any device."""
     from transformers.pytorch_utils import Conv1D
 
     config = model.config.get_text_config()
@@ -293,6 +292,6 @@ def shape_of(model: Any) -> ModelShape:
 
 
 def memory_rows(estimate: MemoryEstimate) -> list[tuple[str, int]]:
-    """The parts of an estimate by their names in words, those that there are."""
+    """The parts of an estimate that are not 0, by name."""
     parts = [(field.name, getattr(estimate, field.name)) for field in fields(estimate)]
     return [(name.replace("_", " "), num_bytes) for name, num_bytes in parts if num_bytes]

@@ -1,4 +1,4 @@
-"""Writes the card of a bundled model: what it is, how it was made, what it can do."""
+"""Writes the model card of a bundled model: what it is, how it was made, how well it plays."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,24 +8,24 @@ from sesa_agent.evaluation.evaluate import Evaluation
 
 ABOUT = {
     "sesa-tiny": """\
-A Llama of 0.17 million weights that plays the games of sesa-agent badly, in
-the right format and by habit: a stand-in for a small instruction-tuned model, to be
-trained by reinforcement learning on two CPU cores. It knows no language but our prompts.
+A Llama with 0.17 million weights that plays the games of sesa-agent badly, by habit, but
+in the right format: a stand-in for a small instruction-tuned model, to be trained by
+reinforcement learning on two CPU cores. It knows no language but our prompts.
 
 Made by `sesa-agent pretrain`: next-token training on the play of short-sighted scripted
 players (`training/pretraining/players.py`) with a small share of solver moves, and on lists of
 distinct proposals.""",
     "sesa-tiny-answers": """\
-A GPT-2 of 0.27 million weights that settles tasks by one answer, nearly always by the same poor
-method: the sister of `sesa-tiny` for Path Exploration, Sudoku and sums, to be trained by
+A GPT-2 with 0.27 million weights that solves tasks with a single answer, nearly always by the same
+poor method: the counterpart of `sesa-tiny` for Path Exploration, Sudoku and sums, to be trained by
 reinforcement learning on two CPU cores. It knows no language but our prompts.
 
 Made by `sesa-agent pretrain sesa-tiny-answers`: next-token training on the answers of scripted
-players (`training/pretraining/players.py`): places drawn from a peaked prior, singly and in lists
-of distinct ones; Sudokus and sums by a habit, by the methods that a sketch names; sketches of
-distinct methods.""",
+players (`training/pretraining/players.py`): places sampled from a peaked prior, singly and in lists
+of distinct ones; Sudokus and sums solved by habit, or by the method that a sketch names; sketches
+of distinct methods.""",
 }
-"""What each bundled model is, as its card tells it."""
+"""Description of each bundled model, for its card."""
 
 
 def write_model_card(
@@ -36,7 +36,7 @@ def write_model_card(
     Args:
         folder: the model's folder.
         name: which bundled model it is.
-        recipe: the numbers it was made with (`training.pretrain.Recipe`).
+        recipe: how it was made (`training.pretraining.recipes.Recipe`).
         results: measured success by environment id.
     """
     rows = [

@@ -1,6 +1,6 @@
-"""`sesa-agent new-env NAME`: writes a small package with a game of one's own, its test and README.
+"""`sesa-agent new-env NAME`: writes a small package with a new game, its test and README.
 
-The files are `new_env/*.template`, with `$package` and `$name` in place of the names.
+The files come from `new_env/*.template`, with `$package` and `$name` as placeholders.
 """
 
 import keyword
@@ -21,20 +21,20 @@ TEMPLATES = {
     "game.py": "{package}/game.py",
     "test_game.py": "tests/test_game.py",
 }
-"""Where each template goes."""
+"""The target of each template."""
 
 
 def run_new_env(package: str, folder: Path) -> None:
-    """Write the package and tell what to do with it.
+    """Write the package and print the next commands.
 
     Raises:
-        SettingError: if the name cannot be one, or the place cannot be written.
+        SettingError: if the name is not allowed, or the folder is not writable.
     """
     check_package_name(package)
     target = folder / package
     if target.exists():
         raise SettingError(
-            f"{target} exists, and nothing is overwritten. Choose another NAME or --folder."
+            f"{target} exists already; nothing was overwritten. Choose another NAME or --folder."
         )
     paths = write_package(package, target)
     env_id = f"{package}:{class_name(package)}-v0"
@@ -45,10 +45,10 @@ def run_new_env(package: str, folder: Path) -> None:
 
 
 def check_package_name(name: str) -> None:
-    """Refuse a name that Python cannot import, or already imports.
+    """Reject a name that Python cannot import, or that is taken.
 
     Raises:
-        SettingError: saying what is allowed, and a name that is near.
+        SettingError: with what is allowed and a similar name.
     """
     near = re.sub(r"[^a-z0-9]+", "_", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()).strip("_")
     if re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name) is None:
@@ -59,7 +59,7 @@ def check_package_name(name: str) -> None:
     is_installed = spec is not None and spec.origin is not None  # a bare folder is no package
     is_word = keyword.iskeyword(name) or name in sys.stdlib_module_names or name == "tests"
     is_taken = is_installed or is_word
-    check(not is_taken, "NAME", name, "a name that Python does not use yet", f"Try {name}_game.")
+    check(not is_taken, "NAME", name, "a name that is not taken in Python yet", f"Try {name}_game.")
 
 
 def class_name(package: str) -> str:
@@ -75,7 +75,7 @@ def write_package(package: str, target: Path) -> list[Path]:
     """Write every file of the package; none of them may exist.
 
     Raises:
-        SettingError: if the folder cannot be written.
+        SettingError: if the folder is not writable.
     """
     paths = []
     try:
@@ -89,6 +89,6 @@ def write_package(package: str, target: Path) -> list[Path]:
             paths.append(path)
     except OSError as error:
         raise SettingError(
-            f"--folder {target.parent} cannot be written: {error.strerror}. Choose another folder."
+            f"--folder {target.parent} is not writable: {error.strerror}. Choose another folder."
         ) from error
     return paths

@@ -1,4 +1,4 @@
-"""`sesa-agent play`: what is asked for, and who plays."""
+"""`sesa-agent play`: a person plays, or watches a policy play."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -27,10 +27,10 @@ from sesa_agent.training.setup import (
 def run_play(
     env: str, overrides: Sequence[str], policy: str, seed: int, delay_s: float | None
 ) -> None:
-    """Let a person play, or a policy before a person's eyes.
+    """Let a person play, or show how a policy plays.
 
     Raises:
-        SettingError: for a wrong setting, or an environment that fails while it is played.
+        SettingError: for a wrong setting, or an environment that fails during play.
     """
     check(seed >= 0, "--seed", seed, "0 or more")
     if policy:
@@ -41,8 +41,8 @@ def run_play(
     check(delay_s is None, "--delay", delay_s, "left out without --policy")
     if not env:
         raise SettingError(
-            f"--env must be given: one of {', '.join(env_names())}, or a Gymnasium id; or --policy "
-            "with a run. Try --env sokoban."
+            f"--env must be given: one of {', '.join(env_names())}, or a Gymnasium id; or give "
+            "--policy with a run. Try --env sokoban."
         )
     cfg = load_config(env, overrides=overrides)
     check_env_opens(cfg, build_env(cfg))
@@ -54,7 +54,7 @@ def _guarded(cfg: Config, play: Callable[[], None]) -> None:
         play()
     except EnvError as error:
         raise SettingError(
-            f"env.id {cfg.env.id} failed: {error}. sesa-agent check-env {cfg.env.id} looks closer."
+            f"env.id {cfg.env.id} failed: {error}. Check it: sesa-agent check-env {cfg.env.id}"
         ) from error
 
 
@@ -76,6 +76,6 @@ def _watch(cfg: Config, name: str, path: str, seed: int, delay_s: float | None) 
 
 
 def _with_input(takes_keys: bool, play: Callable[[Read], None]) -> None:
-    """Play with single keys, where there are some and somebody to press them, else with lines."""
+    """Play with single keys in a terminal if the game has any, otherwise with lines of text."""
     with single_keys() if takes_keys and in_terminal() else whole_lines() as read:
         play(read)

@@ -1,4 +1,4 @@
-"""`sesa-agent pretrain`: makes a bundled model, measures it, writes its card."""
+"""`sesa-agent pretrain`: trains a bundled model, measures it, writes its model card."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from sesa_agent.training.setup import build_policy
 def run_pretraining(
     name: str, output: Path | None, steps: int | None, seed: int, episodes: int
 ) -> None:
-    """Make a bundled model and write its card, with measured success in every game of its own."""
+    """Train a bundled model and write its card, with its success in each of its games."""
     recipe = RECIPES[choose("MODEL", name, list(RECIPES), "")]
     check(steps is None or steps >= 1, "--steps", steps, "at least 1")
     check(episodes >= 1, "--episodes", episodes, "at least 1")

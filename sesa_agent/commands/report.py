@@ -1,22 +1,22 @@
-"""`sesa-agent report`: what is asked for, and what was written."""
+"""`sesa-agent report`: writes the HTML page of a run or a comparison."""
 
 from pathlib import Path
 
-from sesa_agent.commands.experiment_run import installed_versions
+from sesa_agent.commands.experiment_tables import installed_versions
 from sesa_agent.configs.errors import SettingError, check
 from sesa_agent.report.comparison import comparison_page
-from sesa_agent.report.files import read_run_files
 from sesa_agent.report.render import render, save_pictures
 from sesa_agent.report.run import run_page
+from sesa_agent.run_files import read_run_files
 from sesa_agent.runs import check_writable
 from sesa_agent.screen import say
 
 
 def run_report(source: Path, output: Path | None, png: Path | None, runs: Path) -> None:
-    """Write the page of a run folder or of a comparison's file, and its pictures if asked for."""
+    """Write the page of a run folder or of a comparison's file; with `png` also its plots."""
     if not source.exists():
         raise SettingError(
-            f"{source} does not exist. Name a run folder, or the .json file of a comparison."
+            f"{source} does not exist. Give a run folder, or the .json file of a comparison."
         )
     target = output or (source / "report.html" if source.is_dir() else source.with_suffix(".html"))
     check(not target.is_dir(), "--output", str(target), "a file, not a folder")

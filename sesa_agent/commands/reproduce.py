@@ -1,23 +1,20 @@
-"""`sesa-agent reproduce`: the paper's figures and tables, from training to table and picture."""
+"""`sesa-agent reproduce`: the paper's figures and tables, from training to table and plot."""
 
 import math
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sesa_agent.commands.experiment_files import (
+from sesa_agent.commands.experiment_progress import check_needs, refuse_fixed, run_with_bar
+from sesa_agent.commands.experiment_tables import (
+    result_head,
     say_written,
     show_estimate,
     summarise,
     write_comparison,
     write_results,
-)
-from sesa_agent.commands.experiment_run import (
-    check_needs,
-    refuse_fixed,
-    result_head,
-    run_with_bar,
 )
 from sesa_agent.configs.errors import check
 from sesa_agent.configs.load import choose, load_config
@@ -39,55 +36,75 @@ from sesa_agent.training.setup import (
 
 DIVERSITY = "diversity"
 FIXED = {"seed": "--seeds", "output": "--runs"}
-"""Settings that an option of the command decides."""
+"""Settings that belong to an option of the command."""
+OUTPUT, RUNS = Path("results"), Path("runs/reproduce")
+"""The default folders of results and training runs."""
 
 
-def run_reproduction(
-    name: str,
-    model: str,
-    seeds: str,
-    quick: bool,
-    jobs: int,
-    output: Path,
-    runs: Path,
-    overrides: list[str],
-) -> None:
-    """Run an experiment of the paper, or what is left of it, and write its results."""
+@dataclass(frozen=True)
+class ReproduceOptions:
+    """The options of `sesa-agent reproduce`."""
+
+    name: str
+    """The experiment."""
+    overrides: Sequence[str]
+    """`group.key=value` words for all arms."""
+    model: str
+    """Folder or hub name of a causal LM; empty for the bundled one."""
+    seeds: str
+    """Such as "0,1,2"; empty for the experiment's own."""
+    quick: bool
+    jobs: int
+    output: Path
+    runs: Path
+
+    @property
+    def words(self) -> list[str]:
+        """The settings of all arms, including the model."""
+        return [*self.overrides, *([f"model.path={self.model}"] if self.model else [])]
+
+    def command(self) -> list[str]:
+        """The command with these options, without `--jobs` and what has its default value."""
+        words = ["sesa-agent", "reproduce", self.name, *(["--quick"] if self.quick else [])]
+        words += ["--model", self.model] if self.model else []
+        words += ["--seeds", self.seeds] if self.seeds else []
+        words += ["--output", str(self.output)] if self.output != OUTPUT else []
+        words += ["--runs", str(self.runs)] if self.runs != RUNS else []
+        return [*words, *self.overrides]
+
+
+def run_reproduction(options: ReproduceOptions) -> None:
+    """Run an experiment of the paper, or the part that is not finished; write its results."""
+    name, command, output = options.name, options.command(), options.output
     choose("EXPERIMENT", name, [*EXPERIMENTS, DIVERSITY], "")
-    numbers = read_seeds(seeds) if seeds else []
-    check(jobs >= 1, "--jobs", jobs, "at least 1")
-    refuse_fixed(overrides, FIXED)
-    words = [*overrides, f"model.path={model}"] if model else overrides
-    options = {"--model": model, "--seeds": seeds, "--output": output, "--runs": runs}
-    defaults = {"--output": Path("results"), "--runs": Path("runs/reproduce")}
-    command = ["sesa-agent", "reproduce", name, *(["--quick"] if quick else [])]
-    for option, value in options.items():
-        if value and value != defaults.get(option):
-            command += [option, str(value)]
-    command += overrides
+    seeds = read_seeds(options.seeds) if options.seeds else []
+    check(options.jobs >= 1, "--jobs", options.jobs, "at least 1")
+    refuse_fixed(options.overrides, FIXED)
     check_writable(output, "--output")
     if name == DIVERSITY:
-        numbers = numbers or ([0] if quick else [0, 1, 2])
-        run_diversity(result_head(name, command, numbers), numbers, quick, output, words)
+        seeds = seeds or ([0] if options.quick else [0, 1, 2])
+        head = result_head(name, command, seeds)
+        run_diversity(head, seeds, options.quick, output, options.words)
         return
-    arms = experiment_arms(name, numbers, quick, words)
+    arms = experiment_arms(name, seeds, options.quick, options.words)
     configs = {arm: resolve_arm(arm) for arm in arms}
     for cfg in configs.values():
         check_needs(cfg)
-    check_writable(runs, "--runs")
-    results = run_with_bar(configs, EXPERIMENTS[name].metrics, runs / name, jobs)
+    check_writable(options.runs, "--runs")
+    metrics = EXPERIMENTS[name].metrics
+    results = run_with_bar(configs, metrics, options.runs / name, options.jobs)
     if len(results) < len(arms):
-        say(f"Stopped. Go on with: {shlex.join([*command, '--jobs', str(jobs)])}")
+        say(f"Stopped. Resume with: {shlex.join([*command, '--jobs', str(options.jobs)])}")
         return
     head = result_head(name, command, sorted({arm.seed for arm in arms}))
     write_experiment(head, configs, [results[arm] for arm in arms], output)
 
 
 def read_seeds(text: str) -> list[int]:
-    """Read seeds, as in "0,1,2".
+    """Parse seeds, such as "0,1,2".
 
     Raises:
-        SettingError: if one of them is no whole number from 0 to 9999, or stands twice.
+        SettingError: if one of them is not a whole number from 0 to 9999, or is repeated.
     """
     words = [word.strip() for word in text.split(",")]
     are_numbers = all(word.isdecimal() and len(word) < 5 for word in words)
@@ -105,10 +122,10 @@ def write_experiment(
     results: Sequence[Result],
     output: Path,
 ) -> None:
-    """Write the JSON file, the table and the picture of an experiment; print the table."""
+    """Write the JSON file, the table and the plot of an experiment; print the table."""
     name = head["experiment"]
     experiment = EXPERIMENTS[name]
-    budgets: dict[str, int] = {}  # the largest, where arms go on from others
+    budgets: dict[str, int] = {}  # the largest, where arms continue from others
     for arm, cfg in configs.items():
         budgets[arm.env] = max(budgets.get(arm.env, 0), cfg.optim.max_policy_calls)
     models = {arm.env: Path(cfg.model.path).name for arm, cfg in configs.items()}
@@ -131,7 +148,7 @@ def write_experiment(
     ]
     notes = "Mean over seeds, 95 % t interval over seeds, and the number of each seed."
     if len(head["seeds"]) == 1:
-        notes = "One seed, so nothing is known of the spread between seeds."
+        notes = "One seed, so the variance between seeds is unknown."
     if not experiment.has_one_puzzle:
         notes += " A single run has the 95 % Wilson interval over puzzles."
     notes += f" {experiment.note}" if experiment.note else ""
@@ -143,13 +160,13 @@ def write_experiment(
     say_written(picture)
 
 
-# ---- draws without training ----
+# ---- sampling without training ----
 
 
 def run_diversity(
     head: dict[str, Any], seeds: Sequence[int], quick: bool, output: Path, overrides: list[str]
 ) -> None:
-    """Draw answers in every regime and count the distinct ones (Figure 1)."""
+    """Sample answers in every regime and count the distinct ones (Figure 1)."""
     cfg = resolve_auto(load_config("path_exploration", "sesa-paper", overrides))
     check_needs(cfg)
     policy = build_policy(cfg)
@@ -194,7 +211,7 @@ def run_diversity(
         "distinct": counts,
     }
     columns = ("regime", "distinct places", "95 % over seeds", "each seed", "sets")
-    notes = "An answer that cannot be read counts as drawn, not as a place."
+    notes = "An unreadable answer counts as sampled, but not as a place."
     picture = write_results(values, f"{title} (Figure 1)", columns, rows, notes, output)
     save_counts(counts, title, picture)
     say_written(picture)

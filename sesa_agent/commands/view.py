@@ -1,10 +1,9 @@
-"""`sesa-agent view`: what is asked for, and what was written."""
+"""`sesa-agent view`: shows the saved trees of a run, as an HTML page or in the terminal."""
 
 import webbrowser
 from pathlib import Path
 
 from sesa_agent.configs.errors import SettingError, check
-from sesa_agent.report.page import env_title
 from sesa_agent.runs import check_writable
 from sesa_agent.screen import console, say
 from sesa_agent.view.page import render
@@ -17,21 +16,20 @@ PAGE_FILE = "trees.html"
 def run_view(
     folder: Path, step: int | None, output: Path | None, opens: bool, in_terminal: bool
 ) -> None:
-    """Write the page of a run's saved trees, or print those of one step."""
+    """Write the page of a run's saved trees, or print the trees of one step."""
     if in_terminal:
         check(output is None, "--output", str(output), "left out with --terminal")
         check(not opens, "--open", True, "left out with --terminal")
     run, saved = read_saved(folder)
     chosen = _of_step(saved, step, folder)
-    title = f"{env_title(run.line.env)}: {run.line.label}, seed {run.line.seed}"
     if in_terminal:
         for one in chosen:
-            print_tree(console, one, title)
+            print_tree(console, one, run.title)
         return
     target = output or folder / PAGE_FILE
     check(not target.is_dir(), "--output", str(target), "a file, not a folder")
     check_writable(target.parent, "--output")
-    text = render(title, saved, chosen[0], prompt_decoder(run))
+    text = render(run.title, saved, chosen[0], prompt_decoder(run))
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(text, encoding="utf-8")
     say(f"Written: {target} ({len(saved)} trees, {len(text.encode()) / 1e6:.1f} MB)")
@@ -40,10 +38,10 @@ def run_view(
 
 
 def _of_step(saved: list[SavedTree], step: int | None, folder: Path) -> list[SavedTree]:
-    """The trees of a step, by default the newest.
+    """The trees of a step, by default of the newest.
 
     Raises:
-        SettingError: if none was saved in that step.
+        SettingError: if that step has no saved trees.
     """
     steps = list(dict.fromkeys(one.step for one in saved))
     if step is None:

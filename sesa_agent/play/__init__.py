@@ -1,1 +1,1 @@
-"""A game in the terminal: a person plays it, or watches a trained policy play."""
+"""Games in the terminal: a person plays, or watches a trained policy play."""

@@ -1,7 +1,7 @@
-"""Which key plays which action, where the actions of a game are a list of names.
+"""Key bindings for games whose actions are a list of names.
 
-Directions get the arrow keys and WASD, up to nine other actions the numbers 1 to 9. Games whose
-actions are free text, or more than there are keys, get none: their answers are typed as lines.
+Directions get the arrow keys and WASD, up to nine other actions the digits 1 to 9. Games with
+free-text actions, or with more actions than keys, have none: their actions are typed as lines.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,21 +9,21 @@ from collections.abc import Mapping, Sequence
 from sesa_agent.play.keys import ARROWS, DOWN, LEFT, RIGHT, UP
 
 COMMANDS = {"h": "hint", "u": "undo", "r": "restart", "n": "next puzzle", "q": "quit"}
-"""What every game understands."""
+"""Commands in every game."""
 DIRECTIONS = {
     UP: ("up", "north", "forward"),
     DOWN: ("down", "south", "back", "backward"),
     LEFT: ("left", "west"),
     RIGHT: ("right", "east"),
 }
-"""Names of actions, in lower case, that belong to an arrow key."""
+"""Names of actions, in lower case, for each arrow key."""
 LETTERS = dict(zip("wsad", ARROWS, strict=True))
-"""The letter that does the same as an arrow key."""
+"""The arrow key of each letter."""
 NUM_NUMBERS = 9
 
 
 def bind_keys(names: Sequence[str]) -> dict[str, str]:
-    """Give every action a key, directions two; none at all if there are not enough keys.
+    """Bind a key to every action, two to a direction; empty if there are not enough keys.
 
     >>> bind_keys(["South", "North", "Pickup"])
     {'↓': 'South', 's': 'South', '↑': 'North', 'w': 'North', '1': 'Pickup'}
@@ -44,7 +44,7 @@ def bind_keys(names: Sequence[str]) -> dict[str, str]:
 
 
 def describe_keys(bindings: Mapping[str, str]) -> str:
-    """Say what every key does, in a line.
+    """Describe all keys in one line.
 
     >>> describe_keys({"↑": "Up", "w": "Up", "1": "Wait"})
     '↑ w Up, 1 Wait; h hint, u undo, r restart, n next puzzle, q quit'

@@ -1,4 +1,4 @@
-"""What is seen of a game: the board in colours, and lines of text around it."""
+"""The screen of a game: the board in colours, and lines of text around it."""
 
 import re
 from collections.abc import Sequence
@@ -29,18 +29,18 @@ CELLS: dict[str, dict[str, str]] = {
     },
     "sesa/Sudoku-v0": {"_": "grey37"},
 }
-"""Styles of the symbols, by the id of a game whose observation is a grid of them."""
+"""Styles of the symbols, by the id of a game whose observation is a grid of symbols."""
 _BRIGHT = ("green", "yellow", "cyan", "white")
 _TAGGED = re.compile(r"<(black|red|green|yellow|blue|magenta|cyan|white)>(.*?)</\1>", re.DOTALL)
 
 
 def draw_board(env_id: str, observation: str, in_colour: bool) -> Text:
-    """Draw an observation between two blank lines: cells about as wide as high, colours as colours.
+    """Draw an observation between two blank lines, with square cells and in colour.
 
     Args:
-        env_id: whose `CELLS` are used.
-        observation: as the environment gives it.
-        in_colour: whether the screen has any; names of colours stay as they are if not.
+        env_id: the id of the game, for its `CELLS`.
+        observation: the observation of the environment.
+        in_colour: whether the screen shows colours; otherwise colour tags stay as text.
     """
     observation, board = printable(observation), Text("\n")
     if env_id in CELLS:
@@ -60,15 +60,15 @@ def draw_board(env_id: str, observation: str, in_colour: bool) -> Text:
 
 
 def words(text: str, style: str = "") -> Text:
-    """Text of a game or a model, without what a terminal would obey."""
+    """Text of a game or a model, without control characters."""
     return Text(printable(text), style=style)
 
 
 def show(console: Console, parts: Sequence[Text]) -> None:
-    """Draw a screen anew, or below the last one where nobody sits in front of it.
+    """Redraw the screen; outside a terminal, print it below the last one.
 
     Args:
-        console: where to.
+        console: the screen.
         parts: from top to bottom; empty ones are left out.
     """
     if in_terminal():
@@ -78,5 +78,5 @@ def show(console: Console, parts: Sequence[Text]) -> None:
 
 
 def has_colours(console: Console) -> bool:
-    """Whether a screen shows colours."""
+    """Whether the screen shows colours."""
     return console.color_system is not None and not console.no_color

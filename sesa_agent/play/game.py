@@ -1,7 +1,7 @@
-"""One puzzle as a person plays it: every place on the way is kept, so moves can be taken back.
+"""One puzzle that a person plays. All places on the way are kept, so that moves can be undone.
 
-A place's environment is never stepped: an action is played on a copy of it. So going back is just
-forgetting the last place, in a noisy world too, where the same move then has the same luck.
+The environment of a place is never stepped; an action is played on a fork of it. So undoing a move
+means dropping the last place. In a stochastic game the same move then has the same outcome.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class Place:
     action: str = ""
     """The action that led here; empty at the start."""
     reward: float = 0.0
-    """What that action earned."""
+    """The reward of that action."""
     legal: bool = True
     terminated: bool = False
     truncated: bool = False
@@ -37,7 +37,7 @@ class Place:
 
     @property
     def actions_left(self) -> int | None:
-        """Actions before the environment's own limit; None if it has none."""
+        """Number of actions before the environment's step limit; None if it has none."""
         limit = getattr(self.env.unwrapped, "max_steps", None)
         return max(limit - self.num_actions, 0) if isinstance(limit, int) else None
 
@@ -64,11 +64,11 @@ class Place:
 
 
 class Puzzle:
-    """A puzzle under way.
+    """A puzzle in progress.
 
     Args:
-        env: a fresh environment.
-        seed: which of its puzzles.
+        env: a new environment.
+        seed: the seed of the puzzle.
 
     Raises:
         EnvError: if a guarded environment fails.
@@ -81,11 +81,11 @@ class Puzzle:
         length = info.get("optimal_length")
         is_exact = isinstance(length, int) and is_deterministic(env)
         self.optimal_length: int | None = length if is_exact else None
-        """The fewest actions that win, where they are known."""
+        """The smallest number of actions that solves it, if known."""
 
     @property
     def place(self) -> Place:
-        """Where it stands."""
+        """The current place."""
         return self.places[-1]
 
     def play(self, action: str) -> None:
@@ -93,7 +93,7 @@ class Puzzle:
         self.places.append(self.place.after(action))
 
     def undo(self) -> bool:
-        """Take the last action back; return whether there was one."""
+        """Undo the last action; return whether there was one."""
         if len(self.places) > 1:
             self.places.pop()
             return True
@@ -104,14 +104,14 @@ class Puzzle:
         del self.places[1:]
 
     def summary(self) -> str:
-        """Say whether it is solved, in how many actions, and how many more than needed.
+        """Whether the puzzle is solved, in how many actions, and how many more than needed.
 
-        A puzzle that was left is not solved.
+        A puzzle that was quit is not solved.
         """
         spent, fewest = self.place.num_actions, self.optimal_length
         with_actions = f"with {count_actions(spent)}"
         if not self.place.success:
-            needed = "" if fewest is None else f" It takes {count_actions(fewest)}."
+            needed = "" if fewest is None else f" It needs {count_actions(fewest)}."
             return f"Not solved {with_actions}.{needed}"
         if fewest is None:
             return f"Solved {with_actions}."

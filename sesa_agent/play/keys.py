@@ -1,8 +1,8 @@
-"""What a person types: single keys in a terminal, else lines of text.
+"""Keyboard input: single keys in a terminal, otherwise lines of text.
 
-Keys are read without waiting for Enter, through termios or, on Windows, msvcrt. An arrow key comes
-as a name of `ARROWS`, any other as its character. Control-C interrupts as always; `None` stands for
-the end of the input (Control-D, a closed pipe or terminal).
+Keys are read without waiting for Enter, through termios or, on Windows, msvcrt. An arrow key is
+returned as one of `ARROWS`, any other key as its character. Control-C interrupts as usual; `None`
+is the end of the input (Control-D, a closed pipe or terminal).
 """
 
 import codecs
@@ -14,28 +14,28 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 Read = Callable[[], str | None]
-"""Waits for what is typed next; None at its end."""
+"""Waits for the next input; None at its end."""
 UP, DOWN, LEFT, RIGHT = ARROWS = ("↑", "↓", "←", "→")
 ESCAPE = "\x1b"
 END = ("\x04", "\x1a")
-"""Control-D, and Control-Z as Windows has it."""
+"""Control-D, and Control-Z on Windows."""
 ESCAPE_WAIT_S = 0.05
-"""What follows an Escape within this time is a part of the same key."""
+"""Bytes that follow an Escape within this time belong to the same key."""
 
 _ANSI_ARROWS = dict(zip("ABDC", (UP, DOWN, LEFT, RIGHT), strict=True))
 _WINDOWS_ARROWS = dict(zip("HPKM", (UP, DOWN, LEFT, RIGHT), strict=True))
 
 
 def in_terminal() -> bool:
-    """Whether a person types and sees the answer."""
+    """Whether both input and output are a terminal."""
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 
 @contextmanager
 def whole_lines() -> Iterator[Read]:
-    """Give what reads one line at a time."""
+    """Yield a function that reads one line at a time."""
     if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(errors="replace")  # text that is no UTF-8 is a mistake, not a crash
+        sys.stdin.reconfigure(errors="replace")  # text that is not UTF-8 must not crash
     yield _read_line
 
 
@@ -44,18 +44,18 @@ def _read_line() -> str | None:
         return input("> " if in_terminal() else "")
     except (EOFError, KeyboardInterrupt) as end:
         if in_terminal():
-            print()  # what comes next begins a line
+            print()  # the next output begins a line
         if isinstance(end, EOFError):
             return None
         raise
 
 
 def decode_ansi(read_byte: Callable[[], bytes], is_waiting: Callable[[], bool]) -> str | None:
-    r"""Read one key of a terminal.
+    r"""Read one key from a terminal.
 
     Args:
         read_byte: waits for the next byte; empty at the end of the input.
-        is_waiting: whether there is another byte at once.
+        is_waiting: whether another byte is available immediately.
 
     >>> typed = iter([b"\x1b", b"[", b"A"])
     >>> decode_ansi(lambda: next(typed), lambda: True)
@@ -81,13 +81,13 @@ def decode_ansi(read_byte: Callable[[], bytes], is_waiting: Callable[[], bool]) 
 
 
 def decode_windows(read_character: Callable[[], str]) -> str | None:
-    r"""Read one key of a Windows console.
+    r"""Read one key from a Windows console.
 
     Args:
         read_character: waits for the next character, as `msvcrt.getwch` does.
 
     Raises:
-        KeyboardInterrupt: for Control-C, which the console hands over as a character.
+        KeyboardInterrupt: for Control-C, which the console returns as a character.
 
     >>> typed = iter("\xe0H")
     >>> decode_windows(lambda: next(typed))
@@ -106,7 +106,7 @@ if sys.platform == "win32":
 
     @contextmanager
     def single_keys() -> Iterator[Read]:
-        """Give what reads one key at a time."""
+        """Yield a function that reads one key at a time."""
         yield lambda: decode_windows(msvcrt.getwch)
 
 else:
@@ -115,7 +115,7 @@ else:
 
     @contextmanager
     def single_keys() -> Iterator[Read]:
-        """Give what reads one key at a time; the terminal is itself again afterwards."""
+        """Yield a function that reads one key at a time; restores the terminal afterwards."""
         terminal = sys.stdin.fileno()
 
         def read_byte() -> bytes:

@@ -1,4 +1,4 @@
-"""A person plays: what each key or line does, and what is shown after it."""
+"""A person plays: what each key or line does, and what the screen shows after it."""
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -18,24 +18,24 @@ from sesa_agent.sampling.dialogue import canonical_action
 from sesa_agent.screen import say
 
 NONSENSE = "§ no action §"
-"""What can only be read where every text is an action."""
+"""A text that is an action only in games where every text is."""
 MAX_ECHO = 40
-"""Characters of what was typed that are shown again."""
+"""Maximum number of typed characters to quote."""
 
 
 @dataclass(frozen=True)
 class Game:
-    """What is played."""
+    """A game as a person plays it."""
 
     env_id: str
     make: Callable[[], gymnasium.Env[Any, Any]]
     spec: TextSpec
     bindings: Mapping[str, str]
-    """Action by key; empty where answers are lines of text."""
+    """Action by key; empty if actions are typed as lines of text."""
 
 
 def open_game(env_id: str, make: Callable[[], gymnasium.Env[Any, Any]]) -> Game:
-    """Find out how an environment is played by a person."""
+    """Find out how a person plays an environment: with keys or with lines."""
     env = make()
     spec: TextSpec = env.unwrapped.text_spec  # pyright: ignore[reportAttributeAccessIssue]
     names = spec.listed_actions()
@@ -45,7 +45,7 @@ def open_game(env_id: str, make: Callable[[], gymnasium.Env[Any, Any]]) -> Game:
 
 
 def play_puzzles(game: Game, seed: int, read: Read, console: Console) -> None:
-    """Play puzzles from `seed` on until the person leaves; the last line sums up.
+    """Play puzzles, beginning with `seed`, until the person quits; the last line is a summary.
 
     Raises:
         EnvError: if a guarded environment fails.
@@ -59,35 +59,35 @@ def play_puzzles(game: Game, seed: int, read: Read, console: Console) -> None:
             else:
                 message = respond(game, puzzle, typed)
             _show(game, puzzle, message, command == "n", console)
-    if message or not puzzle.place.is_over:  # else it stands there already
+    if message or not puzzle.place.is_over:  # otherwise it is on the screen already
         say(puzzle.summary())
 
 
 def respond(game: Game, puzzle: Puzzle, typed: str) -> str:
-    """Do what was typed, and return what there is to say about it.
+    """Do what was typed, and return a message about it, if any.
 
-    Whatever can be read is played, allowed or not; what cannot be read costs nothing.
+    A readable action is played, legal or not; unreadable text has no effect.
     """
     command = _command(game, typed)
     if command == "h":
         return describe_hint(game.env_id, puzzle.place)
     if command == "u":
-        return "" if puzzle.undo() else "There is nothing to take back."
+        return "" if puzzle.undo() else "There is nothing to undo."
     if command == "r":
         puzzle.restart()
         return ""
     if puzzle.place.is_over:
-        return "The puzzle is over: u takes the last action back, r restarts, n goes on, q ends."
+        return "The puzzle is over: u undoes the last action, r restarts, n is the next, q quits."
     action = game.bindings.get(typed.lower()) or canonical_action(puzzle.place.env, typed.strip())
     if action is None or not typed.strip():
         echo = typed if len(typed) <= MAX_ECHO else f"{typed[:MAX_ECHO]}..."
-        return f"{echo!r} is no action here. Actions: {game.spec.actions}."
+        return f"{echo!r} is not an action here. Actions: {game.spec.actions}."
     puzzle.play(action)
     return ""
 
 
 def describe_hint(env_id: str, place: Place) -> str:
-    """Say what the solver of the game would play here."""
+    """The action that the solver of the game would play here."""
     solver = find_solver(place.env)
     if solver is None:
         return f"No hint: {env_id} has no solver."
@@ -97,20 +97,18 @@ def describe_hint(env_id: str, place: Place) -> str:
     left = place.actions_left or 0
     action = solver(game, left)
     if action is None:
-        return (
-            f"No hint: the solver finds no way to win with {count_actions(left)} left. u goes back."
-        )
+        return f"No hint: the solver finds no solution with {count_actions(left)} left. u undoes."
     return f"Hint: {action}"
 
 
 def _command(game: Game, typed: str) -> str:
-    """The command that was typed; none if it is an action, or a line that begins with a space."""
+    """The typed command; empty for an action, or for a line that begins with a space."""
     key = typed.lower()
     return key if key in COMMANDS and key not in game.bindings else ""
 
 
 def _show(game: Game, puzzle: Puzzle, message: str, is_new: bool, console: Console) -> None:
-    """Draw the screen; rules and keys only once where it is not drawn over."""
+    """Draw the screen; outside a terminal rules and keys are printed once per puzzle."""
     place, spec = puzzle.place, game.spec
     legend = f"Symbols: {spec.legend}." if spec.legend else ""
     head = [
@@ -133,9 +131,9 @@ def _show(game: Game, puzzle: Puzzle, message: str, is_new: bool, console: Conso
 
 
 def describe_place(place: Place) -> str:
-    """Say in a line where the episode stands and what the last action did.
+    """Describe the state of the episode and the last action in one line.
 
-    A person is in turn t after t - 1 actions.
+    Turn t comes after t - 1 actions.
     """
     reward = f"reward {place.episode_return:g}"
     if place.is_over:

@@ -1,6 +1,6 @@
-"""A policy plays and a person watches: as in an evaluation, one response per decision.
+"""A policy plays and a person watches: as in an evaluation, with one response per decision.
 
-A turn shows the response, what was read in it, how probable the response was and where it led.
+Each turn shows the response, its action, its probability and the next observation.
 """
 
 import time
@@ -18,10 +18,9 @@ from sesa_agent.play.keys import Read, in_terminal
 from sesa_agent.sampling.dialogue import Dialogue
 from sesa_agent.sampling.player import reseeded
 from sesa_agent.sampling.trajectory import Task, Turn
-from sesa_agent.screen import say
-from sesa_agent.view.facts import show_probability
+from sesa_agent.screen import say, show_probability
 
-KEYS = "any key or line goes on, r the same puzzle again, n next puzzle, q quit"
+KEYS = "any key or line: continue, r: the same puzzle again, n: next puzzle, q: quit"
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class PolicyPlayer:
     engine: Engine
     dialogue: Dialogue
     params: SamplingParams
-    """Temperature, limits and seed of the draws."""
+    """Temperature, limits and seed of sampling."""
 
 
 class WatchedEpisode:
@@ -53,7 +52,7 @@ class WatchedEpisode:
         return bool(self.turns) and (self.turns[-1].terminated or self.turns[-1].truncated)
 
     def play(self, rng: np.random.Generator) -> None:
-        """Draw a response and play it.
+        """Sample a response and play it.
 
         Raises:
             EnvError: if the environment fails.
@@ -67,7 +66,7 @@ class WatchedEpisode:
         self.turns.append(turn)
 
     def summary(self) -> str:
-        """Say whether it is solved, after how many turns and with what return."""
+        """A sentence: whether the puzzle is solved, after how many turns and with what return."""
         won = bool(self.turns) and self.turns[-1].success
         number = f"{len(self.turns)} turn{'' if len(self.turns) == 1 else 's'}"
         reward = sum(turn.reward for turn in self.turns)
@@ -77,15 +76,15 @@ class WatchedEpisode:
 def watch_policy(
     player: PolicyPlayer, task: Task, read: Read, delay_s: float | None, console: Console
 ) -> None:
-    """Show a policy's episodes, from a puzzle on; the last line sums up.
+    """Show a policy's episodes, beginning with one puzzle; the last line is a summary.
 
     Args:
         player: the policy.
         task: the first puzzle.
-        read: waits for what to do after each turn.
-        delay_s: seconds between turns; then one episode is shown and nothing read. None to wait for
-            the person.
-        console: where it is shown.
+        read: waits for the next command after each turn.
+        delay_s: seconds between turns; one episode is shown, without commands. None waits for
+            commands.
+        console: the screen.
 
     Raises:
         EnvError: if the environment fails.
@@ -102,12 +101,12 @@ def watch_policy(
             elif not episode.is_over:
                 episode.play(rng)
             _show(episode, keys, console)
-    if not episode.is_over:  # else it stands there already
+    if not episode.is_over:  # otherwise the summary is on the screen already
         say(episode.summary())
 
 
 def _next(episode: WatchedEpisode, read: Read, delay_s: float | None) -> str:
-    """What to do now: "r", "n", "q", or anything else to go on."""
+    """The next command: "r", "n", "q", or anything else to continue."""
     if delay_s is None:
         typed = read()
         return "q" if typed is None else typed.strip().lower()
@@ -118,9 +117,9 @@ def _next(episode: WatchedEpisode, read: Read, delay_s: float | None) -> str:
 
 
 def describe_turn(turn: Turn, temperature: float) -> list[str]:
-    """Say what the policy answered, what was read in it and what it earned, a line each."""
+    """The response, its action and reward, and its probability, one line each."""
     logprob = sum(turn.sampling_logprobs)
-    action = "nothing could be read" if turn.action is None else turn.action
+    action = "unreadable" if turn.action is None else turn.action
     refused = "" if turn.legal or turn.action is None else ", not allowed"
     return [
         f"Response: {turn.response}",

@@ -1,1 +1,1 @@
-"""`sesa-agent report`: a run or a comparison as one HTML page that needs nothing else."""
+"""`sesa-agent report`: a run or a comparison as one self-contained HTML page."""

@@ -1,51 +1,88 @@
-"""The page of a comparison: what `sesa-agent compare` or `sesa-agent reproduce` wrote."""
+"""The report of a comparison that `sesa-agent compare` or `sesa-agent reproduce` wrote."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sesa_agent.configs.errors import SettingError
+from sesa_agent.configs.load import short_env_name
 from sesa_agent.evaluation.experiments.arms import BASE
+from sesa_agent.evaluation.experiments.arms import RESULT_FILE as ARM_FILE
 from sesa_agent.evaluation.experiments.paper import EXPERIMENTS
+from sesa_agent.evaluation.experiments.results import SPENT
 from sesa_agent.evaluation.significance import ALPHA
-from sesa_agent.report.files import RunFiles, arm_line, find_runs, read_object, sample_episodes
+from sesa_agent.report.episodes import sample_episodes
 from sesa_agent.report.page import (
     SPENT_NAMES,
     ArmRow,
     Page,
     Value,
-    env_name,
-    env_title,
     settings_text,
     show_value,
     shown_tree,
 )
+from sesa_agent.run_files import Line, RunFiles, env_title, read_object, read_run_files
 
-NOTE = "Means over seeds with 95 % t intervals; of one seed the interval is over puzzles, if any."
-"""Of files without notes of their own."""
+NOTE = "Means over seeds with 95 % t intervals; with one seed an interval is over puzzles."
+"""For files without notes of their own."""
 
 
 def comparison_page(path: Path, runs: Path) -> Page:
-    """Describe a comparison.
+    """Build the report of a comparison.
 
     Args:
         path: its JSON file.
-        runs: where the run folders of its arms may lie. What they hold is shown too; without them
-            the page has the evaluations along training alone, and no episodes.
+        runs: a folder that may contain the run folders of its arms. Without them the report has no
+            episodes, and its curves only have the evaluations.
 
     Raises:
-        SettingError: if it is another kind of file, or damaged.
+        SettingError: if the file is of another kind, or damaged.
     """
     values = read_object(path)
     if not values.get("arms") or not isinstance(values.get("table"), list):
         raise SettingError(
-            f"{path} is no comparison: it has no table of arms. Name a .json file that sesa-agent "
-            "compare or reproduce wrote, or a run folder."
+            f"{path} is not a comparison: it has no table of arms. Give a .json file that "
+            "sesa-agent compare or reproduce wrote, or a run folder."
         )
     try:
         return _page(values, find_runs(values["arms"], runs))
     except (AttributeError, KeyError, TypeError) as error:
-        raise SettingError(f"{path} is damaged: {error!r}. Make it anew.") from error
+        raise SettingError(f"{path} is damaged: {error!r}. Write it again.") from error
+
+
+def find_runs(arms: Sequence[Mapping[str, Any]], runs: Path) -> list[RunFiles]:
+    """Find the run folders of a comparison's arms: those with the same result.
+
+    Args:
+        arms: results of `run_arm`.
+        runs: a folder that contains them, at most three levels deep.
+
+    Returns:
+        Their files, in the order of the arms; arms whose folder is not found or damaged are left
+        out.
+    """
+    wanted = {_identity(arm): place for place, arm in enumerate(arms)}
+    found = {}
+    for depth in ("*", "*/*", "*/*/*"):
+        for file in sorted(runs.glob(f"{depth}/{ARM_FILE}")):
+            try:
+                place = wanted.get(_identity(read_object(file)))
+                if place is not None:
+                    found[place] = read_run_files(file.parent)
+            except SettingError:
+                continue
+    return [found[place] for place in sorted(found)]
+
+
+def _identity(arm: Mapping[str, Any]) -> str:
+    keys = ("env", "label", "seed", *SPENT, "measured")
+    return json.dumps([arm.get(key) for key in keys], sort_keys=True)
+
+
+def _arm_line(arm: Mapping[str, Any]) -> Line:
+    """The log of an arm without a run folder: its evaluations only."""
+    return Line(arm["env"], arm["label"], arm["seed"], tuple(arm["curve"]))
 
 
 def _page(values: Mapping[str, Any], found: Sequence[RunFiles]) -> Page:
@@ -57,12 +94,12 @@ def _page(values: Mapping[str, Any], found: Sequence[RunFiles]) -> Page:
     ]
     envs = list(dict.fromkeys(row.env for row in rows))
     logs = {_name(vars(run.line)): run.line for run in found}
-    lines = [logs.get(_name(arm)) or arm_line(arm) for arm in values["arms"]]
+    lines = [logs.get(_name(arm)) or _arm_line(arm) for arm in values["arms"]]
     first_seeds = {(run.line.env, run.line.label): run for run in reversed(found)}
     shown = [run for run in (_best_run(rows, first_seeds, env) for env in envs) if run]
     verdicts = [verdict([r for r in rows if r.env == env], comparison, env) for env in envs]
     facts = {
-        "environments": ", ".join(map(env_name, envs)),
+        "environments": ", ".join(map(short_env_name, envs)),
         "model": ", ".join(dict.fromkeys(values.get("models", {}).values())),
         "seeds": ", ".join(map(str, values.get("seeds", ()))),
         "in the paper": values.get("source", ""),
@@ -82,7 +119,7 @@ def _page(values: Mapping[str, Any], found: Sequence[RunFiles]) -> Page:
         command=values.get("command", ""),
         versions=values.get("versions", {}),
         settings=tuple(
-            (f"{env_name(env)}: {label}, seed {run.line.seed}", settings_text(run.settings))
+            (f"{short_env_name(env)}: {label}, seed {run.line.seed}", settings_text(run.settings))
             for (env, label), run in first_seeds.items()
         ),
     )
@@ -102,7 +139,7 @@ def _name(arm: Mapping[str, Any]) -> tuple[Any, ...]:
 def _row(
     row: Mapping[str, Any], tested: Mapping[str, Any], arms: Sequence[Mapping[str, Any]]
 ) -> ArmRow:
-    """A row of the file's table, what was tested of it, and what its training took on average."""
+    """A row of the file's table, with its test results and what its training spent on average."""
     seeds = [arm for arm in arms if (arm["env"], arm["label"]) == (row["env"], row["label"])]
     spent = {
         key: sum(arm[key] for arm in seeds) / len(seeds)
@@ -133,7 +170,7 @@ def _value(value: Mapping[str, Any]) -> Value:
 def _best_run(
     rows: Sequence[ArmRow], runs: Mapping[tuple[str, str], RunFiles], env: str
 ) -> RunFiles | None:
-    """The first seed of the arm with the best first number, of those whose folders were found."""
+    """The first seed of the best arm by its first number, among arms whose folder was found."""
     mine = [row for row in rows if row.env == env and (env, row.label) in runs and row.values]
     if not mine:
         return None
@@ -142,7 +179,7 @@ def _best_run(
 
 
 def verdict(rows: Sequence[ArmRow], comparison: Mapping[str, Any], env: str) -> str:
-    """Say in a sentence what an environment showed: by its tests, or by the highest mean."""
+    """Say in one sentence what was found in an environment: by the tests, or the highest mean."""
     where = env_title(env)
     pairs = [
         pair for pair in comparison.get("pairs", ()) if pair["env"] == env and pair["other"] != BASE
@@ -159,12 +196,12 @@ def verdict(rows: Sequence[ArmRow], comparison: Mapping[str, Any], env: str) -> 
 
 
 def _tested(pairs: Sequence[Mapping[str, Any]]) -> str:
-    """Sort the other arms by what the test of the methods says."""
+    """Group the other arms by the result of the test of the methods."""
     seen = [pair for pair in pairs if pair["methods_p"] is not None and pair["methods_p"] < ALPHA]
     groups = {
         "above {} (p < .05)": [pair for pair in seen if pair["difference"] > 0],
         "below {} (p < .05)": [pair for pair in seen if pair["difference"] < 0],
-        "not to be told from {}": [pair for pair in pairs if pair not in seen],
+        "not significantly different from {}": [pair for pair in pairs if pair not in seen],
     }
     parts = [
         words.format(", ".join(pair["other"] for pair in group))

@@ -1,4 +1,4 @@
-"""What a report says, whether it is about a run or a comparison; not drawn yet."""
+"""The content of a report about a run or a comparison, before it is rendered."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,23 +7,19 @@ from typing import Any
 
 import yaml
 
-from sesa_agent.configs.load import env_names, load_config
 from sesa_agent.evaluation.experiments.arms import without_folder
-from sesa_agent.report.files import Episode, Event, Line, RunFiles, newest_trees
+from sesa_agent.report.episodes import Episode
+from sesa_agent.run_files import Event, Line, RunFiles, newest_trees
 from sesa_agent.sampling.trajectory import TrajectoryTree
 from sesa_agent.screen import show_number
+from sesa_agent.training.progress import BUDGETS
 
-SPENT_NAMES = {
-    "policy_calls": "policy calls",
-    "response_tokens": "response tokens",
-    "env_steps": "environment steps",
-    "seconds": "seconds of training",
-}
-"""The budgets that methods are compared on, in words."""
+SPENT_NAMES = {budget.name: budget.words for budget in BUDGETS}
+"""What training spends, in words."""
 MAX_TREE_TURNS = 120
-"""Larger trees are not drawn: their turns could not be told apart."""
+"""Larger trees are not drawn: their turns would overlap."""
 Cell = tuple[str, str]
-"""What a table shows, and what stands small below it."""
+"""The text of a table cell, and the small text below it."""
 
 
 @dataclass(frozen=True)
@@ -38,30 +34,30 @@ class Value:
 
 @dataclass(frozen=True)
 class ArmRow:
-    """What one arm came to in one environment."""
+    """The results of one arm in one environment."""
 
     env: str
     label: str
     values: Mapping[str, Value]
-    """By the name of the number; drawn too."""
+    """Numbers by name, shown in the table and in plots."""
     spent: Mapping[str, float]
-    """Budgets that its training took, by the keys of `SPENT_NAMES`; what is unknown is missing."""
+    """What training spent, by the keys of `SPENT_NAMES`; what is unknown is missing."""
     texts: Mapping[str, Cell] = field(default_factory=dict)
-    """Further columns by name, in the table alone."""
+    """Further columns by name, shown in the table only."""
 
 
 @dataclass(frozen=True)
 class Page:
-    """All that a report says; what does not exist is empty."""
+    """Everything in a report; what does not exist is empty."""
 
     kind: str
     title: str
     verdict: str
     """One sentence."""
     remarks: tuple[str, ...]
-    """Further findings, a sentence or two each."""
+    """Further findings, one or two sentences each."""
     notes: tuple[str, ...]
-    """What the numbers are."""
+    """Explanations of the numbers."""
     facts: tuple[tuple[str, str], ...]
     """Names and values."""
     rows: tuple[ArmRow, ...]
@@ -69,23 +65,23 @@ class Page:
     events: tuple[Event, ...]
     episodes: tuple[Episode, ...]
     tree: TrajectoryTree | None
-    """A group of training, to be drawn."""
+    """A group of training, for a plot."""
     command: str
-    """That makes it all anew."""
+    """The command that reproduces the run or comparison."""
     versions: Mapping[str, str]
     settings: tuple[tuple[str, str], ...]
     """Names and YAML."""
 
 
 def columns(rows: Sequence[ArmRow]) -> list[str]:
-    """Name the columns of a table: what was measured, then what the training took."""
+    """The columns of a table: what was measured, then what training spent."""
     names = dict.fromkeys(name for row in rows for name in (*row.values, *row.texts))
     spent = [text for key, text in SPENT_NAMES.items() if any(row.spent.get(key) for row in rows)]
     return [*names, *spent]
 
 
 def cells(row: ArmRow, names: Sequence[str]) -> list[Cell]:
-    """Return what a row shows in those columns; a dash for what the arm does not have."""
+    """The cells of a row in these columns; a dash for what the arm does not have."""
     spent = {text: (show_count(row.spent.get(key)), "") for key, text in SPENT_NAMES.items()}
     shown = {name: show_value(value) for name, value in row.values.items()}
     shown = {**spent, **shown, **row.texts}
@@ -103,7 +99,7 @@ def show_value(value: Value) -> Cell:
 
 
 def show_count(number: float | None) -> str:
-    """A large number in groups of three digits, or a dash.
+    """A number with groups of three digits, or a dash.
 
     >>> show_count(80000.2), show_count(None)
     ('80 000', '–')
@@ -111,35 +107,15 @@ def show_count(number: float | None) -> str:
     return f"{number:,.0f}".replace(",", " ") if number else "–"
 
 
-def env_name(env: str) -> str:
-    """The short name of an environment that has one.
-
-    >>> env_name("sesa/FrozenLake-v0"), env_name("mine:Game-v0")
-    ('frozen_lake', 'mine:Game-v0')
-    """
-    names = [name for name in env_names() if env in (name, load_config(name).env.id)]
-    return names[0] if names else env
-
-
-def env_title(env: str) -> str:
-    """The name of an environment at the beginning of a line.
-
-    >>> env_title("frozen_lake")
-    'Frozen lake'
-    """
-    name = env_name(env)
-    return name.replace("_", " ").capitalize() if name in env_names() else name
-
-
 def settings_text(settings: Mapping[str, Any]) -> str:
-    """Settings as YAML, without where things lie on this machine."""
+    """Settings as YAML, without paths of this machine."""
     model = {**settings["model"], "path": without_folder(str(settings["model"]["path"]))}
-    output = Path(str(settings["output"])).name
-    return yaml.safe_dump({**settings, "model": model, "output": output})
+    method, output = without_folder(str(settings["method"])), Path(str(settings["output"])).name
+    return yaml.safe_dump({**settings, "model": model, "method": method, "output": output})
 
 
 def shown_tree(run: RunFiles) -> TrajectoryTree | None:
-    """Choose a sample tree to draw: the newest that wins somewhere and not everywhere, or any."""
+    """Choose a saved tree to draw: the newest with both successes and failures, or any."""
     newest = None
     for _, tree in newest_trees(run.folder):
         if 1 < len(tree) <= MAX_TREE_TURNS:

@@ -1,4 +1,4 @@
-"""What a report draws: success with intervals, curves, signs of exploration, a tree."""
+"""The plots of a report: success with intervals, learning curves, exploration, a tree."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -7,35 +7,35 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from sesa_agent.plots import colours, interval_band, mean_line
-from sesa_agent.report.files import Line
-from sesa_agent.report.page import SPENT_NAMES, ArmRow, Page, Value, env_title, show_value
+from sesa_agent.report.page import SPENT_NAMES, ArmRow, Page, Value, show_value
 from sesa_agent.report.pictures import GRID, INK, WON, Panel
+from sesa_agent.run_files import Line, env_title
 from sesa_agent.sampling.trajectory import ROOT, TrajectoryTree
 
 SUCCESS = "eval/success_rate"
 EXPLORATION = {
     "train/entropy": "entropy of the policy, nats",
-    "rollout/signal_groups": "groups that can teach something",
-    "rollout/distinct_answers": "different first actions of a group",
-    "rollout/actions_per_state": "different actions of two responses",
+    "rollout/signal_groups": "share of groups with a learning signal",
+    "rollout/distinct_answers": "distinct first actions in a group",
+    "rollout/actions_per_state": "distinct actions among two responses",
     "rollout/pass_ratio": "pass@k / pass@1 in training",
     "eval/pass_ratio": "pass@16 / pass@1 in validation",
 }
-"""What shows whether a policy still explores."""
+"""Metrics that show whether a policy still explores."""
 SHARES = (SUCCESS, "rollout/signal_groups")
-"""Metrics that end at 1, as pass@k and Coverage@k do."""
+"""Metrics of at most 1, like pass@k and Coverage@k."""
 MAX_POINTS = 60
-"""Of a line; a page with many seeds would be large otherwise, and its lines too rough to read."""
+"""Maximum number of points in a line; more would make the page large and the line noisy."""
 
 
 def page_colours(page: Page) -> dict[str, str]:
-    """The colour of every arm on a page."""
+    """The colour of each arm on a page."""
     named = [*(row.label for row in page.rows), *(line.label for line in page.lines)]
     return colours(list(dict.fromkeys(named)))
 
 
 def page_panels(page: Page) -> dict[str, list[Panel]]:
-    """Lay out a page's pictures by section: `success`, `curves`, `exploration` and `tree`."""
+    """The plots of a page by section: `success`, `curves`, `exploration` and `tree`."""
     shades = page_colours(page)
     return {
         "success": list(_interval_panels(page.rows, shades)),
@@ -49,7 +49,7 @@ def page_panels(page: Page) -> dict[str, list[Panel]]:
 
 
 def _interval_panels(rows: Sequence[ArmRow], shades: Mapping[str, str]) -> Iterator[Panel]:
-    """Every number of the table with its interval, an arm below the other."""
+    """A panel per number of the table: all arms with their intervals."""
     for env in dict.fromkeys(row.env for row in rows):
         mine = [row for row in rows if row.env == env]
         for name in dict.fromkeys(name for row in mine for name in row.values):
@@ -72,12 +72,12 @@ def _interval_panels(rows: Sequence[ArmRow], shades: Mapping[str, str]) -> Itera
 
 
 def _shorten(label: str) -> str:
-    """What fits beside a panel; the table has the whole name."""
+    """A name short enough for a panel; the table has the full name."""
     return label if len(label) <= 24 else f"{label[:23]}…"
 
 
 def _draw_value(axes: Axes, place: int, value: Value, colour: str) -> None:
-    """A large dot with its interval, and a small dot for every seed."""
+    """A large dot with its interval, and a small dot for each seed."""
     if value.interval:
         low, high = value.interval
         axes.plot([max(low, 0), high], [place, place], color=colour, linewidth=3, alpha=0.45)
@@ -90,7 +90,7 @@ def _draw_value(axes: Axes, place: int, value: Value, colour: str) -> None:
 
 
 def _curve_panels(lines: Sequence[Line], shades: Mapping[str, str]) -> Iterator[Panel]:
-    """Success against every budget that the logs hold; pass@k and Coverage@k against calls."""
+    """Success against every budget in the logs; pass@k and Coverage@k against policy calls."""
     for env in dict.fromkeys(line.env for line in lines):
         where = _where(env, lines)
         for budget, words in SPENT_NAMES.items():
@@ -102,7 +102,7 @@ def _curve_panels(lines: Sequence[Line], shades: Mapping[str, str]) -> Iterator[
 
 
 def _largest_k(lines: Iterable[Line]) -> list[str]:
-    """Names of pass@k and Coverage@k in logs, each at its largest k above 1."""
+    """Names of pass@k and Coverage@k in the logs, each with its largest k above 1."""
     names = {name for line in lines for row in line.rows for name in row}
     largest: dict[str, int] = {}
     for name in names:
@@ -129,7 +129,7 @@ def _line_panel(
     shades: Mapping[str, str],
     event_steps: Sequence[int] = (),
 ) -> Iterator[Panel]:
-    """One metric against one budget, if any log of the environment holds both."""
+    """One metric against one budget, if a log of the environment has both."""
     seeds: dict[str, list[list[tuple[float, float]]]] = {}
     for line in lines:
         found = [
@@ -181,7 +181,7 @@ def _draw_seeds(
     colour: str,
     highest: float,
 ) -> None:
-    """One run as it is; of several their mean with its 95 % t interval, over what all cover."""
+    """The line of a run; with several runs their mean and 95 % t interval where all have data."""
     lines = [thin(line) for line in seeds]
     axes.plot(*mean_line(lines), color=colour, linewidth=1.8, label=label)
     if len(lines) > 1:
@@ -191,7 +191,7 @@ def _draw_seeds(
 
 
 def thin(line: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Join neighbours of a long line to their means, which leaves at most `MAX_POINTS` points."""
+    """Average neighbouring points of a long line, to at most `MAX_POINTS` points."""
     if len(line) <= MAX_POINTS:
         return list(line)
     blocks = np.array_split(np.array(line, float), MAX_POINTS)
@@ -199,7 +199,7 @@ def thin(line: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def _where(env: str, parts: Sequence[ArmRow] | Sequence[Line]) -> str:
-    """The environment before a title, where there are several."""
+    """The environment as a prefix of a title, if there are several."""
     return f"{env_title(env)}: " if len({part.env for part in parts}) > 1 else ""
 
 
@@ -207,7 +207,7 @@ def _where(env: str, parts: Sequence[ArmRow] | Sequence[Line]) -> str:
 
 
 def _tree_panel(tree: TrajectoryTree) -> Panel:
-    """A group of training as a tree: time to the right, turns that win filled."""
+    """A group of training as a tree: turns from left to right, successes as large dots."""
     depths, heights = tree_layout(tree)
     num_leaves = len(tree.leaves())
     num_wins = sum(path.success for path in tree.trajectories())
@@ -235,16 +235,16 @@ def _tree_panel(tree: TrajectoryTree) -> Panel:
 
 
 def tree_layout(tree: TrajectoryTree) -> tuple[dict[int, int], dict[int, float]]:
-    """Place the turns of a tree: how deep each lies, and how high.
+    """Compute the depth and the height of each turn in a plot.
 
-    Leaves are one apart, in the order of a walk through the tree, and a turn stands in the middle
-    of its children.
+    Leaves are one unit apart, in depth-first order, and a turn is at the mean height of its
+    children.
 
     Args:
-        tree: with at least one turn.
+        tree: a tree with at least one turn.
 
     Returns:
-        Depth and height by turn, `ROOT` for the start.
+        Depth and height by turn, with `ROOT` for the start.
     """
     children, depths, heights = tree.children(), {ROOT: 0}, {}
     walk = []

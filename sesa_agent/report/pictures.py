@@ -1,8 +1,8 @@
-"""Renders a report's panels: as SVG that takes its colours from the page, and as PNG.
+"""Renders the panels of a report: as SVG with the colours of the page, and as PNG.
 
-The text of a panel is drawn in a colour that nothing else has, which then becomes the page's own;
-so pictures follow its light and dark. Every panel is a drawing of its own: a page can set them side
-by side or, on a phone, below one another.
+The text of a panel is drawn in a unique placeholder colour, which is then replaced by the text
+colour of the page, so that plots follow its light and dark mode. Every panel is a separate image: a
+page can place them side by side or, on a phone, below one another.
 """
 
 import html
@@ -18,33 +18,34 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 INK = "#010203"
-"""Stands for the page's text colour."""
+"""Placeholder for the page's text colour."""
 WON = "#2e8b57"
-"""What was won; `var(--won)` in a page."""
+"""Colour of successes; `var(--won)` in a page."""
 SIZE = (4.2, 2.7)
-"""Inches of a panel."""
+"""Width and height of a panel in inches."""
 GRID = 0.15
-"""How opaque grid lines are."""
+"""Opacity of grid lines."""
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A small picture."""
+    """A small plot."""
 
     title: str
     alt: str
-    """What a reader who cannot see it is told."""
+    """Alternative text."""
     draw: Callable[[Axes], None]
     height: float = SIZE[1]
-    """Inches."""
+    """In inches."""
 
 
 def svg(panel: Panel, shades: Mapping[str, str]) -> str:
-    """Draw a panel as an SVG element to stand within a page.
+    """Draw a panel as an SVG element for a page.
 
     Args:
         panel: the panel.
-        shades: colours of the page's arms; arm n gets `var(--arm-n)`, all else the text's.
+        shades: colours of the page's arms; arm n gets `var(--arm-n)`, everything else the text
+            colour.
     """
     style: Any = {"svg.fonttype": "none", "svg.hashsalt": panel.title, "font.size": 9.5}
     ink = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
@@ -63,16 +64,16 @@ def svg(panel: Panel, shades: Mapping[str, str]) -> str:
     for place, colour in enumerate(shades.values()):
         text = text.replace(colour, f"var(--arm-{place})")
     text = text.replace(WON, "var(--won)")
-    used = set(re.findall(r"#([\w-]+)", text))  # other names only clash with the next panel's
+    used = set(re.findall(r"#([\w-]+)", text))  # unused ids could clash with those of other panels
     text = re.sub(r' id="([\w-]+)"', lambda m: m[0] if m[1] in used else "", text)
-    # Colours of paths and letters are set in style attributes; none means the text's own colour.
+    # Paths and letters have their colours in style attributes; without one they use currentColor.
     text = text.replace(INK, "currentColor")
     start = f'<svg role="img" aria-label="{html.escape(panel.alt)}" fill="currentColor"'
     return text.replace("<svg", start, 1)
 
 
 def save_png(panels: Sequence[Panel], path: Path) -> None:
-    """Draw panels side by side, with a legend where there is more than one arm."""
+    """Draw panels side by side, with a legend if there are several arms."""
     num_columns = min(len(panels), 4 if len(panels) == 4 else 3)
     num_rows = -(-len(panels) // num_columns)
     size = (SIZE[0] * num_columns, max(panel.height for panel in panels) * num_rows + 0.4)

@@ -1,4 +1,4 @@
-"""Writes a report: the page by its template, which escapes every text, and its pictures."""
+"""Renders a report: the page from its template, which escapes every text, and its plots."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -6,16 +6,17 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from sesa_agent.report.files import board
-from sesa_agent.report.page import Page, cells, columns, env_title
+from sesa_agent.report.episodes import board
+from sesa_agent.report.page import Page, cells, columns
 from sesa_agent.report.panels import page_colours, page_panels
 from sesa_agent.report.pictures import WON, save_png, svg
+from sesa_agent.run_files import env_title
 
 TEMPLATE = "page.html"
 
 
 def render(page: Page) -> str:
-    """Return the page as HTML that needs no other file."""
+    """Return the page as self-contained HTML."""
     shades = page_colours(page)
     places = {label: place for place, label in enumerate(shades)}
     pictures = {
@@ -46,7 +47,7 @@ def render(page: Page) -> str:
 
 
 def save_pictures(page: Page, folder: Path) -> list[Path]:
-    """Draw the page's pictures as PNG files, one for each of its sections that has any."""
+    """Save the page's plots as PNG files, one per section that has any."""
     folder.mkdir(parents=True, exist_ok=True)
     groups = {name: panels for name, panels in page_panels(page).items() if panels}
     for name, panels in groups.items():

@@ -1,4 +1,4 @@
-"""The page of one run."""
+"""The report of one run."""
 
 import json
 import shlex
@@ -6,31 +6,32 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sesa_agent.configs.load import config_to_dict, env_names, load_config
+from sesa_agent.configs.errors import SettingError
+from sesa_agent.configs.load import config_to_dict, env_names, load_config, short_env_name
 from sesa_agent.evaluation.experiments.arms import without_folder
-from sesa_agent.report.files import RunFiles, sample_episodes
+from sesa_agent.report.episodes import sample_episodes
 from sesa_agent.report.page import (
     SPENT_NAMES,
     ArmRow,
     Page,
     Value,
-    env_name,
-    env_title,
     settings_text,
     show_count,
     show_value,
     shown_tree,
 )
+from sesa_agent.run_files import RunFiles
 from sesa_agent.screen import show_number
 from sesa_agent.training.setup import resolve_auto
 
 
 def run_page(run: RunFiles, versions: Mapping[str, str]) -> Page:
-    """Describe a run.
+    """Build the report of a run.
 
     Args:
         run: its files.
-        versions: of the packages that are installed now; a run folder does not hold its own.
+        versions: versions of the packages that are installed now; a run folder does not hold its
+            own.
     """
     rows = _measured_rows(run)
     last = run.line.rows[-1] if run.line.rows else {}
@@ -43,10 +44,10 @@ def run_page(run: RunFiles, versions: Mapping[str, str]) -> Page:
     start = run.arm.get("start_from")
     return Page(
         kind="Training run",
-        title=f"{env_title(run.line.env)}: {run.line.label}, seed {run.line.seed}",
+        title=run.title,
         verdict=verdict(rows, run),
-        remarks=(f"It went on from the last checkpoint of {start}.",) if start else (),
-        notes=("95 % Wilson intervals over puzzles: of this run, not of other seeds.",),
+        remarks=(f"It continued from the last checkpoint of {start}.",) if start else (),
+        notes=("95 % Wilson intervals over puzzles, for this run and not for other seeds.",),
         facts=tuple(facts.items()),
         rows=tuple(rows),
         lines=(run.line,) if run.line.rows else (),
@@ -60,7 +61,7 @@ def run_page(run: RunFiles, versions: Mapping[str, str]) -> Page:
 
 
 def verdict(rows: Sequence[ArmRow], run: RunFiles) -> str:
-    """Say in one sentence what training did, and claim no more than the intervals allow."""
+    """Say in one sentence what training changed, as far as the intervals show it."""
     if len(rows) == 2:
         base, trained = (next(iter(row.values.values())) for row in rows)
         before, after = show_number(base.mean), show_number(trained.mean)
@@ -68,12 +69,12 @@ def verdict(rows: Sequence[ArmRow], run: RunFiles) -> str:
         verb = "lifted" if trained.mean > base.mean else "lowered"
         if not are_apart(base, trained):
             return (
-                f"No change that {puzzles} could show: success was {before} before training and is "
+                f"No significant change on {puzzles}: success was {before} before training and is "
                 f"{after} now, and the 95 % intervals overlap."
             )
         return (
             f"Training {verb} success on {puzzles} from {before} to {after}; "
-            "the 95 % intervals are apart."
+            "the 95 % intervals do not overlap."
         )
     if rows:
         name, value = next(iter(rows[0].values.items()))
@@ -82,13 +83,13 @@ def verdict(rows: Sequence[ArmRow], run: RunFiles) -> str:
     if not rates:
         return "Nothing has been measured yet."
     return (
-        "Not measured on held-out puzzles yet; on validation puzzles success went from "
+        "Not measured on held-out puzzles yet. On validation puzzles success went from "
         f"{show_number(rates[0])} to {show_number(rates[-1])} within {len(run.line.rows)} steps."
     )
 
 
 def are_apart(first: Value, second: Value) -> bool:
-    """Whether both numbers have an interval and these do not overlap."""
+    """Whether both numbers have intervals that do not overlap."""
     if first.interval is None or second.interval is None:
         return False
     lows, highs = zip(first.interval, second.interval, strict=True)
@@ -96,18 +97,22 @@ def are_apart(first: Value, second: Value) -> bool:
 
 
 def repeat_command(settings: Mapping[str, Any]) -> str:
-    """Return the command that trains a run anew: its presets and what differs from them.
+    """Return the command that repeats a run: its presets and the settings that differ from them.
 
     Args:
-        settings: what the run's `config.yaml` holds.
+        settings: the run's `config.yaml`.
     """
-    env = env_name(settings["env"]["id"])
-    scale = settings.get("scale", "")
-    preset = load_config(env, settings["method"], scale=scale)
+    env = short_env_name(settings["env"]["id"])
+    scale, method = settings.get("scale", ""), settings["method"]
+    try:
+        preset = load_config(env, method, scale=scale)
+    except SettingError:  # its method file is gone: all that differs from another preset is listed
+        method = "sesa"
+        preset = load_config(env, method, scale=scale)
     if env in env_names():  # another environment may not be installed where the page is made
         preset = resolve_auto(preset)
     before, after = _flat(config_to_dict(preset)), _flat(settings)
-    words = ["sesa-agent", "train", "--env", env, "--method", settings["method"]]
+    words = ["sesa-agent", "train", "--env", env, "--method", without_folder(method)]
     words += ["--scale", scale] if scale else []
     for key, value in after.items():
         is_setting = key not in ("method", "scale", "env.id", "output", "model.device")
@@ -126,7 +131,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _measured_rows(run: RunFiles) -> list[ArmRow]:
-    """Base and trained policy of a run, or what an arm's result holds."""
+    """Rows of the base and the trained policy of a run, or of an arm's result."""
     arms = {run.line.label: list(run.arm["measured"].values())} if run.arm else {}
     arms |= {name: [found] for name, found in run.result.items()}
     rows = []

@@ -1,1 +1,1 @@
-"""`sesa-agent view`: the saved trees of a run, to be walked through in a browser or a terminal."""
+"""`sesa-agent view`: the saved trees of a run, in a browser or in the terminal."""

@@ -1,5 +1,5 @@
-// Boards as pictures. Games that are known have their own tiles; another even grid of signs is drawn
-// sign by sign; all else is text.
+// Boards as pictures. Known games have their own tiles; another regular grid of characters is drawn
+// character by character; everything else is text.
 
 const TILES = {
   "sesa/Sokoban-v0": {
@@ -37,7 +37,7 @@ function isBoard(text) {
   return boardRows(text) !== null;
 }
 
-// Draws a board into a square; returns false if the text is none.
+// Draws a board into a square; returns false if the text is not a board.
 function drawBoard(paint, text, env, x, y, size) {
   const rows = boardRows(text);
   if (!rows) return false;
@@ -118,7 +118,7 @@ function crate(paint, isStored, x, y, size) {
   paint.stroke();
 }
 
-// Pictures of boards, drawn once in a few sizes.
+// A cache of pictures of boards in a few sizes.
 const pictures = new Map();
 
 function boardPicture(text, env, pixels) {

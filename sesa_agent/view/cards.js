@@ -1,4 +1,4 @@
-// A turn as a card: what stands on it depends on how near it is.
+// A turn as a card; its content depends on the zoom.
 
 const LEAST_LETTERS = 9;
 const SANS = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", sans-serif';
@@ -38,7 +38,7 @@ function drawCard(paint, state, node, level, ratio) {
   paint.restore();
 }
 
-// From further off the strip keeps a width that can be seen.
+// When zoomed out the strip keeps a visible width.
 function stripWidth(view) {
   return Math.max(7, 3.5 / view.scale);
 }
@@ -57,7 +57,7 @@ function drawStart(scene) {
   });
 }
 
-// From further off: the board and, in letters that can be read, the action.
+// Zoomed out: the board and, in readable letters, the action.
 function drawGist(scene) {
   const { paint, node, state } = scene;
   const isSmall = node.height < CARD.height;
@@ -87,11 +87,11 @@ function markOf(node) {
 function drawDropped({ paint, node }) {
   const y = node.height / 2;
   const font = `11px ${SANS}`;
-  write(paint, `said again: ${name(node)}`, 14, y + 0.5, node.width - 70, font, palette.soft);
+  write(paint, `duplicate: ${name(node)}`, 14, y + 0.5, node.width - 70, font, palette.soft);
   writeRight(paint, "dropped", node.width - 8, y + 0.5, font, palette.soft);
 }
 
-// Near by: place among the proposals, action, advantage; the board; both probabilities and the value.
+// Zoomed in: rank among the proposals, action, advantage; the board; both probabilities and the value.
 function drawDetails(scene) {
   const { paint, node } = scene;
   const y = node.end === "merged" ? node.height / 2 : 15;
@@ -101,7 +101,7 @@ function drawDetails(scene) {
     const has = drawPicture(scene, node.width - 32, 4, 26), end = node.width - (has ? 40 : 10);
     write(paint, title(node), 34, y, end - 100, font, palette.soft);
     if (node.advantage) writeRight(paint, signed(node.advantage), end, y, font, shadeOf(node));
-    else writeRight(paint, "seen before", end, y, `11px ${SANS}`, palette.soft);
+    else writeRight(paint, "merged", end, y, `11px ${SANS}`, palette.soft);
     return;
   }
   const gain = node.advantage ? signed(node.advantage) : "";
@@ -112,7 +112,7 @@ function drawDetails(scene) {
   const has = node.after && drawPicture(scene, 12, 29, 65);
   const left = has ? 86 : 14;
   bar(paint, "plain", node.plain, left, 40, right);
-  bar(paint, "drawn", node.sampled, left, 57, right);
+  bar(paint, "sampled", node.sampled, left, 57, right);
   const isWon = node.end === "won";
   const small = `${isWon ? 600 : 400} 11px ${SANS}`;
   write(paint, closing(node), left, 81, right - left, small, isWon ? palette.won : palette.soft);
@@ -125,7 +125,7 @@ function closing(node) {
   return node.value === null ? "" : `value ${plainNumber(node.value)}`;
 }
 
-// The first proposal, an ordinary draw, has a filled badge.
+// The first proposal, an ordinary sample, has a filled badge.
 function badge(paint, node, x, y) {
   const isFirst = node.index === 0;
   paint.beginPath();
@@ -141,17 +141,19 @@ function badge(paint, node, x, y) {
   paint.textAlign = "left";
 }
 
+const LABEL = 46; // width of the label of a bar
+
 function bar(paint, label, logprob, left, y, right) {
-  write(paint, label, left, y, 36, `10.5px ${SANS}`, palette.soft);
+  write(paint, label, left, y, LABEL - 2, `10.5px ${SANS}`, palette.soft);
   if (logprob === null) {
-    write(paint, "not saved", left + 38, y, right - left - 38, `10.5px ${SANS}`, palette.soft);
+    write(paint, "not saved", left + LABEL, y, right - left - LABEL, `10.5px ${SANS}`, palette.soft);
     return;
   }
-  const full = right - left - 38;
+  const full = right - left - LABEL;
   paint.fillStyle = palette.line;
-  paint.fillRect(left + 38, y + 5, full, 2);
+  paint.fillRect(left + LABEL, y + 5, full, 2);
   paint.fillStyle = palette.ink;
-  paint.fillRect(left + 38, y + 5, full * Math.min(1, Math.exp(logprob)), 2);
+  paint.fillRect(left + LABEL, y + 5, full * Math.min(1, Math.exp(logprob)), 2);
   writeRight(paint, probability(logprob), right, y - 1, `11px ${SANS}`, palette.ink);
 }
 

@@ -1,5 +1,5 @@
-// Draws the tree on a canvas: as cards near by, as boards with their actions further off, as marks
-// from afar. Rows are squeezed before columns, so a tree of thousands of turns still fits.
+// Draws the tree on a canvas: with less and less zoom as cards, as boards with actions, as marks. Rows
+// shrink before columns, so that a tree with thousands of turns still fits.
 
 const NEAR = 0.74, FAR = 0.18;
 
@@ -7,7 +7,7 @@ function columnScale(view) {
   return Math.max(view.scale, Math.min(view.fitX, 1));
 }
 
-// Where a node stands on the screen, in CSS pixels: its left edge and its middle.
+// The position of a node on the screen, in CSS pixels: its left edge and its middle.
 function spot(view, node) {
   return [node.x * columnScale(view) + view.x, node.y * view.scale + view.y];
 }
@@ -60,7 +60,7 @@ function drawEdges(paint, state, box, path) {
     if (x2 < 0 || left > box.width) continue;
     if (Math.max(y1, y2) < 0 || Math.min(y1, y2) > box.height) continue;
     const kind = path.has(node) ? 2 : node.wins ? 1 : 0;
-    if (!kind && Math.abs(rows.get(node.parent) - y2) < 1) continue; // nobody could tell them apart
+    if (!kind && Math.abs(rows.get(node.parent) - y2) < 1) continue; // they would overlap
     rows.set(node.parent, y2);
     const line = kinds[kind].path;
     line.moveTo(x1, y1);
@@ -76,7 +76,7 @@ function drawEdges(paint, state, box, path) {
   }
 }
 
-// What training does to a response: a colour and how strongly, the correction of the gap included.
+// The effect of training on a response as a colour and its strength, including the correction.
 function push(tree, node) {
   if (!node.advantage) return null;
   const strength = 0.25 + 0.75 * Math.abs(node.advantage * (node.weight ?? 1)) / tree.largest;

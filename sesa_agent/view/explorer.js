@@ -1,4 +1,4 @@
-// What the reader does: choose a tree, walk it by keys, move and zoom it by the mouse, search.
+// User interaction: choose a tree, navigate by keys, move and zoom by mouse, search.
 
 const canvas = document.getElementById("tree");
 const overview = document.getElementById("overview");
@@ -8,7 +8,7 @@ const stepList = document.getElementById("step");
 const numberList = document.getElementById("number");
 const state = {
   index: null, place: 0, tree: null, about: null, chosen: null, hits: [], numSeen: 0,
-  // What is seen: offsets in CSS pixels, scale of the rows, and the scale at which columns fit.
+  // The visible part: offsets in CSS pixels, scale of the rows, and the scale at which columns fit.
   view: { x: 0, y: 0, scale: 1, fitX: 1 },
 };
 const trees = new Map();
@@ -66,7 +66,7 @@ function choose(node) {
   redraw();
 }
 
-// Move as little as it takes to have a node well within sight.
+// Move as little as needed to have a node well within view.
 function reveal(node) {
   const { view } = state;
   const [x, y] = spot(view, node), [width, height] = shownSize(view, node);
@@ -123,7 +123,7 @@ function tellHits() {
   document.getElementById("hits").textContent = search.value.trim() ? text : "";
 }
 
-// The next of some nodes in the order in which they stand, round and round.
+// The next of some nodes in their order, cyclically.
 function next(nodes, direction) {
   if (!nodes.length) return;
   const ordered = nodes.slice().sort((a, b) => a.y - b.y || a.x - b.x);
@@ -228,7 +228,7 @@ canvas.addEventListener("wheel", event => {
     redraw();
     return;
   }
-  const speed = event.ctrlKey ? 0.01 : 0.0016; // a pinch comes as small turns with Ctrl
+  const speed = event.ctrlKey ? 0.01 : 0.0016; // a pinch arrives as small wheel events with Ctrl
   zoom(Math.exp(-event.deltaY * speed), event.offsetX, event.offsetY);
 }, { passive: false });
 canvas.addEventListener("dblclick", event => zoom(1.8, event.offsetX, event.offsetY));
@@ -247,7 +247,7 @@ overview.addEventListener("pointermove", event => {
   if (event.buttons) jump(event);
 });
 
-// ---- beginning ----
+// ---- start ----
 
 function resize() {
   const ratio = window.devicePixelRatio || 1;

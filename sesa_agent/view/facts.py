@@ -1,7 +1,7 @@
-"""What a tree shows beyond its turns: how each branch ended, values, advantages, one sentence.
+"""Facts about a tree beyond its turns: ends of branches, values, advantages and a summary.
 
-Values and advantages are not saved but computed, by the run's own credit rule: the numbers that
-training used, before its learning rate, clipping and filter.
+Values and advantages are not saved; they are computed with the run's own credit rule. They are the
+numbers that training used, before learning rate, clipping and filter.
 """
 
 import math
@@ -13,6 +13,7 @@ import numpy as np
 
 from sesa_agent.configs.schema import Config, LossConfig
 from sesa_agent.sampling.trajectory import ROOT, TrajectoryTree, Turn
+from sesa_agent.screen import show_probability
 from sesa_agent.training.action_values import expected_values
 from sesa_agent.training.advantages import (
     ADVANTAGES,
@@ -29,34 +30,34 @@ WON, LOST, OUT_OF_TURNS, MERGED, NOT_EXPANDED = (
     "merged",
     "not expanded",
 )
-"""How a branch can end; a turn that goes on has an empty end."""
+"""How a branch can end; a turn with children has an empty end."""
 VALUE_WORDS = {
-    "best": "discount to the power of the turns to the nearest success below",
+    "best": "discount to the power of the number of turns to the nearest success below",
     "expected": "best expected discounted return of the action",
 }
-"""What the value of a turn is, by credit rule."""
+"""The meaning of a turn's value, by credit rule."""
 MEAN_WORDS = "mean return of the trajectories through it"
-"""The same for all other rules."""
+"""Its meaning with all other rules."""
 
 
 @dataclass(frozen=True)
 class TurnFacts:
-    """What is computed about a turn; None where it cannot be told."""
+    """What is computed about a turn; None where it is unknown."""
 
     end: str
     value: float | None
     advantage: float | None
-    """None: the turn is not taught."""
+    """None if the turn is not trained on."""
     weight: float | None
-    """What `loss.history_correction` multiplies the advantage by."""
+    """The factor of `loss.history_correction`."""
 
 
 def turn_facts(tree: TrajectoryTree, cfg: Config) -> list[TurnFacts]:
-    """Compute what the run's credit rule says of every turn.
+    """Compute the facts of every turn with the run's credit rule.
 
     Args:
-        tree: as it was saved.
-        cfg: the run's settings, without "auto".
+        tree: a saved tree.
+        cfg: the run's settings, each "auto" resolved.
     """
     tree = punish_overlong(tree, cfg.loss.overlong_buffer, cfg.engine.max_new_tokens)
     advantages = turn_advantages(tree, cfg.loss)
@@ -69,7 +70,7 @@ def turn_facts(tree: TrajectoryTree, cfg: Config) -> list[TurnFacts]:
 
 
 def turn_ends(tree: TrajectoryTree) -> list[str]:
-    """Name how the branch ends at each turn, "" where it goes on."""
+    """How the branch ends at each turn, "" where it continues."""
     inner = set(tree.parents)
     return ["" if node in inner else _end(turn) for node, turn in enumerate(tree.turns)]
 
@@ -85,7 +86,7 @@ def _end(turn: Turn) -> str:
 
 
 def turn_values(tree: TrajectoryTree, cfg: LossConfig) -> list[float | None]:
-    """Value of each turn, in the sense of `VALUE_WORDS`."""
+    """The value of each turn, as `VALUE_WORDS` explains it."""
     if cfg.credit == "expected":
         by_action = expected_values(tree, cfg.discount, cfg.format_penalty)
         pairs = zip(tree.parents, tree.turns, strict=True)
@@ -98,9 +99,9 @@ def turn_values(tree: TrajectoryTree, cfg: LossConfig) -> list[float | None]:
 
 
 def turn_advantages(tree: TrajectoryTree, cfg: LossConfig) -> list[float | None]:
-    """Advantage of each turn; of a turn that several trajectories share their weighted mean.
+    """The advantage of each turn; for a turn of several trajectories their weighted mean.
 
-    All outcomes of an action have the action's.
+    All outcomes of an action have the advantage of the action.
     """
     credit = ADVANTAGES[cfg.credit](tree, leaf_returns(tree, cfg.format_penalty), cfg)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -108,17 +109,17 @@ def turn_advantages(tree: TrajectoryTree, cfg: LossConfig) -> list[float | None]
     found = [
         float(mean) if weight else None for mean, weight in zip(means, credit.weight, strict=True)
     ]
-    for node, turn in enumerate(tree.turns):  # an action is taught once, at its first outcome
+    for node, turn in enumerate(tree.turns):  # an action is trained once, at its first outcome
         if turn.outcome:
             found[node] = found[node - 1]
     return found
 
 
 def gap_weight(turn: Turn, advantage: float | None, mode: str) -> float | None:
-    """What `loss.history_correction` makes of a turn's advantage (training/batch.py).
+    """The factor that `loss.history_correction` applies to a turn's advantage.
 
     Returns:
-        The factor; None where it is not known.
+        The factor; None if it is unknown.
     """
     if advantage is None or mode == "none" or turn.proposal_index == 0:
         return 1.0
@@ -131,35 +132,35 @@ def gap_weight(turn: Turn, advantage: float | None, mode: str) -> float | None:
 
 
 def summary(tree: TrajectoryTree, facts: Sequence[TurnFacts]) -> str:
-    """Say in a few words what was found, and what part branching had in it.
+    """Say in a few sentences what the tree found, and what branching contributed.
 
     Args:
-        tree: at least one turn.
-        facts: of its turns.
+        tree: a tree with at least one turn.
+        facts: the facts of its turns.
     """
     ends = [fact.end for fact in facts]
     parts = [_found(tree, ends), *_branching(tree, ends)]
     if not any(fact.advantage for fact in facts):
-        parts.append("It teaches nothing: no proposal was better than another.")
+        parts.append("There is no learning signal: no proposal was better than another.")
     return " ".join(parts)
 
 
 def _found(tree: TrajectoryTree, ends: Sequence[str]) -> str:
-    """How many branches won, and what else became of them."""
+    """How many branches won, and how the others ended."""
     counts = Counter(ends)
     num_leaves = len(tree.leaves())
-    merged = f", {counts[MERGED]} ended in a state met before" if counts[MERGED] else ""
-    dropped = f", {_count(len(tree.duplicates), 'repeat')} dropped" if tree.duplicates else ""
+    merged = f", {counts[MERGED]} reached a state again" if counts[MERGED] else ""
+    dropped = f", {_count(len(tree.duplicates), 'duplicate')} dropped" if tree.duplicates else ""
     won = f"{counts[WON] or 'None'} of {_count(num_leaves, 'branch')} won"
     return f"{won}{merged}{dropped}."
 
 
 def _branching(tree: TrajectoryTree, ends: Sequence[str]) -> list[str]:
-    """What first proposals alone came to, and what the others added."""
+    """Where the first proposals led, and what the others added."""
     if any(turn.sketch for turn in tree.turns):
         return []
     if not any(turn.proposal_index > 0 for turn in tree.turns):
-        return ["They were drawn independently."] if len(tree.leaves()) > 1 else []
+        return ["They were sampled independently."] if len(tree.leaves()) > 1 else []
     first = _first_leaf(tree)
     is_ordinary = all(tree.turns[node].proposal_index == 0 for node in tree.path(first))
     what = ", an ordinary rollout," if is_ordinary else ""
@@ -174,13 +175,13 @@ _FIRST_WORDS = {
     WON: "won",
     LOST: "lost",
     OUT_OF_TURNS: "ran out of turns",
-    MERGED: "came back to a state met before",
+    MERGED: "reached a state again",
     NOT_EXPANDED: "were not played to an end",
 }
 
 
 def _first_leaf(tree: TrajectoryTree) -> int:
-    """Where the first proposals lead, each the first of its decision."""
+    """The leaf that the first proposals of all decisions lead to."""
     children, node = tree.children(), ROOT
     while node in children:
         node = children[node][0]
@@ -188,7 +189,7 @@ def _first_leaf(tree: TrajectoryTree) -> int:
 
 
 def _win(tree: TrajectoryTree, path: Sequence[int]) -> str:
-    """What the shortest win took."""
+    """What the shortest successful branch needed."""
     later = [node for node in path if tree.turns[node].proposal_index > 0]
     turns = f"The shortest win takes {_count(len(path), 'turn')}"
     words = f"{turns}, {len(later) or 'none'} of them by a later proposal"
@@ -201,20 +202,9 @@ def _win(tree: TrajectoryTree, path: Sequence[int]) -> str:
     what = tree.turns[node].action or "an unreadable answer"
     place = path.index(node) + 1
     return (
-        f"{words}; the least expected of these is {what} at turn {place}, "
-        f"of probability {show_probability(scored[node])} under the plain prompt."
+        f"{words}; the least likely of these is {what} at turn {place}, "
+        f"with probability {show_probability(scored[node])} under the plain prompt."
     )
-
-
-def show_probability(logprob: float) -> str:
-    """A probability where it can be read, else as a power of e.
-
-    >>> show_probability(-0.5), show_probability(-40.0)
-    ('.607', 'e^-40.0')
-    """
-    if logprob < math.log(0.001):
-        return f"e^{logprob:.1f}"
-    return f"{min(math.exp(logprob), 1.0):.3f}".removeprefix("0")
 
 
 def _count(number: int, what: str) -> str:

@@ -1,5 +1,5 @@
-// Where everything stands: time to the right, proposals of a decision below one another in the order
-// they were drawn. A subtree is moved up until it touches what is above it at some depth.
+// The layout: turns from left to right, proposals of a decision below one another in the order of
+// sampling. A subtree moves up until it touches the one above it at some depth.
 
 const CARD = { width: 188, height: 100, small: 34, dropped: 22, start: 100 };
 const COLUMN = 250;
@@ -34,8 +34,8 @@ function layOut(tree) {
   return tree;
 }
 
-// The outline of a subtree: highest and lowest place at each depth, from the node's own on, seen
-// from its middle. Children without an outline yet have a higher number, so they were placed before.
+// The outline of a subtree: highest and lowest position at each depth, from the node's own on,
+// relative to its middle. Children have higher numbers, so they were placed before.
 function place(node) {
   const tops = [], ends = [];
   for (const child of node.children) {

@@ -1,4 +1,4 @@
-// What colours, marks and keys mean.
+// The legend of colours, marks and keys.
 
 const LEGEND_KEYS = [
   ["← →", "parent, child"], ["↑ ↓", "proposals"], ["/", "search"], ["s", "next success"],
@@ -11,14 +11,14 @@ function showLegend(legend, env) {
   );
   const item = (mark, text) => make("span", {}, mark, text);
   const items = [
-    item(swatch("background: var(--plus)", "strip"), "made likelier"),
-    item(swatch("background: var(--minus)", "strip"), "made less likely (paler: less so)"),
+    item(swatch("background: var(--plus)", "strip"), "probability increased"),
+    item(swatch("background: var(--minus)", "strip"), "probability decreased (paler: less)"),
     item(swatch("background: var(--won-card); border: 2px solid var(--won)"), "★ won"),
-    item(swatch("background: var(--won); height: 3px"), "way to a success"),
-    item(swatch("background: var(--ink); height: 3px"), "way to the chosen turn"),
-    item(swatch("", "badge filled", "1"), "first proposal, an ordinary draw"),
+    item(swatch("background: var(--won); height: 3px"), "path to a success"),
+    item(swatch("background: var(--ink); height: 3px"), "path to the selected turn"),
+    item(swatch("", "badge filled", "1"), "first proposal, an ordinary sample"),
     item(swatch("", "badge", "2"), "later proposal"),
-    item(swatch("", "dashed"), "seen before, or said again and dropped"),
+    item(swatch("", "dashed"), "state reached before, or dropped duplicate"),
   ];
   const tiles = [...new Set(Object.values(TILES[env] ?? {}))].filter(tile => TILE_WORDS[tile]);
   items.push(...tiles.map(tile => item(tileCanvas(tile), TILE_WORDS[tile])));

@@ -1,10 +1,10 @@
-// The whole tree, small, where the canvas does not show all of it.
+// A small picture of the whole tree, if the canvas does not show all of it.
 
 const OVERVIEW = { width: 190, height: 130, edge: 6 };
 
 let overviewPicture = null;
 
-// The picture is made once; only the frame around what is seen moves.
+// The picture is drawn once; only the frame around the visible part moves.
 function drawOverview(overview, canvas, { tree, view }) {
   const box = [canvas.clientWidth, canvas.clientHeight];
   const ends = [view.x + tree.size.width * columnScale(view), view.y + tree.size.height * view.scale];
@@ -49,7 +49,7 @@ function overviewScales({ size }) {
   return [room[0] / size.width, room[1] / size.height];
 }
 
-// Shows the place of the tree that stands at a place of the overview.
+// Moves the canvas to the part of the tree at a point of the overview.
 function centreOn({ tree, view }, canvas, x, y) {
   const [across, down] = overviewScales(tree);
   view.x = canvas.clientWidth / 2 - (x - OVERVIEW.edge) / across * columnScale(view);

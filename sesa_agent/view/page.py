@@ -1,7 +1,7 @@
-"""Writes the tree explorer: one page that needs nothing else.
+"""Writes the tree explorer: one self-contained page.
 
-Scripts and styles stand in it, the trees are packed data. The page's own policy lets no script run
-but that one, by its hash, and nothing be fetched; its script writes texts as texts, never as HTML.
+Script and styles are inline, the trees are compressed data. The page's content security policy only
+allows this script, by its hash, and no requests; the script inserts texts as text, never as HTML.
 """
 
 import base64
@@ -29,17 +29,17 @@ SCRIPTS = (
     "panel",
     "explorer",
 )
-"""The page's script, in the order in which its parts need each other."""
+"""The parts of the page's script, each after those that it needs."""
 
 
 def render(title: str, saved: Sequence[SavedTree], first: SavedTree, decode: Decode | None) -> str:
     """Return the page as HTML.
 
     Args:
-        title: of the run.
-        saved: all trees that can be chosen in the page.
-        first: the one that it opens with.
-        decode: turns ids of a prompt into text; None leaves prompts out.
+        title: title of the run.
+        saved: all trees of the page.
+        first: the tree to show first.
+        decode: decodes the ids of a prompt; None leaves prompts out.
     """
     script = "\n".join(_file(f"{name}.js") for name in SCRIPTS)
     script = f'(() => {{\n"use strict";\n{script}\n}})();'
@@ -58,7 +58,7 @@ def render(title: str, saved: Sequence[SavedTree], first: SavedTree, decode: Dec
 
 
 def _entry(saved: SavedTree) -> dict[str, object]:
-    """What the page says of a tree before it is unpacked."""
+    """The description of a tree that the page shows before it decompresses the tree."""
     tree, loss = saved.tree, saved.cfg.loss
     return {
         "step": saved.step,
@@ -77,16 +77,16 @@ def _entry(saved: SavedTree) -> dict[str, object]:
 
 
 def _notes(saved: SavedTree) -> list[str]:
-    """What a reader of these numbers has to know."""
+    """What a reader should know about these numbers."""
     tree, loss, notes = saved.tree, saved.cfg.loss, []
     if loss.filter_ratio < 1:
         notes.append(
-            f"Training kept {loss.filter_ratio:.0%} of the groups; the file does not say whether "
-            "this one was among them."
+            f"Training kept {loss.filter_ratio:.0%} of the groups; whether this one was kept is "
+            "not saved."
         )
     if any(turn.plain_logprob is None for turn in tree.turns):
         notes.append(
-            "Log-probabilities under the plain prompt were not saved: an older version wrote this "
+            "Log-probabilities under the plain prompt are missing: an older version wrote this "
             "file, or the run was stopped here."
         )
     num_unseen = tree.num_duplicates - len(tree.duplicates)
@@ -96,6 +96,6 @@ def _notes(saved: SavedTree) -> list[str]:
 
 
 def _file(name: str) -> str:
-    """A file beside this one, a script without its lines of comment."""
+    """The text of a file in this folder; a script without its comment lines."""
     text = (files("sesa_agent.view") / name).read_text(encoding="utf-8")
     return re.sub(r"^\s*(//.*)?\n", "", text, flags=re.MULTILINE) if name.endswith(".js") else text

@@ -1,8 +1,8 @@
-// The panel beside the tree: all that is known of the turn that is chosen. Texts of games and models
-// become text nodes and nothing else.
+// The panel beside the tree, with everything about the selected turn. Texts of games and models
+// only become text nodes.
 
-const NO_TOKENIZER = "Its text needs the tokenizer of the run's model, which was not found where "
-  + "this page was made.";
+const NO_TOKENIZER = "Its text needs the tokenizer of the run's model, which was not found when "
+  + "this page was written.";
 
 function make(tag, properties, ...children) {
   const element = document.createElement(tag);
@@ -34,18 +34,18 @@ function showPanel(panel, state, choose) {
   if (!isStart) parts.push(heading("Path from the start"), pathList(state, choose));
   const decision = chosen.parent ?? chosen;
   const where = isStart || chosen.depth === 1 ? "the first turn" : `turn ${chosen.depth}`;
-  parts.push(heading(`Proposals at ${where}, in the order they were drawn`));
+  parts.push(heading(`Proposals at ${where}, in the order of sampling`));
   parts.push(decisionTable(chosen, decision, choose));
   if (!isStart) {
     parts.push(heading(`Response, ${count(chosen.tokens, "token")}`));
     parts.push(make("pre", { id: "response" }, chosen.response || "(empty)"));
   }
-  if (chosen.sketch) parts.push(heading("Drawn along the sketch"), make("pre", {}, chosen.sketch));
+  if (chosen.sketch) parts.push(heading("Sampled with this sketch"), make("pre", {}, chosen.sketch));
   const prompt = tree.prompts.get(decision.id - 1) ?? NO_TOKENIZER;
   parts.push(heading("Plain prompt of this decision"), make("pre", { id: "prompt" }, prompt));
   if (about.notes.length) {
     const notes = about.notes.map(note => make("li", {}, note));
-    parts.push(heading("To know"), make("ul", { className: "notes" }, ...notes));
+    parts.push(heading("Notes"), make("ul", { className: "notes" }, ...notes));
   }
   panel.replaceChildren(...parts);
   panel.scrollTop = 0;
@@ -59,7 +59,7 @@ function startParts({ tree, about }) {
     ["puzzle", seed],
     ["turns", about.turns],
     ["policy calls", calls],
-    ["dropped repeats", duplicates],
+    ["dropped duplicates", duplicates],
     ["sampler", isTree ? `${about.sampler}, ${about.proposer}` : about.sampler],
     ["credit", about.credit],
   ];
@@ -72,7 +72,7 @@ function startParts({ tree, about }) {
   ];
 }
 
-// Rows of a name, a value, a remark and the value's class; the last two may be left out.
+// Rows of a name, a value, a remark and the value's class; the last two are optional.
 function factList(rows) {
   const cells = rows.flatMap(([key, value, remark, className]) => [
     make("dt", {}, key),
@@ -117,41 +117,41 @@ function numberRows(node, about) {
   const plain = node.plain === null ? "not saved" : `p ${probability(node.plain)}`;
   const rows = [
     ["log p, plain prompt", logarithm(node.plain), plain],
-    ["log p, as it was drawn", logarithm(node.sampled), `p ${probability(node.sampled)}`],
+    ["log p, as sampled", logarithm(node.sampled), `p ${probability(node.sampled)}`],
   ];
   if (node.kind === "repeat") return rows;
-  if (node.advantage === null) rows.push(["advantage", "–", "not taught"]);
+  if (node.advantage === null) rows.push(["advantage", "–", "not trained on"]);
   else rows.push(["advantage", signed(node.advantage), `credit: ${about.credit}`, shadeClass(node)]);
   if (node.weight !== 1) {
-    const weight = node.weight === null ? "not known" : plainNumber(node.weight);
-    rows.push(["times", weight, `p plain / p drawn, at most ${about.gap === "truncated" ? 2 : 1}`]);
+    const weight = node.weight === null ? "unknown" : plainNumber(node.weight);
+    rows.push(["times", weight, `p plain / p sampled, at most ${about.gap === "truncated" ? 2 : 1}`]);
   }
-  if (node.value === null) rows.push(["value", "–", "not known"]);
+  if (node.value === null) rows.push(["value", "–", "unknown"]);
   else rows.push(["value", plainNumber(node.value), about.value]);
   rows.push(["reward", plainNumber(node.reward), node.legal ? "" : "not a legal action"]);
   if (node.draws > 1 || node.outcome > 0) {
-    rows.push(["outcome", node.outcome + 1, `came up in ${count(node.draws, "draw")}`]);
+    rows.push(["outcome", node.outcome + 1, `occurred in ${count(node.draws, "sample")}`]);
   }
   return rows;
 }
 
 function howDrawn(node, { sampler, proposer }) {
   const earlier = node.kind === "repeat" ? node.earlier : node.rank - 1;
-  if (node.sketch) return "Drawn with its sketch in view.";
+  if (node.sketch) return "Sampled with its sketch in the prompt.";
   const isPlain = sampler === "parallel" || proposer === "independent" || node.index === 0;
   if (isPlain || !earlier && proposer !== "one_response") {
-    return "Drawn under the plain prompt: an ordinary answer.";
+    return "Sampled from the plain prompt: an ordinary answer.";
   }
-  if (proposer === "one_response") return `Answer ${earlier + 1} of one reply.`;
+  if (proposer === "one_response") return `Answer ${earlier + 1} of one response.`;
   const words = earlier === 1 ? "the earlier answer" : `the ${earlier} earlier answers`;
-  if (proposer === "without_replacement") return `Drawn under the plain prompt, ${words} excluded.`;
-  return `Asked for with ${words} in view.`;
+  if (proposer === "without_replacement") return `Sampled from the plain prompt, ${words} excluded.`;
+  return `Sampled with ${words} in the prompt.`;
 }
 
 function endWords(node) {
   if (node.end === "won") return "★ won";
   if (node.end === "merged") return "same state as before: dashed line";
-  return node.kind === "repeat" ? "said before, not played" : node.end;
+  return node.kind === "repeat" ? "duplicate, not played" : node.end;
 }
 
 function shadeClass(node) {
@@ -171,7 +171,7 @@ function pathList({ tree, chosen }, choose) {
 }
 
 function decisionTable(chosen, decision, choose) {
-  const heads = ["", "action", "plain", "drawn", "value", "adv.", ""];
+  const heads = ["", "action", "plain", "sampled", "value", "adv.", ""];
   const rows = decision.children.map(node => decisionRow(node, node === chosen, choose));
   return make(
     "table",
@@ -204,6 +204,6 @@ function decisionRow(node, isChosen, choose) {
 function becameOf(node) {
   if (node.end === "won") return make("span", { className: "won" }, "★ won");
   if (node.end) return node.end;
-  if (!node.wins) return "goes on";
+  if (!node.wins) return "continues";
   return make("span", { className: "won" }, `${count(node.wins, "success", "es")} below`);
 }

@@ -1,7 +1,7 @@
-"""A saved tree as the page takes it: columns instead of objects, every text once, compressed.
+"""A saved tree in the format of the page: columns instead of objects, each text once, compressed.
 
-A page may hold many trees of thousands of turns: it unpacks one when that is looked at. What is
-packed is base64, so no text of a game or a model can end the element that holds it.
+A page may hold many trees with thousands of turns; it decompresses a tree when it is shown. The
+data is base64, so no text of a game or a model can close the element that holds it.
 """
 
 import base64
@@ -18,26 +18,26 @@ from sesa_agent.view.saved import Decode, SavedTree
 
 
 class Texts:
-    """A table of texts, each held once."""
+    """A table of texts without duplicates."""
 
     def __init__(self) -> None:
         self.places: dict[str, int] = {}
 
     def place(self, text: str) -> int:
-        """The place of a text in the table, put there if it is new."""
+        """The index of a text in the table; adds a new text."""
         return self.places.setdefault(text, len(self.places))
 
 
 def tree_payload(saved: SavedTree, decode: Decode | None) -> dict[str, Any]:
-    """Lay a tree out in columns.
+    """Convert a tree to columns.
 
     Args:
         saved: the tree and its settings.
-        decode: turns ids of a prompt into text; None leaves prompts out.
+        decode: decodes the ids of a prompt; None leaves prompts out.
 
     Returns:
         Plain lists and dicts. `turns` has a list for every quantity, in the order of the tree's
-        turns; numbers are rounded, texts are places in `texts`, unknown numbers are null.
+        turns; numbers are rounded, texts are indices into `texts`, unknown numbers are null.
     """
     tree, texts = saved.tree, Texts()
     facts = turn_facts(tree, saved.cfg)
@@ -98,7 +98,7 @@ def _answers(
 
 
 def _numbers(values: Iterable[float | None]) -> list[float | None]:
-    """Five digits after the point; None for what is unknown or not finite."""
+    """Rounded to five decimals; None for numbers that are unknown or not finite."""
     return [
         None if value is None or not math.isfinite(value) else round(value, 5) for value in values
     ]
@@ -108,8 +108,8 @@ def _prompts(tree: TrajectoryTree, firsts: dict[int, Turn], decode: Decode) -> l
     """The plain prompt of every decision.
 
     Returns:
-        Lists of the turn that the decision follows, the decision whose prompt begins alike, how
-        many UTF-16 units of it, and what comes after them.
+        A list for each decision: the turn before it, the decision whose prompt shares a prefix
+        with this one, the length of that prefix in UTF-16 units, and the rest of the prompt.
     """
     texts: dict[int, str] = {}
     packed = []

@@ -1,4 +1,4 @@
-"""Reads the saved trees of a run, with the settings that credited them and the prompts' text."""
+"""Reads the saved trees of a run, with their settings and a decoder for their prompts."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,8 +8,7 @@ from sesa_agent.agents.policy import BUNDLED, bundled_model_folder, quiet_transf
 from sesa_agent.configs.errors import SettingError
 from sesa_agent.configs.load import config_from_dict
 from sesa_agent.configs.schema import Config
-from sesa_agent.report.files import RunFiles, newest_trees, read_run_files
-from sesa_agent.runs import CONFIG_FILE
+from sesa_agent.run_files import RunFiles, newest_trees, read_run_files
 from sesa_agent.sampling.trajectory import TrajectoryTree
 from sesa_agent.training.checkpoint import latest_checkpoint
 from sesa_agent.training.monitor import RESCUE, rescued_config
@@ -19,11 +18,11 @@ Decode = Callable[[Sequence[int]], str]
 
 @dataclass(frozen=True)
 class SavedTree:
-    """A tree that a run wrote down."""
+    """A tree that a run saved."""
 
     step: int
     number: int
-    """Its place among those of its step, from 1."""
+    """Its position among the trees of its step, from 1."""
     tree: TrajectoryTree
     cfg: Config
     """The settings of its step."""
@@ -33,13 +32,8 @@ def read_saved(folder: Path) -> tuple[RunFiles, list[SavedTree]]:
     """Read all saved trees of a run, the oldest first.
 
     Raises:
-        SettingError: if it is no run folder, holds no trees, or a file in it is damaged.
+        SettingError: if it is not a run folder, has no trees, or a file in it is damaged.
     """
-    if not (folder / CONFIG_FILE).is_file():
-        raise SettingError(
-            f"{folder} is no run folder: it has no {CONFIG_FILE}. Name one that sesa-agent train "
-            "wrote."
-        )
     run = read_run_files(folder)
     cfg = config_from_dict(run.settings)
     rescue = min((event.step for event in run.events if event.kind == RESCUE.kind), default=None)
@@ -50,8 +44,8 @@ def read_saved(folder: Path) -> tuple[RunFiles, list[SavedTree]]:
             by_step.setdefault(step, []).append(tree)
     if not by_step:
         raise SettingError(
-            f"{folder} has no saved trees: a run writes some with every checkpoint, as often as "
-            "optim.checkpoint_every says, and at its end. Look again then."
+            f"{folder} has no saved trees yet: a run saves some with every checkpoint "
+            "(optim.checkpoint_every) and at its end. Try again later."
         )
     return run, [
         SavedTree(step, number, tree, cfg if rescue is None or step <= rescue else rescued)
@@ -61,10 +55,10 @@ def read_saved(folder: Path) -> tuple[RunFiles, list[SavedTree]]:
 
 
 def prompt_decoder(run: RunFiles) -> Decode | None:
-    """Load what turns the ids of a prompt into text: the tokenizer of the run's model.
+    """Return a function that decodes the ids of a prompt, with the tokenizer of the run's model.
 
     Returns:
-        None if there is none on this machine. No code that a model brings along is run.
+        None if the tokenizer is not on this machine. No code of the model is run.
     """
     checkpoint, path = latest_checkpoint(run.folder), str(run.settings["model"]["path"])
     start = str(bundled_model_folder(path)) if path in BUNDLED else path

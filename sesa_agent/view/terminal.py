@@ -1,32 +1,24 @@
-"""A saved tree in a terminal, in lines; control characters of a model's text do not reach it."""
+"""A saved tree as lines in the terminal, without control characters of the model's text."""
 
 from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
 from sesa_agent.sampling.trajectory import ROOT, DuplicateProposal, Turn
-from sesa_agent.screen import printable
-from sesa_agent.view.facts import (
-    LOST,
-    MERGED,
-    WON,
-    TurnFacts,
-    show_probability,
-    summary,
-    turn_facts,
-)
+from sesa_agent.screen import printable, show_probability
+from sesa_agent.view.facts import LOST, MERGED, WON, TurnFacts, summary, turn_facts
 from sesa_agent.view.saved import SavedTree
 
 MAX_LETTERS = 48
-"""Of an action or a response in a line."""
+"""Maximum length of an action or a response in a line."""
 KEY = (
-    "plain: probability under the plain prompt; drawn: as it was drawn; V: value; A: advantage; "
-    "merged: led to a state met before."
+    "plain: probability under the plain prompt; sampled: under the prompt it was sampled from; "
+    "V: value; A: advantage; merged: reached a state again."
 )
 
 
 def print_tree(console: Console, saved: SavedTree, title: str) -> None:
-    """Print a tree with its start, a line for each response in the order they were drawn."""
+    """Print the start of a tree, and a line for each response in the order of sampling."""
     tree = saved.tree
     facts = turn_facts(tree, saved.cfg)
     head = f"{title}; step {saved.step}, tree {saved.number}, puzzle {tree.task.seed}"
@@ -59,13 +51,13 @@ def print_tree(console: Console, saved: SavedTree, title: str) -> None:
 
 
 def turn_line(rank: int, turn: Turn, facts: TurnFacts, is_winning: bool) -> Text:
-    """The line of a turn: its rank among the proposals, the action and what is known of it.
+    """The line of a turn: its rank among the proposals, its action and its facts.
 
     Args:
-        rank: from 1.
+        rank: rank, from 1.
         turn: the turn.
-        facts: what is computed about it.
-        is_winning: whether a success lies at or below it.
+        facts: its facts.
+        is_winning: whether there is a success at or below it.
     """
     style = "bold green" if is_winning else "dim" if facts.end == MERGED else ""
     line = Text(f"{rank} {_name(turn)}", style=style)
@@ -84,13 +76,11 @@ def turn_line(rank: int, turn: Turn, facts: TurnFacts, is_winning: bool) -> Text
 
 
 def _add_dropped(branch: Tree, dropped: list[DuplicateProposal], num_earlier: int) -> None:
-    """Add the responses that were dropped when so many proposals stood."""
+    """Add the responses that were dropped after so many proposals."""
     while dropped and dropped[0].num_earlier <= num_earlier:
         said = dropped.pop(0)
         line = Text(f"  {_name(said)}", style="dim strike")
-        branch.add(
-            line.append(f"  said again, dropped  {_probabilities(said)}", style="not strike")
-        )
+        branch.add(line.append(f"  duplicate, dropped  {_probabilities(said)}", style="not strike"))
 
 
 def _name(said: Turn | DuplicateProposal) -> str:
@@ -100,13 +90,13 @@ def _name(said: Turn | DuplicateProposal) -> str:
 
 
 def _probabilities(said: Turn | DuplicateProposal) -> str:
-    drawn = show_probability(sum(said.sampling_logprobs))
+    sampled = show_probability(sum(said.sampling_logprobs))
     plain = "not saved" if said.plain_logprob is None else show_probability(said.plain_logprob)
-    return f"plain {plain} drawn {drawn}"
+    return f"plain {plain} sampled {sampled}"
 
 
 def _plain(text: str, keep_lines: bool = False) -> str:
-    """Text without what a terminal would obey; in one line, and not too long, unless kept."""
+    """Text without control characters; on one line of limited length, unless `keep_lines`."""
     if keep_lines:
         return printable("\n".join(text.splitlines()))
     line = printable(" ".join(text.split()))

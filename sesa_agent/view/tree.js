@@ -1,5 +1,5 @@
-// A tree from its packed columns: nodes with their children in the order they were drawn.
-// Node 0 is the start, node n + 1 is turn n; responses that were dropped follow.
+// A tree from its compressed columns: nodes with their children in the order of sampling.
+// Node 0 is the start, node n + 1 is turn n; dropped responses follow.
 
 async function unpack(id) {
   const text = atob(document.getElementById(id).textContent);
@@ -70,7 +70,7 @@ function answer(columns, place, texts) {
 }
 
 // A proposal may have several outcomes, each a child. A dropped response comes after the proposals
-// that stood when it was drawn.
+// that were sampled before it.
 function drawnOrder(children) {
   let rank = 0;
   for (const child of children) {
@@ -98,7 +98,7 @@ function name(node) {
   return node.action ?? "unreadable";
 }
 
-// What stands on a card: with a sketch it says more than an answer that the board shows.
+// The text of a card: a sketch says more than an answer that the board shows.
 function title(node) {
   if (node.sketch && isBoard(node.after)) return node.sketch;
   return node.draws > 1 || node.outcome ? `${name(node)} ×${node.draws}` : name(node);

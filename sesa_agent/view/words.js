@@ -1,4 +1,4 @@
-// Numbers and texts as a reader sees them.
+// Numbers and texts for the reader.
 
 function plainNumber(value) {
   return value.toFixed(Math.abs(value) < 10 ? 3 : 1).replace(/^(-?)0\./, "$1.").replace("-", "−");
@@ -11,7 +11,7 @@ function signed(value) {
   return `${value < 0 ? "−" : "+"}${text.replace(/^0\./, ".").replace("e-", "e−")}`;
 }
 
-// A probability where it can be read, its logarithm where it cannot.
+// A probability to three decimals, or its logarithm if that would be .000.
 function probability(logprob) {
   if (logprob < Math.log(0.001)) return `e^${logprob.toFixed(1).replace("-", "−")}`;
   const text = Math.min(1, Math.exp(logprob)).toFixed(3);

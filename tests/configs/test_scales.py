@@ -1,4 +1,4 @@
-"""The presets of real models: they win over what is there for the bundled ones, and fit a GPU."""
+"""The presets of real models override the values of the bundled ones, and fit a GPU."""
 
 from functools import cache
 
@@ -23,10 +23,10 @@ from ..helpers.qwen import SIZES, qwen_shape
 
 GPU = 80 * 10**9
 USABLE = 0.9
-"""What is allocated in passing is not in an estimate."""
+"""Temporary allocations are not in an estimate."""
 
 
-def test_there_is_one_for_every_model_and_machine():
+def test_there_is_a_scale_for_every_model_and_machine():
     sizes = [f"{size}-{gpus}" for size in SIZES for gpus in ("1gpu", "8gpu")]
     assert scale_names() == sorted(sizes)
 
@@ -39,7 +39,7 @@ def plain_config(scale: str) -> Config:
 
 @pytest.mark.parametrize("method", method_names())
 def test_no_number_of_the_bundled_models_is_left(method):
-    """How a model is run and how fast it learns is the scale's, whatever a game's file says.
+    """The scale determines model, engine and optimizer, whatever a game's file says.
 
     A scale lies over all games alike, so one is tried with each and the others with one.
     """
@@ -55,15 +55,15 @@ def test_no_number_of_the_bundled_models_is_left(method):
 
 
 @pytest.mark.parametrize("env", env_names())
-def test_every_auto_is_decided(env):
+def test_every_auto_is_resolved(env):
     method = "sesa" if load_config(env).env.max_turns > 1 else "sesa-two-stage"
     config = resolve_auto(load_config(env, method, scale="3b-8gpu"))
     assert "auto" not in yaml.safe_dump(config_to_dict(config))
 
 
 @pytest.mark.parametrize("scale", scale_names())
-def test_a_scale_says_all_that_a_model_needs(scale):
-    """Of these the defaults are for the bundled models, so a scale that is silent is wrong."""
+def test_a_scale_sets_everything_that_a_model_needs(scale):
+    """The defaults are for the bundled models, so a scale must set these."""
     config, default = load_config("sokoban", scale=scale), Config()
     assert config.model.path == f"Qwen/Qwen2.5-{scale.split('b-')[0]}B-Instruct"
     assert (config.model.dtype, config.model.thinking) == ("bfloat16", True)
@@ -89,12 +89,12 @@ def test_methods_keep_what_makes_them_and_drop_what_suits_the_bundled_model():
     assert load_config("path_exploration", scale=scale).eval == load_config("path_exploration").eval
 
 
-def test_what_is_typed_has_the_last_word():
+def test_typed_settings_win():
     config = load_config("sokoban", "ragen", ["optim.lr=2e-6", "model.path=a/b"], "3b-1gpu")
     assert (config.optim.lr, config.model.path) == (2e-6, "a/b")
 
 
-def test_a_run_that_goes_on_keeps_its_scale_with_another_method_too():
+def test_a_resumed_run_keeps_its_scale_with_another_method_too():
     words = ["optim.steps=7", "env.options.max_steps=9"]
     old = resolve_auto(load_config("sokoban", "ragen", words, "7b-1gpu"))
     values = yaml.safe_load(yaml.safe_dump(config_to_dict(old)))
@@ -111,7 +111,7 @@ def test_a_run_from_before_there_were_scales_has_none():
     assert config_from_dict(values, "sesa") == load_config("sokoban", "sesa")
 
 
-def test_a_wrong_name_is_told_with_the_nearest_one():
+def test_a_wrong_name_is_reported_with_the_nearest_one():
     with pytest.raises(SettingError, match="--scale must be one of .* Did you mean '7b-8gpu'?"):
         load_config("sokoban", scale="7b8gpu")
     with pytest.raises(SettingError, match="--scale must be one of"):

@@ -15,7 +15,7 @@ def measure(fault, *moves):
     return evaluate(RecordingEngine(answers(*moves)), dialogue, ENV_ID, range(6), params)
 
 
-def test_an_attempt_that_the_environment_ends_has_not_succeeded():
+def test_an_attempt_that_ends_with_an_environment_error_fails():
     result = measure("raise", "Left")
     assert (result.success_rate, result.num_env_errors, result.left_out) == (0.0, 6, ())
 
@@ -27,5 +27,7 @@ def test_puzzles_that_do_not_open_are_left_out_of_the_success():
 
 
 def test_if_no_puzzle_opens_the_line_says_why():
-    with pytest.raises(SettingError, match=r"the environment failed 6 times, first: reset\(seed=0"):
+    with pytest.raises(
+        SettingError, match=r"the environment failed 6 times, the first time with: reset\(seed=0"
+    ):
         measure("every_seed", "Jump")

@@ -1,4 +1,4 @@
-"""Counting is right when the answers are known: a script plays."""
+"""Statistics of an evaluation are correct for known answers, which a script gives."""
 
 import json
 
@@ -123,7 +123,7 @@ def test_k_are_the_powers_of_two_and_n_itself(tokenizer, dialogue, num_samples, 
     assert list(result.pass_at_k) == ks
 
 
-def test_other_k_can_be_asked_for(tokenizer, dialogue):
+def test_other_k_can_be_chosen(tokenizer, dialogue):
     def ask(*ks):
         return play(tokenizer, dialogue, lambda prompt: "none", num_samples=6, ks=ks)
 
@@ -161,7 +161,7 @@ def test_the_answer_that_counts_is_the_one_that_won(tokenizer):
     assert chatty.coverage_at_k[3] == pytest.approx(1 / 5)
 
 
-def test_more_answers_that_succeed_than_an_environment_says_are_its_mistake(tokenizer, monkeypatch):
+def test_more_successful_answers_than_targets_are_an_error(tokenizer, monkeypatch):
     monkeypatch.setattr(TreasureGame, "num_targets", 1)
     with pytest.raises(ValueError, match="num_targets must be at least 1 and the number"):
         name_places(tokenizer, "ae", num_samples=2)
@@ -174,7 +174,7 @@ def test_the_ratio_is_pass_at_16_over_pass_at_1(tokenizer):
     assert name_places(tokenizer, "abbbaeio", 4, puzzles=2).pass_ratio == pytest.approx(8 / 5)
 
 
-def test_the_ratio_of_a_dead_policy_is_1_and_without_a_success_there_is_none(tokenizer):
+def test_the_ratio_of_a_collapsed_policy_is_1_and_without_a_success_there_is_none(tokenizer):
     assert name_places(tokenizer, "aaaabbbb", num_samples=4, puzzles=2).pass_ratio == 1
     assert name_places(tokenizer, "bbbb", num_samples=4).pass_ratio is None
     assert name_places(tokenizer, "a", num_samples=1).pass_ratio is None

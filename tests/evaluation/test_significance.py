@@ -66,7 +66,7 @@ def test_pairs_are_those_of_the_same_seed_and_puzzle():
 
 
 @given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=2, max_size=40))
-def test_to_change_places_changes_the_sign_alone(pairs):
+def test_exchanging_the_runs_only_changes_the_sign(pairs):
     runs = [[first for first, _ in pairs]], [[second for _, second in pairs]]
     only_first, only_second, p = mcnemar_test(*runs)
     assert mcnemar_test(*runs[::-1]) == (only_second, only_first, p)
@@ -129,7 +129,7 @@ def test_seeds_that_did_not_show_a_difference_are_too_few():
 
 
 @given(st.lists(st.integers(0, 100), min_size=6, max_size=6, unique=True))
-def test_more_seeds_are_asked_for_wherever_the_difference_was_not_seen(counts):
+def test_more_seeds_are_needed_wherever_the_difference_was_not_significant(counts):
     first, second = [n / 100 for n in counts[:3]], [n / 100 for n in counts[3:]]
     found, size = welch_test(first, second), seeds_needed(first, second)
     if found and found[2] > ALPHA and size is not None:
@@ -144,7 +144,7 @@ def test_large_and_tiny_differences_have_a_size_too(rates):
     assert seeds_needed([0.1, 0.1001], [0.9, 0.9001]) == 2
 
 
-def test_what_nobody_could_play_is_not_told():
+def test_sizes_beyond_the_maximum_are_none():
     assert episodes_needed(0.5, 0.500001) is None
     assert episodes_needed(0.1 + 0.2, 0.3) is None
     assert seeds_needed([0.1, 0.2, 0.3], [0.3, 0.2, 0.1]) is None
@@ -209,7 +209,7 @@ def test_equal_methods_differ_at_most_one_time_in_twenty(seed_spread):
     assert min(ps) < ALPHA
 
 
-def test_what_is_asked_for_shows_the_difference_four_times_in_five():
+def test_the_needed_sizes_have_a_power_of_four_in_five():
     rng = np.random.default_rng(0)
     size = episodes_needed(0.3, 0.45)
     assert size is not None

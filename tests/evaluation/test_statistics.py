@@ -192,7 +192,7 @@ def test_coverage_of_all_samples_is_the_papers_and_with_one_target_it_is_pass_at
         (lambda: coverage_at_k([-1], 4, 1, 9), "num_correct"),
     ],
 )
-def test_nonsense_is_refused(call, message):
+def test_arguments_out_of_range_are_rejected(call, message):
     with pytest.raises(ValueError, match=message):
         call()
 

@@ -30,7 +30,7 @@ def test_one_attempt_says_nothing_of_several():
 
 
 def test_several_attempts_say_what_further_ones_find():
-    """Of four attempts at one puzzle one wins, by the only answer of two that are said to be."""
+    """One of four attempts at a puzzle succeeds, with one of its two targets."""
     script = [RIGHT, LEFT, LEFT, LEFT, RIGHT]
     metrics = measured(script, "eval.samples=4", num_targets=2)
     assert {name: metrics[name] for name in metrics.keys() - PLAIN} == {

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from sesa_agent.commands.experiment_files import summarise
+from sesa_agent.commands.experiment_tables import summarise
 from sesa_agent.configs.load import config_to_dict, load_config
 from sesa_agent.evaluation.experiments.compare import compare
 from sesa_agent.evaluation.experiments.paper import PASS_RATIO, SUCCESS

@@ -1,4 +1,4 @@
-"""The command line: what a user gets wrong is one line on stderr and exit code 2, and no trace."""
+"""The command line: a user error is one line on stderr and exit code 2, without a traceback."""
 
 import json
 import resource
@@ -20,6 +20,7 @@ from sesa_agent.commands import (
     train as train_command,
 )
 from sesa_agent.configs.load import config_to_dict, env_names, load_config
+from sesa_agent.runs import new_run, resumed_run
 from sesa_agent.training.setup import resolve_auto
 
 from ..helpers.runs import SMALL_COMMAND
@@ -28,7 +29,7 @@ from ..helpers.tiny_models import CHATML, FORGETFUL, save_qwen2
 
 @pytest.fixture
 def no_model(monkeypatch):
-    """Loading a model is a failure: the mistake must be found before."""
+    """Loading a model fails: the mistake must be found before."""
 
     def refuse(*args):
         raise AssertionError("a model was loaded")
@@ -166,7 +167,7 @@ def test_a_place_that_cannot_be_written_is_found_first(mistake, tmp_path, option
         words = ("evaluate", "sesa-tiny", "--env", "sokoban", "--json", place / "x.json")
     else:
         words = (*TRAIN, "--output", place)
-    assert "cannot be written" in mistake(*words)
+    assert "is not writable" in mistake(*words)
 
 
 @pytest.mark.usefixtures("no_model")
@@ -185,14 +186,25 @@ def old_run(tmp_path):
     return tmp_path / "run"
 
 
+def test_a_run_with_a_method_file_is_named_after_it_and_resumes_without_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text("extends: ragen\nloss: {kl_coef: 0.01}\n")
+    cfg, folder = new_run("sokoban", "mine.yaml", [], None)
+    assert folder == Path("runs/sokoban-mine-0")
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(config_to_dict(cfg)))
+    Path("mine.yaml").unlink()
+    assert resumed_run(folder, "", "", []) == (cfg, folder)
+
+
 @pytest.mark.usefixtures("no_model")
-def test_a_run_goes_on_in_its_own_environment(mistake, old_run):
+def test_a_run_resumes_only_in_its_own_environment(mistake, old_run):
     assert "sesa/Sokoban-v0" in mistake("train", "--resume", old_run, "--env", "countdown")
     assert "--env" in mistake("train", "--resume", old_run, "env.id=sesa/Sudoku-v0")
 
 
 @pytest.mark.usefixtures("no_model")
-def test_a_damaged_run_is_refused(mistake, old_run):
+def test_a_damaged_run_is_rejected(mistake, old_run):
     assert "no checkpoint yet" in mistake("evaluate", old_run)
     wrong = {"[": "is damaged", "3": "mapping of settings", "optim: {speed: 3}": "optim.speed"}
     for text, hint in wrong.items():
@@ -200,7 +212,7 @@ def test_a_damaged_run_is_refused(mistake, old_run):
         assert hint in mistake("train", "--resume", old_run)
 
 
-def test_a_model_that_is_none_is_told_in_one_line(mistake, model, tmp_path):
+def test_a_folder_that_is_not_a_model_is_reported_in_one_line(mistake, model, tmp_path):
     words = (*TRAIN, "--output", tmp_path / "run", "--model")
     assert "does not exist" in mistake(*words, tmp_path / "nothing")
     Path("models").mkdir()
@@ -219,7 +231,7 @@ def test_a_model_that_is_none_is_told_in_one_line(mistake, model, tmp_path):
         ("chat_template.jinja", None, "without a chat template"),
     ],
 )
-def test_a_damaged_model_is_told_in_one_line(mistake, model, tmp_path, file, size, hint):
+def test_a_damaged_model_is_reported_in_one_line(mistake, model, tmp_path, file, size, hint):
     folder = shutil.copytree(model, tmp_path / "model")
     if size is None:
         (folder / file).unlink()
@@ -239,7 +251,9 @@ def test_a_damaged_model_is_told_in_one_line(mistake, model, tmp_path, file, siz
         ("model_type", None, "could not be loaded"),
     ],
 )
-def test_a_config_that_does_not_fit_is_told_in_one_line(mistake, model, tmp_path, key, value, hint):
+def test_a_config_that_does_not_fit_is_reported_in_one_line(
+    mistake, model, tmp_path, key, value, hint
+):
     """transformers prints a report of its own in many lines, and fills gaps with random weights."""
     folder = shutil.copytree(model, tmp_path / "model")
     config = json.loads((folder / "config.json").read_text()) | {key: value}

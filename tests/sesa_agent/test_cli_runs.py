@@ -34,7 +34,7 @@ def wait_for_lines(run: Path, count: int):
     raise TimeoutError(f"{run} logged fewer than {count} steps.")
 
 
-def test_ctrl_c_saves_and_the_printed_command_goes_on(call, model, tmp_path):
+def test_ctrl_c_saves_and_the_printed_command_resumes(call, model, tmp_path):
     run = tmp_path / ("a long name with [brackets] " * 4).strip()
     process = start_training(
         *(
@@ -82,7 +82,7 @@ def test_ctrl_c_saves_and_the_printed_command_goes_on(call, model, tmp_path):
     assert list(result["pass_at_k"]) == list(result["pass_at_k_interval"]) == ["1", "3"]
 
 
-def test_a_model_can_be_evaluated_and_no_bar_of_a_library_is_seen(call, model):
+def test_a_model_can_be_evaluated_without_progress_bars_of_libraries(call, model):
     words = ("evaluate", model, "--env", "frozen_lake", "--episodes", 4, "engine.max_new_tokens=3")
     code, out, err = call(*words, "--temperature", 0.7)
     assert (code, err) == (0, "")
@@ -109,7 +109,7 @@ def test_problems_of_a_file_are_trained_on_and_counted_once(call, model, tmp_pat
     assert "row 31" in err
 
 
-def test_a_scale_is_trained_with_another_model_and_goes_on(call, model):
+def test_a_scale_is_trained_with_another_model_and_resumes(call, model):
     words = ("train", "--env", "countdown", "--scale", "0.5b-1gpu", "--model", model, "--steps", 1)
     # Neither vLLM nor a GPU is here, and a byte is a token: the prompt has no room for many.
     code, _, _ = call(

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 import gymnasium
 import pytest
 
-from sesa_agent.commands.compare import comparison_arms
+from sesa_agent.commands.compare import CompareOptions, comparison_arms
 from sesa_agent.configs.load import env_names, load_config, method_names
 from sesa_agent.environments import make_env
 from sesa_agent.evaluation.experiments.paper import EXPERIMENTS
@@ -94,9 +94,10 @@ def test_a_documented_command_can_be_typed(page, words, here):
     if command == "reproduce" and params["experiment"] != "NAME":
         assert params["experiment"] in {*EXPERIMENTS, "diversity"}
     if command == "compare" and env and env not in PLACEHOLDERS:
-        num_seeds, budget = params["seeds"], params["budget"]
-        options = (params["methods"], params["ablate"], num_seeds, budget, params["episodes"])
-        assert comparison_arms(env, *options, settings(params), scale)
+        names = ("methods", "ablate", "budget", "episodes")
+        options = {name: params[name] for name in names}
+        options |= {"num_seeds": params["seeds"], "overrides": settings(params), "scale": scale}
+        assert comparison_arms(CompareOptions(env, **options))
     elif env in PLACEHOLDERS or not env:
         env, method = preset_of_run(params.get("resume"), method)
         load_config(env, method, settings(params), scale)

@@ -63,7 +63,7 @@ def test_moves_beyond_the_fewest_are_counted(play):
     assert last_line(out) == "Solved with 9 actions, 2 more than the fewest possible."
 
 
-def test_nothing_is_said_about_the_fewest_moves_where_they_are_not_known(play):
+def test_the_summary_has_no_fewest_moves_if_they_are_unknown(play):
     out = play(["Right", "Up", "Right"], "--env", toy_game.ENV_ID)[1]  # which does not tell
     assert last_line(out) == "Solved with 3 actions."
     out = play(["Up"], "--env", "frozen_lake", "--seed", "1")[1]  # a slip may be a short cut
@@ -73,7 +73,7 @@ def test_nothing_is_said_about_the_fewest_moves_where_they_are_not_known(play):
 def test_the_input_may_end_at_any_time(play):
     code, out, err = play([], "--env", "sokoban", "--seed", "3")
     assert (code, err) == (0, "")
-    assert last_line(out) == "Not solved with 0 actions. It takes 7 actions."
+    assert last_line(out) == "Not solved with 0 actions. It needs 7 actions."
 
 
 def test_rules_keys_and_state_are_shown(play):
@@ -91,9 +91,9 @@ def test_a_hint_is_what_the_solver_plays_next(play):
     assert len(re.findall(r"Hint: (\w+)", out)) == 2
 
 
-def test_a_position_without_a_way_to_win_is_told(play):
+def test_a_position_without_a_solution_is_reported(play):
     _, out, _ = play(["Up", "h"], "--env", "sokoban", "--seed", "3", "env.options.max_steps=5")
-    assert "No hint: the solver finds no way to win with 4 actions left. u goes back." in out
+    assert "No hint: the solver finds no solution with 4 actions left. u undoes." in out
 
 
 @pytest.mark.parametrize("env", [toy_game.TAXI, "path_exploration"])
@@ -101,21 +101,21 @@ def test_a_game_without_a_solver_says_so(play, env):
     assert re.search(r"No hint: \S+ has no solver\.", play(["h"], "--env", env)[1])
 
 
-def test_undo_takes_moves_back_and_goes_on_from_there(play):
+def test_undo_takes_moves_back_and_play_continues_there(play):
     _, out, _ = play(["u", "Right", "u", "Right", "Right"], "--env", toy_game.ENV_ID)
-    assert "There is nothing to take back." in out
+    assert "There is nothing to undo." in out
     boards = [line for line in out.splitlines() if line and set(line) <= set("P_G")]
     assert boards == ["P_G", "P_G", "_PG", "P_G", "_PG", "__G"]
     assert last_line(out) == "Solved with 2 actions."
 
 
-def test_the_last_move_of_a_lost_game_can_be_taken_back(play):
+def test_the_last_move_of_a_lost_game_can_be_undone(play):
     _, out, _ = play(["Left", "u", "Right", "Right"], "--env", toy_game.ENV_ID)
     assert "Not solved with 1 action." in out
     assert last_line(out) == "Solved with 2 actions."
 
 
-def test_a_move_that_is_taken_back_has_the_same_luck_again():
+def test_a_move_played_again_after_undo_has_the_same_outcome():
     env = make_env("sesa/FrozenLake-v0", frozen_probability=1.0, max_steps=30)
     puzzle, slips = Puzzle(env, 1), 0
     while not puzzle.place.is_over:
@@ -137,9 +137,9 @@ def test_restart_and_next_puzzle(play):
     assert "puzzle 4" in out
 
 
-def test_what_cannot_be_read_costs_nothing(play):
+def test_unreadable_text_has_no_effect(play):
     _, out, _ = play(["x", "jump over it", "↑", "\x1b[2J"], "--env", "sokoban", "--seed", "3")
-    assert "'x' is no action here. Actions: Up, Down, Left, Right." in out
+    assert "'x' is not an action here. Actions: Up, Down, Left, Right." in out
     assert "Turn 2, 9 actions left" in out  # the arrow is a key
     assert "Turn 3" not in out
     assert "\x1b" not in out
@@ -147,7 +147,7 @@ def test_what_cannot_be_read_costs_nothing(play):
 
 def test_nothing_is_played_after_the_end(play):
     _, out, _ = play(["Left", "Right", "h"], "--env", toy_game.ENV_ID)
-    assert "The puzzle is over: u takes the last action back" in out
+    assert "The puzzle is over: u undoes the last action" in out
     assert last_line(out) == "Not solved with 1 action."
 
 
@@ -217,11 +217,11 @@ def test_a_model_is_watched_turn_by_turn(play, model):
     assert out.count("Response: ") == 2
     chances = re.findall(r"Probability of the response: (\S+) \(log (-\d+\.\d+)\) at T = 0.5", out)
     assert len(chances) == 2
-    assert re.search(r"Action: (Up|Down|Left|Right|nothing could be read)", out)
+    assert re.search(r"Action: (Up|Down|Left|Right|unreadable)", out)
     assert last_line(out) == "Not solved after 2 turns, reward 0."
 
 
-def test_watching_goes_on_by_itself_with_a_delay(play, model):
+def test_watching_continues_without_keys_with_a_delay(play, model):
     words = ("--policy", model, "--env", "sokoban", "--delay", "0", "env.max_turns=3")
     code, out, _ = play(["q"], *words)  # nothing is read
     assert code == 0
@@ -265,7 +265,7 @@ def test_each_turn_shows_response_action_reward_and_probability():
     assert len(seen) == 5
     assert "You are at 5." in seen[1] and "You are at 6." in seen[4]
     assert "Response: <answer>jump</answer>\nAction: Jump, reward 0\n" in seen[1]
-    assert "Action: nothing could be read, reward 0" in seen[2]
+    assert "Action: unreadable, reward 0" in seen[2]
     assert "Action: Rest, not allowed, reward 0" in seen[3]
     assert "Action: Jump, reward 1" in seen[4]
     assert "Probability of the response: .500 (log -0.69) at T = 0.5" in seen[4]
@@ -273,7 +273,7 @@ def test_each_turn_shows_response_action_reward_and_probability():
 
 
 @pytest.mark.parametrize("fault", ["raise", "read", "nan"])
-def test_an_environment_that_breaks_under_a_policy_is_not_passed_over(fault):
+def test_an_environment_that_fails_under_a_policy_raises(fault):
     with pytest.raises(EnvError, match=bad_games.FAULTS[fault]):
         watch(make_env(bad_games.ENV_ID, fault=fault), ["<answer>Left</answer>"])
 
@@ -344,7 +344,7 @@ def test_colours_of_a_derived_view_are_colours_on_a_screen():
     assert "\x1b[1;30;43m \x1b[0m" in drawn.get()
 
 
-def test_what_a_terminal_would_obey_is_not_drawn():
+def test_control_characters_are_not_printed():
     for in_colour in (True, False):
         assert "\x1b" not in draw_board("Any-v0", "a\x1b[2Jb\x07", in_colour).plain
 

@@ -105,7 +105,7 @@ def test_a_puzzle_is_solved_by_arrow_keys_and_letters(terminal):
     assert "\x1b[2J" in first and re.search(r"\x1b\[[\d;]+m##", first)  # redrawn, in colours
     assert termios.tcgetattr(screen.slave) != screen.settings
     screen.press("x")
-    screen.wait_for("'x' is no action here")
+    screen.wait_for("'x' is not an action here")
     screen.press("h")
     screen.wait_for("Hint: Down")
     screen.press("w")
@@ -128,7 +128,7 @@ def test_it_ends_in_order(terminal, key):
     screen.wait_for("Turn 1, 10 actions left, reward 0.")
     screen.press(key)
     code, lines = screen.end()
-    assert (code, lines[-1]) == (0, "Not solved with 0 actions. It takes 7 actions.")
+    assert (code, lines[-1]) == (0, "Not solved with 0 actions. It needs 7 actions.")
     assert termios.tcgetattr(screen.slave) == screen.settings
 
 

@@ -11,12 +11,13 @@ import pytest
 import yaml
 
 from sesa_agent.configs.load import config_to_dict, load_config
-from sesa_agent.report.comparison import comparison_page
-from sesa_agent.report.files import find_runs, read_run_files, sample_episodes
+from sesa_agent.report.comparison import comparison_page, find_runs
+from sesa_agent.report.episodes import sample_episodes
 from sesa_agent.report.page import Value
 from sesa_agent.report.panels import MAX_POINTS, page_panels, thin, tree_layout
 from sesa_agent.report.render import render, save_pictures
 from sesa_agent.report.run import are_apart, repeat_command, run_page
+from sesa_agent.run_files import read_run_files
 from sesa_agent.sampling.trajectory import ROOT
 from sesa_agent.training.setup import resolve_auto
 
@@ -79,7 +80,7 @@ def test_a_run_is_one_page_that_refers_to_nothing_else(run, call, tmp_path):
     assert names == {"success", "curves", "exploration", "tree"}
 
 
-def test_what_stands_in_no_option_lies_beside_the_run(run, call):
+def test_without_an_option_the_page_is_written_beside_the_run(run, call):
     assert call(run)[0] == 0
     assert (run / "report.html").is_file()
 
@@ -100,7 +101,7 @@ def test_seconds_of_older_logs_are_added_up_without_evaluation(tmp_path):
     assert [row["seconds"] for row in read_run_files(folder).line.rows] == [0, 3.0, 6.0]
 
 
-def test_an_arm_that_goes_on_shows_its_own_steps_after_what_its_start_took(tmp_path):
+def test_an_arm_with_a_start_shows_its_own_steps_after_what_its_start_spent(tmp_path):
     folder = write_run(tmp_path / "b")
     went_on = arm("sokoban", "ragen, then sesa", 0, 0.4) | {"steps": 3, "start_from": "ragen"}
     (folder / "arm.json").write_text(json.dumps(went_on), encoding="utf-8")
@@ -112,16 +113,16 @@ def test_an_arm_that_goes_on_shows_its_own_steps_after_what_its_start_took(tmp_p
 def test_the_verdict_claims_no_more_than_the_intervals_allow(run, tmp_path):
     assert run_page(read_run_files(run), {}).verdict == (
         "Training lifted success on 200 held-out puzzles from 0.120 to 0.400; "
-        "the 95 % intervals are apart."
+        "the 95 % intervals do not overlap."
     )
     close = {"base": evaluation(0.12), "trained": evaluation(0.15)}
     page = run_page(read_run_files(write_run(tmp_path / "close", result=close)), {})
-    assert page.verdict.startswith("No change that 200 held-out puzzles could show")
+    assert page.verdict.startswith("No significant change on 200 held-out puzzles")
     worse = {"base": evaluation(0.4), "trained": evaluation(0.1)}
     page = run_page(read_run_files(write_run(tmp_path / "worse", result=worse)), {})
     assert page.verdict.startswith("Training lowered success")
     page = run_page(read_run_files(write_run(tmp_path / "unmeasured")), {})
-    assert "on validation puzzles success went from 0.100 to 0.500" in page.verdict
+    assert "On validation puzzles success went from 0.100 to 0.500" in page.verdict
 
 
 @pytest.mark.parametrize(
@@ -137,7 +138,7 @@ def test_intervals_are_apart_if_they_do_not_overlap(first, second, apart):
     assert not are_apart(Value(0.2), Value(0.3, second))
 
 
-def test_the_command_of_a_run_gives_its_settings_again():
+def test_the_command_of_a_run_reproduces_its_settings():
     words = ["optim.lr=3e-05", "sampling.merge_states=off", "env.options.max_steps=7"]
     words += ["loss.filter_ratio=0.5", "optim.checkpoint_every=3", "seed=4", "eval.samples=2"]
     settings = config_to_dict(resolve_auto(load_config("sokoban", "sesa", words)))
@@ -148,6 +149,34 @@ def test_the_command_of_a_run_gives_its_settings_again():
     assert config_to_dict(again) == settings
 
 
+def test_the_command_of_a_run_with_a_method_file_reproduces_its_settings(tmp_path):
+    """Without the file it lists all that differs from another preset."""
+    path = tmp_path / "mine.yaml"
+    path.write_text("extends: ragen\nloss: {kl_coef: 0.01}\n")
+    settings = config_to_dict(resolve_auto(load_config("sokoban", str(path), ["optim.lr=0.5"])))
+    command = shlex.split(repeat_command(settings))
+    assert command == [
+        *("sesa-agent", "train", "--env", "sokoban", "--method", "mine.yaml"),
+        "optim.lr=0.5",
+    ]
+    path.unlink()
+    command = shlex.split(repeat_command(settings))
+    assert command[5] == "sesa" and {"loss.kl_coef=0.01", "sampling.name=parallel"} <= {*command}
+    typed = resolve_auto(load_config("sokoban", "sesa", command[6:]))
+    assert config_to_dict(typed) | {"method": ""} == settings | {"method": ""}
+
+
+def test_a_run_with_a_method_file_and_old_names_is_labelled_and_read(tmp_path):
+    folder = write_run(tmp_path / "run")
+    values = yaml.safe_load((folder / "config.yaml").read_text())
+    values["method"] = "my/mine.yaml"
+    values["loss"]["history_gap"] = values["loss"].pop("history_correction")
+    (folder / "config.yaml").write_text(yaml.safe_dump(values))
+    files = read_run_files(folder)
+    assert files.title == "Sokoban: mine, seed 0"
+    assert files.settings["loss"]["history_correction"] == "none"
+
+
 def test_the_command_of_a_run_names_its_scale():
     words = ["optim.lr=3e-05", "model.lora_rank=4"]
     settings = config_to_dict(resolve_auto(load_config("countdown", "ragen", words, "3b-8gpu")))
@@ -156,7 +185,7 @@ def test_the_command_of_a_run_names_its_scale():
     assert sorted(command[8:]) == sorted(words)
 
 
-def test_the_command_of_a_run_in_an_environment_of_ones_own_gives_its_settings_again():
+def test_the_command_of_a_run_in_an_own_environment_reproduces_its_settings():
     words = ["optim.lr=3e-05", "sampling.merge_states=off", "loss.credit=best"]
     settings = config_to_dict(resolve_auto(load_config(CORRIDOR, "sesa", words)))
     command = shlex.split(repeat_command(settings))
@@ -165,7 +194,7 @@ def test_the_command_of_a_run_in_an_environment_of_ones_own_gives_its_settings_a
     assert config_to_dict(again) == settings
 
 
-def test_nothing_of_this_machine_stands_on_a_page(tmp_path):
+def test_a_page_has_no_paths_of_this_machine(tmp_path):
     folder = write_run(tmp_path / "c", settings=("model.path=/data/secret/tiny",))
     page = render(run_page(read_run_files(folder), {}))
     assert "secret" not in page
@@ -198,7 +227,7 @@ def test_labels_and_commands_of_a_comparison_stay_text(comparison, tmp_path):
     assert not [key for _, attrs in page.found for key in attrs if key.startswith("on")]
 
 
-def test_a_label_is_no_mathematics(tmp_path):
+def test_a_label_is_not_parsed_as_tex(tmp_path):
     """matplotlib reads text between dollar signs as TeX, and refuses what it cannot read."""
     found = [arm("sokoban", r"$\frac$", 0, 0.2), arm("sokoban", "sesa", 0, 0.5)]
     path = write_comparison(tmp_path / "sokoban.json", found)
@@ -217,7 +246,7 @@ def test_a_solved_and_a_failed_episode_are_shown(run):
     assert [turn.action for turn in failed.turns] == ["Left", "Up"]
 
 
-def test_both_episodes_are_of_one_puzzle_where_a_group_has_both(tmp_path):
+def test_both_episodes_are_of_one_puzzle_if_a_group_has_both(tmp_path):
     folder = write_run(tmp_path / "e")
     lost = replace(tree(), parents=[ROOT], turns=[replace(tree().turns[0], success=False)])
     text = json.dumps([lost.to_json()])
@@ -236,7 +265,7 @@ def test_trees_of_another_version_are_left_out(tmp_path):
     assert {episode.step for episode in sample_episodes(read_run_files(folder))} == {8}
 
 
-def test_a_turn_stands_in_the_middle_of_its_children():
+def test_a_turn_is_at_the_mean_height_of_its_children():
     depths, heights = tree_layout(tree())
     assert depths == {ROOT: 0, 0: 1, 1: 1, 2: 2}
     assert heights == {ROOT: -0.5, 0: 0.0, 1: -1.0, 2: -1.0}
@@ -245,7 +274,7 @@ def test_a_turn_stands_in_the_middle_of_its_children():
 # ---- comparisons ----
 
 
-def test_a_comparison_tells_its_tests(comparison, tmp_path):
+def test_a_comparison_shows_its_tests(comparison, tmp_path):
     page = comparison_page(comparison, tmp_path)
     assert re.fullmatch(
         r"Sokoban: sesa reaches 0\.\d+ and is above ragen \(p < \.05\)\.", page.verdict
@@ -258,7 +287,7 @@ def test_a_comparison_tells_its_tests(comparison, tmp_path):
     assert page.command == values["command"]
 
 
-def test_curves_stand_against_every_budget(comparison, tmp_path):
+def test_curves_are_plotted_against_every_budget(comparison, tmp_path):
     page = comparison_page(comparison, tmp_path)
     titles = [panel.title for panel in page_panels(page)["curves"]]
     budgets = ("policy calls", "response tokens", "environment steps", "seconds of training")
@@ -266,7 +295,7 @@ def test_curves_stand_against_every_budget(comparison, tmp_path):
     assert "sesa from 0.1 to 0.4" in page_panels(page)["curves"][0].alt
 
 
-def test_coverage_is_drawn_at_its_largest_k(tmp_path):
+def test_coverage_is_plotted_at_its_largest_k(tmp_path):
     folder = write_run(tmp_path / "h")
     found = {"eval/coverage_at_1": 0.1, "eval/coverage_at_32": 0.4, "eval/pass_at_1": 0.2}
     lines = [json.dumps(metrics(step) | found | {"step": step}) for step in range(3)]
@@ -282,7 +311,7 @@ def test_each_environment_has_its_own_panels_and_verdict(tmp_path):
         for label, rate in (("base", 0.1), ("sesa", 0.5), ("ragen", 0.2))
     ]
     page = comparison_page(write_comparison(tmp_path / "agents.json", found), tmp_path / "none")
-    assert page.verdict.count("not to be told from ragen") == 2  # one seed each
+    assert page.verdict.count("not significantly different from ragen") == 2  # one seed each
     titles = [panel.title for panel in page_panels(page)["success"]]
     assert titles[0].startswith("Sokoban: ") and titles[-1].startswith("Frozen lake: ")
 
@@ -333,8 +362,8 @@ def test_mistakes_are_one_line(run, call, tmp_path):
     (damaged / "arm.json").write_text('{"label": "x", "start_from": "y"}', encoding="utf-8")
     for words, hint in (
         ((tmp_path / "nothing",), "does not exist"),
-        ((tmp_path,), "is no run folder: it has no config.yaml"),
-        ((tmp_path / "words.json",), "is no comparison"),
+        ((tmp_path,), "is not a run folder: it has no config.yaml"),
+        ((tmp_path / "words.json",), "is not a comparison"),
         ((tmp_path / "half.json",), "is damaged"),
         ((tmp_path / "list.json",), "must hold a JSON object, got list"),
         ((tmp_path / "arms.json",), "is damaged"),
@@ -347,7 +376,7 @@ def test_mistakes_are_one_line(run, call, tmp_path):
         assert hint in err
 
 
-def test_settings_that_are_no_mapping_are_damage(tmp_path, call):
+def test_settings_that_are_not_a_mapping_are_reported_as_damaged(tmp_path, call):
     folder = write_run(tmp_path / "g")
     (folder / "config.yaml").write_text(yaml.safe_dump([1]), encoding="utf-8")
     code, _, err = call(folder)

@@ -9,9 +9,9 @@ from contextlib import ExitStack
 import pytest
 
 from sesa_agent.report.comparison import comparison_page
-from sesa_agent.report.files import read_run_files
 from sesa_agent.report.render import render
 from sesa_agent.report.run import run_page
+from sesa_agent.run_files import read_run_files
 
 from ..helpers.browser import CONTRAST, LEAST_CONTRAST, opened
 from ..helpers.report_files import arms, evaluation, write_comparison, write_run
@@ -49,7 +49,7 @@ def open_page(browser, pages):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("name", ["run", "comparison"])
-def test_a_page_fits_asks_for_nothing_and_can_be_read(open_page, name, width, scheme):
+def test_a_page_fits_requests_nothing_and_is_readable(open_page, name, width, scheme):
     page, complaints = open_page(name, width, scheme)
     if folder := os.environ.get("SCREENSHOTS"):
         page.screenshot(path=f"{folder}/{name}-{width}-{scheme}.png", full_page=True)

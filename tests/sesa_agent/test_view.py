@@ -61,7 +61,7 @@ def test_values_and_advantages_are_those_of_the_credit_rule():
     assert [fact.advantage for fact in facts] == pytest.approx([1 / 6, -1 / 3, -1 / 3, 2 / 3])
 
 
-def test_a_tree_without_a_success_teaches_nothing():
+def test_a_tree_without_a_success_has_no_learning_signal():
     tree = seen_tree()
     tree.turns[3] = replace(tree.turns[3], success=False, reward=0.0)
     assert [fact.advantage for fact in turn_facts(tree, settings(*BEST))] == [None] * 4
@@ -105,19 +105,21 @@ def sentence(tree, *overrides):
 
 def test_the_sentence_says_what_branching_found():
     assert sentence(seen_tree()) == (
-        "1 of 3 branches won, 1 ended in a state met before, 1 repeat dropped. "
+        "1 of 3 branches won, 1 reached a state again, 1 duplicate dropped. "
         "First proposals alone, an ordinary rollout, ran out of turns. "
-        "The shortest win takes 2 turns, 1 of them by a later proposal; the least expected of "
-        "these is Down at turn 2, of probability .050 under the plain prompt."
+        "The shortest win takes 2 turns, 1 of them by a later proposal; the least likely of "
+        "these is Down at turn 2, with probability .050 under the plain prompt."
     )
     assert sentence(seen_tree(plain=False)).endswith("1 of them by a later proposal.")
 
 
-def test_the_sentence_says_when_nothing_is_learnt():
+def test_the_sentence_says_when_there_is_no_learning_signal():
     tree = seen_tree()
     tree.turns[3] = replace(tree.turns[3], success=False, reward=0.0)
     assert sentence(tree).startswith("None of 3 branches won")
-    assert sentence(tree).endswith("It teaches nothing: no proposal was better than another.")
+    assert sentence(tree).endswith(
+        "There is no learning signal: no proposal was better than another."
+    )
 
 
 def test_of_independent_rollouts_the_sentence_claims_no_branching():
@@ -125,7 +127,7 @@ def test_of_independent_rollouts_the_sentence_claims_no_branching():
     tree.turns[:] = [replace(one, proposal_index=0, merged_into=None) for one in tree.turns]
     tree.parents[:], tree.duplicates[:] = [ROOT] * 4, []
     assert sentence(tree, "loss.credit=trajectory") == (
-        "1 of 4 branches won. They were drawn independently."
+        "1 of 4 branches won. They were sampled independently."
     )
 
 
@@ -185,7 +187,7 @@ def test_view_writes_one_page_of_all_trees(sesa_agent, run):
     assert "http" not in page.replace("http-equiv", "")
 
 
-def test_view_opens_with_the_step_that_is_asked_for(sesa_agent, run, tmp_path):
+def test_view_opens_with_the_chosen_step(sesa_agent, run, tmp_path):
     assert sesa_agent("view", run, "--step", 2, "--output", tmp_path / "new" / "a.html")[0] == 0
     page = (tmp_path / "new" / "a.html").read_text(encoding="utf-8")
     index = unpack(page.partition('id="index">')[2].partition("</script>")[0])
@@ -207,9 +209,9 @@ def test_a_wrong_option_is_one_line(sesa_agent, run, words, message):
     assert (code, error) == (2, f"sesa-agent: {message.format(run=run)}\n")
 
 
-def test_what_is_no_run_or_has_no_trees_is_one_line(sesa_agent, run, tmp_path):
+def test_a_folder_without_run_or_trees_is_one_line(sesa_agent, run, tmp_path):
     code, _, error = sesa_agent("view", tmp_path / "none")
-    assert code == 2 and "is no run folder: it has no config.yaml" in error
+    assert code == 2 and "is not a run folder: it has no config.yaml" in error
     for file in (run / "trees").iterdir():
         file.unlink()
     code, _, error = sesa_agent("view", run)
@@ -239,11 +241,11 @@ def test_the_terminal_shows_the_trees_of_a_step_in_their_order(sesa_agent, run):
     words = [line.strip("│├└─ ") for line in tree]
     assert words == [
         "start",
-        "1 Left  plain .819 drawn .819  V 0.250  A +0.25",
-        "1 Up  out of turns  plain .741 drawn .741  V 0.000  A -0.25",
-        "2 Down  ★ won  plain .050 drawn .607  V 0.250  A +0.25",
-        "2 Wait  merged  plain .135 drawn .905  V 0.000  A -0.25",
-        "Left  said again, dropped  plain .819 drawn .497",
+        "1 Left  plain .819 sampled .819  V 0.250  A +0.25",
+        "1 Up  out of turns  plain .741 sampled .741  V 0.000  A -0.25",
+        "2 Down  ★ won  plain .050 sampled .607  V 0.250  A +0.25",
+        "2 Wait  merged  plain .135 sampled .905  V 0.000  A -0.25",
+        "Left  duplicate, dropped  plain .819 sampled .497",
     ]
     assert START in out
 

@@ -93,7 +93,7 @@ def chosen(page):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1440])
-def test_a_page_shows_its_tree_and_can_be_read(open_page, scheme, width):
+def test_a_page_shows_its_tree_and_is_readable(open_page, scheme, width):
     page, _ = open_page("small", scheme, width)
     if folder := os.environ.get("SCREENSHOTS"):
         page.screenshot(path=f"{folder}/view-{width}-{scheme}.png", full_page=True)
@@ -125,13 +125,13 @@ def test_arrows_walk_to_parent_child_and_sibling(open_page):
     assert walk == ["Up", "Left", "Wait", "Left", "Start", "Left"]
 
 
-def test_a_dropped_response_stands_where_it_was_drawn(open_page):
+def test_a_dropped_response_is_where_it_was_sampled(open_page):
     page, _ = open_page("small")
     for key in ("Home", "ArrowRight", "ArrowDown", "ArrowDown"):
         page.keyboard.press(key)
     panel = page.locator("#panel").text_content()
-    assert "said before, not played" in panel
-    assert "Drawn under the plain prompt, the 2 earlier answers excluded." in panel
+    assert "duplicate, not played" in panel
+    assert "Sampled from the plain prompt, the 2 earlier answers excluded." in panel
     assert page.locator("#decision tbody tr").all_text_contents()[-1].endswith("dropped")
     assert page.locator("tr.dropped").get_attribute("aria-selected") == "true"
 

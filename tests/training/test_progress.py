@@ -44,9 +44,9 @@ def test_a_budget_of_seconds_counts_rollouts_and_updates_across_a_stop(llama, tm
 @pytest.mark.parametrize("shares", [(0.5, 0.0), (0.5, 0.75), (0.5, 1.0), (0.5, 2.0)])
 def test_a_run_is_as_far_as_the_budget_that_is_nearest_to_its_end(shares):
     # Steps, half done, and one other budget; those of 0 do not count. All limits are alike.
-    for limit, count in BUDGETS.items():
-        optim = OptimConfig(steps=100, **{limit: 100})
-        progress = Progress(step=50, **{count: shares[1] * 100})
+    for budget in BUDGETS:
+        optim = OptimConfig(steps=100, **{budget.limit: 100})
+        progress = Progress(step=50, **{budget.count: shares[1] * 100})
         assert progress.share_done(optim) == max(shares)
         assert progress.share_done(OptimConfig(steps=100)) == 0.5
 

@@ -1,4 +1,4 @@
-"""Arms of an experiment: run once, to one budget, and what they came to is what the run was."""
+"""Arms of an experiment run once, to one budget, and their results are those of the run."""
 
 import shutil
 from dataclasses import replace
@@ -110,7 +110,7 @@ def test_another_measurement_takes_no_training(llama, tmp_path):
     assert again["curve"] == result["curve"]
 
 
-def test_an_arm_that_was_stopped_ends_as_one_that_was_not(llama, tmp_path):
+def test_a_stopped_arm_ends_like_one_that_was_not_stopped(llama, tmp_path):
     arm = make_arm(llama)
     whole = finish(arm, tmp_path / "whole")
     assert run_arm(arm, tmp_path / "parts", lambda *_: True) is None
@@ -119,7 +119,7 @@ def test_an_arm_that_was_stopped_ends_as_one_that_was_not(llama, tmp_path):
     assert {**resumed, "seconds": 0} == {**whole, "seconds": 0}
 
 
-def test_the_watcher_is_told_of_every_step(llama, tmp_path):
+def test_the_watcher_is_called_after_every_step(llama, tmp_path):
     seen = []
 
     def watch(share_done, metrics):
@@ -140,7 +140,7 @@ def test_the_base_is_measured_and_not_trained(llama, tmp_path):
     assert set(result["measured"]) == {"T=0.5", "T=1"}
 
 
-def test_an_arm_goes_on_from_the_last_checkpoint_of_another(llama, tmp_path):
+def test_an_arm_continues_from_the_last_checkpoint_of_another(llama, tmp_path):
     first = make_arm(llama, label="ragen", method="ragen")
     start = finish(first, tmp_path)
     source = arm_folder(first, tmp_path)
@@ -169,11 +169,11 @@ def test_an_arm_whose_start_has_lost_its_checkpoints_says_so(llama, tmp_path):
     first = make_arm(llama)
     finish(first, tmp_path)
     shutil.rmtree(arm_folder(first, tmp_path) / "checkpoints")
-    with pytest.raises(SettingError, match="goes on from sesa, which has no checkpoint in"):
+    with pytest.raises(SettingError, match="continues from sesa, which has no checkpoint in"):
         run_arm(make_arm(llama, label="next", start_from=first), tmp_path)
 
 
-def test_an_arm_has_a_folder_for_all_that_decides_its_weights(llama, tmp_path):
+def test_the_folder_of_an_arm_depends_on_all_that_determines_its_weights(llama, tmp_path):
     arm = make_arm(llama)
     model = shutil.copytree(llama, tmp_path / "model")
     others = [
@@ -232,7 +232,7 @@ def test_arms_run_in_processes_each_after_the_one_it_starts_from(llama, tmp_path
 
 
 @pytest.mark.slow
-def test_arms_that_are_asked_to_stop_are_saved_and_no_other_is_begun(llama, tmp_path):
+def test_stopped_arms_are_saved_and_no_other_is_started(llama, tmp_path):
     endless = (f"model.path={llama}", *SMALL, "optim.max_policy_calls=0", "optim.steps=99999")
     arms = [replace(make_arm(llama, env="frozen_lake", common=endless), seed=n) for n in (0, 1)]
     news = []
@@ -245,7 +245,7 @@ def test_arms_that_are_asked_to_stop_are_saved_and_no_other_is_begun(llama, tmp_
     assert not arm_folder(arms[1], tmp_path).exists()
 
 
-def test_a_mistake_found_in_a_process_of_an_arm_is_told(llama, tmp_path):
+def test_a_mistake_found_in_the_process_of_an_arm_is_reported(llama, tmp_path):
     arms = [make_arm(tmp_path / "nothing", env="frozen_lake")]
     with pytest.raises(SettingError, match="does not exist"):
         run_arms(arms, tmp_path, jobs=1)
@@ -275,7 +275,7 @@ def test_the_arms_of_an_experiment_fit_and_have_their_budget(name):
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_quick_takes_a_part_of_the_calls_and_overrides_have_the_last_word(name):
+def test_quick_uses_a_fraction_of_the_calls_and_overrides_win(name):
     for arm in experiment_arms(name, (0,), is_quick=True):
         assert (
             resolve_arm(arm).optim.max_policy_calls
@@ -313,10 +313,10 @@ def draw(choose, per_set, num_answers):
     return draw_sets(engine, dialogue, env_id, per_set, params, num_answers), engine.usage
 
 
-def test_a_set_repeats_nothing_though_sets_do():
+def test_answers_are_distinct_within_a_set_but_not_across_sets():
     rng = np.random.default_rng(0)
     sets, usage = draw(lambda: rng.integers(6), per_set=3, num_answers=12)
-    assert usage.calls > 12  # repetitions were refused
+    assert usage.calls > 12  # duplicates were rejected
     assert [len({*answers}) for answers in sets] == [len(answers) for answers in sets]
     assert sum(map(len, sets)) == 12
     assert len({answer for answers in sets for answer in answers}) <= 6
@@ -328,7 +328,7 @@ def test_independent_answers_are_one_call_each():
     assert usage.calls == 7
 
 
-def test_sets_that_come_short_are_made_up_by_more_of_them():
+def test_short_sets_are_made_up_for_by_more_sets():
     sets, _ = draw(lambda: 0, per_set=5, num_answers=10)
     assert sets == [[PLACES[0]]] * 10
 

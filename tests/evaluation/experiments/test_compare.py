@@ -1,4 +1,4 @@
-"""Arms against each other: what stands in the table, and what the sentences claim."""
+"""Arms compared with each other: what the table holds, and what the sentences claim."""
 
 import json
 
@@ -10,7 +10,7 @@ from sesa_agent.evaluation.significance import episodes_needed, seeds_needed, we
 
 
 def result(label, seed, wins, calls=100, env="sokoban", ratio: float | None = 2.0):
-    """A run that won so many times at each puzzle, "1 0 1"."""
+    """A run that solved or failed each puzzle, "1 0 1"."""
     rate = sum(map(int, wins.split())) / len(wins.split())
     cold = {"success_rate": rate, "low": rate / 2, "high": (1 + rate) / 2, "wins": wins}
     return {
@@ -36,7 +36,7 @@ THREE = [
 ]
 
 
-def test_the_table_joins_seeds_and_tells_gains_over_the_base():
+def test_the_table_joins_seeds_and_has_gains_over_the_base():
     base, ragen, sesa = compare(THREE, "sesa").rows
     assert [row.label for row in (base, ragen, sesa)] == ["base", "ragen", "sesa"]
     assert sesa.success.each == [0.7, 0.8, 0.6]
@@ -74,34 +74,36 @@ def test_a_pair_has_both_tests():
     for part in (
         "5.0 times its gain over base",
         "The methods differ (p = 0.008, Welch, 3 and 3 seeds)",
-        "These runs differ (p = 0.031, sign flips by puzzle, 30 pairs of episodes)",
+        "These runs differ (p = 0.031, sign-flip test over puzzles, 30 pairs of episodes)",
     ):
         assert part in words
 
 
-def test_what_cannot_be_seen_says_what_it_would_take():
+def test_a_difference_that_is_not_shown_says_what_would_show_it():
     results = [result("a", n, wins(count)) for n, count in enumerate((3, 5))]
     results += [result("b", n, wins(count)) for n, count in enumerate((4, 2))]
     (pair,) = compare(results, "a").pairs
     assert pair.episodes_needed == episodes_needed(0.4, 0.3)
     assert pair.seeds_needed == seeds_needed([0.3, 0.5], [0.4, 0.2])
     words = sentence(pair)
-    assert "The methods cannot be told apart" in words
-    assert f"would need {pair.seeds_needed} seeds an arm" in words
-    assert f"would need {pair.episodes_needed} episodes an arm" in words
+    assert "The methods do not differ significantly" in words
+    assert f"would need {pair.seeds_needed} seeds per arm" in words
+    assert f"would need {pair.episodes_needed} episodes per arm" in words
     assert pair.gain_ratio is None
 
 
-def test_one_seed_says_nothing_of_the_methods():
+def test_one_seed_cannot_test_the_methods():
     results = [result("ragen", 0, wins(1)), result("sesa", 0, wins(9))]
     comparison = compare(results, "sesa")
     (pair,) = comparison.pairs
     assert (pair.methods_p, pair.methods_interval, pair.seeds_needed) == (None, None, None)
     assert pair.runs_p == pytest.approx(2 / 2**8)
-    assert "Of the methods nothing is known: that takes two seeds" in sentence(pair)
+    assert "The methods cannot be tested: that needs at least two seeds" in sentence(pair)
     row = comparison.rows[0]
     assert (row.success.low, row.success.high, row.success.over) == (0.05, 0.55, "puzzles")
-    assert "An arm of one seed has the 95 % Wilson interval over puzzles." in notes(comparison.rows)
+    assert "An arm with one seed has the 95 % Wilson interval over puzzles." in notes(
+        comparison.rows
+    )
 
 
 def test_runs_without_a_common_seed_are_not_paired():
@@ -113,25 +115,25 @@ def test_runs_without_a_common_seed_are_not_paired():
     assert "McNemar" not in sentence(pair)
 
 
-def test_seeds_that_are_all_alike_are_no_test():
+def test_seeds_without_variance_cannot_test_the_methods():
     results = [result(label, seed, wins(3)) for label in "ab" for seed in (0, 1)]
     (pair,) = compare(results, "a").pairs
     assert (pair.methods_p, pair.runs_p, pair.episodes_needed) == (None, 1, None)
-    assert "their seeds are all alike" in sentence(pair)
+    assert "all seeds have the same success" in sentence(pair)
 
 
-def test_arms_that_played_different_puzzles_are_refused():
+def test_arms_that_played_different_puzzles_are_rejected():
     with pytest.raises(ValueError, match="same seeds and puzzles"):
         compare([result("a", 0, wins(3)), result("b", 0, wins(3, of=12))], "a")
 
 
-def test_unequal_budgets_are_said():
+def test_unequal_budgets_are_reported():
     def budget_of(**calls):
         arms = [result(label, 0, wins(1), calls=count) for label, count in calls.items()]
         base = result("base", 0, wins(1), calls=0)
         return notes(compare([base, *arms], "a").rows)[-1]
 
-    words = "sokoban: equal budgets, within a tenth, of policy calls, response tokens, env steps, "
+    words = "sokoban: equal budgets, within 10 %, of policy calls, response tokens, env steps, "
     assert budget_of(a=1000, b=1050) == f"{words}seconds."
     same_steps = budget_of(a=1000, b=2000)
     assert "policy calls" not in same_steps
@@ -146,7 +148,7 @@ def test_unequal_budgets_are_said():
 def test_environments_are_compared_apart():
     results = [*THREE, *(result(arm, 0, wins(5), env="lake") for arm in ("ragen", "sesa"))]
     values = comparison_to_json(compare(results, "sesa"))
-    assert json.loads(json.dumps(values)) is not None
+    json.dumps(values, allow_nan=False)  # raises if there is anything that JSON lacks
     found = [(pair["env"], pair["other"]) for pair in values["pairs"]]
     assert found == [("sokoban", "base"), ("sokoban", "ragen"), ("lake", "ragen")]
     assert [line.split(":")[0] for line in values["sentences"]] == ["sokoban", "sokoban", "lake"]

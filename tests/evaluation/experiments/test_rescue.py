@@ -1,4 +1,4 @@
-"""Figures 5 and 6: equal calls, one start, and curves that go on where the start ends."""
+"""Figures 5 and 6: equal calls, one start, and curves that continue where the start ends."""
 
 import json
 
@@ -26,7 +26,7 @@ LABELS = ("ragen-entropy", "ragen-entropy, on", "ragen-entropy, then sesa", "ses
 
 
 @pytest.mark.parametrize("quick", [False, True])
-def test_every_way_through_takes_the_same_calls(quick):
+def test_all_runs_end_after_the_same_calls(quick):
     arms = {arm.label: arm for arm in experiment_arms("rescue", (0,), quick)}
     assert tuple(arms) == LABELS
     calls = {label: resolve_arm(arm).optim.max_policy_calls for label, arm in arms.items()}
@@ -37,7 +37,7 @@ def test_every_way_through_takes_the_same_calls(quick):
     assert list(calls.values()) == [p.calls // (QUICK_SHARE if quick else 1) for p in plans]
 
 
-def test_arms_differ_in_the_method_alone():
+def test_arms_differ_only_in_the_method():
     arms = {arm.label: resolve_arm(arm) for arm in experiment_arms("rescue", (0,))}
     assert len({cfg.optim.lr for cfg in arms.values()}) == 1
     assert [cfg.sampling.name for cfg in arms.values()] == ["parallel", "parallel", "tree", "tree"]
@@ -46,7 +46,7 @@ def test_arms_differ_in_the_method_alone():
 
 
 @pytest.mark.slow
-def test_a_rescue_goes_on_where_the_stalled_run_ended(llama, tmp_path):
+def test_a_rescue_continues_where_the_stalled_run_ended(llama, tmp_path):
     words = (*SMALL, f"model.path={llama}")
     arms = experiment_arms("rescue", (0, 1), overrides=words)
     results = run_arms(arms, tmp_path / "runs", jobs=2)
@@ -65,7 +65,7 @@ def test_a_rescue_goes_on_where_the_stalled_run_ended(llama, tmp_path):
     rows = json.loads((tmp_path / "out" / "rescue.json").read_text())["table"]
     assert [row["label"] for row in rows] == list(LABELS)
     assert all(row["values"]["success, T = 1"]["over"] == "seeds" for row in rows)
-    assert "go on from its last checkpoint" in (tmp_path / "out" / "rescue.md").read_text()
+    assert "continue from its last checkpoint" in (tmp_path / "out" / "rescue.md").read_text()
     assert (tmp_path / "out" / "rescue.png").read_bytes().startswith(b"\x89PNG")
 
 

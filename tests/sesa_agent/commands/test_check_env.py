@@ -38,7 +38,7 @@ for bad in (*ONE_OF_EACH, Locked):
 
 
 @pytest.mark.parametrize("name", env_names())
-def test_every_environment_of_ours_passes(sesa_agent, name):
+def test_every_bundled_environment_passes(sesa_agent, name):
     code, out, _ = sesa_agent("check-env", name)
     assert code == 0
     assert "failed" not in out and "warned" not in out
@@ -58,7 +58,7 @@ def test_options_reach_the_environment(sesa_agent, options):
     assert code == 0, out
 
 
-def test_every_check_has_a_row_that_tells_what_was_seen(sesa_agent):
+def test_every_check_has_a_row_with_what_was_observed(sesa_agent):
     code, out, _ = sesa_agent("check-env", toy_game.ENV_ID, "--episodes", "5")
     assert code == 0
     assert all(f"│ {name} " in out for name in CHECKS)
@@ -80,7 +80,7 @@ def test_a_broken_environment_is_shown_with_what_to_do(sesa_agent, bad):
     assert "→ " in row
 
 
-def test_lengths_are_told_in_tokens_of_a_model(sesa_agent, model):
+def test_lengths_are_reported_in_tokens_of_a_model(sesa_agent, model):
     for name in (str(model), "sesa-tiny"):
         code, out, _ = sesa_agent("check-env", "sokoban", "--model", name)
         assert code == 0

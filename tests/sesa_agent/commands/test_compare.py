@@ -1,15 +1,16 @@
-"""`sesa-agent compare`: mistakes are told first, and a second call finds everything done."""
+"""`sesa-agent compare`: mistakes are reported first, and a second call has nothing left to do."""
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
 from sesa_agent.commands import compare as compare_command
-from sesa_agent.commands import compare_runs
-from sesa_agent.commands.compare import comparison_arms, read_budget
+from sesa_agent.commands import compare_finished
+from sesa_agent.commands.compare import CompareOptions, comparison_arms, read_budget
 from sesa_agent.evaluation.experiments import results as run_results
 
 from ...helpers.tiny_models import SMALL_GROUPS
@@ -44,8 +45,11 @@ MISTAKES = {
     "nothing": ((), "--env must be given, or two run folders or more"),
     "an unknown environment": (("--env", "frozen_lak"), "Did you mean 'frozen_lake'?"),
     "an unknown method": ((*LAKE, "--methods", "sesa,rage"), "Did you mean 'ragen'?"),
-    "one method": ((*LAKE, "--methods", "sesa"), "--methods must be two or more different"),
-    "a method twice": ((*LAKE, "--methods", "sesa,base,sesa"), "two or more different methods"),
+    "one method": ((*LAKE, "--methods", "sesa"), "--methods must be two or more methods"),
+    "a method twice": (
+        (*LAKE, "--methods", "sesa,base,sesa"),
+        "two or more methods of different names",
+    ),
     "methods to ablate": ((*LAKE, "--ablate", "--methods", "a,b"), "left out with --ablate"),
     "no seeds": ((*LAKE, "--seeds", "0"), "--seeds must be a number of seeds from 1"),
     "no episodes": ((*LAKE, "--episodes", "0"), "--episodes must be at least 2"),
@@ -78,7 +82,7 @@ MISTAKES = {
 
 @pytest.mark.parametrize(("words", "hint"), MISTAKES.values(), ids=MISTAKES)
 def test_a_mistake_is_one_line_before_any_work(call, monkeypatch, tmp_path, words, hint):
-    for module, work in ((compare_command, "run_with_bar"), (compare_runs, "measure_run")):
+    for module, work in ((compare_command, "run_with_bar"), (compare_finished, "measure_run")):
         monkeypatch.setattr(module, work, lambda *_: pytest.fail("work was begun"))
     code, out, err = call(*words)
     assert (code, out, err.count("\n")) == (2, "", 1), err
@@ -97,14 +101,14 @@ def test_a_mistake_is_one_line_before_any_work(call, monkeypatch, tmp_path, word
 )
 def test_a_budget_is_a_setting_of_every_arm(text, word):
     assert read_budget("sokoban", text) == word
-    arms = comparison_arms("sokoban", "ragen,sesa", False, 2, text, 8, [])
+    arms = comparison_arms(CompareOptions("sokoban", "ragen,sesa", num_seeds=2, budget=text))
     assert {arm.common[1] for arm in arms} == {word}
     key, _, amount = word.removeprefix("optim.").partition("=")
     assert {getattr(cfg.optim, key) for cfg in arms.values()} == {float(amount)}
 
 
 def test_every_arm_has_every_seed_and_the_same_puzzles():
-    arms = comparison_arms("sokoban", "", False, None, "", 1024, ["optim.lr=0.5"])
+    arms = comparison_arms(CompareOptions("sokoban", overrides=["optim.lr=0.5"]))
     labels = ["base", "ragen", "ragen-entropy", "sesa-paper", "sesa"]
     assert [(arm.label, arm.seed) for arm in arms] == [(a, s) for a in labels for s in range(5)]
     assert len({arm.measurements for arm in arms}) == 1
@@ -112,15 +116,15 @@ def test_every_arm_has_every_seed_and_the_same_puzzles():
 
 
 def test_a_scale_is_that_of_every_arm():
-    arms = comparison_arms("sokoban", "base,ragen", False, 1, "calls=9", 8, [], "7b-1gpu")
+    options = CompareOptions("sokoban", "base,ragen", num_seeds=1, budget="calls=9")
+    arms = comparison_arms(replace(options, scale="7b-1gpu"))
     assert {arm.scale for arm in arms} == {"7b-1gpu"}
     assert {(cfg.model.lora_rank, cfg.optim.lr) for cfg in arms.values()} == {(16, 1e-5)}
 
 
 def test_an_ablation_changes_one_thing_at_a_time():
-    arms = {
-        arm.label: cfg for arm, cfg in comparison_arms("sokoban", "", True, 1, "", 8, []).items()
-    }
+    options = CompareOptions("sokoban", ablate=True, num_seeds=1)
+    arms = {arm.label: cfg for arm, cfg in comparison_arms(options).items()}
     whole = arms.pop("sesa")
     assert arms.pop("base") == whole
     assert len(arms) == 5
@@ -136,8 +140,9 @@ def test_an_ablation_changes_one_thing_at_a_time():
 
 
 def test_an_ablation_leaves_out_what_changes_nothing(capsys):
-    overrides = ["sampling.merge_states=off"]
-    labels = {arm.label for arm in comparison_arms("sokoban", "", True, 1, "", 8, overrides)}
+    options = CompareOptions("sokoban", ablate=True, num_seeds=1)
+    options = replace(options, overrides=["sampling.merge_states=off"])
+    labels = {arm.label for arm in comparison_arms(options)}
     assert "- merging" not in labels
     assert "trajectory credit" in labels
     assert "'- merging' is left out: it changes nothing" in capsys.readouterr().out
@@ -228,8 +233,8 @@ def test_runs_are_named_after_what_tells_them_apart(call, model):
     assert "must have different seeds" in call("first", "twin", "ragen")[2]
     change_run("first", "abroad", "env.max_turns", 5)
     _, _, err = call("first", "abroad")
-    assert "abroad is a run of another environment than first" in err
-    assert "compare needs two arms or more, got 2 run(s) of sesa" in call("first", "other")[2]
+    assert "abroad has another environment than first" in err
+    assert "compare needs at least two arms, got 2 run(s) of sesa" in call("first", "other")[2]
     shutil.rmtree("other/checkpoints")
     assert "other has no checkpoint yet" in call("other", "ragen")[2]
 
@@ -245,3 +250,26 @@ def change_run(source: str, target: str, key: str, value):
         place = place[group]
     place[name] = value
     path.write_text(yaml.safe_dump(values))
+
+
+def test_a_method_file_is_an_arm_named_after_the_file(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("extends: ragen\nloss: {kl_coef: 0.01}\n")
+    options = CompareOptions("sokoban", f"base,ragen,{path}", num_seeds=1)
+    arms = {arm.label: cfg for arm, cfg in comparison_arms(options).items()}
+    assert list(arms) == ["base", "ragen", "mine"]
+    assert arms["mine"].loss == replace(arms["ragen"].loss, kl_coef=0.01)
+    assert arms["mine"].sampling == arms["ragen"].sampling
+
+
+@pytest.mark.parametrize(
+    ("methods", "hint"),
+    [
+        ("ragen,none/mine.yaml", "method none/mine.yaml is not a file"),
+        ("ragen,mine/ragen.yaml", "--methods must be two or more methods of different names"),
+        ("ragen,mine/base.yaml", "--methods must be a file of another name"),
+    ],
+)
+def test_a_wrong_method_file_is_one_line(call, methods, hint):
+    code, _, err = call(*LAKE, "--methods", methods)
+    assert code == 2 and hint in err

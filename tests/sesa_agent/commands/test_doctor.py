@@ -23,7 +23,7 @@ def test_a_model_that_fits(sesa_agent, model):
         assert out.endswith("It fits.\n")
 
 
-def test_a_run_that_does_not_fit_is_told_what_to_change(sesa_agent, model):
+def test_a_run_that_does_not_fit_gets_advice(sesa_agent, model):
     """On a GPU that is not here: how much of this machine is free changes."""
     settings = ("optim.max_batch_tokens=100000000", "--gpu-gb", 24)
     code, out, _ = sesa_agent("doctor", "--model", model, *settings)
@@ -32,7 +32,7 @@ def test_a_run_that_does_not_fit_is_told_what_to_change(sesa_agent, model):
     assert "optim.max_batch_tokens=" in out and "model.gradient_checkpointing=true" in out
 
 
-def test_a_scale_is_planned_for_a_gpu_that_is_not_here(sesa_agent, tmp_path):
+def test_a_scale_can_be_checked_for_a_gpu_of_another_machine(sesa_agent, tmp_path):
     words = ("doctor", "--scale", "3b-1gpu", "--model", write_qwen(tmp_path, "3b"))
     code, out, _ = sesa_agent(*words, "--gpu-gb", 80)
     assert code == 0
@@ -45,10 +45,10 @@ def test_a_scale_is_planned_for_a_gpu_that_is_not_here(sesa_agent, tmp_path):
     assert "It does not fit. With model.lora_rank=16" in out
 
 
-def test_a_share_that_vllm_cannot_start_with_is_told(sesa_agent, tmp_path):
+def test_a_share_that_is_too_small_for_vllm_is_reported(sesa_agent, tmp_path):
     words = ("--scale", "3b-1gpu", "--model", write_qwen(tmp_path, "3b"), "--gpu-gb", 80)
     _, out, _ = sesa_agent("doctor", *words, "engine.memory_fraction=0.05")
-    assert "engine.memory_fraction=0.05 gives vLLM 3.7 GiB, and it needs 7.2 GiB" in out
+    assert "engine.memory_fraction=0.05 gives vLLM 3.7 GiB, but it needs 7.2 GiB" in out
 
 
 def test_a_mistake_is_one_line(sesa_agent, tmp_path):

@@ -21,7 +21,7 @@ def test_every_collection_has_a_row(sesa_agent):
 
 
 @pytest.mark.parametrize("name", COLLECTIONS)
-def test_a_missing_collection_is_told_in_one_line_with_what_to_install(name):
+def test_a_missing_collection_is_one_line_with_what_to_install(name):
     env_id = f"{name}/{COLLECTIONS[name].example}"
     answer = run_without(name, "train", "--env", env_id)
     assert (answer.returncode, answer.stderr.count("\n")) == (2, 1)

@@ -20,7 +20,7 @@ from ...helpers.toy_game import ENV_ID
 KEY = "sk-very-secret-0123456789"
 LEFT, RIGHT = "<answer>Left</answer>", "<answer>Right</answer>"
 FAILS_AT_ONCE = chat_server.status(503, "no luck", Retry_After="999")
-"""Longer than anybody waits, so the call is given up at its first attempt."""
+"""Longer than the client waits, so it gives up the call after the first attempt."""
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def call(sesa_agent, here, monkeypatch):
 
 @pytest.fixture
 def server(server):
-    """Plays the corridor, which two steps to the right win."""
+    """Answers for the corridor, where two steps to the right succeed."""
     server.reply = lambda body: RIGHT
     return server
 
@@ -46,8 +46,8 @@ def read(path="r.json"):
     return json.loads(Path(path).read_text())
 
 
-def test_a_model_behind_an_endpoint_plays_as_it_does_at_home(call):
-    """The same model, prompts and counts; at this temperature its answers are sure."""
+def test_a_model_behind_an_endpoint_plays_as_it_does_locally(call):
+    """The same model, prompts and counts; at this temperature its answers are deterministic."""
     same = ("--env", "sokoban", "--episodes", 12, "--temperature", 0.0001)
     with serving(policy_replies(Policy.load("sesa-tiny"))) as server:
         api = ("evaluate", "api:sesa-tiny", "--base-url", server.url)
@@ -75,15 +75,15 @@ def test_tokens_are_counted_and_priced(call, server):
     assert account["base_url"] == server.url
     server.counts_tokens = False
     code, out, _ = call(*words(server, "--episodes", 3))
-    assert "did not count the tokens of 6 answers" in out
+    assert "no token counts for 6 answers" in out
 
 
-def test_answers_that_were_cut_off_are_told(call, server):
+def test_truncated_answers_are_reported(call, server):
     server.reply, server.finish_reason = lambda body: "Well, I think", "length"
     code, out, _ = call(*words(server, "--episodes", 1, "engine.max_new_tokens=7"))
     assert code == 0
-    assert "10 answers were cut off at engine.max_new_tokens=7" in out
-    assert "0.0% of the answers could be read" in out
+    assert "10 answers were truncated at engine.max_new_tokens=7" in out
+    assert "0.0% of the answers were readable" in out
 
 
 def test_a_request_can_be_changed(call, server):
@@ -97,14 +97,14 @@ def test_a_request_can_be_changed(call, server):
     assert "T = 0\n" in call(*words(server, "--episodes", 1, "--request", '{"temperature": 0}'))[1]
 
 
-def test_failed_calls_leave_their_puzzle_out_and_the_same_command_asks_again(call, server):
+def test_failed_calls_leave_their_puzzle_out_and_the_same_command_retries_them(call, server):
     server.faults += [None, FAILS_AT_ONCE]
     command = words(server, "--episodes", 4, "--json", "r.json", "--concurrency", 1)
     code, out, _ = call(*command)
     assert code == 0
     assert "1 calls failed, the last with HTTP 503: no luck" in out
-    assert "1 puzzles are left out" in out
-    assert "success is over the 3 that were played to their end" in " ".join(out.split())
+    assert "Their 1 puzzles are left out" in out
+    assert "success is over the 3 puzzles that were played to their end" in " ".join(out.split())
     result = read()
     assert (result["num_episodes"], len(result["left_out"])) == (3, 1)
     assert (result["wins"], result["api"]["failed_calls"]) == ("1 1 1", 1)
@@ -117,7 +117,7 @@ def test_failed_calls_leave_their_puzzle_out_and_the_same_command_asks_again(cal
     assert len(server.bodies) == num_before + 2  # the puzzle that failed, to its end
 
 
-def test_a_puzzle_of_which_one_attempt_broke_off_does_not_count(call, server):
+def test_a_puzzle_with_a_failed_attempt_does_not_count(call, server):
     """The other attempt would count for more than those at other puzzles."""
     server.faults += [None, FAILS_AT_ONCE]
     command = words(server, "--episodes", 2, "--samples", 2, "--concurrency", 1)
@@ -150,21 +150,21 @@ def mistake(call, *command):
     return err
 
 
-def test_if_every_call_fails_that_is_the_end(call, server):
+def test_an_evaluation_whose_calls_all_fail_ends_in_one_line(call, server):
     server.always = FAILS_AT_ONCE
     line = mistake(call, *words(server, "--episodes", 3, "--json", "r.json"))
-    assert "No puzzle was played to its end: 3 calls failed, the last with HTTP 503" in line
+    assert "No puzzle could be played to its end: 3 calls failed, the last with HTTP 503" in line
     line = mistake(call, *words(server, "--episodes", 100, "--json", "r.json"))
     assert "does not answer: 8 calls in a row failed" in line
-    assert "kept" not in line
+    assert "stored" not in line
     assert not Path("r.json").exists()
 
 
-def test_an_endpoint_that_is_gone_in_the_middle_leaves_what_it_said(call, server):
+def test_an_endpoint_that_goes_away_leaves_its_answers(call, server):
     server.faults += [None] * 10 + [FAILS_AT_ONCE] * 10
     command = words(server, "--episodes", 20, "--json", "r.json", "--concurrency", 1)
     line = mistake(call, *command)
-    assert "10 answers are kept in r.answers.jsonl: the same command goes on with them" in line
+    assert "10 answers are stored in r.answers.jsonl: the same command resumes" in line
     server.faults.clear()
     num_before = len(server.bodies)
     assert call(*command)[0] == 0
@@ -173,13 +173,13 @@ def test_an_endpoint_that_is_gone_in_the_middle_leaves_what_it_said(call, server
 
 
 @pytest.mark.parametrize("code", [400, 401, 404])
-def test_a_refusal_is_one_line(call, server, code):
+def test_a_rejected_request_is_one_line(call, server, code):
     server.always = chat_server.status(code, "no such thing")
     line = mistake(call, *words(server, "--episodes", 50))
     assert f"HTTP {code}" in line
 
 
-def test_mistakes_are_found_before_anything_is_asked(call, server):
+def test_mistakes_are_found_before_any_request(call, server):
     api = ("evaluate", "api:m", "--env", ENV_ID)
     assert "--base-url must be given with api:m" in mistake(call, *api)
     url = ("--base-url", server.url)
@@ -201,7 +201,7 @@ def test_mistakes_are_found_before_anything_is_asked(call, server):
     assert server.bodies == []
 
 
-def test_training_such_a_model_is_refused(call):
+def test_training_such_a_model_is_rejected(call):
     line = mistake(call, "train", "--env", "sokoban", "--model", "api:org/m")
     assert "it can be evaluated, not trained" in line
 
@@ -228,7 +228,7 @@ def test_the_key_comes_from_the_environment_and_goes_nowhere_else(
         assert "secret" not in text
 
 
-def test_ctrl_c_keeps_what_was_answered_and_the_same_command_goes_on(call, server):
+def test_ctrl_c_keeps_the_answers_and_the_same_command_resumes(call, server):
     """Requests under way are not waited for."""
     server.faults += [None] * 5 + [chat_server.hang] * 8
     command = words(server, "--episodes", 10, "--json", "r.json", "--concurrency", 2)
@@ -249,7 +249,7 @@ def test_ctrl_c_keeps_what_was_answered_and_the_same_command_goes_on(call, serve
     out, err = process.communicate(timeout=60)
     assert time.monotonic() - start < 20  # a request would hang for 60 s
     assert (process.returncode, err) == (130, ""), shlex.join(map(str, command))
-    assert "5 answers are kept in r.answers.jsonl: the same command goes on" in out
+    assert "5 answers are stored in r.answers.jsonl: the same command resumes" in out
     assert not Path("r.json").exists()
     server.faults.clear()
     num_before = len(server.bodies)

@@ -139,7 +139,7 @@ def test_the_kv_cache_is_counted_exactly(family):
     assert held == estimate_memory(shape_of(model), make_config()).kv_cache
 
 
-def test_a_penalty_needs_a_second_copy_but_with_lora():
+def test_a_penalty_needs_a_second_copy_except_with_lora():
     shape = shape_of(FAMILIES["llama"]())
     once = estimate_memory(shape, make_config()).weights
     assert estimate_memory(shape, make_config("loss.kl_coef=0.1")).weights == 2 * once
@@ -244,7 +244,7 @@ def test_seven_billion_weights_go_onto_one_card_with_lora_in_bfloat16():
     assert estimate_memory(QWEN_7B, again).total == total
 
 
-def test_what_cannot_fit_is_told_with_all_that_helps():
+def test_a_run_that_cannot_fit_gets_all_that_helps():
     changes, total = fitting_changes(QWEN_7B, load_config("sokoban"), 2**30)
     assert total > 2**30
     assert changes

@@ -137,7 +137,7 @@ def test_nothing_is_overwritten(sesa_agent, package, tmp_path):
     before = contents(tmp_path)
     code, out, err = sesa_agent("new-env", "ice_lake", "--folder", tmp_path)
     assert (code, out, err.count("\n")) == (2, "", 1)
-    assert "nothing is overwritten" in err
+    assert "nothing was overwritten" in err
     assert contents(tmp_path) == before
 
 
@@ -158,15 +158,15 @@ NAMES = {
 
 
 @pytest.mark.parametrize(("name", "hint"), NAMES.items(), ids=NAMES)
-def test_a_name_that_cannot_be_one_is_refused_in_one_line(sesa_agent, tmp_path, name, hint):
+def test_an_invalid_name_is_rejected_in_one_line(sesa_agent, tmp_path, name, hint):
     code, out, err = sesa_agent("new-env", name, "--folder", tmp_path)
     assert (code, out, err.count("\n")) == (2, "", 1), err
     assert err.startswith("sesa-agent: NAME must be ") and hint in err
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_cannot_be_written_is_told_in_one_line(sesa_agent, tmp_path):
+def test_a_folder_that_is_not_writable_is_one_line(sesa_agent, tmp_path):
     (tmp_path / "file").touch()
     code, out, err = sesa_agent("new-env", "ice_lake", "--folder", tmp_path / "file")
     assert (code, out, err.count("\n")) == (2, "", 1), err
-    assert "--folder" in err and "cannot be written" in err
+    assert "--folder" in err and "is not writable" in err

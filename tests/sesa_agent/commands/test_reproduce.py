@@ -1,4 +1,4 @@
-"""`sesa-agent reproduce`: mistakes are told first, and a second call finds everything done."""
+"""`sesa-agent reproduce`: mistakes are reported first, and a second call has nothing left to do."""
 
 import json
 import math
@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from sesa_agent.commands import reproduce as reproduce_command
-from sesa_agent.commands.experiment_files import summarise
-from sesa_agent.commands.experiment_run import result_head
+from sesa_agent.commands.experiment_tables import result_head, summarise
 from sesa_agent.commands.reproduce import write_experiment
 from sesa_agent.evaluation.experiments.arms import resolve_arm
 from sesa_agent.evaluation.experiments.paper import EXPERIMENTS, Metric, experiment_arms
@@ -71,7 +70,7 @@ def test_a_place_that_cannot_be_written_is_found_first(call, tmp_path):
         code, out, err = call("sudoku", option, tmp_path / "file" / "below")
         assert (code, out) == (2, "")
         assert f"{option} " in err
-        assert "cannot be written" in err
+        assert "is not writable" in err
 
 
 @pytest.mark.slow
@@ -109,7 +108,7 @@ def test_path_exploration_is_run_once_with_its_rescue(call, model, tmp_path):
     assert {path: path.read_bytes() for path in Path("results").iterdir()} == written
 
 
-def test_diversity_draws_as_often_in_every_regime(call, model):
+def test_diversity_samples_as_often_in_every_regime(call, model):
     words = ("--model", model, "--quick", "--output", "out", "engine.max_new_tokens=1")
     code, out, err = call("diversity", *words)
     assert (code, err) == (0, "")
@@ -208,7 +207,7 @@ def test_table_1_has_five_seeds_of_sokoban_and_three_of_the_others():
 
 
 @pytest.mark.parametrize("envs", [("sokoban",), ("sokoban", "countdown")])
-def test_pictures_can_be_drawn_of_what_there_is(tmp_path, envs):
+def test_plots_leave_out_what_does_not_exist(tmp_path, envs):
     results = [result(label, n, 0.2, env) for env in envs for label in "ab" for n in (0, 1)]
     metrics = (*METRICS, Metric("ratio", "T=1", "pass_ratio"))
     save_bars(summarise(results, metrics), "title", tmp_path / "bars.png")
@@ -239,6 +238,6 @@ def test_help_answers_without_torch_and_matplotlib():
 
 
 @pytest.mark.parametrize("name", [*EXPERIMENTS, "diversity"])
-def test_the_page_tells_of_every_experiment(name):
+def test_the_page_describes_every_experiment(name):
     page = (Path(__file__).parents[3] / "docs" / "reproduce.md").read_text(encoding="utf-8")
     assert f"sesa-agent reproduce {name}" in page

@@ -1,14 +1,19 @@
-"""Tables and files of an experiment's results: JSON with every number, Markdown, a picture."""
+"""Writes the results of an experiment: JSON with every number, a Markdown table, a plot."""
 
 import re
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+import transformers
 from rich.table import Table
 
-from sesa_agent.evaluation.experiments.arms import Result
+from sesa_agent import __version__
+from sesa_agent.evaluation.experiments.arms import Result, without_folder
 from sesa_agent.evaluation.experiments.compare import Row, compare, estimate
 from sesa_agent.evaluation.experiments.paper import PASS_RATIO, SUCCESS, Metric
 from sesa_agent.evaluation.experiments.results import SPENT, write_json
@@ -17,20 +22,50 @@ from sesa_agent.plots import save_success
 from sesa_agent.screen import console, say, show_number
 
 
+def result_head(name: str, command: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
+    """The first entries of every results file.
+
+    Args:
+        name: name of the file.
+        command: words of the command that makes it again; absolute paths are shortened to their
+            last name.
+        seeds: training seeds.
+    """
+    return {
+        "experiment": name,
+        "command": shlex.join(without_folder(word) for word in command),
+        "versions": installed_versions(),
+        "seeds": list(seeds),
+    }
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of the packages that determine the result of a run."""
+    return {
+        "sesa-agent": __version__,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+
+
+def typed_command() -> list[str]:
+    """The words of the running command."""
+    return ["sesa-agent", *sys.argv[1:]]
+
+
 def summarise(
     results: Sequence[Result], metrics: Sequence[Metric], has_one_puzzle: bool = False
 ) -> list[dict[str, Any]]:
-    """Join the seeds of every arm.
+    """Summarize the seeds of every arm.
 
     Args:
         results: results of `run_arm`.
         metrics: numbers to look up.
-        has_one_puzzle: there is no interval over puzzles.
+        has_one_puzzle: whether all seeds are the same puzzle, without an interval over puzzles.
 
     Returns:
         A row for each arm and environment: `env`, `label`, mean `policy_calls`, and `values` by the
-        metric's name: `mean`, `low`, `high`, `over` (the 95 % interval is over "seeds" or
-        "puzzles") and `each`. What does not exist is None.
+        metric's name, each an `Estimate` as a dict.
     """
     groups: dict[tuple[str, str], list[Result]] = {}
     for result in results:
@@ -53,7 +88,7 @@ def _join(group: Sequence[Result], metric: Metric, has_one_puzzle: bool) -> dict
 
 
 def show_estimate(value: Mapping[str, Any]) -> str:
-    """A cell of a table: mean, 95 % interval, the number of each seed."""
+    """A table cell: mean, 95 % interval, the number of each seed."""
     text = show_number(value["mean"])
     if value["low"] is not None:
         text += f" ({show_number(value['low'])} to {show_number(value['high'])})"
@@ -65,13 +100,13 @@ def show_estimate(value: Mapping[str, Any]) -> str:
 def write_comparison(
     values: dict[str, Any], title: str, results: Sequence[Result], reference: str, output: Path
 ) -> None:
-    """Compare arms; write the JSON file, the table with its sentences and the picture; print both.
+    """Compare arms; write JSON file, Markdown page and plot; print tables and sentences.
 
     Args:
-        values: what the JSON file begins with; `result_head` makes it.
-        title: of table and picture.
-        results: what `run_arm` returned.
-        reference: label of the arm that the others are tested against.
+        values: first entries of the JSON file, as of `result_head`.
+        title: title of table and plot.
+        results: results of `run_arm`.
+        reference: label of the arm against which the others are tested.
         output: folder of the files.
     """
     comparison = compare(results, reference)
@@ -100,7 +135,7 @@ def write_comparison(
     ]
     picture = write_files(values, title, "\n\n".join(parts), output)
     print_table(title, columns, measured)
-    print_table("training took, mean over seeds", budgets, spent)
+    print_table("spent on training, mean over seeds", budgets, spent)
     for line in (*found["sentences"], *found["notes"]):
         say(line)
     save_success(found["rows"], title, picture)
@@ -120,7 +155,7 @@ def _measured_cells(row: Row) -> tuple[str, ...]:
 
 
 def say_written(picture: Path) -> None:
-    """Name the files that were written."""
+    """Print the names of the files that were written."""
     say(f"Written: {', '.join(str(picture.with_suffix(end)) for end in ('.json', '.md', '.png'))}")
 
 
@@ -132,10 +167,10 @@ def write_results(
     notes: str,
     output: Path,
 ) -> Path:
-    """Write values as JSON and rows as a Markdown table, print the table.
+    """Write values as JSON and rows as a Markdown table; print the table.
 
     Returns:
-        Where the picture goes.
+        The path for the plot.
     """
     text = f"{markdown_table(columns, rows)}\n\n{notes}"
     picture = write_files(values, title, text, output)
@@ -144,7 +179,7 @@ def write_results(
 
 
 def file_name(env: str) -> str:
-    """Name the files of an environment.
+    """The name of an environment's files.
 
     >>> file_name("my_package.games:Corridor-v0")
     'my_package-games-Corridor-v0'
@@ -153,10 +188,10 @@ def file_name(env: str) -> str:
 
 
 def write_files(values: dict[str, Any], title: str, text: str, output: Path) -> Path:
-    """Write values as JSON, and a Markdown page of a text and the command that made it.
+    """Write values as JSON, and a text with its command as a Markdown page.
 
     Returns:
-        Where the picture goes.
+        The path for the plot.
     """
     output.mkdir(parents=True, exist_ok=True)
     path = output / values["experiment"]
@@ -167,12 +202,12 @@ def write_files(values: dict[str, Any], title: str, text: str, output: Path) -> 
 
 
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table as Markdown has it."""
+    """A table in Markdown."""
     return "\n".join(f"| {' | '.join(line)} |" for line in [columns, ["---"] * len(columns), *rows])
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table on the screen."""
+    """Print a table."""
     shown = Table(title=title)
     for column in columns:
         shown.add_column(column)

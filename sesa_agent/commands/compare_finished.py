@@ -1,14 +1,18 @@
-"""`sesa-agent compare RUN_A RUN_B ...`: finished runs of one environment, side by side."""
+"""`sesa-agent compare RUN_A RUN_B ...`: compares finished runs of one environment."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sesa_agent.commands.compare import choose_reference
-from sesa_agent.commands.experiment_files import file_name, write_comparison
-from sesa_agent.commands.experiment_run import result_head, typed_command
+from sesa_agent.commands.experiment_tables import (
+    file_name,
+    result_head,
+    typed_command,
+    write_comparison,
+)
 from sesa_agent.configs.errors import SettingError, check
-from sesa_agent.configs.load import config_to_dict, env_names, load_config, method_names
+from sesa_agent.configs.load import config_to_dict, method_label, method_names, short_env_name
 from sesa_agent.configs.schema import Config
 from sesa_agent.environments.splits import puzzle_seeds
 from sesa_agent.evaluation.experiments.arms import BASE
@@ -18,44 +22,46 @@ from sesa_agent.runs import CONFIG_FILE, check_writable, read_run
 from sesa_agent.screen import console
 
 
-def compare_runs(folders: Sequence[Path], episodes: int, reference: str, output: Path) -> None:
-    """Measure finished runs of one environment, unless that was done before; write the results.
+def compare_finished_runs(
+    folders: Sequence[Path], episodes: int, reference: str, output: Path
+) -> None:
+    """Measure finished runs of one environment, reusing stored measurements; write the results.
 
     Args:
         folders: run folders.
         episodes: held-out puzzles.
-        reference: label of the arm that the others are tested against; "" for `sesa`.
+        reference: label of the arm against which the others are tested; "" for `sesa`.
         output: folder of the results.
 
     Raises:
-        SettingError: in one line, for a folder that is no run, or runs that cannot be compared.
+        SettingError: in one line, for a folder without a run, or runs that cannot be compared.
     """
     check(episodes >= 2, "--episodes", episodes, "at least 2")
-    puzzle_seeds("test", episodes)  # raises if there are not so many
+    puzzle_seeds("test", episodes)  # raises if there are not enough puzzles
     configs = {folder: _read_folder(folder) for folder in folders}
     first = next(iter(configs))
     for folder, cfg in configs.items():
         if cfg.env != configs[first].env:
             raise SettingError(
-                f"{folder} is a run of another environment than {first}: env.id or another "
-                "setting of env differs. Compare runs that play the same puzzles."
+                f"{folder} has another environment than {first}: env.id or another setting of "
+                "env differs. Compare runs that play the same puzzles."
             )
     labels = label_runs(configs)
     if len({*labels.values()}) < 2:
         raise SettingError(
-            f"compare needs two arms or more, got {len(configs)} run(s) of {labels[first]}. "
-            "Name runs of another method or with other settings."
+            f"compare needs at least two arms, got {len(configs)} run(s) of {labels[first]}. "
+            "Add runs with another method or other settings."
         )
     reference = choose_reference(reference, list(labels.values()))
     check_writable(output, "--output")
     results = []
     for folder, cfg in configs.items():
-        with console.status(f"{folder}: playing {episodes} held-out puzzles, if not done before"):
+        with console.status(f"{folder}: measuring on {episodes} held-out puzzles"):
             results.append(
                 measure_run(folder, cfg, labels[folder], comparison_measurements(episodes))
             )
     env_id = configs[first].env.id
-    env = next((name for name in env_names() if load_config(name).env.id == env_id), env_id)
+    env = short_env_name(env_id)
     seeds = sorted({cfg.seed for cfg in configs.values()})
     values = result_head(f"{file_name(env)}-runs", typed_command(), seeds)
     values |= {"models": {env_id: Path(configs[first].model.path).name}}
@@ -64,19 +70,19 @@ def compare_runs(folders: Sequence[Path], episodes: int, reference: str, output:
 
 
 def label_runs(configs: Mapping[Path, Config]) -> dict[Path, str]:
-    """Name the arm of every run: its method.
+    """Label the arm of every run with its method.
 
-    Where runs of one method differ in more than the seed, those of equal settings are an arm, named
-    after the folder of the first; by its whole path where the name alone is that of a method or of
-    another arm.
+    If runs of one method differ in more than the seed, those with equal settings are one arm,
+    labelled with the folder name of its first run; with the whole path if the name is also that of
+    a method or of another arm.
 
     Raises:
-        SettingError: if two runs of an arm have the same seed.
+        SettingError: if two runs of one arm have the same seed.
     """
     arms: dict[tuple[str, str], list[Path]] = {}
     for folder, cfg in configs.items():
         values = config_to_dict(cfg) | {"seed": 0, "output": ""}
-        arms.setdefault((cfg.method, str(values)), []).append(folder)
+        arms.setdefault((method_label(cfg.method), str(values)), []).append(folder)
     taken = {BASE, *method_names()}
     names = Counter(folders[0].name for folders in arms.values())
     labels: dict[Path, str] = {}
@@ -85,12 +91,12 @@ def label_runs(configs: Mapping[Path, Config]) -> dict[Path, str]:
         seeds = [configs[folder].seed for folder in folders]
         if len({*seeds}) < len(seeds):
             raise SettingError(
-                f"{', '.join(map(str, folders))} must have different seeds: they have the same "
-                f"settings and seeds {seeds}. Name one run of each seed."
+                f"{', '.join(map(str, folders))} must have different seeds, got the same settings "
+                f"with seeds {seeds}. Name one run for each seed."
             )
         name = folders[0].name
         is_own = names[name] == 1 and name not in taken
-        label = method if is_alone else name if is_own else str(folders[0])
+        label = method if is_alone and method != BASE else name if is_own else str(folders[0])
         labels |= dict.fromkeys(folders, label)
     return labels
 

@@ -1,68 +1,31 @@
-"""Running the arms of an experiment under one bar; `reproduce` and `compare` share it."""
+"""Runs the arms of an experiment with a progress bar, for `reproduce` and `compare`."""
 
-import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import torch
-import transformers
-
-from sesa_agent import __version__
 from sesa_agent.agents.policy import BUNDLED, check_model_path
 from sesa_agent.commands.train import stop_on_interrupt
 from sesa_agent.configs.errors import SettingError
 from sesa_agent.configs.schema import Config
-from sesa_agent.evaluation.experiments.arms import Arm, Result, without_folder
+from sesa_agent.evaluation.experiments.arms import Arm, Result
 from sesa_agent.evaluation.experiments.paper import Metric
 from sesa_agent.evaluation.experiments.runner import Report, run_arms
 from sesa_agent.screen import progress_bar, show_number
 from sesa_agent.training.loggers import check_loggers
 
 UNKNOWN_CALLS = 50_000
-"""What the bar takes a run for whose budget is not in policy calls."""
-
-
-def result_head(name: str, command: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
-    """What every file of results begins with.
-
-    Args:
-        name: of the file.
-        command: words that make it again; of absolute paths the last name is kept.
-        seeds: of the training runs.
-    """
-    return {
-        "experiment": name,
-        "command": shlex.join(without_folder(word) for word in command),
-        "versions": installed_versions(),
-        "seeds": list(seeds),
-    }
-
-
-def installed_versions() -> dict[str, str]:
-    """Versions of the packages that decide what a run comes to."""
-    return {
-        "sesa-agent": __version__,
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-    }
-
-
-def typed_command() -> list[str]:
-    """The words of the command that runs now."""
-    return ["sesa-agent", *sys.argv[1:]]
+"""Policy calls that the bar assumes for a run whose budget is not in policy calls."""
 
 
 def refuse_fixed(overrides: Sequence[str], options: Mapping[str, str]) -> None:
-    """Refuse settings that an option of the command decides.
+    """Reject settings that belong to an option of the command.
 
     Args:
         overrides: `group.key=value` words.
-        options: the option by setting.
+        options: the option of each such setting.
 
     Raises:
-        SettingError: naming the option.
+        SettingError: with the name of the option.
     """
     for word in overrides:
         key = word.partition("=")[0]
@@ -71,10 +34,10 @@ def refuse_fixed(overrides: Sequence[str], options: Mapping[str, str]) -> None:
 
 
 def check_needs(cfg: Config) -> None:
-    """Refuse a model or a logger that is not there.
+    """Check that the model and the loggers of a run exist.
 
     Raises:
-        SettingError: naming it.
+        SettingError: with the name of what is missing.
     """
     check_loggers(cfg.log)
     if cfg.model.path not in BUNDLED:
@@ -84,25 +47,25 @@ def check_needs(cfg: Config) -> None:
 def run_with_bar(
     configs: Mapping[Arm, Config], metrics: Sequence[Metric], runs: Path, jobs: int
 ) -> dict[Arm, Result]:
-    """Run all arms under one bar, which counts policy calls and the draws of measuring.
+    """Run all arms with one progress bar, which counts policy calls and evaluation samples.
 
     Args:
         configs: resolved settings by arm.
-        metrics: numbers to show of a finished arm.
+        metrics: numbers to print for a finished arm.
         runs: the folder of the experiment's runs.
-        jobs: arms at once.
+        jobs: number of arms to run in parallel.
 
     Returns:
-        Results by arm; after Ctrl-C only of those that were finished.
+        Results by arm; after Ctrl-C only those of finished arms.
     """
-    sizes = {arm: _num_draws(arm, cfg) for arm, cfg in configs.items()}
+    sizes = {arm: _num_samples(arm, cfg) for arm, cfg in configs.items()}
     shares = dict.fromkeys(configs, 0.0)
     with stop_on_interrupt() as interrupt, progress_bar() as bar:
         task = bar.add_task("arms", total=float(sum(sizes.values())), success="")
         num_finished = 0
 
-        def show(arm: Arm, draws: float, news: str) -> None:
-            shares[arm] = draws
+        def show(arm: Arm, num_done: float, news: str) -> None:
+            shares[arm] = num_done
             bar.update(
                 task,
                 completed=sum(shares.values()),
@@ -126,11 +89,11 @@ def run_with_bar(
         )
 
 
-def _num_draws(arm: Arm, cfg: Config) -> int:
-    """Draws of an arm; of a budget in other units it is not known how many calls it makes."""
+def _num_samples(arm: Arm, cfg: Config) -> int:
+    """Policy calls and evaluation samples of an arm; a guess if its budget has another unit."""
     cap = cfg.eval.final_episodes
-    draws = sum(min(how.num_puzzles, cap) * how.num_samples for how in arm.measurements)
-    return draws + (cfg.optim.max_policy_calls or UNKNOWN_CALLS if arm.is_trained else 0)
+    num = sum(min(how.num_puzzles, cap) * how.num_samples for how in arm.measurements)
+    return num + (cfg.optim.max_policy_calls or UNKNOWN_CALLS if arm.is_trained else 0)
 
 
 def _describe(arm: Arm) -> str:
