@@ -291,7 +291,7 @@ def test_help_is_quick_and_imports_no_model_code(command):
     code = (
         "import sys, atexit\n"
         f"sys.argv = ['sesa-agent', *{command!r}, '--help']\n"
-        "heavy = {'torch', 'transformers', 'vllm', 'gymnasium', 'numpy'}\n"
+        "heavy = {'torch', 'transformers', 'vllm', 'scipy', 'matplotlib'}\n"
         "atexit.register(lambda: print(heavy & set(sys.modules), file=sys.stderr))\n"
         "from sesa_agent.cli import main\n"
         "main()\n"
