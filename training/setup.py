@@ -219,14 +219,14 @@ def build_dialogue(cfg: Config, policy: Policy) -> Dialogue:
 
 def build_chat_dialogue(cfg: Config, chat: Chat, max_prompt_tokens: int) -> Dialogue:
     """Build the way in which the environment is played in a chat format, whoever answers."""
+    windows = {"state": 1, "window": cfg.model.window, "full": cfg.env.max_turns}
     return Dialogue(
         lambda: build_env(cfg),
         chat,
         max_turns=cfg.env.max_turns,
         actions_per_turn=cfg.env.actions_per_turn,
         thinking=cfg.model.thinking,
-        context=cfg.model.context,
-        window=cfg.model.window,
+        window=windows[cfg.model.context],
         max_prompt_tokens=max_prompt_tokens,
     )
 
