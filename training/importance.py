@@ -40,7 +40,7 @@ def history_gap(batch: Batch) -> Tensor:
 def correct_history_gap(batch: Batch, mode: str) -> Batch:
     """Weight turns whose sampling prompt differs from the plain prompt.
 
-    Paper: the likelihood leaves out the history, without a correction. We: by default failures that
+    Paper: responses are trained under x alone, without a correction. We: by default failures that
     the plain policy would hardly produce are penalised less, because penalising them fully only
     sharpens the present mode until the policy collapses. First proposals, sampled under the plain
     prompt, are not weighted.

@@ -200,7 +200,7 @@ def is_collapsing(symptoms: Sequence[Symptom]) -> bool:
 
 
 def advise(symptom: Symptom, cfg: Config) -> str:
-    """Advise on an indicator of collapse; empty for other symptoms, whose texts hold advice."""
+    """Advise on an indicator of collapse; empty for other symptoms, whose texts include advice."""
     if symptom.kind not in {indicator.kind for indicator in INDICATORS}:
         return ""
     if cfg.monitor.rescue == "auto":
