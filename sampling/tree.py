@@ -11,7 +11,7 @@ distinct states finds far more successes (results/tree_shape.json).
 
 In a noisy environment with merged states every proposal is played several times with independent
 noise, and every distinct outcome is a child. The tree is then a sample of the environment's
-transitions, from which `loss.credit=expected` estimates action values with less luck. This costs
+transitions, from which `loss.credit=expected` estimates an action's average value. This costs
 environment steps but no policy calls. Since chance multiplies finished trajectories there, U bounds
 the proposals of a layer and its open nodes instead; a random choice of U open nodes is expanded.
 """
