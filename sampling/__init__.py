@@ -20,13 +20,13 @@ def _asks_in_words(cfg: SamplingConfig) -> bool:
 
 @dataclass(frozen=True)
 class Sampler:
-    """A way to sample experience, and what others must know of it."""
+    """A way to sample experience, and what the trainer must know about it."""
 
     sample: Sample
     is_single_answer: bool = False
-    """Whether it is for tasks that one answer settles."""
+    """Whether it only handles tasks settled by a single answer."""
     uses_other_prompts: Callable[[SamplingConfig], bool] = lambda cfg: False
-    """Whether responses are sampled under other prompts than the plain one."""
+    """Whether any responses are sampled under prompts other than the plain one."""
 
 
 SAMPLERS: dict[str, Sampler] = {
@@ -35,4 +35,4 @@ SAMPLERS: dict[str, Sampler] = {
     "single_pass": Sampler(sample_single_pass, True, _asks_in_words),
     "two_stage": Sampler(sample_two_stage, True, lambda cfg: True),
 }
-"""Samplers by the name that `sampling.name` takes."""
+"""Samplers by the value of `sampling.name`."""

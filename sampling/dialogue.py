@@ -1,9 +1,9 @@
-"""A game played by talking: where environments and the language model's words meet.
+"""Turns environment states into prompts, and responses into environment steps.
 
-A `Position` is a live place in a game: the environment as it stands and the prompt that asks for
-the next action. `Dialogue.start` opens a task, `Dialogue.play` plays one response. Neither draws
-anything: that is the samplers' part. An environment that fails (`EnvError`) ends that trajectory,
-never the run: the turn is truncated and says what went wrong.
+A `Position` is a live state of a game: the environment and the prompt that asks for the next
+action. `Dialogue.start` opens a task; `Dialogue.play` plays one response. Sampling the responses is
+left to the samplers. An environment failure (`EnvError`) ends its trajectory, never the run: the
+turn is truncated and records the error.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,12 +27,19 @@ from ..agents.prompts import (
 from ..configs.errors import SettingError, check
 from ..environments import EnvError, GuardedEnv, fork
 from ..environments.splits import puzzle_seeds
+from ..environments.text_env import (
+    action_reader,
+    max_steps,
+    num_puzzles,
+    num_targets,
+    text_spec,
+)
 from .trajectory import Task, TrajectoryTree, Turn
 
 
 @dataclass(frozen=True)
 class _Past:
-    """A turn that is over, as later prompts may show it."""
+    """A finished turn, as later prompts may show it."""
 
     observation: str
     turn: int
@@ -43,7 +50,7 @@ class _Past:
 
 @dataclass(frozen=True)
 class Position:
-    """A live place in a game."""
+    """A live state of a game."""
 
     env: gymnasium.Env[Any, Any]
     observation: str
@@ -51,29 +58,29 @@ class Position:
     """Counts from 1."""
     actions_left: int
     prompt_ids: tuple[int, ...]
-    """The plain context x of this decision; empty where the episode is over."""
+    """The plain context x of this decision; empty once the episode is over."""
     history: tuple[_Past, ...] = ()
-    """Earlier turns that the prompt shows."""
+    """Earlier turns that the next prompt may show."""
     is_cut: bool = False
-    """The first prompt was too long, and lost its beginning."""
+    """The first prompt was too long and lost its beginning."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """A prompt of sequential sampling: the plain prompt x and what it is asked for on top."""
+    """A prompt of sequential sampling: the plain prompt x plus an instruction."""
 
     prompt_ids: tuple[int, ...]
     is_cut: bool = False
-    """Something was left out, because the prompt would have been too long."""
+    """Part of it was left out because the prompt would have been too long."""
 
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What the actions of one turn led to."""
+    """The result of one turn's actions."""
 
     observation: str
     num_played: int = 0
-    """Actions played: fewer than given if the game ended before the last."""
+    """Actions played; fewer than given if the game ended early."""
     reward: float = 0.0
     terminated: bool = False
     truncated: bool = False
@@ -83,23 +90,22 @@ class _Outcome:
 
 
 class Dialogue:
-    """How one environment is played by one language model.
+    """How one language model plays one environment.
 
     Args:
         make: builds a fresh environment.
         chat: the model's chat format.
-        max_turns: responses in an episode.
-        actions_per_turn: actions that one response may hold.
-        thinking: whether responses hold thoughts before the answer.
-        context: "state" (a prompt shows the present observation), "window" (the last `window`
-            turns) or "full".
-        window: turns shown by "window", the present one included.
-        max_prompt_tokens: a first prompt that would be longer loses its beginning, an episode whose
-            next prompt would be longer is truncated.
+        max_turns: most responses in an episode.
+        actions_per_turn: most actions in a response.
+        thinking: whether responses contain thoughts before the answer.
+        window: latest turns that a prompt shows, the current one included; 1 shows the current
+            observation alone, `max_turns` the whole conversation.
+        max_prompt_tokens: a longer first prompt loses its beginning; an episode whose next prompt
+            would be longer is truncated.
 
     Raises:
-        SettingError: if the environment cannot be played in words, or the chat template cannot hold
-            the conversation that `context` asks for.
+        SettingError: if the environment has no text interface, or if the chat template rewrites
+            earlier messages and `window` is above 1.
     """
 
     def __init__(
@@ -109,25 +115,23 @@ class Dialogue:
         max_turns: int = 10,
         actions_per_turn: int = 1,
         thinking: bool = False,
-        context: str = "state",
-        window: int = 3,
+        window: int = 1,
         max_prompt_tokens: int = 4096,
     ):
         self.make, self.chat, self.max_turns = make, chat, max_turns
-        self.max_prompt_tokens = max_prompt_tokens
-        self.num_shown = {"state": 1, "window": window, "full": max_turns}[context]
-        if self.num_shown > 1:
+        self.window, self.max_prompt_tokens = window, max_prompt_tokens
+        if window > 1:
             chat.check_appends(thinking)
         env = make()
         self.style = prompt_style(env, actions_per_turn, thinking)
-        max_steps = getattr(env.unwrapped, "max_steps", None) or max_turns * actions_per_turn
-        self.max_actions = min(max_steps, max_turns * actions_per_turn)
-        self.num_targets = getattr(env.unwrapped, "num_targets", 0)
-        """How many different answers succeed; 0 where the environment does not say so."""
-        self._num_puzzles = getattr(env.unwrapped, "num_puzzles", {})
+        most = max_turns * actions_per_turn
+        self.max_actions = min(max_steps(env) or most, most)
+        self.num_targets = num_targets(env)
+        """Number of different answers that succeed; 0 if the environment does not report it."""
+        self._num_puzzles = num_puzzles(env)
 
     def evaluation_seeds(self, split: str, count: int) -> list[int]:
-        """The seeds of `count` puzzles of a split, or of all it has: a file holds only so many.
+        """Seeds of `count` puzzles of a split, or of all its puzzles if a data file has fewer.
 
         Raises:
             SettingError: if the split does not hold that many seeds.
@@ -135,17 +139,18 @@ class Dialogue:
         return puzzle_seeds(split, min(count, self._num_puzzles.get(split, count)))
 
     def open(self, tree: TrajectoryTree) -> Position | None:
-        """Open the puzzle of a tree; None if the environment fails, which the tree remembers."""
+        """Open a tree's puzzle. If the environment fails, store the error in the tree."""
         try:
             start = self.start(tree.task)
-        except (EnvError, SettingError) as error:  # it could be made before, so this is its fault
+        # A SettingError too: the settings were valid at startup, so the environment failed.
+        except (EnvError, SettingError) as error:
             tree.error = str(error)
             return None
         tree.num_cut_prompts += start.is_cut
         return start
 
     def start(self, task: Task) -> Position:
-        """Open the puzzle of a task.
+        """Open a task's puzzle.
 
         Raises:
             EnvError: if the environment fails.
@@ -157,36 +162,36 @@ class Dialogue:
         return Position(env, *place, opening.prompt_ids, is_cut=opening.is_cut)
 
     def proposal_prompt(self, position: Position, earlier: Sequence[str]) -> Request:
-        """The prompt that asks for an action other than the earlier ones; x if there are none."""
+        """Prompt for an action that differs from the earlier ones; x if there are none."""
         return self._fit(position, earlier, propose_another)
 
     def list_prompt(self, position: Position, count: int, given: Sequence[Completion]) -> Request:
-        """The prompt of the next answer in a reply that lists `count`, after those given so far."""
-        question = self.chat.append_to_question(position.prompt_ids, list_answers(count))
+        """Prompt for the next answer of a reply that lists `count`, after those given so far."""
+        list_request = self.chat.append_to_question(position.prompt_ids, list_answers(count))
         for first in range(len(given)):
-            prompt = sum((answer.token_ids for answer in given[first:]), question)
+            prompt = sum((answer.token_ids for answer in given[first:]), list_request)
             if len(prompt) <= self.max_prompt_tokens:
                 return Request(prompt, is_cut=first > 0)
-        return self._cut(question, bool(given))
+        return self._cut(list_request, bool(given))
 
     def sketch_prompt(self, position: Position, earlier: Sequence[str]) -> Request:
-        """The prompt that asks for an outline other than the earlier ones."""
-        what = self.style.sketch
-        request = self._fit(position, earlier, lambda shown: outline(what, shown))
+        """Prompt for a sketch that differs from the earlier ones."""
+        wanted = self.style.sketch
+        request = self._fit(position, earlier, lambda shown: outline(wanted, shown))
         if request.prompt_ids != position.prompt_ids:
             return request
-        bare = self.chat.append_to_question(position.prompt_ids, outline(what, []))
+        bare = self.chat.append_to_question(position.prompt_ids, outline(wanted, []))
         return self._cut(bare, bool(earlier))
 
     def solve_prompt(self, position: Position, sketch: str) -> Request:
-        """The prompt that asks for an answer along an outline, cut if too long; x without one."""
-        words = sketch.split()[::-1]  # what is left out comes first: here the last words
+        """Prompt for an answer that follows a sketch, cut if too long; x without a sketch."""
+        words = sketch.split()[::-1]  # `_fit` drops the first texts: reversed, the last words
         return self._fit(position, words, lambda shown: follow(" ".join(shown[::-1])))
 
     def _fit(
         self, position: Position, texts: Sequence[str], write: Callable[[Sequence[str]], str]
     ) -> Request:
-        """Append a request that shows as many of the last texts as fit; x if it can show none."""
+        """Append a request that shows as many of the last texts as fit; x if none fits."""
         for first in range(len(texts)):
             prompt = self.chat.append_to_question(position.prompt_ids, write(texts[first:]))
             if len(prompt) <= self.max_prompt_tokens:
@@ -194,16 +199,15 @@ class Dialogue:
         return Request(position.prompt_ids, is_cut=bool(texts))
 
     def _cut(self, prompt: tuple[int, ...], is_cut: bool = False) -> Request:
-        """A prompt without its beginning, if it is too long."""
+        """Drop the beginning of a prompt that is too long."""
         is_cut = is_cut or len(prompt) > self.max_prompt_tokens
         return Request(prompt[-self.max_prompt_tokens :], is_cut)
 
     def read(self, position: Position, response: str) -> str | None:
         """Return the canonical action of a response, or None if it has none.
 
-        Several actions are joined by the separator; reading stops at the first one that the
-        environment does not know. If it fails at reading, the response stands as it is, and fails
-        again when it is played.
+        Several actions are joined by the separator; reading stops at the first unknown one. If the
+        environment fails, return the response itself: the error recurs when it is played.
         """
         try:
             actions, _ = self._read_actions(position, response)
@@ -212,7 +216,7 @@ class Dialogue:
         return SEPARATOR.join(actions) or None
 
     def _read_actions(self, position: Position, response: str) -> tuple[list[str], bool]:
-        """The canonical actions up to the first unknown one, and whether none is unknown."""
+        """The canonical actions up to the first unknown one, and whether all are known."""
         answer = read_answer(response, self.style.thinking) or ""
         given = split_actions(answer, self.style.actions_per_turn)
         actions: list[str] = []
@@ -234,14 +238,14 @@ class Dialogue:
         """Play a response on a copy of the position's environment.
 
         Args:
-            position: where it is played; stays usable unless `in_place`.
+            position: where the response is played; stays usable unless `in_place`.
             completion: the response.
-            proposal_index: its place among the proposals of this decision.
-            in_place: step the position's own environment, which nobody needs any more.
-            noise: a seed for the copy's random generator; None for the position's own.
+            proposal_index: its index among the proposals of this decision.
+            in_place: step the position's own environment, if it is not needed again.
+            noise: seed for the copy's random generator; None keeps the generator's state.
 
         Returns:
-            The turn, and the position after it (over if the turn is terminated or truncated).
+            The turn and the next position (final if the turn is terminated or truncated).
         """
         actions, all_readable, env = [], False, position.env
         try:
@@ -281,19 +285,19 @@ class Dialogue:
         response_ids: tuple[int, ...],
         is_over: bool,
     ) -> Position:
-        """The position that a turn leads to, without a prompt if nothing is asked there."""
+        """The position after a turn; it has no prompt if the episode is over."""
         past = _Past(
             position.observation, position.turn, position.actions_left, response_ids, outcome.reward
         )
         place = (outcome.observation, position.turn + 1, position.actions_left - outcome.num_played)
-        history = (*position.history, past)[1 - self.num_shown :] if self.num_shown > 1 else ()
+        history = (*position.history, past)[1 - self.window :] if self.window > 1 else ()
         prompt_ids = () if is_over else self._prompt(*place, history)
         return Position(env, *place, prompt_ids, history)
 
     def _prompt(
         self, observation: str, turn: int, actions_left: int, history: tuple[_Past, ...]
     ) -> tuple[int, ...]:
-        """Ids of the turns shown: the first opens the conversation; responses stand as sampled."""
+        """Token ids of the turns shown: a conversation with the responses as sampled."""
         places = [(past.observation, past.turn, past.actions_left) for past in history]
         places.append((observation, turn, actions_left))
         ids = self.chat.opening(SYSTEM, self.style.first_message(*places[0]))
@@ -304,10 +308,10 @@ class Dialogue:
 
 
 def check_single_answer(sampler: str, max_turns: int) -> None:
-    """Refuse a sampler of whole answers where an episode has several turns.
+    """Check that an episode has one turn, as samplers of whole answers need.
 
     Raises:
-        SettingError: if it has.
+        SettingError: if it has several.
     """
     check(
         max_turns == 1,
@@ -319,7 +323,7 @@ def check_single_answer(sampler: str, max_turns: int) -> None:
 
 
 def _step(env: gymnasium.Env[Any, Any], actions: list[str], observation: str) -> _Outcome:
-    """Play actions until the last or the end of the episode."""
+    """Play actions until the episode ends or none is left."""
     outcome = _Outcome(observation)
     for action in actions:
         try:
@@ -343,12 +347,12 @@ def _step(env: gymnasium.Env[Any, Any], actions: list[str], observation: str) ->
 def prompt_style(
     env: gymnasium.Env[Any, Any], actions_per_turn: int = 1, thinking: bool = False
 ) -> PromptStyle:
-    """What the policy is told about an environment.
+    """Build the prompt texts of an environment.
 
     Raises:
-        SettingError: if the environment does not explain itself.
+        SettingError: if the environment has no `text_spec`.
     """
-    spec = getattr(env.unwrapped, "text_spec", None)
+    spec = text_spec(env)
     if spec is None:
         raise SettingError(
             f"env.id {env.spec.id if env.spec else env!r} has no text_spec. Give the environment a "
@@ -360,13 +364,12 @@ def prompt_style(
 
 
 def canonical_action(env: gymnasium.Env[Any, Any], text: str) -> str | None:
-    """The environment's one spelling of an action, None if the text names none.
+    """Return the canonical spelling of an action, or None if the text names no action.
 
-    The text itself where the environment has no such notion.
+    An environment without `canonical_action` takes the text as it is.
 
     Raises:
         EnvError: if a guarded environment fails.
     """
-    own = env if isinstance(env, GuardedEnv) else env.unwrapped
-    read = getattr(own, "canonical_action", None)
+    read = env.canonical_action if isinstance(env, GuardedEnv) else action_reader(env)
     return text if read is None else read(text)

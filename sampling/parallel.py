@@ -1,7 +1,7 @@
 """Independent rollouts: the RAGEN baseline, and how every policy is evaluated.
 
-A group of U trajectories is a tree that branches at its start only. Nothing but chance makes its
-members differ.
+A group of U trajectories is a tree that branches only at its root. Its members differ only by
+chance.
 """
 
 from collections.abc import Awaitable, Sequence
@@ -13,7 +13,7 @@ from .player import Player, together
 from .trajectory import ROOT, Task, TrajectoryTree, Turn
 
 Episode = tuple[list[Turn], bool]
-"""The turns of an episode, and whether a response failed."""
+"""The turns of an episode, and whether the engine failed to give a response."""
 
 
 async def sample_parallel(
@@ -21,8 +21,8 @@ async def sample_parallel(
 ) -> list[TrajectoryTree]:
     """Play `cfg.max_trajectories` independent episodes of every task, all at once.
 
-    With `fork_noise="shared"` all members of a group see the same random numbers of the
-    environment, as in RAGEN. An episode whose next response fails breaks off.
+    With `fork_noise="shared"` all members of a group see the same environment randomness, as in
+    RAGEN. An episode stops early if the engine fails to give its next response.
     """
     trees = [TrajectoryTree(task) for task in tasks]
     groups = [_episodes(tree, player, cfg) for tree in trees]
@@ -35,7 +35,7 @@ async def sample_parallel(
 def _episodes(
     tree: TrajectoryTree, player: Player, cfg: SamplingConfig
 ) -> list[Awaitable[Episode]]:
-    """Coroutines that play the members of a group; none if the puzzle cannot be opened."""
+    """Coroutines that play a group's members; none if the environment cannot open the puzzle."""
     start = player.open(tree)
     if start is None:
         return []
@@ -48,21 +48,21 @@ def _episodes(
 
 
 async def _play_episode(position: Position, player: Player, noise: int | None) -> Episode:
-    """Play an episode from a start that is shared with others."""
+    """Play an episode from a start position that the group shares."""
     turns: list[Turn] = []
     while not turns or not (turns[-1].terminated or turns[-1].truncated):
         completion = await player.ask(position.prompt_ids)
         if completion.finish_reason == "failed":
             return turns, True
-        is_own = bool(turns)  # only the start is shared
-        turn, position = player.play(position, completion, in_place=is_own, noise=noise)
+        in_place = bool(turns)  # only the start is shared
+        turn, position = player.play(position, completion, in_place=in_place, noise=noise)
         noise = None
         turns.append(turn)
     return turns, False
 
 
 def _add_episodes(tree: TrajectoryTree, episodes: Sequence[Episode]) -> None:
-    """Add the turns to their tree, the first turns of all members first."""
+    """Add the turns to their tree layer by layer: first the first turn of every member."""
     nodes = [ROOT] * len(episodes)
     for layer in zip_longest(*(turns for turns, _ in episodes)):
         for member, turn in enumerate(layer):

@@ -1,16 +1,15 @@
-"""Plays games by asking a language model: what every sampler works with.
+"""Plays games with a language model: the interface that all samplers are written against.
 
-A sampler is an async function `(tasks, player, cfg) -> trees`. Where it needs a response it awaits
-`player.ask(prompt)`; what need not wait for each other it awaits `together(...)`. `Player.run`
-drives the coroutine and answers its requests in the way that suits the engine:
+A sampler is an async function `(tasks, player, cfg) -> trees`. It awaits `player.ask(prompt)` for a
+response, and `together(...)` for branches that can proceed independently. `Player.run` drives the
+coroutine and answers its requests as suits the engine:
 
-* An engine that generates batches answers all open requests in one call, once every branch of the
-  sampler waits for one.
-* A `StreamEngine` starts each request at once and resumes its branch when that response ends, so
-  nothing waits for the slowest response. Then each task, and each item of `split`, has random
-  numbers of its own: what is sampled does not depend on which response ends first.
+* A batch engine answers all pending requests in one call, once every branch waits for one.
+* A `StreamEngine` starts each request at once, and its branch resumes when that response ends, so
+  nothing waits for the slowest response. Each task, and each item of `split`, then has its own
+  random numbers, so results do not depend on the order in which responses end.
 
-Nothing runs in parallel, and no event loop is needed (a notebook already runs one).
+The branches run in one thread, without an event loop (a notebook already runs one).
 """
 
 from collections import deque
@@ -28,26 +27,26 @@ from .trajectory import Task, TrajectoryTree, Turn
 
 Item = TypeVar("Item")
 Sample = Callable[[Sequence[Task], "Player", SamplingConfig], Awaitable[list[TrajectoryTree]]]
-"""The function of a sampler: one tree for each task."""
+"""A sampler's function; it returns one tree per task."""
 Phase = Callable[[str], AbstractContextManager[None]]
-"""Times what happens inside, by name."""
+"""Makes a context that is timed under the given name."""
 
 
 def untimed(name: str) -> AbstractContextManager[None]:
-    """Time nothing."""
+    """Do not measure time."""
     return nullcontext()
 
 
 @dataclass(frozen=True)
 class Player:
-    """An engine, the dialogue that it plays, and the random numbers of both.
+    """An engine, the dialogue it plays, and the random numbers of a rollout.
 
     Args:
         engine: generates responses.
         dialogue: writes prompts, reads responses and plays them.
-        params: how responses are sampled; the seed is replaced by one from `rng`.
-        rng: all random numbers of a rollout.
-        phase: told when time goes to "generate" and to "environment".
+        params: sampling parameters; the seed is replaced by one from `rng`.
+        rng: source of all random numbers of a rollout.
+        phase: times "generate" and "environment".
     """
 
     engine: Engine
@@ -58,7 +57,7 @@ class Player:
 
     @property
     def is_streaming(self) -> bool:
-        """Whether responses end one by one."""
+        """Whether the engine returns responses one by one."""
         return isinstance(self.engine, StreamEngine)
 
     async def ask(
@@ -68,12 +67,12 @@ class Player:
 
         Args:
             prompt_ids: the prompt.
-            excluded: completions of the very same prompt that must not be sampled again.
+            excluded: completions of the same prompt that must not be sampled again.
         """
         return await _Request(self, prompt_ids, list(excluded))
 
     def open(self, tree: TrajectoryTree) -> Position | None:
-        """Open the puzzle of a tree; see `Dialogue.open`."""
+        """Open a tree's puzzle; see `Dialogue.open`."""
         with self.phase("environment"):
             return self.dialogue.open(tree)
 
@@ -95,11 +94,11 @@ class Player:
             return self.dialogue.play(position, completion, proposal_index, in_place, noise)
 
     def with_params(self, **changes: Any) -> "Player":
-        """A player that samples otherwise, as in `with_params(max_new_tokens=8)`."""
+        """A copy with other sampling parameters, as in `with_params(max_new_tokens=8)`."""
         return replace(self, params=replace(self.params, **changes))
 
     def split(self, items: Sequence[Item]) -> list[tuple[Item, "Player"]]:
-        """Pair each item with the player for it: with one that has its own rng, when streaming."""
+        """Pair each item with a player, which has its own rng if the engine streams."""
         if not self.is_streaming:
             return [(item, self) for item in items]
         seeds = self.rng.integers(2**62, size=len(items)).tolist()
@@ -117,12 +116,12 @@ class Player:
         return self.drive(_sample_all(sample, tasks, self, cfg))
 
     def drive(self, work: Awaitable[Item]) -> Item:
-        """Run anything that asks, to its end."""
+        """Run a coroutine that calls `ask` to its end; return its result."""
         return _Run(self, work).finish()
 
 
 async def together(*branches: Awaitable[Item]) -> list[Item]:
-    """Await several things at once; returns their results in this order."""
+    """Await several coroutines at once; return their results in order."""
     return await _Fork(branches) if branches else []
 
 
@@ -134,7 +133,7 @@ def reseeded(params: SamplingParams, rng: np.random.Generator) -> SamplingParams
 async def _sample_all(
     sample: Sample, tasks: Sequence[Task], player: Player, cfg: SamplingConfig
 ) -> list[TrajectoryTree]:
-    """All tasks at once, or each by itself when streaming, so that no tree waits for another."""
+    """Sample all tasks together, or each separately when streaming, so no tree waits for others."""
     if not player.is_streaming:
         return await sample(tasks, player, cfg)
     trees = await together(*(sample([task], own, cfg) for task, own in player.split(tasks)))
@@ -142,7 +141,7 @@ async def _sample_all(
 
 
 class _Wait:
-    """What a coroutine hands to its `_Run` when it has to wait."""
+    """What a coroutine yields to its `_Run` when it has to wait."""
 
     def __await__(self) -> Generator[Any, Any, Any]:
         return (yield self)
@@ -162,23 +161,24 @@ class _Fork(_Wait):
 
 @dataclass(eq=False)
 class _Branch:
-    """A coroutine that is under way."""
+    """A running coroutine."""
 
     steps: Generator[Any, Any, Any]
     parent: "_Branch | None" = None
-    """The branch that awaits it."""
+    """The branch that awaits this one."""
     place: int = 0
-    """Its place among the branches that `parent` awaits."""
+    """Index among the branches that `parent` awaits."""
     num_open: int = 0
-    """Branches that it awaits itself, and their results."""
+    """Awaited branches that have not ended."""
     results: list[Any] | None = None
+    """Results of the awaited branches; for the root, its own result at the end."""
 
 
 class _Run:
-    """Drives a coroutine, and those that it awaits, to the end.
+    """Drives a coroutine and its branches to the end.
 
     Args:
-        player: whose engine answers.
+        player: its engine answers the requests.
         work: the coroutine.
     """
 
@@ -186,7 +186,7 @@ class _Run:
         self.player = player
         self.root = _Branch(work.__await__())
         self.ready: deque[tuple[_Branch, Any]] = deque([(self.root, None)])
-        self.open: dict[_Branch, None] = {self.root: None}  # a set that keeps the order
+        self.open: dict[_Branch, None] = {self.root: None}  # an ordered set
         self.asked: list[tuple[_Branch, _Request]] = []
         self.started: dict[str, _Branch] = {}
 
@@ -203,7 +203,7 @@ class _Run:
                 branch.steps.close()
 
     def _advance(self) -> None:
-        """Let every branch go on that can."""
+        """Advance every branch until it waits or ends."""
         while self.ready:
             branch, value = self.ready.popleft()
             try:
@@ -244,7 +244,7 @@ class _Run:
                 self._generate(asked)
 
     def _generate(self, asked: Sequence[tuple[_Branch, _Request]]) -> None:
-        """Answer all requests, in one call for each way of sampling."""
+        """Answer all requests, with one call per distinct sampling parameters."""
         groups: dict[SamplingParams, list[tuple[_Branch, _Request]]] = {}
         for branch, request in asked:
             groups.setdefault(request.player.params, []).append((branch, request))
@@ -258,7 +258,7 @@ class _Run:
             self.ready.extend(zip(branches, completions, strict=True))
 
     def _stream(self, engine: StreamEngine, asked: Sequence[tuple[_Branch, _Request]]) -> None:
-        """Start the new requests, and wait until some response has ended."""
+        """Start the new requests and wait until at least one response has ended."""
         for branch, request in asked:
             player = request.player
             seed = int(player.rng.integers(2**62))

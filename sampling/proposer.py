@@ -1,14 +1,14 @@
-"""Distinct proposals, one after another (paper, section 3.1).
+"""Distinct proposals, sampled in sequence (paper, section 3.1).
 
-`sampling.proposer` says how the proposals of a decision are kept apart:
+`sampling.proposer` chooses how the proposals of a decision are made distinct:
 
-* `history`: each is asked for with the earlier ones in view.
-* `one_response`: they are listed in one reply.
-* `without_replacement`: each is sampled from the plain prompt x, the earlier ones excluded.
-* `independent`: nothing keeps them apart. The control that shows what distinctness is worth.
+* `history`: each prompt shows the earlier proposals.
+* `one_response`: one reply lists all proposals.
+* `without_replacement`: each is sampled from the plain prompt x, with the earlier ones excluded.
+* `independent`: they are not. This control shows what distinctness is worth.
 
-A proposal that reads as an earlier one is asked for again, `sampling.max_retries` times at most,
-and then dropped: distinct means distinct ("up to G distinct actions sequentially").
+A proposal that duplicates an earlier one is sampled again, at most `sampling.max_retries` times,
+and then dropped ("up to G distinct actions sequentially").
 """
 
 from collections.abc import Callable
@@ -22,37 +22,37 @@ from .player import Player
 
 @dataclass
 class Decision:
-    """An open position that asks for proposals, and what it has been given."""
+    """An open position and the proposals sampled for it so far."""
 
     position: Position
     width: int
     """Distinct proposals wanted."""
     proposals: list[Completion] = field(default_factory=list)
     actions: list[str | None] = field(default_factory=list)
-    """What each proposal says; None, an unreadable response, counts as one action."""
+    """The action of each proposal; None (unreadable) counts as one action."""
     duplicates: list[tuple[int, Completion, str | None]] = field(default_factory=list)
-    """Dropped responses: number of proposals by then, the response, and what it says."""
+    """Dropped responses: number of proposals at that time, the response, and its action."""
     num_calls: int = 0
     num_cut_prompts: int = 0
     """Prompts that could not hold all earlier proposals."""
 
     @property
     def num_duplicates(self) -> int:
-        """Responses that repeated an earlier proposal."""
+        """Responses that duplicated an earlier proposal."""
         return len(self.duplicates)
 
     @property
     def readable(self) -> list[str]:
-        """The actions that a later prompt can name."""
+        """The readable actions, which later prompts can show."""
         return [action for action in self.actions if action is not None]
 
 
 async def propose(decision: Decision, player: Player, cfg: SamplingConfig) -> None:
-    """Fill a decision with up to `width` distinct actions, at least one.
+    """Fill a decision with at least one and at most `width` distinct actions.
 
     Args:
         decision: filled in place.
-        player: asks and reads.
+        player: samples responses and reads their actions.
         cfg: `proposer` and `max_retries`.
     """
     if cfg.proposer == "independent":
@@ -74,20 +74,20 @@ async def fill(
     request: Callable[[], Request],
     read: Callable[[str], str | None],
 ) -> None:
-    """Fill a decision with up to `width` proposals that read differently.
+    """Fill a decision with up to `width` distinct proposals.
 
     Args:
         decision: filled in place.
-        player: asks.
+        player: samples responses.
         cfg: `proposer` and `max_retries`.
-        request: the prompt of the next proposal.
-        read: what a response says.
+        request: makes the prompt of the next proposal.
+        read: reads the action of a response; equal actions are duplicates.
     """
     while len(decision.proposals) < decision.width:
         asked = request()
         decision.num_cut_prompts += asked.is_cut
-        # Under a new prompt only its own duplicates can be excluded: of the earlier proposals the
-        # engine does not know the probabilities under it.
+        # Exclusion needs probabilities under the present prompt. If the prompt changes between
+        # proposals, these are only known for the duplicates sampled from it.
         excluded = list(decision.proposals) if cfg.proposer == "without_replacement" else []
         for _ in range(cfg.max_retries + 1):
             completion = await player.ask(asked.prompt_ids, excluded)
@@ -95,18 +95,18 @@ async def fill(
                 break
             excluded.append(completion)
         else:
-            return  # it keeps repeating itself: fewer proposals than wanted
+            return  # only duplicates: fewer proposals than wanted
 
 
 async def _propose_independent(decision: Decision, player: Player) -> None:
-    """Sample `width` times from x. A repetition is paid for, and neither played nor asked again."""
+    """Sample `width` times from x. Duplicates count as calls; they are not played or retried."""
     for _ in range(decision.width):
         completion = await player.ask(decision.position.prompt_ids)
         accept(decision, completion, player.read(decision.position, completion.text))
 
 
 def next_request(dialogue: Dialogue, decision: Decision, proposer: str) -> Request:
-    """The prompt of a decision's next proposal."""
+    """Make the prompt of a decision's next proposal."""
     if proposer == "without_replacement" or decision.width == 1:
         return Request(decision.position.prompt_ids)
     if proposer == "one_response":
@@ -117,12 +117,12 @@ def next_request(dialogue: Dialogue, decision: Decision, proposer: str) -> Reque
 
 
 def first_index(proposer: str, width: int) -> int:
-    """The number of a decision's first proposal: 0 if it is sampled from x alone, else 1."""
+    """Return the index of a decision's first proposal: 0 if sampled from x alone, else 1."""
     return int(proposer == "one_response" and width > 1)
 
 
 def accept(decision: Decision, completion: Completion, action: str | None) -> bool:
-    """Take a proposal unless an earlier one says the same."""
+    """Add a proposal unless it duplicates an earlier one; return whether it was added."""
     decision.num_calls += 1
     if action in decision.actions:
         decision.duplicates.append((len(decision.proposals), completion, action))

@@ -1,10 +1,9 @@
-"""Whole answers, one after another (paper, section 2.2), for tasks that one answer settles.
+"""Whole answers sampled in sequence (paper, section 2.2), for tasks settled by a single answer.
 
-With `proposer=one_response` they stand in one reply, y_i ~ pi(. | x, y_1, ..., y_{i-1}), which is
-drawn answer by answer, so that a repetition can be taken back and drawn again. Paper: nothing keeps
-the answers of a reply apart. We: repetitions are refused, because lists that are trained as
-pi(y_i | x) come to repeat a few answers. The other proposers draw the same answers in separate
-calls.
+With `proposer=one_response` one reply lists all answers, y_i ~ pi(. | x, y_1, ..., y_{i-1}). It is
+sampled answer by answer, so that a duplicate can be dropped and sampled again. Paper: duplicates in
+a reply are allowed. We: they are rejected, because policies trained on pi(y_i | x) soon list the
+same few answers. The other proposers sample each answer in a separate call.
 """
 
 from collections.abc import Sequence
@@ -22,11 +21,11 @@ async def sample_single_pass(
 ) -> list[TrajectoryTree]:
     """Sample `cfg.num_proposals` distinct answers to every task, all tasks together.
 
-    An answer is a child of the start.
+    The answers are children of the root.
 
     Raises:
         SettingError: if an episode has several turns.
     """
     check_single_answer("single_pass", player.dialogue.max_turns)
-    whole = replace(cfg, max_trajectories=cfg.num_proposals, merge_states="off")
-    return await grow_trees(tasks, player, whole)
+    one_layer = replace(cfg, max_trajectories=cfg.num_proposals, merge_states="off")
+    return await grow_trees(tasks, player, one_layer)

@@ -1,8 +1,8 @@
-"""What a rollout leaves behind: tasks, turns and trees. Pure data, no torch.
+"""The data of a rollout: tasks, turns and trees. No torch.
 
-Every turn is stored once, with the token ids that the policy would see and the ones that were
-sampled; nothing is tokenised again later. A trajectory is a path from the start to a leaf. One tree
-is one GRPO group: independent rollouts are simply a tree that branches at its start only.
+Every turn is stored once, with the token ids of its plain prompt and of the sampled response;
+nothing is tokenised again later. A trajectory is a path from the root to a leaf. One tree is one
+GRPO group: independent rollouts are a tree that branches only at its root.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ ROOT = -1
 
 @dataclass(frozen=True)
 class Task:
-    """One puzzle: an environment and the seed that fixes it."""
+    """One puzzle: an environment and a seed."""
 
     env_id: str
     seed: int
@@ -23,7 +23,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Turn:
-    """One response of the policy and what the environment made of it.
+    """One response of the policy and the environment's reaction.
 
     P prompt tokens, L response tokens.
     """
@@ -33,62 +33,63 @@ class Turn:
     prompt_ids: tuple[int, ...]
     """(P,) the plain context x, as the policy sees it at evaluation."""
     response_ids: tuple[int, ...]
-    """(L,) the sampled tokens y, kept as they were drawn."""
+    """(L,) the sampled tokens y."""
     sampling_logprobs: tuple[float, ...]
-    """(L,) natural log-probabilities under the prompt that y was drawn from: x for the first
+    """(L,) natural log-probabilities under the prompt that y was sampled from: x for the first
     proposal."""
     response: str
     """The sampled tokens as text."""
     action: str | None
-    """The canonical action that was played, None if the response could not be read."""
+    """The canonical action that was played; None if the response was unreadable."""
     reward: float
-    """Sum of the environment's rewards over the actions of this turn."""
+    """Sum of the rewards over the actions of this turn."""
     terminated: bool
     """The game ended, won or lost."""
     truncated: bool
     """A limit ended the episode."""
     success: bool = False
-    """The game was won by this turn."""
+    """This turn won the game."""
     legal: bool = True
-    """Every action of this turn could be read and was allowed by the rules."""
+    """Every action of this turn was readable and allowed by the rules."""
     num_env_steps: int = 0
     """Actions that were played in the environment for this turn."""
     proposal_index: int = 0
-    """Place among the proposals of its decision. 0 was drawn under x alone; where none was, the
-    first is 1."""
+    """Index among the proposals of its decision. Index 0 was sampled under x alone; if none was,
+    counting starts at 1."""
     merged_into: int | None = None
-    """The turn of its tree that reached the same state before (`ROOT`: the start), in whose place
-    it was not expanded; None for a new state, and where states are not merged."""
+    """The earlier turn of the tree that reached the same state (`ROOT`: the start), so that this
+    one was not expanded; None for a new state, and if states are not merged."""
     outcome: int = 0
-    """Place among what its response led to, where it was played several times with noise of its
-    own: each outcome is a turn."""
+    """Index among the distinct outcomes of its response, if that was played several times with
+    independent noise; each outcome is a turn."""
     num_draws: int = 1
-    """How often the response led here then."""
+    """Number of those plays that had this outcome."""
     sketch: str = ""
-    """The outline that it was drawn under (two-stage sampling); empty if there was none."""
+    """The sketch shown in its prompt (two-stage sampling); empty if there was none."""
     next_observation: str = ""
     """The text after the response."""
     plain_logprob: float | None = None
-    """log pi(y | x) over all its tokens, of the policy that drew it; None where not computed."""
+    """log pi(y | x) summed over its tokens, under the policy that sampled it; None if not
+    computed."""
     error: str = ""
-    """What went wrong in the environment, which truncated the episode; empty if nothing did."""
+    """The environment error that truncated the episode; empty if there was none."""
 
     @property
     def is_merged(self) -> bool:
-        """Whether its state already stood in its tree."""
+        """Whether its state was already in its tree."""
         return self.merged_into is not None
 
 
 @dataclass(frozen=True)
 class DuplicateProposal:
-    """A response that said what an earlier proposal of its decision had said: it was not played."""
+    """A response with the same action as an earlier proposal of its decision. It is not played."""
 
     parent: int
-    """The turn that its decision follows, `ROOT` for the start."""
+    """The turn before its decision; `ROOT` for the start."""
     num_earlier: int
-    """Proposals that its decision had by then."""
+    """Proposals that its decision already had."""
     response_ids: tuple[int, ...]
-    """As those of a turn, like the rest."""
+    """This and the following fields are as in `Turn`."""
     sampling_logprobs: tuple[float, ...]
     response: str
     action: str | None
@@ -97,7 +98,7 @@ class DuplicateProposal:
 
 @dataclass(frozen=True)
 class Trajectory:
-    """A path from the start to a leaf."""
+    """A path from the root to a leaf."""
 
     task: Task
     turns: tuple[Turn, ...]
@@ -126,22 +127,22 @@ class TrajectoryTree:
     parents: list[int] = field(default_factory=list)
     turns: list[Turn] = field(default_factory=list)
     num_calls: int = 0
-    """Responses generated for this tree, those asked again and dropped included."""
+    """Responses generated for this tree, including duplicates and sketches."""
     num_duplicates: int = 0
-    """Responses that repeated an earlier proposal of their decision, so were not played."""
+    """Responses or sketches that duplicated an earlier one of their decision."""
     num_cut_prompts: int = 0
-    """Prompts that lost earlier proposals, words of a sketch or their beginning, because they would
-    have been too long."""
+    """Prompts that were too long and lost earlier proposals, words of a sketch or their
+    beginning."""
     num_failed: int = 0
-    """Independent rollouts that broke off, because the engine could get no response."""
+    """Independent rollouts that stopped early because the engine gave no response."""
     duplicates: list[DuplicateProposal] = field(default_factory=list)
-    """Those of the duplicates that answered x, in the order they were drawn."""
+    """The duplicates that answer x (so no sketches), in the order they were sampled."""
     error: str = ""
     """Why the environment could not open the puzzle, so that nothing was played; empty if it
     could."""
 
     def add(self, parent: int, turn: Turn) -> int:
-        """Append a turn below `parent` (`ROOT` for the start) and return its number."""
+        """Append a child turn of `parent` (`ROOT` for the start) and return its number."""
         self.parents.append(parent)
         self.turns.append(turn)
         return len(self.turns) - 1
@@ -155,14 +156,14 @@ class TrajectoryTree:
         return [node for node in range(len(self)) if node not in inner]
 
     def children(self) -> dict[int, list[int]]:
-        """Children of every node that has any, the start (`ROOT`) included."""
+        """Children of every node that has any, `ROOT` included."""
         children: dict[int, list[int]] = {}
         for node, parent in enumerate(self.parents):
             children.setdefault(parent, []).append(node)
         return children
 
     def path(self, node: int) -> list[int]:
-        """Turns from the start to `node`, both ends included."""
+        """Turns from the first one to `node`, inclusive."""
         path = []
         while node != ROOT:
             path.append(node)
@@ -184,7 +185,7 @@ class TrajectoryTree:
 
     @property
     def env_errors(self) -> list[str]:
-        """What went wrong in the environment: at the start, or at the end of a trajectory."""
+        """Environment errors: at the start, or at the end of a trajectory."""
         errors = [self.error, *(turn.error for turn in self.turns)]
         return [error for error in errors if error]
 
@@ -194,9 +195,9 @@ class TrajectoryTree:
         return any(turn.success for turn in self.turns)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, ready for `json.dump`.
+        """Convert to plain values, ready for `json.dump`.
 
-        A prompt or an observation that several turns share is written once: see `_shared_texts`.
+        A prompt or observation shared by several turns is written once; see `_shared_texts`.
         """
         turns = [dict(vars(turn)) for turn in self.turns]
         for node, key, first, first_key in _shared_texts(self.parents):
@@ -207,7 +208,7 @@ class TrajectoryTree:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "TrajectoryTree":
-        """The tree that `to_json` wrote; older files call the duplicates repeats."""
+        """Rebuild a tree from `to_json`; older files call the duplicates repeats."""
         values = dict(data)
         duplicates = values.pop("repeats", None) or values.get("duplicates", ())
         turns: list[dict[str, Any]] = [dict(turn) for turn in data["turns"]]
@@ -224,9 +225,10 @@ class TrajectoryTree:
 
 
 def _shared_texts(parents: Sequence[int]) -> Iterator[tuple[int, str, int, str]]:
-    """Pairs of fields that are alike: (turn, field) can be left out for (first, its field).
+    """Yield fields with equal values as (turn, field, first turn, its field).
 
-    Turns of one decision have its observation and prompt, and a turn leads to its child's.
+    Turns of one decision share its observation and prompt; a turn's next observation is its
+    child's observation.
     """
     firsts: dict[int, int] = {}
     for node, parent in enumerate(parents):

@@ -1,19 +1,19 @@
 """Action-level SESA: a branching tree of trajectories under the cap U (paper, section 3.1).
 
-Every open node of every tree proposes distinct actions, each is played on a fork of the
-environment, and the children that the game has not ended are the next frontier. The cap bounds the
-trajectories that are open or were ended by the game; `allocate_widths` splits what is left of it
-before anything is proposed, so no half-grown branch is thrown away.
+Every open node of every tree proposes distinct actions. Each is played on a fork of the
+environment, and the unfinished children form the next frontier. The cap U bounds the open and
+finished trajectories together; `allocate_widths` splits the remaining budget before anything is
+proposed, so no half-grown branch is thrown away.
 
-With merged states a child whose state already stands in its tree becomes a dead leaf: it is
-recorded, costs no further call and does not count. Paper: no merging. We: a budget spent on
+With merged states, a child whose state is already in its tree becomes a dead leaf: it is recorded,
+needs no further calls and does not count towards U. Paper: no merging. We: a budget spent on
 distinct states finds far more successes (results/tree_shape.json).
 
-In a noisy environment with merged states every proposal is played several times, each with noise of
-its own, and every outcome is a child: the tree becomes a sample of the environment's transitions,
-from which `loss.credit=expected` computes what an action is worth whatever luck it had. That costs
-environment steps and no calls of the policy. Chance multiplies endings there, so the cap bounds the
-proposals of a layer and its open nodes; those beyond it, drawn by lot, stay unexpanded.
+In a noisy environment with merged states every proposal is played several times with independent
+noise, and every distinct outcome is a child. The tree is then a sample of the environment's
+transitions, from which `loss.credit=expected` estimates an action's average value. This costs
+environment steps but no policy calls. Since chance multiplies finished trajectories there, U bounds
+the proposals of a layer and its open nodes instead; a random choice of U open nodes is expanded.
 """
 
 import math
@@ -28,6 +28,7 @@ from ..agents.engines.base import Completion
 from ..configs.errors import SettingError
 from ..configs.schema import SamplingConfig
 from ..environments import is_deterministic, state_key
+from ..environments.text_env import has_state_key
 from .dialogue import Position
 from .player import Player, together
 from .proposer import Decision, first_index, propose
@@ -37,17 +38,17 @@ from .trajectory import ROOT, DuplicateProposal, Task, TrajectoryTree, Turn
 def allocate_widths(
     num_open: int, num_finished: int, num_proposals: int, max_trajectories: int
 ) -> list[int]:
-    """Split what is left of the cap over the open nodes.
+    """Split the remaining budget over the open nodes.
 
     Args:
         num_open: open nodes, n.
-        num_finished: trajectories that the game has ended.
-        num_proposals: most children a node may get, G.
+        num_finished: finished trajectories.
+        num_proposals: most children of a node, G.
         max_trajectories: the cap U, at least num_open + num_finished.
 
     Returns:
-        Children for each open node, shape (n,): at least 1 and at most G, as even as can be, and
-        together with the finished trajectories at most U.
+        Children of each open node, shape (n,): between 1 and G, as even as possible; together with
+        the finished trajectories at most U.
 
     >>> allocate_widths(num_open=3, num_finished=1, num_proposals=4, max_trajectories=8)
     [3, 2, 2]
@@ -66,12 +67,12 @@ class GrowingTree:
     tree: TrajectoryTree
     frontier: list[tuple[int, Position]]
     seen: dict[Hashable, int]
-    """The turn that reached each state of the tree first; empty if states are not merged."""
+    """The first turn that reached each state; empty if states are not merged."""
     stops_on_success: bool
     num_outcomes: int
     """Times each proposal is played."""
     num_finished: int = 0
-    """Trajectories that the game has ended; not counted where chance multiplies them."""
+    """Finished trajectories; not counted if proposals are played several times."""
 
 
 async def grow_trees(
@@ -80,16 +81,16 @@ async def grow_trees(
     """Grow one tree per task, all together.
 
     Args:
-        tasks: the puzzles, B.
-        player: asks, reads and plays.
-        cfg: G, U and the rest.
+        tasks: the B puzzles.
+        player: samples responses, reads and plays them.
+        cfg: G, U and the other settings.
 
     Returns:
-        B trees. The first proposal of every node is an ordinary sample under the plain prompt; with
-        G = 1 and U = 1 a tree is one plain rollout.
+        B trees. The first proposal of a node is an on-policy sample under the plain prompt (except
+        with `proposer=one_response`); with G = U = 1 a tree is one plain rollout.
 
     Raises:
-        SettingError: if states are to be merged in an environment that has no `state_key`.
+        SettingError: if states should be merged but the environment has no `state_key`.
     """
     growing = [start_tree(task, player, cfg) for task in tasks]
     max_turns = player.dialogue.max_turns
@@ -105,10 +106,10 @@ async def grow_trees(
 
 
 def start_tree(task: Task, player: Player, cfg: SamplingConfig) -> GrowingTree:
-    """Begin a tree: its start is its frontier."""
+    """Start a tree with the root as its frontier."""
     tree = TrajectoryTree(task)
     position = player.open(tree)
-    if position is None:  # nothing to grow
+    if position is None:  # the environment failed: nothing to grow
         return GrowingTree(tree, [], {}, stops_on_success=False, num_outcomes=1)
     deterministic = is_deterministic(position.env)
     merges = resolve_merging(cfg.merge_states, position.env)
@@ -123,16 +124,16 @@ def start_tree(task: Task, player: Player, cfg: SamplingConfig) -> GrowingTree:
 
 
 def resolve_merging(merge_states: str, env: gymnasium.Env[Any, Any]) -> bool:
-    """Decide whether equal states are merged: "auto" does it wherever states can be told apart.
+    """Decide whether equal states are merged; "auto" merges if the environment has `state_key`.
 
     Raises:
-        SettingError: if asked for where they cannot.
+        SettingError: if `merge_states` is "on" and the environment has no `state_key`.
     """
-    has_key = hasattr(env.unwrapped, "state_key")
+    has_key = has_state_key(env)
     if merge_states == "on" and not has_key:
         raise SettingError(
             f"sampling.merge_states must be off or auto in {env}, which has no state_key(), got "
-            "'on'. Give it one, or leave the setting out."
+            "'on'. Add a state_key() to the environment, or leave the setting out."
         )
     return merge_states != "off" and has_key
 
@@ -140,11 +141,11 @@ def resolve_merging(merge_states: str, env: gymnasium.Env[Any, Any]) -> bool:
 def decide(
     growing: GrowingTree, depth: int, max_turns: int, cfg: SamplingConfig, rng: np.random.Generator
 ) -> list[Decision]:
-    """Give every open node of a tree its width; which nodes get one more is decided by lot."""
+    """Give every open node of a tree its width; the wider nodes are chosen at random."""
     num_open = len(growing.frontier)
     cap = cfg.max_trajectories
     if cfg.allocation == "even":
-        # The whole cap is given out at two thirds of the depth.
+        # The cap rises linearly and reaches U at two thirds of the depth.
         share = math.ceil(cap * 1.5 * (depth + 1) / max_turns)
         cap = min(cap, max(share, num_open + growing.num_finished))
     widths = allocate_widths(num_open, growing.num_finished, cfg.num_proposals, cap)
@@ -157,7 +158,7 @@ def decide(
 def expand(
     growing: GrowingTree, decisions: Sequence[Decision], player: Player, cfg: SamplingConfig
 ) -> None:
-    """Play every proposal; children that are neither over nor merged are the new frontier."""
+    """Play every proposal; children that are neither finished nor merged are the new frontier."""
     frontier = []
     for (node, position), decision in zip(growing.frontier, decisions, strict=True):
         _count(growing.tree, node, decision)
@@ -175,34 +176,36 @@ def expand(
                 child = _add(growing, node, turn, after)
                 if child is not None:
                     frontier.append((child, after))
-    if len(frontier) > cfg.max_trajectories:  # chance has multiplied what was proposed
+    if len(frontier) > cfg.max_trajectories:  # a noisy environment gave several outcomes each
         kept = player.rng.choice(len(frontier), cfg.max_trajectories, replace=False)
         frontier = [frontier[place] for place in sorted(kept)]
     growing.frontier = [] if growing.stops_on_success and growing.tree.success else frontier
 
 
 def _count(tree: TrajectoryTree, node: int, decision: Decision) -> None:
-    """Add what a decision below a node took to the counts of its tree."""
+    """Add a decision's counts and duplicates to its tree."""
     tree.num_calls += decision.num_calls
     tree.num_duplicates += decision.num_duplicates
     tree.num_cut_prompts += decision.num_cut_prompts
     tree.duplicates += [
-        DuplicateProposal(node, num_earlier, said.token_ids, said.logprobs, said.text, action)
-        for num_earlier, said, action in decision.duplicates
+        DuplicateProposal(
+            node, earlier, response.token_ids, response.logprobs, response.text, action
+        )
+        for earlier, response, action in decision.duplicates
     ]
 
 
 def _sample_outcomes(
     player: Player, position: Position, completion: Completion, index: int, num_outcomes: int
 ) -> list[tuple[Turn, Position]]:
-    """Play a proposal several times, each with noise of its own; return what it led to."""
+    """Play a proposal several times with independent noise; return its distinct outcomes."""
     outcomes: dict[Hashable, tuple[Turn, Position]] = {}
     for noise in player.rng.integers(2**31, size=num_outcomes).tolist():
         turn, after = player.play(position, completion, index, noise=noise)
         key = state_key(after.env) if not turn.error else turn.error
         kind = turn.reward, turn.terminated, turn.truncated, turn.success, key
-        unknown = replace(turn, outcome=len(outcomes), num_draws=0, num_env_steps=0)
-        known, after = outcomes.get(kind, (unknown, after))
+        first = replace(turn, outcome=len(outcomes), num_draws=0, num_env_steps=0)
+        known, after = outcomes.get(kind, (first, after))
         num_steps = known.num_env_steps + turn.num_env_steps
         known = replace(known, num_draws=known.num_draws + 1, num_env_steps=num_steps)
         outcomes[kind] = known, after
@@ -210,10 +213,10 @@ def _sample_outcomes(
 
 
 def _add(growing: GrowingTree, parent: int, turn: Turn, after: Position) -> int | None:
-    """Add a turn to its tree; return its number if it is to be expanded."""
+    """Add a turn to its tree; return its node number if it should be expanded."""
     is_over, is_noisy = turn.terminated or turn.truncated, growing.num_outcomes > 1
     growing.num_finished += is_over and not is_noisy
-    # Where values are passed on, an outcome that a limit cut off has that of the state it reached.
+    # With noise, `expected_values` gives a truncated outcome the value of the state it reached.
     if growing.seen and not turn.error and not (turn.terminated if is_noisy else is_over):
         key = state_key(after.env)
         turn = replace(turn, merged_into=growing.seen.get(key))

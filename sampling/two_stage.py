@@ -1,13 +1,12 @@
-"""Two-stage sampling (paper, Algorithm 1), for tasks that one answer settles.
+"""Two-stage sampling (paper, Algorithm 1), for tasks settled by a single answer.
 
-Stage I drafts G short sketches one after another, each asked for with the earlier ones in view:
-s_j ~ pi(. | x, s_1, ..., s_{j-1}). Stage II solves along all of them in parallel, each solution
-seeing x and its own sketch only: y_j ~ pi(. | x, s_j). What is trained is pi(y_j | x); sketches are
-a way to find solutions and are not trained.
+Stage I samples G short sketches in sequence; each prompt shows the earlier ones:
+s_j ~ pi(. | x, s_1, ..., s_{j-1}). Stage II samples one solution per sketch in parallel, from x and
+that sketch: y_j ~ pi(. | x, s_j). Only pi(y_j | x) is trained; sketches are not.
 
-A sketch that repeats an earlier one is asked again a bounded number of times, then given up, so a
-group may be smaller than G. Prompts that outgrow the limit leave out the earliest sketches, and the
-last words of the sketch to be followed; both are counted.
+A duplicate sketch is sampled again a bounded number of times, then dropped, so a group may be
+smaller than G. A prompt over the length limit loses its earliest sketches in Stage I, or the last
+words of its sketch in Stage II; both are counted.
 """
 
 from collections.abc import Sequence
@@ -25,10 +24,10 @@ from .trajectory import ROOT, Task, TrajectoryTree
 async def sample_two_stage(
     tasks: Sequence[Task], player: Player, cfg: SamplingConfig
 ) -> list[TrajectoryTree]:
-    """Draft `cfg.num_proposals` sketches for every task and solve along each, all tasks together.
+    """Sample `cfg.num_proposals` sketches for every task and a solution along each.
 
-    A solution is a child of the start and keeps its `sketch`. Proposals are numbered from 1, since
-    none is sampled under x alone.
+    All tasks are sampled together. A solution is a child of the root and keeps its `sketch`.
+    Proposals are numbered from 1, since none is sampled under x alone.
 
     Raises:
         SettingError: if an episode has several turns.
@@ -47,9 +46,9 @@ async def draft_sketches(draft: Decision, player: Player, cfg: SamplingConfig) -
     """Stage I: fill a draft's `actions` with up to `width` distinct sketches.
 
     Args:
-        draft: the start of a task, filled in place.
+        draft: a task's first decision, filled in place.
         player: samples the sketches.
-        cfg: the longest sketch, how sketches are kept apart, how often a repetition is asked again.
+        cfg: `sketch_tokens`, `proposer` and `max_retries`.
     """
 
     def read(text: str) -> str | None:
@@ -70,7 +69,7 @@ async def draft_sketches(draft: Decision, player: Player, cfg: SamplingConfig) -
 
 
 async def _solve(tree: TrajectoryTree, draft: Decision, player: Player) -> None:
-    """Stage II: one solution along each sketch; without any sketch, one under x alone."""
+    """Stage II: one solution per sketch; one under x alone if there is no sketch."""
     sketches = draft.readable or [""]
     requests = [player.dialogue.solve_prompt(draft.position, sketch) for sketch in sketches]
     completions = await together(*(player.ask(request.prompt_ids) for request in requests))

@@ -46,7 +46,7 @@ def test_its_prompts_are_those_of_its_chat_template(policy):
         "<|im_start|>system\nthe rules<|im_end|>\n<|im_start|>user\nthe state<|im_end|>\n"
         "<|im_start|>assistant\n"
     )
-    dialogue(policy, "sesa/Sokoban-v0", context="full", thinking=True)  # refuses what rewrites
+    dialogue(policy, "sesa/Sokoban-v0", window=10, thinking=True)  # refuses what rewrites
 
 
 def test_it_speaks_english(policy):

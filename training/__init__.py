@@ -1,1 +1,1 @@
-"""How the policy learns: credit, loss, batches, the loop."""
+"""Trains the policy: credit, loss, batches and the loop."""

@@ -1,9 +1,9 @@
-"""What actions are worth in a noisy world, from a tree whose equal states are merged. Numpy only.
+"""Action values in a noisy environment, from a tree with merged states. Numpy only.
 
 Such a tree is a sample of the environment's transitions: every proposal was played several times
-(`sampling.noise_draws`), every outcome is a turn, and an outcome that reached a known state points
-to it. Values are passed on along those transitions, so what an action is worth rests on all that
-was seen below it and not on the luck of one trajectory.
+(`sampling.noise_draws`), every outcome is a turn, and an outcome in a known state refers to it.
+Values are backed up along these transitions, so an action's value uses everything sampled below it
+instead of the luck of one trajectory.
 """
 
 import math
@@ -13,11 +13,11 @@ import numpy as np
 from ..sampling.trajectory import TrajectoryTree
 
 Action = tuple[int, int]
-"""A decision (the turn that it follows, `ROOT` for the start) and a proposal's number there."""
+"""A decision, given by the turn before it (`ROOT` for the start), and a proposal index."""
 
 
 def outcomes(tree: TrajectoryTree) -> dict[Action, list[int]]:
-    """Group turns by the proposal that they are outcomes of, in the order they were added."""
+    """Group the turns that are outcomes of the same proposal, in the order they were added."""
     groups: dict[Action, list[int]] = {}
     for node, (parent, turn) in enumerate(zip(tree.parents, tree.turns, strict=True)):
         groups.setdefault((parent, turn.proposal_index), []).append(node)
@@ -29,18 +29,18 @@ def expected_values(
 ) -> dict[Action, float]:
     """Compute the best expected discounted return of every action.
 
-    Q(s, a) = mean over its draws of [r + discount V(s')], V(s) = max_a Q(s, a): value iteration
-    (Bellman 1957) on the sampled transitions, for as many rounds as the tree is deep, from V = 0.
-    An outcome that ended the game, or that a limit cut off in a state that was never expanded, is
-    followed by nothing. What was left out to keep to the cap is unknown, and left out here too.
+    Q(s, a) = mean of [r + discount V(s')] over its sampled transitions, V(s) = max_a Q(s, a): value
+    iteration (Bellman 1957) from V = 0, for as many rounds as the tree is deep. V(s') is 0 after a
+    terminated outcome, and after a truncated one in a state that was never expanded. Outcomes that
+    were not expanded because of the cap have no known value and are ignored.
 
     Args:
         tree: with merged states.
-        discount: value that is kept from a turn to the next, in (0, 1].
-        format_penalty: subtracted from the reward of a turn that could not be read.
+        discount: factor per turn, in (0, 1].
+        format_penalty: subtracted from the reward of an unreadable turn.
 
     Returns:
-        Q by action; NaN if nothing is known of any of its outcomes.
+        Q by action; NaN if the value of no outcome is known.
     """
     groups = outcomes(tree)
     decisions: dict[int, list[Action]] = {}
@@ -65,7 +65,7 @@ def _mean_outcome(
     discount: float,
     format_penalty: float,
 ) -> float:
-    """Mean of r + discount V(s') over the draws of an action whose outcome is known."""
+    """Mean of r + discount V(s') over an action's sampled transitions with a known V(s')."""
     total, num_known = 0.0, 0
     for node in nodes:
         turn = tree.turns[node]
@@ -82,9 +82,9 @@ def _mean_outcome(
 def action_advantages(
     tree: TrajectoryTree, discount: float, format_penalty: float = 0.0
 ) -> np.ndarray:
-    """Compare every action with the other proposals of its decision.
+    """Compare every action with all proposals of its decision.
 
-    A(s, a) = 2 (Q(s, a) - mean of Q over the proposals in s), the scale of `best_credit`.
+    A(s, a) = 2 (Q(s, a) - mean of Q over the proposals in s), on the scale of `best_credit`.
 
     Args:
         tree: with merged states.
@@ -93,7 +93,7 @@ def action_advantages(
 
     Returns:
         Shape (num_turns,): the advantage at the first outcome of every action, so that its response
-        is taught once; NaN elsewhere, and where there is nothing to compare.
+        is trained once; NaN elsewhere, and where a decision has fewer than two known values.
     """
     values = expected_values(tree, discount, format_penalty)
     groups = outcomes(tree)

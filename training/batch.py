@@ -1,12 +1,12 @@
-"""Trees become padded tensors.
+"""Converts trees to padded tensors.
 
-Every trained turn is trained in exactly one row. Where a child's prompt continues its parent's
-tokens (context `full`) the turns along a branch share a row, and a turn that another row already
-trains is only context there; otherwise (context `state`) a turn is a row of its own. Token ids,
-mask, credit and log-probabilities come from the turn as it was sampled; nothing is tokenised again.
+Every trained turn is trained in exactly one row. If a child's prompt continues its parent's tokens
+(context `full`), the turns along a branch share a row, and a turn that is trained in another row is
+only context; otherwise (context `state`) each turn is a row. Token ids, masks, credit and
+log-probabilities are those of the sampled turn; nothing is tokenised again.
 
-Alignment: entry [n, t] of every (N, T) tensor speaks about token t given the tokens before it;
-column 0 is never trained. Letters: N rows, T padded tokens.
+Alignment: entry [n, t] of every (N, T) tensor is about token t given the tokens before it; column 0
+is never trained. Letters: N rows, T padded tokens.
 """
 
 from collections.abc import Sequence
@@ -22,14 +22,14 @@ from .advantages import Credit
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Rows to train on. Credit is divided by the common denominator, so a loss is a plain sum."""
+    """Rows to train on. Credit is already divided by the denominator, so a loss is a plain sum."""
 
     token_ids: Tensor
     """(N, T) int64, padded on the right."""
     attention_mask: Tensor
     """(N, T) bool, False on padding."""
     loss_mask: Tensor
-    """(N, T) bool, True on the tokens that are trained."""
+    """(N, T) bool, True on trained tokens."""
     positive: Tensor
     """(N, T) weighted sum of the positive advantages through the token's turn; 0 outside
     `loss_mask`."""
@@ -38,39 +38,39 @@ class Batch:
     weight: Tensor
     """(N, T) weight of the token in entropy and KL; 0 outside `loss_mask`."""
     turn: Tensor
-    """(N, T) int64, number of the token's turn among the trained turns of the batch; -1 outside
+    """(N, T) int64, index of the token's turn among the trained turns of the batch; -1 outside
     `loss_mask`."""
     sampling_logprobs: Tensor
-    """(N, T) log mu(token), under the prompt that it was drawn from; 0 outside `loss_mask`."""
+    """(N, T) log mu(token), under the prompt it was sampled from; 0 outside `loss_mask`."""
     old_logprobs: Tensor
     """(N, T) log pi_old(token), under the plain prompt; zeros until scored."""
     kl_mask: Tensor
     """(N, T) bool, True on tokens that KL-Cov keeps near pi_old; all False until chosen."""
     count: Tensor
-    """(N, T) how many sampled tokens a token stands for: 1, more where equal rows were merged; 0
-    outside `loss_mask`."""
+    """(N, T) sampled tokens that a token represents: 1, or more in merged rows; 0 outside
+    `loss_mask`."""
     proposal_index: Tensor
-    """(num_turns,) int64, place of each trained turn among the proposals of its decision."""
+    """(num_turns,) int64, `Turn.proposal_index` of each trained turn."""
     prompt_group: Tensor
-    """(N,) int64, the same in rows of a group whose first trained turn answers the same prompt."""
+    """(N,) int64, equal for rows of one tree whose first trained turn answers the same prompt."""
 
     def __len__(self) -> int:
         return len(self.token_ids)
 
     @property
     def num_tokens(self) -> int:
-        """Sampled tokens that are trained."""
+        """Number of sampled tokens that are trained."""
         return int(self.count.sum())
 
     def to(self, target: torch.device | torch.dtype | str) -> "Batch":
-        """Move all tensors to a device, or change the number format of the floating-point ones."""
+        """Move all tensors to a device, or convert the floating-point ones to a dtype."""
         tensors = {field.name: getattr(self, field.name) for field in fields(self)}
         if isinstance(target, torch.dtype):
             tensors = {name: t for name, t in tensors.items() if t.is_floating_point()}
         return replace(self, **{name: tensor.to(target) for name, tensor in tensors.items()})
 
     def select(self, rows: Tensor | Sequence[int]) -> "Batch":
-        """Take some rows, without the padding that none of them needs. Turns keep their numbers."""
+        """Select rows and drop padding that none of them needs. Turns keep their indices."""
         rows = torch.as_tensor(rows, dtype=torch.int64, device=self.token_ids.device)
         lengths = self.attention_mask[rows].sum(dim=1)
         length = int(lengths.max()) if len(rows) else 0
@@ -82,15 +82,15 @@ class Batch:
         return replace(self, **chosen, prompt_group=self.prompt_group[rows])
 
     def minibatches(self, num: int, generator: torch.Generator) -> list["Batch"]:
-        """Deal the prompt groups at random into `num` parts, or one part each if they are fewer.
+        """Split the prompt groups at random into `num` parts, or one part each if they are fewer.
 
-        Answers to one prompt stay together, so that their prompt is computed once
-        (`agents/prefix_rows.py`). Credit and weight are multiplied by the number of parts: each
-        part's gradient is an unbiased estimate of the whole batch's, so the step size does not
-        depend on `num`, and the parts' losses average to the batch's loss.
+        Answers to one prompt stay together, so that the prompt is computed once
+        (`agents/prefix_rows.py`). Credit and weight are multiplied by the number of parts, so that
+        each part's gradient estimates the whole batch's without bias, the step size does not depend
+        on `num`, and the parts' losses average to the batch's loss.
 
         Args:
-            num: parts, at least 1; each has as many prompt groups, or one more.
+            num: number of parts, at least 1; their numbers of prompt groups differ by at most 1.
             generator: CPU generator of the shuffle.
         """
         if len(self) == 0:
@@ -117,25 +117,24 @@ def collate(
     keep_zero_advantage: bool = False,
     dtype: torch.dtype = torch.float32,
 ) -> Batch:
-    """Lay the trained turns of all trees out in rows.
+    """Arrange the trained turns of all trees in rows.
 
-    A turn is trained if its weight is not 0 and it has an advantage. A row ends at a trained turn
-    that no other trained turn continues; what comes after could not change anything.
+    A turn is trained if its weight and its advantage are not 0. A row ends at the last trained turn
+    of a branch; later turns would not change the loss.
 
     Args:
         trees: the groups of the batch.
-        credits: what each tree is to be taught.
-        pad_id: token that fills rows up on the right.
-        keep_zero_advantage: train turns without an advantage too, as an entropy bonus or a KL
+        credits: the credit of each tree.
+        pad_id: token that pads rows on the right.
+        keep_zero_advantage: train turns with zero advantage too, as an entropy bonus or a KL
             penalty needs.
         dtype: format of credit and log-probabilities.
 
     Returns:
-        A batch on the CPU; N = 0 if nothing is to be learnt.
+        A batch on the CPU; N = 0 if no turn is trained.
 
     Raises:
-        ValueError: if a turn has an empty prompt: its first token would have nothing to be
-            predicted from.
+        ValueError: if a turn has an empty prompt, since nothing would predict its first token.
     """
     if not all(turn.prompt_ids for tree in trees for turn in tree.turns):
         raise ValueError("Every turn needs a prompt of at least one token.")
@@ -153,7 +152,7 @@ def collate(
 
 
 def collate_pairs(pairs: Sequence[tuple[tuple[int, ...], tuple[int, ...]]]) -> Batch:
-    """Lay out pairs of prompt and response, a row each, for their log-probabilities alone."""
+    """Arrange (prompt, response) pairs in one row each, to compute their log-probabilities."""
     rows = [
         _Row(prompt + response, [_Span(len(prompt), len(prompt + response))], group)
         for group, (prompt, response) in enumerate(pairs)
@@ -163,7 +162,7 @@ def collate_pairs(pairs: Sequence[tuple[tuple[int, ...], tuple[int, ...]]]) -> B
 
 @dataclass(frozen=True)
 class _Span:
-    """A trained turn within its row: tokens from `start` to `stop`, and what they are taught."""
+    """A trained turn within its row: its tokens are `start` to `stop` (exclusive)."""
 
     start: int
     stop: int
@@ -176,7 +175,7 @@ class _Span:
 
 @dataclass(frozen=True)
 class _Row:
-    """A row before it is padded."""
+    """A row before padding."""
 
     token_ids: tuple[int, ...]
     spans: list[_Span]
@@ -233,14 +232,14 @@ def _num_tokens(turn: Turn) -> int:
 
 
 def _is_trained(tree: TrajectoryTree, credit: Credit, keep_zero_advantage: bool) -> np.ndarray:
-    """Which turns of a tree are trained, (num_turns,) bool."""
-    is_taught = (credit.positive != 0) | (credit.negative != 0)
+    """Whether each turn of a tree is trained, (num_turns,) bool."""
+    has_advantage = (credit.positive != 0) | (credit.negative != 0)
     is_empty = np.array([not turn.response_ids for turn in tree.turns], dtype=bool)
-    return (credit.weight != 0) & (is_taught | keep_zero_advantage) & ~is_empty
+    return (credit.weight != 0) & (has_advantage | keep_zero_advantage) & ~is_empty
 
 
 def _rows(tree: TrajectoryTree, is_trained: np.ndarray) -> list[list[int]]:
-    """The turns that each row trains, from the start on; the last ends the row. Each turn once."""
+    """The turns trained in each row, in order; each turn is trained in one row."""
     continued = [_continued(tree, node) for node in range(len(tree))]
     rows: list[list[int]] = []
     covered: set[int] = set()

@@ -1,12 +1,12 @@
 """Checkpoints that survive a kill at any moment, without pickle.
 
-    <run>/checkpoints/step-000010/model/               what `save_model` writes
+    <run>/checkpoints/step-000010/model/                 written by `save_model`
                                   optimizer.safetensors  optimiser and torch's random state
                                   state.json             everything else: step, counters
 
-A checkpoint is written to a hidden folder beside its place, flushed to the disk, and renamed: a
-folder with its final name is whole. Old ones are renamed back to a hidden name before they are
-deleted, for the same reason. Loading runs no code from the files.
+A checkpoint is written to a hidden folder, flushed to disk and renamed, so a folder with its final
+name is complete. For the same reason old ones are renamed to a hidden name before they are deleted.
+Loading runs no code from the files.
 """
 
 import json
@@ -36,14 +36,14 @@ def save_checkpoint(
 ) -> Path:
     """Write the checkpoint of `state["step"]`, then delete all but the newest ones.
 
-    A step that is already saved is left as it is: a run computes a step only one way.
+    An existing checkpoint of this step is kept, since runs are deterministic.
 
     Args:
         folder: the run folder.
-        save_model: writes the model into the folder it is given.
+        save_model: writes the model into a given folder.
         optimizer: its state is stored together with torch's CPU random state.
         state: ready for JSON; `step` names the checkpoint.
-        keep: checkpoints to keep, at least 1.
+        keep: number of checkpoints to keep, at least 1.
 
     Returns:
         The checkpoint's folder.
@@ -68,7 +68,7 @@ def save_checkpoint(
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
-    """Return the newest whole checkpoint of a run folder, None if there is none."""
+    """Return the newest complete checkpoint of a run folder, or None."""
     checkpoints = _checkpoints(folder / "checkpoints")
     return checkpoints[-1] if checkpoints else None
 
@@ -79,14 +79,14 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
 
 
 def load_optimizer(folder: Path, optimizer: torch.optim.Optimizer) -> None:
-    """Put an optimiser and torch's CPU random state back, bit for bit.
+    """Restore an optimiser and torch's CPU random state, bit for bit.
 
     Args:
         folder: the checkpoint's folder.
-        optimizer: a fresh one over the same parameters in the same order.
+        optimizer: a fresh one with the same parameters in the same order.
 
     Raises:
-        ValueError: if the optimiser has other parameter groups.
+        ValueError: if the optimiser has different parameter groups.
     """
     with safe_open(folder / OPTIMIZER_FILE, framework="pt") as file:
         metadata = file.metadata()
@@ -104,7 +104,7 @@ def load_optimizer(folder: Path, optimizer: torch.optim.Optimizer) -> None:
 
 
 def _save_optimizer(folder: Path, optimizer: torch.optim.Optimizer) -> None:
-    """Tensors by "<parameter index>.<name>"; plain numbers and hyperparameters as JSON metadata."""
+    """Save tensors as "<parameter index>.<name>"; numbers and hyperparameters as JSON metadata."""
     content = optimizer.state_dict()
     entries = {
         f"{index}.{name}": value
@@ -123,7 +123,7 @@ def _save_optimizer(folder: Path, optimizer: torch.optim.Optimizer) -> None:
 
 
 def _checkpoints(parent: Path) -> list[Path]:
-    """Whole checkpoints, oldest first."""
+    """Complete checkpoints, oldest first."""
     steps = {
         int(match[1]): path
         for path in parent.glob("step-*")
@@ -147,7 +147,7 @@ def _delete_hidden(parent: Path) -> None:
 
 
 def _flush(folder: Path) -> None:
-    """Force a folder's files, and the folders that list them, onto the disk."""
+    """Flush a folder and everything in it to disk."""
     for path in [folder, *folder.rglob("*")]:
         _flush_entry(path)
 

@@ -1,14 +1,14 @@
-"""Several processes train one policy: data parallelism under torchrun, on GPUs or on CPU cores.
+"""Data-parallel training of one policy under torchrun, on GPUs or on CPU cores.
 
     torchrun --nproc-per-node 8 -m sesa_agent train --env sokoban
 
-Every process holds a whole policy and an engine of its own. It grows the trees of its part of the
-tasks and shows them to all others, so that each then knows and decides what one process would:
-which groups are kept, what is taught, how rows are dealt into minibatches. The rows themselves are
-computed by one process each, and gradients are summed. An update is thus the one that a single
-process makes of the same trees, but for the order in which numbers are added up.
+Every rank has a full copy of the policy and its own engine. It samples the trees of its share of
+the tasks and gathers those of all ranks, so every rank makes the same decisions as a single process
+would: which groups are kept, their credit, the split into minibatches. Each row is computed by one
+rank, and gradients are summed. An update thus equals that of a single process on the same trees,
+except for the order of summation.
 
-Values travel as JSON: nothing is unpickled. In a single process every function is the plain one.
+Values are exchanged as JSON: nothing is unpickled. In a single process nothing is exchanged.
 """
 
 import json
@@ -27,34 +27,34 @@ from ..configs.errors import SettingError, check
 from ..configs.schema import Config
 
 TIMEOUT = timedelta(hours=4)
-"""The longest wait for the slowest process. One that died is noticed by torchrun at once."""
+"""The longest wait for the slowest rank. torchrun notices at once if a process dies."""
 BUCKET = 2**25
-"""Gradients that are summed in one exchange, in numbers: 128 MiB of float32."""
+"""Numbers in one all-reduce of gradients: 128 MiB of float32."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 def world_size() -> int:
-    """How many processes train together."""
+    """Return the number of processes that train together."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """The place of this process among them, from 0."""
+    """Return the number of this process, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def is_rank_zero() -> bool:
-    """Whether this is the process that writes and prints."""
+    """Whether this process writes files and prints."""
     return rank() == 0
 
 
 def start_processes(cfg: Config) -> None:
-    """Join the other processes that torchrun started; without them do nothing.
+    """Join the process group if torchrun started several processes.
 
     Args:
-        cfg: with every "auto" resolved. On GPUs each process takes one for itself.
+        cfg: with every "auto" resolved. On GPUs each process gets its own.
 
     Raises:
         SettingError: in one line, if their number does not fit the machine or the settings.
@@ -62,36 +62,36 @@ def start_processes(cfg: Config) -> None:
     if not dist.is_torchelastic_launched() or os.environ["WORLD_SIZE"] == "1":
         return
     on_gpu = cfg.model.device == "cuda"
-    num_here = int(os.environ["LOCAL_WORLD_SIZE"])
-    check_processes(cfg, int(os.environ["WORLD_SIZE"]), num_here, torch.cuda.device_count())
+    num_local = int(os.environ["LOCAL_WORLD_SIZE"])
+    check_processes(cfg, int(os.environ["WORLD_SIZE"]), num_local, torch.cuda.device_count())
     if on_gpu:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=TIMEOUT)
 
 
 def leave_processes(cfg: Config) -> None:
-    """Part from the other processes at the end of a run; vLLM does it itself when it ends."""
+    """Leave the process group at the end of a run; vLLM does so itself when it shuts down."""
     if world_size() > 1 and cfg.engine.name != "vllm":
         dist.destroy_process_group()
 
 
-def check_processes(cfg: Config, num: int, num_here: int, num_gpus: int) -> None:
-    """Refuse a number of processes that does not fit.
+def check_processes(cfg: Config, num: int, num_local: int, num_gpus: int) -> None:
+    """Check that the number of processes fits the machine and the settings.
 
     Args:
         cfg: with every "auto" resolved.
-        num: of all processes.
-        num_here: of those on this machine.
-        num_gpus: that this machine has.
+        num: number of all processes.
+        num_local: number of processes on this machine.
+        num_gpus: number of GPUs of this machine.
 
     Raises:
-        SettingError: in one line.
+        SettingError: in one line, if it does not fit.
     """
     check(
-        cfg.model.device != "cuda" or num_here <= num_gpus,
+        cfg.model.device != "cuda" or num_local <= num_gpus,
         "torchrun --nproc-per-node",
-        num_here,
-        f"at most {num_gpus}, the GPUs of this machine",
+        num_local,
+        f"at most {num_gpus}, the number of GPUs of this machine",
         "Start fewer processes.",
     )
     check(
@@ -99,12 +99,12 @@ def check_processes(cfg: Config, num: int, num_here: int, num_gpus: int) -> None
         "sampling.num_tasks",
         cfg.sampling.num_tasks,
         f"a multiple of {num}, the number of processes",
-        "Change it, or start another number of them.",
+        "Change it, or start another number of processes.",
     )
 
 
 def own_rng(*key: int) -> np.random.Generator:
-    """Random numbers of this process; those of the first are the ones a single process has.
+    """Make this rank's random generator; on rank zero it is that of a single process.
 
     >>> own_rng(7, 2).random() == np.random.default_rng([7, 2]).random()
     True
@@ -114,10 +114,10 @@ def own_rng(*key: int) -> np.random.Generator:
 
 
 def all_gather(value: Any) -> list[Any]:
-    """Give every process the values of all of them, in their order.
+    """Return the values of all ranks, in rank order.
 
     Args:
-        value: this process's, ready for JSON.
+        value: this rank's value, ready for JSON.
     """
     if world_size() == 1:
         return [value]
@@ -135,20 +135,20 @@ def all_gather(value: Any) -> list[Any]:
 
 
 def broadcast(value: Any) -> Any:
-    """Give every process the first one's value, which is ready for JSON."""
+    """Return rank zero's value, which must be ready for JSON."""
     return all_gather(value if is_rank_zero() else None)[0]
 
 
 def barrier() -> None:
-    """Wait until every process has come here."""
+    """Wait until every rank gets here."""
     all_gather(None)
 
 
 def agreed(work: Callable[[], Result]) -> Result:
-    """Do something in every process; where it fails in one, fail in all with the same words.
+    """Call `work` on every rank; if it fails on one, raise the same error on all.
 
     Raises:
-        SettingError: if it was raised in any process.
+        SettingError: if `work` raised it on any rank.
         EngineError: likewise.
     """
     if world_size() == 1:
@@ -169,19 +169,19 @@ def parallel_map(
     encode: Callable[[Result], Any],
     decode: Callable[[Any], Result],
 ) -> list[Result]:
-    """Have each process treat its part of the items, and give every one all results.
+    """Process items on all ranks and return all results on every rank.
 
     Args:
-        work: treats some items, with a result for each.
-        items: the same in every process; item n goes to process n modulo their number.
+        work: processes some items; returns one result per item.
+        items: the same on every rank; item n goes to rank n modulo the world size.
         encode: makes a result ready for JSON.
-        decode: makes it a result again.
+        decode: reverses `encode`.
 
     Returns:
         The results in the order of the items.
 
     Raises:
-        SettingError: if `work` raised it in any process.
+        SettingError: if `work` raised it on any rank.
         EngineError: likewise.
     """
     num = world_size()
@@ -193,7 +193,7 @@ def parallel_map(
 
 
 def all_reduce(values: Tensor) -> Tensor:
-    """Sum a tensor over all processes, in place."""
+    """Sum a tensor over all ranks, in place."""
     if world_size() > 1:
         dist.all_reduce(values)
     return values
@@ -201,10 +201,10 @@ def all_reduce(values: Tensor) -> Tensor:
 
 @torch.no_grad()
 def all_reduce_gradients(weights: Sequence[Tensor]) -> None:
-    """Sum the gradients of all processes, in place.
+    """Sum the gradients over all ranks, in place.
 
-    A process without rows to compute has none, which counts as zeros. A weight that has none
-    anywhere keeps none, so that the optimiser leaves it alone as it would in a single process.
+    The missing gradients of a rank without rows count as zeros. A weight without a gradient on
+    every rank keeps none, so that the optimiser skips it as in a single process.
     """
     if world_size() == 1:
         return
@@ -221,7 +221,7 @@ def all_reduce_gradients(weights: Sequence[Tensor]) -> None:
 
 
 def _buckets(weights: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    """Cut into parts of at most `BUCKET` numbers; a larger weight is a part of its own."""
+    """Split weights into parts of at most `BUCKET` numbers; a larger weight is its own part."""
     bucket: list[Tensor] = []
     for weight in weights:
         if bucket and sum(w.numel() for w in bucket) + weight.numel() > BUCKET:

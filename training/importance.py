@@ -1,8 +1,8 @@
-"""Importance weights for responses that the plain policy did not sample.
+"""Importance weights for responses that were not sampled from pi_old under the plain prompt.
 
-A response is sampled under another prompt than the one it is trained under (the history gap), or by
-an engine whose probabilities differ from the trainer's (the engine gap). Each correction weighs the
-credit of a turn or token by pi_old / mu, bounded.
+Either the sampling prompt differs from the training prompt (the history gap), or the engine's
+probabilities differ from the trainer's (the engine gap). Each correction weights the credit of a
+turn or token by a bounded pi_old / mu.
 """
 
 from dataclasses import replace
@@ -15,22 +15,22 @@ from .batch import Batch
 
 
 def correct_gaps(batch: Batch, loss: LossConfig) -> Batch:
-    """Apply `loss.history_correction` and `loss.engine_importance_cap`.
+    """Apply the corrections set by `loss.history_correction` and `loss.engine_importance_cap`.
 
     Args:
         batch: with scored `old_logprobs`.
-        loss: names both corrections.
+        loss: the loss settings.
     """
     batch = correct_history_gap(batch, loss.history_correction)
     return correct_engine_gap(batch, loss.engine_importance_cap)
 
 
 def history_gap(batch: Batch) -> Tensor:
-    """Return how likely the plain policy finds each turn, against the prompt it was drawn under.
+    """Return each turn's log importance ratio of the plain prompt to its sampling prompt.
 
-    log pi_old(y | x) - log mu(y) in nats, over all tokens of the turn: shape (num_turns,). 0 up to
-    the engine's rounding for proposals that were drawn under x, and 0 for turns without a row in
-    the batch.
+    log pi_old(y | x) - log mu(y) in nats, summed over the tokens of the turn: shape (num_turns,).
+    For proposals sampled under x it is 0 up to the engine's rounding; for turns without a row in
+    the batch it is 0.
     """
     gap = (batch.old_logprobs - batch.sampling_logprobs)[batch.loss_mask]
     sums = torch.zeros(len(batch.proposal_index), dtype=gap.dtype, device=gap.device)
@@ -38,12 +38,12 @@ def history_gap(batch: Batch) -> Tensor:
 
 
 def correct_history_gap(batch: Batch, mode: str) -> Batch:
-    """Weigh turns that were drawn under another prompt than the one they are trained under.
+    """Weight turns whose sampling prompt differs from the plain prompt.
 
-    Paper: the history is left out of the likelihood and nothing corrects for it. We: by default a
-    failure that the plain policy would hardly produce is not pushed down as if it were likely,
-    because that only sharpens the present mode, down to a policy that never varies. First proposals
-    are drawn under the plain prompt and are left as they are.
+    Paper: responses are trained under x alone, without a correction. We: by default failures that
+    the plain policy would hardly produce are penalised less, because penalising them fully only
+    sharpens the present mode until the policy collapses. First proposals, sampled under the plain
+    prompt, are not weighted.
 
     Args:
         batch: with scored `old_logprobs`.
@@ -68,16 +68,16 @@ def correct_history_gap(batch: Batch, mode: str) -> Batch:
 
 
 def engine_gap(batch: Batch) -> Tensor:
-    """Return how far trainer and engine are apart at the tokens of first proposals.
+    """Return the gap between trainer and engine at the tokens of first proposals.
 
-    |log pi_old(token) - log mu(token)| in nats, shape (num_tokens,): these are drawn under the
-    plain prompt, so only rounding may part the two.
+    |log pi_old(token) - log mu(token)| in nats, shape (num_tokens,). First proposals are sampled
+    under the plain prompt, so the two should differ only by rounding.
     """
     return (batch.old_logprobs - batch.sampling_logprobs)[_is_first(batch)].abs()
 
 
 def correct_engine_gap(batch: Batch, cap: float) -> Batch:
-    """Weigh each token of a first proposal by min(cap, pi_old / mu), for an engine that differs.
+    """Weight each token of a first proposal by min(cap, pi_old / mu).
 
     Truncated importance sampling (Yao et al. 2025, "Your efficient RL framework secretly brings you
     off-policy RL training"). Later proposals are left to `correct_history_gap`.

@@ -1,10 +1,10 @@
-"""Weights & Biases and trackio: the metrics of a run, sent there too. Both packages are optional.
+"""Sends a run's metrics to Weights & Biases or trackio. Both packages are optional.
 
     sesa-agent train --env sokoban log.to=wandb
 
-A run that goes on goes on there: `<run>/loggers.json` holds its id in each. Steps that were sent
-before a crash and are computed again are not sent twice. Training does not depend on a logger: one
-that fails is told of once and left alone.
+A resumed run continues in the same W&B or trackio run, whose id is in `<run>/loggers.json`. Steps
+that were sent before a crash and are computed again are not sent twice. Training does not depend on
+a logger: the first failure is reported and disables it.
 """
 
 import json
@@ -21,22 +21,22 @@ from ..configs.schema import Config, LogConfig
 from .run_log import Logger, read_metrics, replace_text
 
 IDS_FILE = "loggers.json"
-"""Ids of the run by logger, in the run folder."""
+"""File in the run folder with the run's id in each logger."""
 FINISH_TIMEOUT_S = 300
-"""How long the end of a run waits for what W&B has still to send; `wandb sync` sends it later."""
+"""Most seconds that a finished run waits for W&B uploads; `wandb sync` sends the rest later."""
 
 Tell = Callable[[str], None]
-"""Is told where the metrics go, and why they no longer do."""
+"""Shows a message: where the metrics go, or why a logger failed."""
 
 
 class WandbLogger:
-    """A run of Weights & Biases; `WANDB_MODE=offline` and the like do what they always do.
+    """A run of Weights & Biases. Environment variables such as `WANDB_MODE=offline` apply.
 
     Args:
-        cfg: of the run; its settings are shown there.
-        folder: the run folder; W&B's own files go into `wandb/` there.
-        run_id: unique; an id that is known is gone on with.
-        tell: is told the address.
+        cfg: the run's settings, which are uploaded.
+        folder: the run folder; W&B's own files go into its `wandb/`.
+        run_id: unique id; a known id resumes that run.
+        tell: shows the run's address.
     """
 
     def __init__(self, cfg: Config, folder: Path, run_id: str, tell: Tell):
@@ -61,27 +61,27 @@ class WandbLogger:
             tell(f"W&B: {self._run.url}")
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Send the numbers of a step; W&B does it in the background."""
+        """Send the metrics of a step in the background."""
         self._run.log(dict(metrics), step=step)
 
     def close(self) -> None:
-        """Wait until all is sent, but not for ever."""
+        """Wait until all is sent, at most `FINISH_TIMEOUT_S`."""
         self._run.finish()
 
 
 class TrackioLogger:
-    """A run of trackio, in its local database unless `TRACKIO_SPACE_ID` or the like say otherwise.
+    """A run of trackio, in its local database unless variables such as `TRACKIO_SPACE_ID` are set.
 
     Args:
-        cfg: of the run; its settings are shown there.
+        cfg: the run's settings, which are stored too.
         folder: the run folder.
-        run_id: makes the run's name unique, by which trackio finds it again.
-        tell: is told how to look at it.
+        run_id: makes the run's name unique; trackio resumes a run by its name.
+        tell: shows the command that opens the dashboard.
     """
 
     def __init__(self, cfg: Config, folder: Path, run_id: str, tell: Tell):
         self._trackio = trackio = import_module("trackio")
-        with redirect_stdout(StringIO()):  # it prints what we tell in one line
+        with redirect_stdout(StringIO()):  # `tell` shows in one line what trackio would print
             self._run = trackio.init(
                 project=cfg.log.project,
                 name=f"{folder.name}-{run_id}",
@@ -92,27 +92,27 @@ class TrackioLogger:
         tell(f"trackio: trackio show --project {cfg.log.project}")
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Keep the numbers of a step; trackio does it in the background."""
+        """Store the metrics of a step in the background."""
         self._run.log(dict(metrics), step=step)
 
     def close(self) -> None:
-        """Wait until all is kept."""
+        """Wait until all is stored."""
         with redirect_stdout(StringIO()):
             self._trackio.finish()
 
 
 LOGGERS = {"wandb": WandbLogger, "trackio": TrackioLogger}
-"""By the name in `log.to`, which is also that of the package."""
+"""Loggers by name in `log.to`, which is also the name of the package."""
 
 
 class GuardedLogger:
-    """A logger that may fail: its first failure is told, and it is left alone from then on.
+    """Wraps a logger that may fail: the first failure is reported and disables it.
 
     Args:
-        name: what it goes by.
+        name: the logger's name.
         logger: the logger.
-        first_step: steps before this one were sent before the run was stopped.
-        tell: is told of the failure.
+        first_step: earlier steps were sent before the run was stopped and are skipped.
+        tell: shows the failure.
     """
 
     def __init__(self, name: str, logger: Logger, first_step: int, tell: Tell):
@@ -122,12 +122,12 @@ class GuardedLogger:
         self._tell = tell
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Pass the numbers of a step on, if they are new."""
+        """Pass on the metrics of a step, unless they were sent before."""
         if self._logger is None or step < self._first_step:
             return
         try:
             self._logger.write(step, metrics)
-        except Exception as error:  # whatever a foreign package raises: the run goes on
+        except Exception as error:  # whatever the package raises, the run continues
             self._logger = None
             self._tell(_describe_failure(self._name, error))
 
@@ -143,7 +143,7 @@ class GuardedLogger:
 
 
 def check_loggers(cfg: LogConfig) -> None:
-    """Refuse a logger that is not installed, or that nobody is logged in to.
+    """Check that each logger is installed and W&B has a login.
 
     Raises:
         SettingError: in one line that says what to run.
@@ -167,24 +167,25 @@ def _check_login(to: str) -> None:
         is_online = wandb.setup().settings.mode in ("online", "shared")
     except ValueError as error:  # WANDB_MODE=ofline
         raise SettingError(
-            f"log.to={to}: W&B's own settings are wrong. Look at WANDB_MODE and the like."
+            f"log.to={to}: W&B rejects its own settings. Check WANDB_MODE and the other WANDB_* "
+            "variables."
         ) from error
     if is_online and not wandb.login(prompt=False, verify=False):
         raise SettingError(
-            f"log.to={to} needs to be logged in: run wandb login, or set WANDB_MODE=offline."
+            f"log.to={to} needs a W&B login: run wandb login, or set WANDB_MODE=offline."
         )
 
 
 def open_loggers(cfg: Config, folder: Path, tell: Tell) -> list[Logger]:
-    """Open what `log.to` names, before the log of the run is.
+    """Open the loggers of `log.to`. Call it before the run's own log is opened.
 
     Args:
-        cfg: of the run.
+        cfg: the run's settings.
         folder: the run folder; created if needed.
-        tell: is told where the metrics go, and of failures.
+        tell: shows where the metrics go, and failures.
 
     Returns:
-        In the order of `log.to`; nothing that goes wrong in them is raised.
+        The loggers in the order of `log.to`. They raise no errors.
     """
     path = folder / IDS_FILE
     ids = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
@@ -196,7 +197,7 @@ def open_loggers(cfg: Config, folder: Path, tell: Tell) -> list[Logger]:
         run_id = ids.get(name) or secrets.token_hex(4)
         try:
             logger = LOGGERS[name](cfg, folder, run_id, tell)
-        except Exception as error:  # no network, say: the run does without
+        except Exception as error:  # no network, for example: the run continues without it
             tell(_describe_failure(name, error))
             continue
         loggers.append(GuardedLogger(name, logger, new_step if name in ids else 0, tell))
@@ -209,6 +210,6 @@ def open_loggers(cfg: Config, folder: Path, tell: Tell) -> list[Logger]:
 def _describe_failure(name: str, error: Exception) -> str:
     reason = (str(error).strip() or repr(error)).splitlines()[0].rstrip(".")
     return (
-        f"Warning: {name} failed, and gets no metrics until the run is resumed: {reason}. "
-        "The run folder holds them all."
+        f"Warning: {name} failed and gets no more metrics until the run is resumed: {reason}. "
+        "The run folder has all metrics."
     )

@@ -1,8 +1,8 @@
-"""Which rows of a batch are computed together, and by which rank.
+"""Splits a batch into micro-batches, and these over the ranks.
 
-Equal rows are computed once. Where the model can share prefixes, rows that begin alike are
-neighbours, so that what they share is computed once too (`agents/prefix_rows.py`). What is computed
-at a time is bounded in tokens, and every rank computes about as many tokens.
+Equal rows are computed once. If the model can share prefixes, rows with a common prefix are placed
+together and the prefix is computed once too (`agents/prefix_rows.py`). Micro-batches are bounded in
+tokens, and every rank computes about the same number of tokens.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,33 +18,33 @@ from .batch import Batch
 from .distributed import rank, world_size
 
 MAX_READ = 4
-"""Tokens of the rows of a micro-batch with shared prefixes, for each that `max_tokens` allows to be
-computed."""
+"""With shared prefixes, the rows of a micro-batch have at most `MAX_READ * max_tokens` tokens,
+shared ones counted in every row."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """Rows of a batch that are computed together, each kind once."""
+    """Rows of a batch that are computed together; equal rows are computed once."""
 
     rows: list[int]
-    """(n,) places in the batch; equal rows are neighbours."""
+    """(n,) row indices in the batch; equal rows are adjacent."""
     kinds: list[int]
-    """(n,) which of the M distinct rows each one is, in their order."""
+    """(n,) index of each row among the part's M distinct rows."""
 
     @property
     def distinct(self) -> list[int]:
-        """(M,) the first row of each kind, as its place in the batch."""
+        """(M,) the first row of each kind, as an index in the batch."""
         return [self.rows[place] for place in _first_places(self.kinds)]
 
 
 def own_parts(policy: Policy, batch: Batch, max_tokens: int) -> Iterator[Part]:
-    """Cut a batch into the parts that this rank computes.
+    """Split a batch into the parts that this rank computes.
 
     Args:
-        policy: tells whether its model can share prefixes.
+        policy: its `can_share_prefix` is used.
         batch: the same on every rank.
-        max_tokens: tokens of a part, padded or with prefixes shared; a row that alone exceeds it is
-            a part of its own.
+        max_tokens: most tokens of a part, counted with padding or with shared prefixes once; a
+            longer row is a part of its own.
     """
     kinds = equal_rows(batch)
     firsts = _first_places(kinds)
@@ -60,10 +60,10 @@ def own_parts(policy: Policy, batch: Batch, max_tokens: int) -> Iterator[Part]:
 
 
 def equal_rows(batch: Batch) -> list[int]:
-    """Number the kinds of rows: equal ones hold the same tokens, trained and held alike.
+    """Number the distinct rows; equal rows have the same tokens and masks.
 
     Returns:
-        (N,) the kind of each row; kinds are numbered in the order in which they appear.
+        (N,) the kind of each row; kinds are numbered in order of appearance.
     """
     parts = (batch.token_ids, batch.attention_mask, batch.loss_mask, batch.kl_mask)
     kinds: dict[bytes, int] = {}
@@ -72,16 +72,16 @@ def equal_rows(batch: Batch) -> list[int]:
 
 
 def merge_equal_rows(batch: Batch, kinds: Sequence[int] | None = None) -> Batch:
-    """Replace equal rows by one whose loss and gradients are those of all.
+    """Replace equal rows by one row with the same total loss and gradients.
 
-    Independent rollouts of a sharp policy are mostly repetitions. The clipped surrogate is linear
-    in S+ and S-, entropy and KL in their weight, so each is summed. Merge only after
-    `correct_gaps`, since turns lose their own log mu; and after minibatches are dealt, since copies
-    in one of them make its step longer.
+    Independent rollouts of a sharp policy are mostly duplicates. The clipped surrogate is linear in
+    S+ and S-, entropy and KL in their weight, so these are summed. Merge only after `correct_gaps`,
+    which needs each turn's own log mu, and after the split into minibatches, since merging earlier
+    would move the credit of all copies into one of them.
 
     Args:
         batch: on the CPU, with scored `old_logprobs`.
-        kinds: (N,) of `equal_rows`, if they are known.
+        kinds: (N,) from `equal_rows`, if already computed.
     """
     kinds = equal_rows(batch) if kinds is None else kinds
     firsts = _first_places(kinds)
@@ -102,10 +102,10 @@ def merge_equal_rows(batch: Batch, kinds: Sequence[int] | None = None) -> Batch:
 
 
 def computing_order(batch: Batch, share_prefix: bool = False) -> list[int]:
-    """The order in which rows are computed: those that begin alike together, or the longest first.
+    """Order the rows for computing: by shared prefix, or else the longest first.
 
     Returns:
-        (N,) places of the rows.
+        (N,) row indices.
     """
     if share_prefix:
         return lexicographic_order(batch.token_ids, batch.attention_mask)
@@ -114,15 +114,15 @@ def computing_order(batch: Batch, share_prefix: bool = False) -> list[int]:
 
 
 def own_rows(batch: Batch, order: Sequence[int], share_prefix: bool = False) -> list[int]:
-    """Choose the rows that this rank computes: about an equal part of the tokens.
+    """Choose the rows that this rank computes: about an equal share of the tokens.
 
     Args:
         batch: the same on every rank.
-        order: of `computing_order`.
-        share_prefix: keep rows that begin alike together.
+        order: from `computing_order`.
+        share_prefix: keep rows that share a prefix together.
 
     Returns:
-        Part of `order`, all of it in a single process. There may be none.
+        A part of `order`, all of it in a single process; possibly empty.
     """
     if world_size() == 1 or not len(batch):
         return list(order)
@@ -138,12 +138,12 @@ def group_rows(
 ) -> list[list[int]]:
     """Group rows for one forward and backward pass each.
 
-    Padded rows: rows times padded length stays within `max_tokens`. With shared prefixes their
-    tokens do, each counted once. A row that alone exceeds the limit stands alone.
+    With padding, a group's rows times its padded length stay within `max_tokens`; with shared
+    prefixes, its tokens do, shared ones counted once. A longer row is a group of its own.
 
     Args:
         batch: N rows.
-        max_tokens: of a group.
+        max_tokens: limit of a group.
         order: rows to group, in the order of `computing_order`.
         share_prefix: whether prefixes are shared.
     """
@@ -162,9 +162,9 @@ def group_rows(
 def _prefix_groups(
     batch: Batch, max_tokens: int, order: Sequence[int], lengths: Sequence[int]
 ) -> list[list[int]]:
-    """Neighbours in lexicographic order; the first of a group brings all its tokens.
+    """Group neighbours in lexicographic order; the first row of a group counts all its tokens.
 
-    Attention gathers keys for whole rows, shared or not: `MAX_READ` bounds those.
+    Attention gathers the keys of whole rows, shared or not; `MAX_READ` bounds these.
     """
     groups: list[list[int]] = []
     num_computed = num_read = 0
@@ -180,7 +180,7 @@ def _prefix_groups(
 
 
 def _first_places(kinds: Sequence[int]) -> list[int]:
-    """The place of the first row of each kind, (M,)."""
+    """Index of the first row of each kind, (M,)."""
     places: dict[int, int] = {}
     for place, kind in enumerate(kinds):
         places.setdefault(kind, place)

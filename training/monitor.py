@@ -1,9 +1,10 @@
-"""Tells when a policy is dying: its rollouts grow alike, so nothing is left to learn from.
+"""Detects policy collapse: rollouts become so similar that nothing is left to learn from.
 
 Paper, section 5.1: Pass@16/Pass@1 falls towards 1, outputs become nearly identical, learning stalls
-("dead policy"); sequential sampling revives it. Every sign is a metric of training rollouts, and is
-held against the run's own beginning, since games and models differ. A policy that solves everything
-has no signal left either and is left alone. Pure functions; docs/collapse.md tells it to users.
+("dead policy"); sequential sampling revives it. Every indicator is a metric of training rollouts
+and is compared with the run's own first steps, since games and models differ. A policy that solves
+everything also has no signal left; nothing is reported then. Pure functions; for users see
+docs/collapse.md.
 """
 
 import math
@@ -15,30 +16,30 @@ from ..configs.schema import Config
 from .setup import resolve_auto
 
 SHARE_LEFT = 1 / 3
-"""A sign is there once no more than this share is left of what the run began with."""
+"""An indicator is raised when at most this share of its initial value is left."""
 RELIEF = 1.5
-"""It is over once this many times as much is there again, so that a number about the bound is told
-of once."""
+"""It is cleared above this many times that share, so that noise around the threshold is reported
+only once."""
 SOLVED = 0.9
-"""Success from which on rollouts may be alike: they are right."""
+"""From this success rate on, similar rollouts are no symptom: they are right."""
 HOPELESS = 0.02
-"""Share of groups with signal below which a run has not begun to learn."""
+"""At most this share of groups with signal: the run has not begun to learn."""
 
 
 @dataclass(frozen=True)
 class Indicator:
-    """A number that falls to its floor as a policy dies."""
+    """A metric that falls to its floor as a policy collapses."""
 
     kind: str
     metric: str
     floor: float
-    """Its value for a dead policy."""
+    """Its value for a collapsed policy."""
     text: str
-    """What is told, with `{now}` and `{first}`."""
+    """The warning, with `{now}` and `{first}`."""
     weight: str = ""
-    """The number by which steps are weighted; a ratio by what it divides by."""
-    is_deadly: bool = False
-    """Whether it says that nothing is left to learn, and not only that responses grow alike."""
+    """The metric that weights the steps in a mean; for a ratio its denominator."""
+    is_collapse: bool = False
+    """Whether it shows that nothing is left to learn, not only that responses become similar."""
 
 
 INDICATORS = (
@@ -46,77 +47,78 @@ INDICATORS = (
         "entropy",
         "train/entropy",
         0.0,
-        "The policy's entropy is {now:.3f} nats a token, {first:.3f} at first: it hardly varies "
-        "its responses any more.",
+        "The policy's entropy is {now:.3f} nats per token, {first:.3f} at first: its responses "
+        "hardly vary any more.",
     ),
     Indicator(
         "alike",
         "rollout/actions_per_state",
         1.0,
         "Two rollouts at the same prompt take {now:.2f} different actions, {first:.2f} at first: "
-        "they grow alike.",
+        "rollouts are becoming alike.",
     ),
     Indicator(
         "pass_ratio",
         "rollout/pass_ratio",
         1.0,
         "Pass@k/pass@1 of the training groups is {now:.2f}, {first:.2f} at first: further attempts "
-        "find almost nothing.",
+        "find almost nothing new.",
         weight="rollout/success_rate",
-        is_deadly=True,
+        is_collapse=True,
     ),
     Indicator(
         "no_signal",
         "rollout/signal_groups",
         0.0,
-        "Only {now:.2f} of the groups have returns that differ, {first:.2f} at first: there is "
+        "The share of groups whose returns differ is {now:.2f}, {first:.2f} at first: there is "
         "almost nothing left to learn from.",
-        is_deadly=True,
+        is_collapse=True,
     ),
 )
-"""The signs of dying."""
+"""Indicators of policy collapse."""
 FORGETTING = Indicator(
     "forgetting",
     "rollout/success_rate",
     0.0,
-    "Rollouts succeed in {now:.3f} of all cases, {first:.3f} at first: the policy is losing what "
+    "The success rate of rollouts is {now:.3f}, {first:.3f} at first: the policy is losing what "
     "it knew. Lower optim.lr, or loss.entropy_coef if the entropy rises.",
 )
-"""A policy that is being destroyed rather than dying: no rescue."""
+"""The policy gets worse without collapsing; a rescue would not help."""
 DRIFT = 0.1
-"""Mean gap of trainer and engine in nats a token; bfloat16 alone makes about .05."""
+"""Mean gap between trainer and engine in nats per token; bfloat16 alone causes about .05."""
 DRIFT_METRIC = "gap/engine_mean"
 TOO_HARD = (
-    "No group has had returns that differ: the task is too hard for this policy to begin with. "
-    "Make it easier (env.options), raise sampling.max_trajectories, or begin with another model."
+    "Hardly any group has had returns that differ: the task is too hard for this policy at the "
+    "start. Make it easier (env.options), raise sampling.max_trajectories, or start from another "
+    "model."
 )
 SUCCESS = ("rollout/success_rate", "eval/success_rate")
-"""The rollouts of a tree are forced apart, so its success says less than the policy's own."""
-WATCHED = {*SUCCESS, DRIFT_METRIC, *(sign.metric for sign in INDICATORS)}
+"""The larger of the two counts: a tree's distinct rollouts succeed less often than the policy."""
+WATCHED = {*SUCCESS, DRIFT_METRIC, *(indicator.metric for indicator in INDICATORS)}
 
 
 @dataclass(frozen=True)
 class Symptom:
-    """Something that is wrong with a run, in plain words."""
+    """A problem of a run, described for the user."""
 
     kind: str
     text: str
-    is_deadly: bool = False
-    """Whether a rescue is due."""
+    is_collapse: bool = False
+    """Whether it calls for a rescue."""
 
 
 RESCUE = Symptom(
     "rescue",
-    "Rescue: from the next step on distinct actions are drawn in sequence in place of independent "
-    "rollouts, with the credit and the loss of sesa; the learning rate stays.",
+    "Rescue: from the next step on, distinct actions are sampled in sequence instead of "
+    "independent rollouts, with the credit and loss of sesa. The learning rate stays.",
 )
-"""Not wrong, but told of as well."""
+"""Not a problem, but reported in the same way."""
 
 
 def remember(
     history: Sequence[Mapping[str, float]], metrics: Mapping[str, float], window: int
 ) -> list[dict[str, float]]:
-    """Append what is watched of a step; only the run's first and newest `window` steps are kept."""
+    """Append a step's watched metrics; keep only the first and the latest `window` steps."""
     numbers = {
         name: float(metrics[name])
         for name in sorted(WATCHED & set(metrics))
@@ -129,20 +131,20 @@ def remember(
 def diagnose(
     history: Sequence[Mapping[str, float]], window: int, standing: Sequence[str] = ()
 ) -> list[Symptom]:
-    """Compare the newest steps of a run with its first.
+    """Compare the latest steps of a run with its first.
 
-    A sign stands if mean - floor <= `SHARE_LEFT` (first - floor), the means being over `window`
-    steps. pass@k/pass@1 cannot exceed 1 / pass@1, so it is held against that where it is less than
-    at first: a policy that learns is not dying because fewer failures are left.
+    An indicator is raised if latest - floor <= `SHARE_LEFT` (first - floor), both means over
+    `window` steps. pass@k/pass@1 cannot exceed 1 / pass@1, so it is compared with that bound if the
+    bound is below its first value: a learning policy has fewer failures and is not collapsing.
 
     Args:
-        history: metrics of the run's steps, or what `remember` kept of them. A number that does not
-            exist in either window is no sign.
-        window: steps whose means are compared; with fewer than twice as many nothing is said.
-        standing: kinds found before; they take `RELIEF` times as much to be over.
+        history: metrics of the run's steps, or what `remember` kept of them. A metric missing in
+            one of the windows raises nothing.
+        window: steps per mean; a history of fewer than two windows raises nothing.
+        standing: kinds raised before; their threshold is `RELIEF` times higher.
 
     Returns:
-        What is wrong now; nothing for a policy that succeeds in `SOLVED` of all cases.
+        The present symptoms; none if the success rate is at least `SOLVED`.
 
     >>> steps = [{"train/entropy": value} for value in (0.5, 0.5, 0.01, 0.01)]
     >>> [symptom.kind for symptom in diagnose(steps, window=2)]
@@ -150,30 +152,33 @@ def diagnose(
     """
     if len(history) < 2 * window:
         return []
-    first, now = history[:window], history[-window:]
-    success = max((_mean(now, name) or 0.0 for name in SUCCESS), default=0.0)
+    first, latest = history[:window], history[-window:]
+    success = max((_mean(latest, name) or 0.0 for name in SUCCESS), default=0.0)
     if success >= SOLVED:
         return []
     symptoms = []
-    for sign in (*INDICATORS, FORGETTING):
-        before, after = (_mean(steps, sign.metric, sign.weight) for steps in (first, now))
-        if before is None or after is None or before <= sign.floor:
+    for indicator in (*INDICATORS, FORGETTING):
+        kind, floor = indicator.kind, indicator.floor
+        before, now = (
+            _mean(steps, indicator.metric, indicator.weight) for steps in (first, latest)
+        )
+        if before is None or now is None or before <= floor:
             continue
-        reach = before
-        if sign.kind == "pass_ratio" and success > 0:
-            reach = min(before, 1 / success)
-        share = SHARE_LEFT * (RELIEF if sign.kind in standing else 1.0)
-        if after - sign.floor <= share * (reach - sign.floor):
-            text = sign.text.format(now=after, first=before)
-            symptoms.append(Symptom(sign.kind, text, sign.is_deadly))
-    signals = [_mean(steps, "rollout/signal_groups") for steps in (first, now)]
+        reachable = before
+        if kind == "pass_ratio" and success > 0:
+            reachable = min(before, 1 / success)
+        share = SHARE_LEFT * (RELIEF if kind in standing else 1.0)
+        if now - floor <= share * (reachable - floor):
+            text = indicator.text.format(now=now, first=before)
+            symptoms.append(Symptom(kind, text, indicator.is_collapse))
+    signals = [_mean(steps, "rollout/signal_groups") for steps in (first, latest)]
     if all(signal is not None and signal <= HOPELESS for signal in signals):
         symptoms = [Symptom("too_hard", TOO_HARD)]
     return symptoms
 
 
 def find_drift(history: Sequence[Mapping[str, float]], window: int) -> list[Symptom]:
-    """Tell when the engine no longer draws from what the trainer takes for the policy.
+    """Detect that the engine samples from another distribution than the trainer's policy.
 
     >>> [symptom.kind for symptom in find_drift([{"gap/engine_mean": 0.3}], window=20)]
     ['drift']
@@ -182,47 +187,49 @@ def find_drift(history: Sequence[Mapping[str, float]], window: int) -> list[Symp
     if gap is None or gap <= DRIFT:
         return []
     text = (
-        f"Trainer and engine differ by {gap:.2f} nats a token on the same responses: gradients "
-        "are those of another policy. Take model.dtype=float32, loss.engine_importance_cap=2 or "
+        f"Log-probabilities of trainer and engine differ by {gap:.2f} nats per token on the same "
+        "responses, so gradients are biased. Use model.dtype=float32, "
+        "loss.engine_importance_cap=2 or "
         "engine.name=hf."
     )
     return [Symptom("drift", text)]
 
 
 def is_collapsing(symptoms: Sequence[Symptom]) -> bool:
-    """Return whether a rescue is due. Less entropy alone may be how learning goes."""
-    return any(symptom.is_deadly for symptom in symptoms)
+    """Return whether a rescue is due. Low entropy alone can also come from learning."""
+    return any(symptom.is_collapse for symptom in symptoms)
 
 
 def advise(symptom: Symptom, cfg: Config) -> str:
-    """Say what to do about a sign of dying; nothing for what names its own remedy."""
-    if symptom.kind not in {sign.kind for sign in INDICATORS}:
+    """Advise on an indicator of collapse; empty for other symptoms, whose texts include advice."""
+    if symptom.kind not in {indicator.kind for indicator in INDICATORS}:
         return ""
     if cfg.monitor.rescue == "auto":
-        return "" if symptom.is_deadly else "Sequential sampling takes over if learning stops."
+        return "" if symptom.is_collapse else "Sequential sampling takes over if learning stops."
     if cfg.sampling.name == "parallel":
-        return "Go on with --resume and --method sesa, or with monitor.rescue=auto."
+        return "Continue with --resume and --method sesa, or with monitor.rescue=auto."
     return "Lower optim.lr, or raise sampling.num_proposals and sampling.max_trajectories."
 
 
 def rescued_config(cfg: Config) -> Config:
-    """Return the settings that a dying run goes on with.
+    """Return the settings with which a collapsing run continues.
 
     Args:
         cfg: of a run with independent rollouts, every "auto" resolved.
 
     Returns:
-        The same with the sampling and the loss of `sesa` in its environment, and what the user
-        changed laid over them, as for `--resume RUN --method sesa`. The learning rate stays.
+        The same settings, except that sampling and loss are those of `sesa` for the environment,
+        overridden by the user's own changes, as with `--resume RUN --method sesa`. The learning
+        rate stays.
 
     Raises:
-        SettingError: if what the user changed does not fit there.
+        SettingError: if the user's changes do not fit `sesa`.
     """
     switched = config_from_dict(config_to_dict(cfg), "sesa", ["monitor.rescue=off"])
     rescued = replace(
         cfg,
         monitor=switched.monitor,
-        # A run of `sesa` that was told to draw independent rollouts changes too.
+        # Replaces `parallel` also where the user set it in a run of `sesa`.
         sampling=replace(switched.sampling, name="tree"),
         loss=switched.loss,
     )
@@ -230,7 +237,7 @@ def rescued_config(cfg: Config) -> Config:
 
 
 def _mean(steps: Sequence[Mapping[str, float]], metric: str, weight: str = "") -> float | None:
-    """Mean over the steps that have the number; None if there is none, or none of any weight."""
+    """Mean over the steps that have the metric; None without steps or without weight."""
     pairs = [(step[metric], step.get(weight, 1.0)) for step in steps if metric in step]
     total = math.fsum(weight for _, weight in pairs)
     return math.fsum(value * weight for value, weight in pairs) / total if total else None

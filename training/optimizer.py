@@ -1,9 +1,9 @@
-"""AdamW for weights of any number format.
+"""AdamW for weights of any dtype.
 
-bfloat16 keeps eight bits of a weight: an update below 1/256 of it is rounded away, and with the
-learning rates of language models nearly all are. So short weights get a copy in float32 here, as
-is usual in mixed precision training: gradients are added up in float32, the copy is updated, and
-the model is given the copy's rounded values. Parameters in float32 are updated as by AdamW itself.
+bfloat16 keeps eight bits of a weight: an update below 1/256 of it is rounded away, as are nearly
+all updates with the learning rates of language models. As usual in mixed precision training,
+16-bit weights therefore get a float32 master copy: gradients are accumulated in float32, the copy
+is updated, and the model gets its rounded values. float32 parameters are updated by plain AdamW.
 """
 
 from collections.abc import Iterable
@@ -14,18 +14,18 @@ import torch
 from torch import Tensor
 
 MASTER = "master"
-"""The name of the float32 copy in the optimiser's saved state."""
+"""Name of the float32 copy in the optimiser's saved state."""
 
 
 class MasterAdamW(torch.optim.AdamW):
-    """AdamW that keeps a float32 copy of each parameter in a shorter format.
+    """AdamW that keeps a float32 master copy of each 16-bit parameter.
 
-    Its parameter groups hold the copies, and so do they hold the gradients: those of the model are
-    moved over, and freed, as soon as they are computed.
+    Its parameter groups contain the copies, which also hold the gradients: the model's gradients
+    are moved there and freed as soon as they are computed.
 
     Args:
         parameters: of the model.
-        options: of AdamW.
+        options: passed to AdamW.
     """
 
     def __init__(self, parameters: Iterable[torch.nn.Parameter], **options: Any):
@@ -42,11 +42,11 @@ class MasterAdamW(torch.optim.AdamW):
     def step(self, closure: Any = None) -> Any:
         """Update the copies, then the model."""
         loss = super().step(closure)
-        self._show()
+        self._update_model()
         return loss
 
     def state_dict(self) -> dict[str, Any]:
-        """AdamW's, with the copies."""
+        """AdamW's state together with the copies."""
         content = super().state_dict()
         state = dict(content["state"])
         for index, (master, _) in self.copies.items():
@@ -54,7 +54,7 @@ class MasterAdamW(torch.optim.AdamW):
         return {**content, "state": state}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over AdamW's state and the copies, and give the model their values."""
+        """Load AdamW's state and the copies, and set the model to their values."""
         state = {
             index: {name: value for name, value in values.items() if name != MASTER}
             for index, values in state_dict["state"].items()
@@ -63,16 +63,16 @@ class MasterAdamW(torch.optim.AdamW):
         super().load_state_dict({**state_dict, "state": started})
         for index, (master, _) in self.copies.items():
             master.copy_(state_dict["state"][index][MASTER])
-        self._show()
+        self._update_model()
 
     @torch.no_grad()
-    def _show(self) -> None:
+    def _update_model(self) -> None:
         for master, parameter in self.copies.values():
             parameter.copy_(master)
 
 
 def _move_grad(master: Tensor, parameter: Tensor) -> None:
-    """Add a parameter's gradient to its copy's, and free it."""
+    """Add a parameter's gradient to that of its copy, and free it."""
     assert parameter.grad is not None
     grad = parameter.grad.float()
     master.grad = grad if master.grad is None else master.grad.add_(grad)

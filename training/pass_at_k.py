@@ -5,11 +5,11 @@ from math import comb
 import numpy as np
 
 SAME = 1e-9
-"""Standard deviations below this are rounding."""
+"""Standard deviations below this are rounding errors."""
 
 
 def pass_at_k(num_samples: int, num_correct: int, k: int) -> float:
-    """Estimate without bias how likely one of k samples is correct.
+    """Estimate without bias the probability that at least one of k samples is correct.
 
     1 - C(n - c, k) / C(n, k) = 1 - prod_{i = n - c + 1}^{n} (1 - k / i), the mean over all subsets
     of k of the n samples (arXiv:2107.03374 Eq. 1; the product neither overflows nor cancels).
@@ -41,17 +41,17 @@ def pass_at_k(num_samples: int, num_correct: int, k: int) -> float:
 def pass_at_k_advantages(
     returns: np.ndarray, k: int, normalize_std: bool = True, eps: float = 1e-6
 ) -> np.ndarray:
-    """Credit each trajectory by how much better the subsets with it do than subsets at large.
+    """Credit each trajectory by how much better the subsets with it do than the average subset.
 
-    All C(n, k) subsets of k trajectories are groups whose reward is the best return within (Pass@k
-    training, arXiv:2508.10751).
+    The reward of a subset of k trajectories is its best return; all C(n, k) subsets are counted
+    (Pass@k training, arXiv:2508.10751).
 
     A_i = (mean of the rewards of the subsets with i - mean of all) / (std of all + eps)
 
     With returns of 0 and 1 the means are pass@k: A = (1 - p) / s for a success and
     A = (1 - p - C(n_neg - 1, k - 1) / C(n - 1, k - 1)) / s for a failure, with n_neg failures,
-    p = 1 - C(n_neg, k) / C(n, k) and s = sqrt(p (1 - p)). We: the same counting for
-    returns of any value, as penalties make them.
+    p = 1 - C(n_neg, k) / C(n, k) and s = sqrt(p (1 - p)). We: the same counting for returns of any
+    value, because penalties make returns other than 0 and 1.
 
     Args:
         returns: episode returns of one group, shape (n,).
@@ -60,7 +60,7 @@ def pass_at_k_advantages(
         eps: added to the standard deviation.
 
     Returns:
-        Advantages, shape (n,). All zeros if all subsets do equally well; so for k >= n.
+        Advantages, shape (n,). All zeros if all subsets have equal rewards, as for k >= n.
 
     Raises:
         ValueError: if `returns` is empty or `k` is below 1.
@@ -78,14 +78,14 @@ def pass_at_k_advantages(
         return np.zeros(num)
     order = returns.argsort()
     ascending = returns[order]
-    # The j-th worst is the best of those subsets that take their other k - 1 from the j below it.
+    # The j-th worst (from 0) is the best of a subset whose other k - 1 are among the j below it.
     shares = np.array([comb(j, k - 1) / comb(num, k) for j in range(num)])
     mean = shares @ ascending
     std = np.sqrt(shares @ (ascending - mean) ** 2)
     if std < SAME:
         return np.zeros(num)
-    # Of the subsets with i it is the best where all others are below it; a better j is, where the
-    # other k - 2 are among the j - 1 that are below j and not i.
+    # In a subset with i, i is the best if the other k - 1 are below it; a better j is the best if
+    # the other k - 2 are among the j - 1 that are below j and not i.
     num_subsets = comb(num - 1, k - 1)
     as_best = [comb(i, k - 1) / num_subsets for i in range(num)]
     under = [comb(j - 1, k - 2) / num_subsets if j > 0 and k > 1 else 0.0 for j in range(num)]

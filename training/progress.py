@@ -1,4 +1,4 @@
-"""Where a run stands: what it has spent, and what its monitor remembers. Saved in checkpoints."""
+"""The progress of a run: its counters and the monitor's memory. Saved in checkpoints."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -39,39 +39,39 @@ BUDGETS = (
 
 @dataclass
 class Progress:
-    """Where a run stands; `Watcher` sees it after every step."""
+    """The progress of a run; `Watcher` sees it after every step."""
 
     step: int = 0
-    """Steps that are finished."""
+    """Number of finished steps."""
     num_policy_calls: int = 0
-    """Responses generated in training rollouts so far."""
+    """Responses generated in training rollouts."""
     num_response_tokens: int = 0
-    """Their tokens, those of repetitions that were asked again included."""
+    """Their tokens, including those of duplicates."""
     num_env_steps: int = 0
     """Actions played in training rollouts."""
     num_seconds: float = 0.0
-    """Time of rollouts and updates; evaluation is not counted."""
+    """Seconds of rollouts and updates, without evaluation."""
     success_rate: float = float("nan")
-    """The last measured success on the validation puzzles."""
+    """The latest success rate on the validation puzzles."""
     entropy_coef: float | None = None
-    """The entropy bonus as `loss.exploration=adaptive_entropy` has moved it; None before that."""
+    """The coefficient of `loss.exploration=adaptive_entropy`; None before its first change."""
     sampler: str = ""
-    """The sampler that `history` is about; with another one a history begins anew."""
+    """The sampler of the steps in `history`; another sampler starts a new history."""
     history: list[dict[str, float]] = field(default_factory=list)
-    """What the monitor remembers of the first and of the newest steps."""
+    """The monitor's metrics of the first and the latest steps."""
     symptoms: list[str] = field(default_factory=list)
-    """Kinds of what is wrong at present; each was told of when it began."""
+    """Kinds of the present symptoms; each was reported when it appeared."""
     is_rescued: bool = False
     """Whether `monitor.rescue=auto` has replaced the sampler."""
     has_env_errors: bool = False
-    """Whether the environment has failed; the first failure was told of."""
+    """Whether the environment has ever failed; only the first failure is reported."""
 
     def add_rollout(self, trees: Sequence[TrajectoryTree], num_tokens: int) -> None:
-        """Count the rollout of one step; its seconds are added to `num_seconds` at its end.
+        """Count one step and its rollout; the trainer adds its `num_seconds` after the update.
 
         Args:
-            trees: all that were sampled.
-            num_tokens: of all responses that were sampled for them.
+            trees: all sampled trees.
+            num_tokens: tokens of all responses sampled for them.
         """
         self.step += 1
         self.num_policy_calls += sum(tree.num_calls for tree in trees)
@@ -79,11 +79,11 @@ class Progress:
         self.num_env_steps += sum(tree.num_env_steps for tree in trees)
 
     def counts(self) -> dict[str, float]:
-        """What was spent so far, as metrics."""
+        """The counters as metrics."""
         return {f"progress/{budget.name}": getattr(self, budget.count) for budget in BUDGETS}
 
     def share_done(self, optim: OptimConfig) -> float:
-        """How much of a run is done, at least 1 at its end: by the budget that is nearest to it."""
+        """The finished share of a run by its most used budget; at least 1 at the end."""
         pairs = [(self.step, optim.steps)]
         pairs += [(getattr(self, b.count), getattr(optim, b.limit)) for b in BUDGETS]
         return max(count / limit for count, limit in pairs if limit)

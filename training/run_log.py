@@ -1,11 +1,11 @@
-"""What a run writes down: metrics as JSON lines and TensorBoard events, and sample trees.
+"""The log of a run: metrics as JSON lines and TensorBoard events, warnings, and sample trees.
 
     <run>/metrics.jsonl         {"step": 3, "time_s": 12.5, "success": 0.25, ...} per line
     <run>/tensorboard/          the same numbers as events; `tensorboard --logdir <run>` shows them
     <run>/trees/step-000003.json
     <run>/events.jsonl          {"step": 40, "kind": "entropy", "text": "The policy's ..."}, if any
 
-After a resume the lines are those of a run that was never interrupted, except for `time_s`.
+After a resume the lines equal those of an uninterrupted run, except for `time_s`.
 """
 
 import json
@@ -22,14 +22,14 @@ from ..sampling.trajectory import TrajectoryTree
 
 
 class Logger(Protocol):
-    """Takes the numbers of a run too."""
+    """Another destination for the metrics of a run."""
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Take the finite numbers of a step."""
+        """Write the finite metrics of a step."""
         ...
 
     def close(self) -> None:
-        """End; nothing is written any more."""
+        """Finish; called after the last `write`."""
         ...
 
 
@@ -38,9 +38,9 @@ class RunLog:
 
     Args:
         folder: the run folder; created if needed.
-        resume_step: first step that will be run again; what was written for it and later steps is
-            dropped. None starts a new log in place of one that is there.
-        loggers: are given the same numbers, and closed with the log.
+        resume_step: first step to run again; entries of this and later steps are dropped. None
+            starts a new log and replaces an old one.
+        loggers: receive the same metrics and are closed with the log.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class RunLog:
         self._events = SummaryWriter(
             str(folder / "tensorboard"),
             purge_step=resume_step,
-            # By default a file is named by the second it was opened in, and overwritten within it.
+            # The default name is the time in seconds: a second file in that second overwrites it.
             filename_suffix=f".{time.time_ns()}",
         )
 
@@ -76,11 +76,11 @@ class RunLog:
             logger.close()
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Append a line of metrics, at once on disk but for the system's own cache.
+        """Append a line of metrics and flush it to the operating system.
 
         Args:
             step: number of the step.
-            metrics: numbers by name; one that is not finite is written as null.
+            metrics: numbers by name; non-finite ones are written as null.
         """
         values = {name: _json_number(value) for name, value in metrics.items()}
         line = {"step": step, "time_s": round(time.monotonic() - self._start, 3), **values}
@@ -94,11 +94,11 @@ class RunLog:
             logger.write(step, finite)
 
     def write_event(self, step: int, kind: str, text: str) -> None:
-        """Append something that is told in words.
+        """Append a message, such as a warning.
 
         Args:
-            step: the step that showed it.
-            kind: the name that it goes by.
+            step: the step it is about.
+            kind: its kind, such as "entropy".
             text: a sentence or two.
         """
         line = {"step": step, "kind": kind, "text": text}
@@ -117,7 +117,7 @@ class RunLog:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines in the log of a run, in their order; none where there is no log."""
+    """Return the metric lines of a run in order; empty if there is no log."""
     return _lines_before(folder / "metrics.jsonl", math.inf)
 
 
@@ -130,14 +130,14 @@ def _json_number(value: Any) -> int | float | None:
 
 
 def _keep_before(path: Path, step: int | None) -> list[dict[str, Any]]:
-    """Leave only the lines of earlier steps in a file, none with None, and return them."""
+    """Keep only the lines of steps before `step` (none if None) in a file, and return them."""
     kept = [] if step is None else _lines_before(path, step)
     replace_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
     return kept
 
 
 def _lines_before(path: Path, step: float) -> list[dict[str, Any]]:
-    """Lines of earlier steps. A kill can leave the last line half written: it is left out."""
+    """Read the lines of earlier steps; a half-written last line (after a kill) is ignored."""
     lines = []
     for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
@@ -150,7 +150,7 @@ def _lines_before(path: Path, step: float) -> list[dict[str, Any]]:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write a file in one step: a kill leaves the old text or the new."""
+    """Write a file atomically: a kill leaves either the old text or the new."""
     draft = path.with_suffix(path.suffix + ".tmp")
     draft.write_text(text, encoding="utf-8")
     os.replace(draft, path)

@@ -1,4 +1,4 @@
-"""Log-probabilities of what was sampled, under the plain prompt x. No gradients."""
+"""Log-probabilities of sampled responses under the plain prompt x, without gradients."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,10 +18,10 @@ Answer = TypeVar("Answer", Turn, DuplicateProposal)
 
 @torch.no_grad()
 def score(policy: Policy, batch: Batch, max_tokens: int) -> tuple[Tensor, Tensor]:
-    """Log-probabilities and entropies of the batch's tokens under the plain prompt.
+    """Compute log-probabilities and entropies of a batch's tokens under the plain prompt.
 
     Returns:
-        Two (N, T) tensors in nats, 0 at tokens that are not trained.
+        Two (N, T) tensors in nats, 0 outside `loss_mask`.
     """
     scores = torch.zeros(2, *batch.old_logprobs.shape, dtype=batch.old_logprobs.dtype)
     for part in own_parts(policy, batch, max_tokens):
@@ -34,12 +34,12 @@ def score(policy: Policy, batch: Batch, max_tokens: int) -> tuple[Tensor, Tensor
 
 
 def with_plain_logprobs(policy: Policy, tree: TrajectoryTree, max_tokens: int) -> TrajectoryTree:
-    """Store with every response of a tree, duplicates included, its log-probability under x.
+    """Return a tree whose responses, duplicates included, have their log-probability under x.
 
     Args:
-        policy: the one that sampled the tree.
-        tree: is left as it is.
-        max_tokens: tokens that are computed at a time, at least.
+        policy: the policy that sampled the tree.
+        tree: not changed.
+        max_tokens: most tokens computed at a time, as in `own_parts`.
     """
     prompts = {parent: tree.turns[node].prompt_ids for node, parent in enumerate(tree.parents)}
     pairs = [(turn.prompt_ids, turn.response_ids) for turn in tree.turns]

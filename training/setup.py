@@ -1,4 +1,4 @@
-"""Builds the parts of a run from its configuration. The environment comes first: it fails fast."""
+"""Builds the parts of a run from its configuration; `resolve_auto` checks the environment first."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,7 +24,7 @@ from .exploration import EXPLORATIONS
 from .losses import LOSSES
 
 NUM_TRIED_PUZZLES = 3
-"""Puzzles that an environment may fail to open one after another before a run is refused."""
+"""Puzzles to try before an environment that opens none is refused."""
 
 
 def build_env(cfg: Config) -> gymnasium.Env[Any, Any]:
@@ -64,10 +64,10 @@ def build_env(cfg: Config) -> gymnasium.Env[Any, Any]:
 
 
 def check_env_opens(cfg: Config, env: gymnasium.Env[Any, Any]) -> None:
-    """Open a puzzle, since some options can only be seen not to fit when one is made.
+    """Open a puzzle, because some wrong options only show up then.
 
     Raises:
-        SettingError: if an option does not fit, or the environment fails at every puzzle tried.
+        SettingError: if an option does not fit, or the environment fails on every puzzle tried.
     """
     for seed in range(NUM_TRIED_PUZZLES):
         try:
@@ -85,12 +85,12 @@ def check_env_opens(cfg: Config, env: gymnasium.Env[Any, Any]) -> None:
 
 
 def check_names(cfg: Config) -> None:
-    """Refuse names that no sampler, credit rule, exploration method or engine bears.
+    """Check the names of sampler, credit rule, exploration method and engine.
 
-    Here and not in `configs/schema.py`, so that others can add to these dicts.
+    Done here and not in `configs/schema.py`, so that users can extend these dicts.
 
     Raises:
-        SettingError: with the names that there are.
+        SettingError: with the known names.
     """
     check_choice("sampling.name", cfg.sampling.name, tuple(SAMPLERS))
     check_choice("loss.credit", cfg.loss.credit, ("auto", *ADVANTAGES))
@@ -100,10 +100,10 @@ def check_names(cfg: Config) -> None:
 
 
 def resolve_auto(cfg: Config) -> Config:
-    """Replace every "auto" by what fits the environment and the machine.
+    """Replace every "auto" by a value that fits the environment and the machine.
 
     Raises:
-        SettingError: for an unknown environment, or one that cannot do what is asked for.
+        SettingError: if the environment is unknown, or does not support the settings.
     """
     check_names(cfg)
     device = cfg.model.device
@@ -111,7 +111,7 @@ def resolve_auto(cfg: Config) -> Config:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     env = build_env(cfg)
     check_env_opens(cfg, env)
-    prompt_style(env)  # raises if the environment cannot be played in words
+    prompt_style(env)  # raises if the environment has no text_spec
     if SAMPLERS[cfg.sampling.name].is_single_answer:
         check_single_answer(cfg.sampling.name, cfg.env.max_turns)
     deterministic = is_deterministic(env)
@@ -133,7 +133,7 @@ def resolve_auto(cfg: Config) -> Config:
 
 
 def _resolve_credit(cfg: Config, deterministic: bool, merges: bool) -> str:
-    """Choose the credit rule, or refuse one that would credit luck."""
+    """Choose the credit rule, or reject one that does not fit the environment."""
     credit = cfg.loss.credit
     if credit == "auto":
         return "best" if deterministic else "expected" if merges else "tree"
@@ -142,14 +142,14 @@ def _resolve_credit(cfg: Config, deterministic: bool, merges: bool) -> str:
         "loss.credit",
         credit,
         f"auto, expected, tree or trajectory in {cfg.env.id}, which is not deterministic",
-        "The best of several outcomes is luck there.",
+        "There, the best outcome may be luck.",
     )
     check(
         credit != "expected" or merges,
         "loss.credit",
         credit,
         "auto, tree or trajectory without merged states",
-        "Values are passed on through states that are reached more than once.",
+        "It backs up values through merged states.",
     )
     return credit
 
@@ -159,20 +159,20 @@ def build_policy(cfg: Config, path: str = "") -> Policy:
 
     Args:
         cfg: the run's configuration.
-        path: a checkpoint's model, or another model; empty for the one that the run begins with.
+        path: a checkpoint's model, or another model; empty for the run's initial model.
 
     Raises:
-        SettingError: in one line, if the model or the device it is for is missing or broken, or
-            something that it needs is not installed.
+        SettingError: in one line, if the model or the device is missing or broken, or a package is
+            not installed.
     """
     model = cfg.model
     if model.device == "cuda" and not torch.cuda.is_available():
         raise SettingError("model.device must be cpu or auto without a CUDA device, got 'cuda'.")
     if model.lora_rank:
         import_peft(f"model.lora_rank={model.lora_rank}")
-    goes_on = bool(path and model.lora_rank and is_adapter(path))
+    has_adapter = bool(path and model.lora_rank and is_adapter(path))
     policy = Policy.load(
-        model.path if goes_on else path or model.path,
+        model.path if has_adapter else path or model.path,
         model.dtype,
         model.device,
         cfg.engine.temperature,
@@ -180,7 +180,7 @@ def build_policy(cfg: Config, path: str = "") -> Policy:
     )
     if model.lora_rank:
         add_adapter(policy.model, model.lora_rank, model.path, cfg.seed)
-    if goes_on:
+    if has_adapter:
         load_adapter(policy.model, path)
     if model.gradient_checkpointing:
         policy.recompute_layers()
@@ -188,12 +188,12 @@ def build_policy(cfg: Config, path: str = "") -> Policy:
 
 
 def build_reference(cfg: Config, policy: Policy, is_initial: bool = False) -> Policy:
-    """The policy as it was when its run began.
+    """Build the reference policy: the policy before training.
 
     Args:
         cfg: the run's configuration.
-        policy: the run's; with LoRA its frozen weights are the reference's.
-        is_initial: whether it has not been trained yet, so that a copy of it will do.
+        policy: the run's policy; with LoRA its frozen base weights are the reference.
+        is_initial: whether it is still untrained, so that a copy is enough.
     """
     if cfg.model.lora_rank:
         return policy.before_training()
@@ -201,10 +201,10 @@ def build_reference(cfg: Config, policy: Policy, is_initial: bool = False) -> Po
 
 
 def build_dialogue(cfg: Config, policy: Policy) -> Dialogue:
-    """Build the way in which the policy plays the environment.
+    """Build the dialogue of the policy with the environment.
 
     Raises:
-        SettingError: if the responses leave the model no room for a prompt.
+        SettingError: if responses may fill all of the model's positions, without room for a prompt.
     """
     longest = max(cfg.engine.max_new_tokens, cfg.sampling.sketch_tokens)
     positions = getattr(policy.model.config, "max_position_embeddings", None)
@@ -220,15 +220,15 @@ def build_dialogue(cfg: Config, policy: Policy) -> Dialogue:
 
 
 def build_chat_dialogue(cfg: Config, chat: Chat, max_prompt_tokens: int) -> Dialogue:
-    """Build the way in which the environment is played in a chat format, whoever answers."""
+    """Build the dialogue of the environment with any model of a chat format."""
+    windows = {"state": 1, "window": cfg.model.window, "full": cfg.env.max_turns}
     return Dialogue(
         lambda: build_env(cfg),
         chat,
         max_turns=cfg.env.max_turns,
         actions_per_turn=cfg.env.actions_per_turn,
         thinking=cfg.model.thinking,
-        context=cfg.model.context,
-        window=cfg.model.window,
+        window=windows[cfg.model.context],
         max_prompt_tokens=max_prompt_tokens,
     )
 
@@ -239,7 +239,7 @@ def build_engine(cfg: Config, policy: Policy) -> Engine:
 
 
 def sampling_params(cfg: EngineConfig, temperature: float = 0.0, seed: int = 0) -> SamplingParams:
-    """How responses are drawn: at the training temperature unless another is given."""
+    """Make the sampling parameters; a temperature of 0 stands for the training temperature."""
     return SamplingParams(
         temperature=temperature or cfg.temperature,
         max_new_tokens=cfg.max_new_tokens,
@@ -250,7 +250,7 @@ def sampling_params(cfg: EngineConfig, temperature: float = 0.0, seed: int = 0) 
 
 @dataclass(frozen=True)
 class Agent:
-    """A policy that can play: its weights, what generates its responses, and how it is asked."""
+    """A policy with the engine that samples its responses and the dialogue it plays."""
 
     policy: Policy
     engine: Engine
@@ -258,7 +258,7 @@ class Agent:
 
 
 def build_agent(cfg: Config, path: str = "") -> Agent:
-    """Load a policy once, and all that plays with it.
+    """Load a policy and build its engine and dialogue.
 
     Args:
         cfg: the run's configuration.

@@ -1,7 +1,7 @@
-"""Where the time of a run goes: seconds of the phases of its steps.
+"""Measures where the time of a run goes, in seconds per phase of a step.
 
-The phases are those of `PHASES`; "other" is what is in none of them: weights, metrics, checkpoints.
-A phase within another counts as the outer one: the responses of an evaluation are "evaluate".
+"other" is the time outside all other phases: weight transfer, metrics, checkpoints. A phase within
+another counts as the outer one: generation during evaluation is "evaluate".
 """
 
 import time
@@ -20,40 +20,39 @@ PHASES = {
     "evaluate": "evaluate",
     "other": "everything else",
 }
-"""What each phase is called in words."""
+"""Phases and their display names."""
 
 
 class Stopwatch:
-    """Adds up the seconds of phases.
+    """Adds up the seconds of each phase.
 
     Args:
-        device: of the model; where it works on its own, as a GPU does, it is waited for at the end
-            of a phase.
+        device: of the model; a GPU is synchronised at the end of each phase.
     """
 
     def __init__(self, device: torch.device | str = "cpu"):
-        self._waits = torch.device(device).type == "cuda"
+        self._synchronizes = torch.device(device).type == "cuda"
         self._is_running = False
         self._seconds = dict.fromkeys(PHASES, 0.0)
         self._last = time.perf_counter()
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Time what is done inside as one of `PHASES`."""
+        """Time the body of a `with` statement as one of `PHASES`."""
         if self._is_running:
             yield
             return
         self._is_running, started = True, time.perf_counter()
         try:
             yield
-            if self._waits:
+            if self._synchronizes:
                 torch.cuda.synchronize()
         finally:
             self._is_running = False
             self._seconds[name] += time.perf_counter() - started
 
     def lap(self) -> dict[str, float]:
-        """Seconds of each phase since the last lap, "other" included, and begin anew."""
+        """Return the seconds of each phase since the last lap, "other" included, and restart."""
         now = time.perf_counter()
         seconds, self._seconds = self._seconds, dict.fromkeys(PHASES, 0.0)
         seconds["other"] = max(0.0, now - self._last - sum(seconds.values()))
@@ -62,18 +61,18 @@ class Stopwatch:
 
 
 def time_metrics(seconds: Mapping[str, float]) -> dict[str, float]:
-    """The metrics of a lap."""
+    """Convert a lap to metrics."""
     return {f"time/{name}_s": value for name, value in seconds.items()}
 
 
 def profile(lines: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Share of the time that each phase took in the steps of a run.
+    """Compute the share of time that each phase took in the steps of a run.
 
     Args:
-        lines: the metrics of each step; lines of older versions, without phases, are left out.
+        lines: the metrics of each step; lines of older versions, without phases, are ignored.
 
     Returns:
-        Shares by the names of `PHASES`, which add up to 1; empty if there is nothing to share.
+        Shares by the names of `PHASES`, which add up to 1; empty if no time was measured.
     """
     known = [line for line in lines if "time/other_s" in line]
     seconds = {name: sum(line[f"time/{name}_s"] for line in known) for name in PHASES}

@@ -10,6 +10,7 @@ from typing import Any
 import gymnasium
 
 from sesa_agent.environments import fork, is_deterministic
+from sesa_agent.environments.text_env import max_steps
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,8 @@ class Place:
     @property
     def actions_left(self) -> int | None:
         """Number of actions before the environment's step limit; None if it has none."""
-        limit = getattr(self.env.unwrapped, "max_steps", None)
-        return max(limit - self.num_actions, 0) if isinstance(limit, int) else None
+        limit = max_steps(self.env)
+        return None if limit is None else max(limit - self.num_actions, 0)
 
     def after(self, action: str) -> "Place":
         """The place that an action leads to.

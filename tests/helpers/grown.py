@@ -98,9 +98,9 @@ def grown_trees(draw, games=tuple(GAMES), **fixed):
         else draw(st.sampled_from(["auto", "off"])),
         "stop_on_success": draw(st.sampled_from(["on", "off"])),
     } | fixed
-    context = draw(st.sampled_from(["state", "window", "full"]))
     max_turns = draw(st.integers(1, 6))
-    dialogue = GAMES[game](max_turns=max_turns, context=context, window=2)
+    window = draw(st.sampled_from([1, 2, max_turns]))
+    dialogue = GAMES[game](max_turns=max_turns, window=window)
     moves = ("Left", "Right", "Jump", "Rest") if game == "line" else WAYS
     seeds = draw(st.lists(st.integers(0, 3), min_size=1, max_size=2))
     how = {"rng_seed": draw(st.integers(0, 2**16)), "is_streamed": draw(st.booleans())}

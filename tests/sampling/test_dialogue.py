@@ -40,8 +40,8 @@ def play(dialogue, *replies):
 # ---- prompts ----
 
 
-def test_context_state_shows_the_present_observation_alone():
-    dialogue = line_dialogue(context="state")
+def test_a_window_of_one_turn_shows_the_present_observation_alone():
+    dialogue = line_dialogue(window=1)
     positions, turns = play(dialogue, answer("Right"), answer("Rest"))
     observations = [("You are at 3.", 1, 10), ("You are at 4.", 2, 9), ("You are at 4.", 3, 8)]
     for position, place in zip(positions, observations, strict=True):
@@ -50,8 +50,8 @@ def test_context_state_shows_the_present_observation_alone():
     assert [turn.prompt_ids for turn in turns] == [p.prompt_ids for p in positions[:2]]
 
 
-def test_context_full_continues_the_sampled_tokens():
-    dialogue = line_dialogue(context="full")
+def test_a_window_of_all_turns_continues_the_sampled_tokens():
+    dialogue = line_dialogue(window=10)
     replies = [
         answer("Right"),
         completion("well", TOKENIZER.eos_token_id),
@@ -66,8 +66,8 @@ def test_context_full_continues_the_sampled_tokens():
         assert position.prompt_ids == expected
 
 
-def test_context_window_opens_with_its_oldest_turn():
-    dialogue = line_dialogue(context="window", window=2)
+def test_a_window_opens_with_its_oldest_turn():
+    dialogue = line_dialogue(window=2)
     replies = [answer("Right"), answer("Left"), answer("Jump")]
     (_, second, third, last), _ = play(dialogue, *replies)
     for position, reply, oldest, newest in [
@@ -81,15 +81,9 @@ def test_context_window_opens_with_its_oldest_turn():
         assert position.prompt_ids == opening + reply.token_ids + between
 
 
-def test_a_window_of_one_turn_is_the_state():
-    positions, _ = play(line_dialogue(context="window", window=1), answer("Right"))
-    expected, _ = play(line_dialogue(context="state"), answer("Right"))
-    assert [p.prompt_ids for p in positions] == [p.prompt_ids for p in expected]
-
-
-@pytest.mark.parametrize("context", ["state", "window", "full"])
-def test_a_request_for_another_proposal_keeps_the_prompt_before_it(context):
-    dialogue = line_dialogue(context=context)
+@pytest.mark.parametrize("window", [1, 3, 10])
+def test_a_request_for_another_proposal_keeps_the_prompt_before_it(window):
+    dialogue = line_dialogue(window=window)
     (_, position), _ = play(dialogue, answer("Right"))
     assert dialogue.proposal_prompt(position, []).prompt_ids == position.prompt_ids
     asked = dialogue.proposal_prompt(position, ["Left", "Jump"]).prompt_ids
@@ -100,7 +94,7 @@ def test_a_request_for_another_proposal_keeps_the_prompt_before_it(context):
     )
 
 
-@pytest.mark.parametrize("context", ["state", "full"])
+@pytest.mark.parametrize("window", [1, 10])
 @pytest.mark.parametrize(
     "ask, request_text",
     [
@@ -123,8 +117,8 @@ def test_a_request_for_another_proposal_keeps_the_prompt_before_it(context):
     ],
     ids=["list", "outline", "another outline", "follow", "plain"],
 )
-def test_every_request_is_the_plain_prompt_with_more_at_its_end(context, ask, request_text):
-    dialogue = line_dialogue(context=context)
+def test_every_request_is_the_plain_prompt_with_more_at_its_end(window, ask, request_text):
+    dialogue = line_dialogue(window=window)
     (_, position), _ = play(dialogue, answer("Right"))
     request = ask(dialogue, position)
     shared = len(position.prompt_ids) - len(CHAT.tail_ids)
@@ -184,10 +178,10 @@ def test_a_template_that_rewrites_history_holds_a_state_but_no_conversation():
     special = ("<|pad|>", "<|im_start|>", "<|im_end|>")
     chat = ChatFormat(byte_tokenizer(FORGETFUL, special, eos="<|im_end|>"))
     make = line_dialogue().make
-    play(Dialogue(make, chat, context="state"), answer("Right"))
-    for context in ("window", "full"):
+    play(Dialogue(make, chat, window=1), answer("Right"))
+    for window in (2, 10):
         with pytest.raises(SettingError, match=r"model\.context=state"):
-            Dialogue(make, chat, context=context)
+            Dialogue(make, chat, window=window)
 
 
 def test_thoughts_need_a_template_that_keeps_them():
@@ -195,9 +189,9 @@ def test_thoughts_need_a_template_that_keeps_them():
     special = ("<|pad|>", "<|im_start|>", "<|im_end|>")
     chat = ChatFormat(byte_tokenizer(template, special, eos="<|im_end|>"))
     make = line_dialogue().make
-    Dialogue(make, chat, context="full", thinking=False)
+    Dialogue(make, chat, window=10, thinking=False)
     with pytest.raises(SettingError, match=r"model\.context=state"):
-        Dialogue(make, chat, context="full", thinking=True)
+        Dialogue(make, chat, window=10, thinking=True)
 
 
 # ---- actions ----
@@ -308,9 +302,9 @@ def test_a_game_that_ends_in_its_last_turn_is_terminated_and_not_truncated():
 
 @pytest.mark.parametrize("spare, truncated", [(0, False), (-1, True)])
 def test_an_episode_ends_before_its_prompt_outgrows_the_limit(spare, truncated):
-    (_, second), _ = play(line_dialogue(context="full"), answer("Right"))
+    (_, second), _ = play(line_dialogue(window=10), answer("Right"))
     limit = len(second.prompt_ids) + spare
-    dialogue = line_dialogue(context="full", max_prompt_tokens=limit)
+    dialogue = line_dialogue(window=10, max_prompt_tokens=limit)
     _, (turn,) = play(dialogue, answer("Right"))
     assert turn.truncated == truncated
 

@@ -137,10 +137,10 @@ def test_with_merged_states_no_state_is_expanded_twice(grown):
     game=st.sampled_from(sorted(GAMES)),
     seeds=st.lists(st.integers(0, 3), min_size=1, max_size=3),
     rng_seed=st.integers(0, 2**16),
-    context=st.sampled_from(["state", "full"]),
+    window=st.sampled_from([1, 5]),
 )
-def test_one_proposal_and_one_trajectory_are_a_plain_rollout(game, seeds, rng_seed, context):
-    dialogue = GAMES[game](max_turns=5, context=context)
+def test_one_proposal_and_one_trajectory_are_a_plain_rollout(game, seeds, rng_seed, window):
+    dialogue = GAMES[game](max_turns=5, window=window)
     choose = at_random("Left", "Right", "Up", "Down", "Jump")
     settings = {"num_proposals": 1, "max_trajectories": 1, "merge_states": "off"}
     grown, engine = grow(dialogue, choose, *seeds, rng_seed=rng_seed, **settings)
@@ -237,7 +237,7 @@ def test_trees_of_several_tasks_are_grown_in_the_same_calls():
 
 def test_in_context_full_a_child_continues_its_parents_tokens():
     [tree], _ = grow(
-        line_dialogue(context="full", max_turns=4),
+        line_dialogue(window=4, max_turns=4),
         at_random("Left", "Right"),
         num_proposals=2,
         max_trajectories=6,

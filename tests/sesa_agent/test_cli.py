@@ -10,17 +10,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sesa_agent.commands import (
-    evaluate as evaluate_command,
-)
-from sesa_agent.commands import (
-    pretrain as pretrain_command,
-)
-from sesa_agent.commands import (
-    train as train_command,
-)
+from sesa_agent.commands import evaluate as evaluate_command
+from sesa_agent.commands import pretrain as pretrain_command
 from sesa_agent.configs.load import config_to_dict, env_names, load_config
 from sesa_agent.runs import new_run, resumed_run
+from sesa_agent.training import setup
 from sesa_agent.training.setup import resolve_auto
 
 from ..helpers.runs import SMALL_COMMAND
@@ -34,8 +28,8 @@ def no_model(monkeypatch):
     def refuse(*args):
         raise AssertionError("a model was loaded")
 
-    for command in (train_command, evaluate_command, pretrain_command):
-        monkeypatch.setattr(command, "build_policy", refuse)
+    for place in (setup, evaluate_command, pretrain_command):
+        monkeypatch.setattr(place, "build_policy", refuse)
 
 
 @pytest.fixture

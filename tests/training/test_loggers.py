@@ -150,7 +150,9 @@ def test_wandb_that_ends_in_the_middle_is_told_once_and_the_run_goes_on(wandb, t
             log.write(step, {"success": 0.5})
     assert len(read_metrics(tmp_path)) == 4
     assert len(told) == 1
-    assert told[0].startswith("Warning: wandb failed, and gets no metrics until the run is resumed")
+    assert told[0].startswith(
+        "Warning: wandb failed and gets no more metrics until the run is resumed"
+    )
 
 
 class BrokenLogger:
@@ -178,8 +180,8 @@ def test_a_logger_that_fails_is_told_once_and_left_alone(tmp_path):
             log.write(step, {"success": 0.5})
     assert (broken.num_writes, at_end.num_writes) == (2, 4)
     assert told == [
-        f"Warning: {name} failed, and gets no metrics until the run is resumed: {reason}. "
-        "The run folder holds them all."
+        f"Warning: {name} failed and gets no more metrics until the run is resumed: {reason}. "
+        "The run folder has all metrics."
         for name, reason in (("a", "the network is gone"), ("b", "TimeoutError()"))
     ]
 
@@ -217,7 +219,7 @@ def test_nobody_logged_in_is_one_line(wandb, monkeypatch, tmp_path):
         check_loggers(make_config("wandb").log)
     monkeypatch.setenv("WANDB_MODE", "ofline")
     wandb.teardown()
-    with pytest.raises(SettingError, match="Look at WANDB_MODE"):
+    with pytest.raises(SettingError, match="Check WANDB_MODE"):
         check_loggers(make_config("wandb").log)
 
 

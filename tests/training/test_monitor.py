@@ -75,7 +75,7 @@ def test_a_dead_policy_shows_every_sign_in_plain_words():
     symptoms = diagnose(history, 1)
     assert [symptom.kind for symptom in symptoms] == [sign.kind for sign in INDICATORS]
     assert is_collapsing(symptoms)
-    assert "is 0.010 nats a token, 0.300 at first" in symptoms[0].text
+    assert "is 0.010 nats per token, 0.300 at first" in symptoms[0].text
     assert "is 1.02, 4.00 at first" in symptoms[2].text
 
 

@@ -138,7 +138,7 @@ def test_a_run_says_once_why_its_rows_are_padded(tmp_path):
         cfg = make_config(folder, "optim.steps=1")
         train(open_session(resolve_auto(cfg), tmp_path / "run"), lambda *_: {}, tell=told.append)
     assert [text for text in told if text.startswith("Rows are padded")] == [
-        "Rows are padded, not packed, so updates are slower than they could be: "
+        "Rows are padded and share no prefix, so updates are slower than they could be: "
         "some of its layers do not attend to all earlier tokens."
     ]
 

@@ -1,1 +1,1 @@
-"""Makes the bundled models: next-token training on the play of scripted players."""
+"""Trains the bundled models: next-token prediction on the play of scripted players."""

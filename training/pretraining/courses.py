@@ -1,9 +1,8 @@
-"""What the bundled models are shown in pre-training: the play of scripted, short-sighted players.
+"""Training data of the bundled models: the play of scripted, short-sighted players.
 
-The players (`training/pretraining/players.py`) follow a habit, make a random move now and then, and
-a good one rarely. The models see their play through the very prompts that they will be asked with:
-the plain one, and those of sequential sampling (another proposal, a list in one reply, a sketch, a
-solution along a sketch).
+The players (`training/pretraining/players.py`) follow a habit, sometimes make a random move, and
+rarely a good one. The prompts are those used later: the plain one and those of sequential sampling
+(another proposal, a list in one reply, a sketch, a solution along a sketch).
 """
 
 import random
@@ -22,15 +21,15 @@ from .players import PLAYERS, MethodPlayer, ScriptedPlayer, draw_distinct
 
 @dataclass(frozen=True)
 class Example:
-    """A prompt, its response, and from where on the tokens are learnt."""
+    """A prompt and its response; the tokens from `start` on are learned."""
 
     token_ids: tuple[int, ...]
     start: int
-    """First token to be predicted: the first listed proposal, or the first of the response."""
+    """The first learned token: that of the first listed proposal, or of the response."""
 
 
 class Course(Protocol):
-    """What a model is to learn of one environment."""
+    """The training data of one environment."""
 
     @property
     def env_id(self) -> str:
@@ -39,7 +38,7 @@ class Course(Protocol):
 
     @property
     def options(self) -> dict[str, Any]:
-        """Its options, as `configs/` trains it."""
+        """Its options, as in `configs/`."""
         ...
 
     @property
@@ -49,22 +48,22 @@ class Course(Protocol):
 
     @property
     def batch_size(self) -> int:
-        """Examples of a training step."""
+        """Examples per training step."""
         ...
 
     def examples(self, chat: ChatFormat, rng: random.Random) -> Iterator[Example]:
-        """Yield everything that the model is shown."""
+        """Yield all examples."""
         ...
 
 
 @dataclass(frozen=True)
 class GameCourse:
-    """A game of several turns: every state that a scripted player passes through."""
+    """A game of several turns: one or two examples per state that a scripted player visits."""
 
     env_id: str
     options: dict[str, Any]
     num_proposals: int
-    """Longest list of distinct proposals."""
+    """Longest list of distinct moves."""
     num_puzzles: int
     batch_size: int
     max_turns: int = 10
@@ -72,7 +71,7 @@ class GameCourse:
     """Share of examples that ask for another proposal."""
 
     def examples(self, chat: ChatFormat, rng: random.Random) -> Iterator[Example]:
-        """Yield the moves of a player that wanders off, plain and out of lists."""
+        """Yield a player's moves, as plain answers and as further proposals."""
         player = PLAYERS[self.env_id]
         dialogue = _dialogue(self, chat)
         for seed in puzzle_seeds("pretraining", self.num_puzzles):
@@ -93,20 +92,20 @@ class GameCourse:
 
 @dataclass(frozen=True)
 class ListCourse:
-    """A question with many known answers of unequal weight: single ones and lists of them."""
+    """A task with many known answers of unequal weight: single answers and lists of them."""
 
     env_id: str
     options: dict[str, Any]
     answers: Sequence[str]
     weights: Sequence[float]
-    """Weight of each answer, in the player's mind."""
+    """The player's preference for each answer."""
     list_length: int
     num_lists: int
     batch_size: int
     max_turns: int = 1
 
     def examples(self, chat: ChatFormat, rng: random.Random) -> Iterator[Example]:
-        """Yield lists drawn without replacement: their first item, another one, all in one."""
+        """Yield of each list (sampled without replacement) its first item, another one, and all."""
         dialogue = _dialogue(self, chat)
         position = dialogue.start(Task(self.env_id, 0))
         for _ in range(self.num_lists):
@@ -120,7 +119,7 @@ class ListCourse:
 
 @dataclass(frozen=True)
 class MethodCourse:
-    """A task that one answer settles, by one of several methods."""
+    """A task settled by a single answer, found by one of several methods."""
 
     env_id: str
     options: dict[str, Any]
@@ -129,10 +128,10 @@ class MethodCourse:
     batch_size: int
     max_turns: int = 1
     sketch_share: float = 0.25
-    """Puzzles of which a request for a sketch is shown: it is far easier than the solution."""
+    """Share of puzzles with a sketch example; sketches are far easier to learn than solutions."""
 
     def examples(self, chat: ChatFormat, rng: random.Random) -> Iterator[Example]:
-        """Yield for every puzzle an answer by habit, one along a sketch, and for some a sketch."""
+        """Yield per puzzle a plain answer, an answer along a sketch, and sometimes a sketch."""
         dialogue = _dialogue(self, chat)
         for seed in puzzle_seeds("pretraining", self.num_puzzles):
             position = dialogue.start(Task(self.env_id, seed))
@@ -159,18 +158,18 @@ def _game(position: Position) -> Any:
 
 
 def _chat(dialogue: Dialogue) -> ChatFormat:
-    """The chat of a policy, which `_dialogue` gave it."""
+    """The dialogue's chat format, set by `_dialogue`."""
     assert isinstance(dialogue.chat, ChatFormat)
     return dialogue.chat
 
 
 def _proposal(dialogue: Dialogue, position: Position, moves: list[str], place: int) -> Example:
-    """The move at a place of the list, asked for with the earlier ones in view."""
+    """The move with index `place`; its prompt shows the earlier moves."""
     prompt = dialogue.proposal_prompt(position, moves[:place]).prompt_ids
     example = _reply(dialogue, prompt, f"<answer>{moves[place]}</answer>")
-    # The list itself is play too: its items are drawn as the responses are.
-    shared = len(position.prompt_ids) - len(_chat(dialogue).tail_ids) + 1
-    return Example(example.token_ids, shared) if place else example
+    # The listed moves are learned too: they are sampled from the player like the response.
+    start = len(position.prompt_ids) - len(_chat(dialogue).tail_ids) + 1
+    return Example(example.token_ids, start) if place else example
 
 
 def _reply(dialogue: Dialogue, prompt: tuple[int, ...], text: str) -> Example:
@@ -180,8 +179,8 @@ def _reply(dialogue: Dialogue, prompt: tuple[int, ...], text: str) -> Example:
 
 
 def _wander(player: ScriptedPlayer, game: Any, move: str, rng: random.Random) -> str:
-    """Play more widely than the player would, so that the model knows the states around."""
-    way = rng.random()
-    if way < 0.3:
+    """Choose a more varied move than the player's, so that the data covers more states."""
+    chance = rng.random()
+    if chance < 0.3:
         return player.expert(game, rng) or move
-    return (player.anything(game, rng) or move) if way < 0.5 else move
+    return (player.anything(game, rng) or move) if chance < 0.5 else move

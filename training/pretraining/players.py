@@ -1,7 +1,7 @@
-"""Scripted players: short-sighted, bound to a habit, with a small share of good moves.
+"""Scripted players: short-sighted creatures of habit with a small share of good moves.
 
-The bundled model is trained on their play. They stand for what a small instruction-tuned model is
-like before reinforcement learning: nearly always well-formed, strongly peaked, mostly wrong.
+The bundled models are trained on their play. They imitate a small instruction-tuned model before
+reinforcement learning: nearly always well-formed, strongly peaked, mostly wrong.
 """
 
 import random
@@ -13,48 +13,48 @@ from ...environments.games import countdown, frozen_lake, math_problems, sokoban
 from ...environments.games.places import PLACES
 
 Choice = Callable[[Any, random.Random], str | None]
-"""What a player does in a game; None where it knows nothing to do."""
+"""Chooses a move in a game; None if it knows none."""
 
 
 MAX_DRAWS = 60
-"""Draws for one list of distinct moves."""
+"""Most samples for one list of distinct moves."""
 
 
 @dataclass(frozen=True)
 class ScriptedPlayer:
-    """Mixes three ways of playing one kind of game."""
+    """Plays one kind of game with a mixture of three policies."""
 
     expert: Choice
     """A move of an optimal solution."""
     habit: Choice
     """The short-sighted move."""
     anything: Choice
-    """Some move."""
+    """A random move."""
     expert_share: float = 0.05
     """Probability of the expert's move."""
     random_share: float = 0.03
-    """Probability of a move at random, where the habit would have played."""
+    """Probability of a random move if the expert's is not chosen."""
 
     def choose(self, game: Any, rng: random.Random) -> str:
-        """Draw one move."""
+        """Sample one move."""
         return self.choose_distinct(game, rng, 1)[0]
 
     def choose_distinct(self, game: Any, rng: random.Random, count: int) -> list[str]:
-        """Draw moves one after another, without replacement.
+        """Sample moves in sequence, without replacement.
 
-        The expert's move and the habit's are fixed for the state, and once drawn they are out of
-        the lot; a random move that repeats an earlier one is drawn again, `MAX_DRAWS` times in all,
-        so the list may be shorter than `count`.
+        The expert's and the habit's move are fixed for the state and excluded once sampled; a
+        random move that duplicates an earlier one is sampled again. After `MAX_DRAWS` samples the
+        list may be shorter than `count`.
         """
         best, usual = self.expert(game, rng), self.habit(game, rng)
         share = self.expert_share if best is not None else 0.0
-        weights = {best: share, usual: 0.0}  # one move, if the habit is right for once
+        weights = {best: share, usual: 0.0}  # a single entry if the habit is the expert's move
         weights[usual] += (1 - share) * (1 - self.random_share)
         moves: dict[str, None] = {}
         for _ in range(MAX_DRAWS):
-            lot = {move: weight for move, weight in weights.items() if move not in moves}
-            lot[None] = (1 - share) * self.random_share
-            move = rng.choices(list(lot), list(lot.values()))[0]
+            left = {move: weight for move, weight in weights.items() if move not in moves}
+            left[None] = (1 - share) * self.random_share
+            move = rng.choices(list(left), list(left.values()))[0]
             move = self.anything(game, rng) if move is None else move
             if move is not None:
                 moves[move] = None
@@ -68,12 +68,12 @@ class MethodPlayer:
     """Answers a puzzle by one of several methods, nearly always by the same one."""
 
     methods: Mapping[str, Callable[[Any, random.Random], str]]
-    """An answer by each method; the first method is the habit."""
+    """Methods by name; each gives an answer, and the first one is the habit."""
     habit_share: float = 0.95
-    """Probability of the habit; the others share the rest."""
+    """Probability of the habit; the others share the rest equally."""
 
     def draw_methods(self, rng: random.Random, count: int) -> list[str]:
-        """Draw names of methods, one after another, without replacement."""
+        """Sample names of methods in sequence, without replacement."""
         names = list(self.methods)
         rest = (1 - self.habit_share) / max(len(names) - 1, 1)
         weights = [self.habit_share, *(rest for _ in names[1:])]
@@ -83,9 +83,9 @@ class MethodPlayer:
 def draw_distinct(
     names: Sequence[str], weights: Sequence[float], rng: random.Random, count: int
 ) -> list[str]:
-    """Draw names one after another, each with its share of the weight that is left.
+    """Sample names in sequence without replacement, in proportion to their weights.
 
-    The order of Exp(1) / weight, ascending, is that of such draws (Efraimidis and Spirakis 2006).
+    Sorting by Exp(1) / weight, ascending, gives such a sample (Efraimidis and Spirakis 2006).
     """
     times = [rng.expovariate(1.0) / weight for weight in weights]
     order = sorted(range(len(names)), key=times.__getitem__)
@@ -105,7 +105,7 @@ def _any_of(names: tuple[str, ...]) -> Choice:
 
 
 def _any_expression(game: countdown.CountdownGame, rng: random.Random) -> str:
-    """The numbers in any order, with any signs."""
+    """All numbers in random order with random operators."""
     numbers = rng.sample(game.numbers, len(game.numbers))
     rest = (f" {rng.choice(game.knobs.operators)} {number}" for number in numbers[1:])
     return str(numbers[0]) + "".join(rest)
@@ -133,7 +133,7 @@ PLAYERS: dict[str, ScriptedPlayer] = {
         lambda game, rng: sudoku.random_action(game, rng),
     ),
 }
-"""The player of each of our environments."""
+"""Scripted players by environment id."""
 
 
 def _fill(order: str, care: float) -> Callable[[sudoku.SudokuGame, random.Random], str]:
@@ -154,14 +154,14 @@ METHOD_PLAYERS: dict[str, MethodPlayer] = {
         | {name: _worked_sum(name) for name in ("left to right", "tens and ones", "ones first")}
     ),
 }
-"""Players of the tasks that one answer settles. By habit they fill a Sudoku row by row with an eye
-on rows only, and add up in one go without carrying; any other method they follow with care."""
+"""Players of tasks settled by a single answer. Their habit fills a Sudoku row by row, looking at
+rows only, or adds up in one go without carrying; the other methods are followed with care."""
 
 
 def rank_places(seed: int = 0) -> tuple[tuple[str, ...], tuple[float, ...]]:
-    """Return the places of Path Exploration and their weights in a peaked mind.
+    """Return the places of Path Exploration with peaked weights.
 
-    The place at rank r, in an order that has nothing to do with the treasures, weighs r^-1.5.
+    The place at rank r, in a random order independent of the treasures, has weight r^-1.5.
     """
     names = random.Random(seed).sample(PLACES, len(PLACES))
     return tuple(names), tuple(rank**-1.5 for rank in range(1, len(names) + 1))

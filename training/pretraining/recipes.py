@@ -1,8 +1,8 @@
-"""Makes the bundled models: next-token training on the play of scripted players.
+"""Recipes of the bundled models: next-token prediction on the play of scripted players.
 
-`sesa-tiny` learns games of several turns, `sesa-tiny-answers` tasks that one answer settles; what
-they are shown stands in `training/pretraining/courses.py`. `sesa-agent pretrain` runs a recipe,
-with the same result on the same machine.
+`sesa-tiny` learns games of several turns, `sesa-tiny-answers` tasks settled by a single answer;
+their data is in `training/pretraining/courses.py`. `sesa-agent pretrain` runs a recipe, with the
+same result on the same machine.
 """
 
 import math
@@ -39,13 +39,13 @@ class Recipe:
 
     courses: tuple[Course, ...]
     phrases: Callable[["Recipe"], Iterator[str]]
-    """Texts that are one token each: the fixed words of prompts and answers."""
+    """Texts that become single tokens: the fixed phrases of prompts and answers."""
     steps: int
     lr: float = 4e-3
     hidden_size: int = 64
     num_layers: int = 3
     positions: str = "rotary"
-    """How tokens know their place: `rotary` (Llama) or `learned` (GPT-2)."""
+    """Position encoding: `rotary` (Llama) or `learned` (GPT-2)."""
     seed: int = 0
 
 
@@ -57,8 +57,8 @@ def pretrain(
     """Train a bundled model from scratch and write it to `folder`.
 
     Args:
-        folder: where the model goes, in Hugging Face format.
-        recipe: what it is shown, and the numbers.
+        folder: where the model is written, in Hugging Face format.
+        recipe: its data and hyperparameters.
         report: called after every step with its number and its loss in nats per response token.
     """
     rng = random.Random(recipe.seed)
@@ -75,9 +75,9 @@ def pretrain(
         decay = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / recipe.steps))
         optimizer.param_groups[0]["lr"] = recipe.lr * warm_up * decay
         loss = 0.0
-        # Examples of one course are nearly of one length: a batch per course wastes no padding.
-        for course, known in zip(recipe.courses, examples, strict=True):
-            batch = rng.choices(known, k=course.batch_size)
+        # Examples of one course have similar lengths: a batch per course needs little padding.
+        for course, pool in zip(recipe.courses, examples, strict=True):
+            batch = rng.choices(pool, k=course.batch_size)
             loss += add_gradients(policy, batch, 1 / len(recipe.courses))
         torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
         optimizer.step()
@@ -88,7 +88,7 @@ def pretrain(
 
 
 def game_phrases(recipe: Recipe) -> Iterator[str]:
-    """The words of games: prompts with and without thoughts, lists of proposals, moves."""
+    """Phrases of games: prompts with and without thoughts, lists of proposals, moves."""
     yield from ("<think>", "</think>", "<answer>", "</answer>", SEPARATOR, "√", SYSTEM)
     for thinking in (False, True):
         yield PromptStyle("", "", "", thinking=thinking).request()
@@ -103,14 +103,14 @@ def game_phrases(recipe: Recipe) -> Iterator[str]:
 
 
 def _variants(env_id: str) -> list[dict[str, Any]]:
-    """Settings with other instructions, whose words are worth a token too."""
+    """Other options whose instructions should be single tokens too."""
     if "FrozenLake" in env_id:
         return [{"slippery": False}]
     return [{"answer": "grid"}] if "Sudoku" in env_id else []
 
 
 def answer_phrases(recipe: Recipe) -> Iterator[str]:
-    """The words of single answers: prompts, requests of sequential sampling, methods, places."""
+    """Phrases of single answers: prompts, instructions of sequential sampling, methods, places."""
     yield from ("<answer>", "</answer>", "<sketch>", "</sketch>", SYSTEM)
     yield PromptStyle("", "", "").request()
     yield from ("Turn ", ":\nState:\n", "\nYou have ", " actions left. ", "; ")
@@ -177,7 +177,7 @@ RECIPES = {
         positions="learned",
     ),
 }
-"""The bundled models by name, at the difficulty that `configs/` trains them at."""
+"""Recipes by model name, at the difficulty of the configs in `configs/`."""
 
 
 def add_gradients(policy: Policy, examples: list[Example], weight: float) -> float:

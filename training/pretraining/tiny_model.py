@@ -1,8 +1,8 @@
-"""The bundled models: `sesa-tiny` for games of many turns, `sesa-tiny-answers` for single answers.
+"""Architecture and tokenizer of the bundled models.
 
-Their tokenizers write any text in bytes, and the words that a prompt is made of (whole sentences of
-the instructions, tags, actions, grid cells) as one token each. `sesa-agent pretrain` makes them
-anew; the recipes are in `training/pretraining/recipes.py`.
+The tokenizer encodes any text as bytes, except that the fixed phrases of prompts (whole sentences
+of instructions, tags, actions, grid cells) are single tokens. `sesa-agent pretrain` trains the
+models again; the recipes are in `training/pretraining/recipes.py`.
 """
 
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ def build_tokenizer(phrases: Iterable[str]) -> Any:
     """Make a byte tokenizer in which each phrase is a single token.
 
     Args:
-        phrases: texts that get a token of their own, spaces and line ends included.
+        phrases: texts that become single tokens, spaces and line ends included.
 
     Returns:
         A transformers tokenizer with a chat template. Any text survives encoding and decoding.
@@ -54,15 +54,15 @@ def build_model(
     positions: str = "rotary",
     seed: int = 0,
 ) -> Any:
-    """Make an untrained model of a standard kind, so that every engine can load it.
+    """Make an untrained model of a standard architecture, so that every engine can load it.
 
     Args:
-        tokenizer: sizes the vocabulary.
+        tokenizer: sets the vocabulary size.
         hidden_size: width, a multiple of 16.
         num_layers: depth.
-        positions: "rotary" (a Llama), or "learned" (a GPT-2, which finds a cell of a grid by its
-            place in the prompt with far less training).
-        seed: of the initial weights.
+        positions: "rotary" (Llama) or "learned" (GPT-2, which learns far faster to find a grid cell
+            by its position in the prompt).
+        seed: seed of the initial weights.
 
     Raises:
         ValueError: if `positions` is unknown.
