@@ -15,7 +15,7 @@ from importlib import import_module
 from io import StringIO
 from pathlib import Path
 
-from ..configs.errors import SettingError
+from ..configs.errors import SettingError, first_line
 from ..configs.load import config_to_dict
 from ..configs.schema import Config, LogConfig
 from .run_log import Logger, read_metrics, replace_text
@@ -208,8 +208,8 @@ def open_loggers(cfg: Config, folder: Path, tell: Tell) -> list[Logger]:
 
 
 def _describe_failure(name: str, error: Exception) -> str:
-    reason = (str(error).strip() or repr(error)).splitlines()[0].rstrip(".")
     return (
-        f"Warning: {name} failed and gets no more metrics until the run is resumed: {reason}. "
+        f"Warning: {name} failed and gets no more metrics until the run is resumed: "
+        f"{first_line(error)}. "
         "The run folder has all metrics."
     )

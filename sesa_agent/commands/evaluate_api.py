@@ -10,20 +10,18 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sesa_agent.agents.engines.answer_cache import AnswerCache
 from sesa_agent.agents.engines.api import APIEngine, MessagesChat
 from sesa_agent.agents.engines.base import Usage
 from sesa_agent.agents.engines.chat_endpoint import Endpoint
+from sesa_agent.commands.evaluate_options import EvaluateOptions
 from sesa_agent.configs.errors import SettingError, check
 from sesa_agent.configs.schema import Config
 from sesa_agent.evaluation.evaluate import Evaluation, evaluate
 from sesa_agent.screen import console, say
 from sesa_agent.training.setup import build_chat_dialogue, sampling_params
-
-if TYPE_CHECKING:
-    from sesa_agent.commands.evaluate import EvaluateOptions
 
 PREFIX = "api:"
 """Prefix of the name of a model behind an endpoint."""
@@ -86,7 +84,7 @@ class ApiOptions:
 
 
 def evaluate_api(
-    target: str, cfg: Config, options: "EvaluateOptions", api: ApiOptions
+    target: str, cfg: Config, options: EvaluateOptions, api: ApiOptions
 ) -> tuple[Evaluation, dict[str, Any]]:
     """Measure a model behind an endpoint on the held-out puzzles of an environment.
 

@@ -1,4 +1,4 @@
-"""Signs of dying: found where a policy dies, not where it learns, and a rescue that is exact."""
+"""Policy collapse is found where it happens, not where a policy learns; a rescue is exact."""
 
 import json
 import math
@@ -87,7 +87,7 @@ def test_a_policy_that_solves_everything_is_not_dead():
     assert kinds(steps() + steps(**dead, success=0.85)) != set()
 
 
-def test_a_hopeless_beginning_is_too_hard_and_not_dying():
+def test_a_hopeless_beginning_is_too_hard_and_no_collapse():
     hopeless = {"signal": 0.01, "success": 0.0}
     symptoms = diagnose(steps(**hopeless) + steps(**hopeless, entropy=0.01), 1)
     assert [symptom.kind for symptom in symptoms] == ["too_hard"]
@@ -104,7 +104,7 @@ def test_a_hopeless_beginning_is_too_hard_and_not_dying():
         ({"ratio": 1.01}, True),
     ],
 )
-def test_a_policy_is_dying_when_nothing_is_left_to_learn(now, expected):
+def test_a_policy_has_collapsed_when_nothing_is_left_to_learn(now, expected):
     symptoms = diagnose(steps() + steps(**now), 1)
     assert symptoms
     assert is_collapsing(symptoms) == expected
@@ -217,7 +217,7 @@ def test_what_is_sequential_cannot_be_rescued(method):
         load_config("countdown", method, ["monitor.rescue=auto"])
 
 
-DYING = (
+COLLAPSING = (
     "sampling.num_tasks=4",
     "sampling.max_trajectories=4",
     "optim.steps=9",
@@ -243,13 +243,13 @@ def read(folder: Path) -> tuple[list[dict], list[dict], bytes]:
 def rescued_run(llama, tmp_path_factory):
     """A run that was rescued and never stopped."""
     folder = tmp_path_factory.mktemp("whole")
-    cfg = make_config(llama, *DYING, "monitor.rescue=auto", method="ragen")
+    cfg = make_config(llama, *COLLAPSING, "monitor.rescue=auto", method="ragen")
     told = []
     run(cfg, folder, tell=told.append)
     return cfg, folder, told
 
 
-def test_a_dying_run_is_rescued_and_says_so(rescued_run):
+def test_a_collapsing_run_is_rescued_and_says_so(rescued_run):
     _, folder, told = rescued_run
     lines, events, _ = read(folder)
     (step,) = (event["step"] for event in events if event["kind"] == "rescue")
@@ -287,9 +287,9 @@ def test_a_rescue_that_was_killed_before_it_was_saved_happens_again(rescued_run,
     assert read(folder) == read(whole)
 
 
-def test_without_rescue_a_dying_run_is_only_told_of(llama, tmp_path, rescued_run):
+def test_without_rescue_a_collapse_is_only_reported(llama, tmp_path, rescued_run):
     _, whole, _ = rescued_run
-    run(make_config(llama, *DYING, method="ragen"), tmp_path)
+    run(make_config(llama, *COLLAPSING, method="ragen"), tmp_path)
     lines, events, _ = read(tmp_path)
     _, expected, _ = read(whole)
     (rescue,) = (event["step"] for event in expected if event["kind"] == "rescue")
