@@ -85,8 +85,18 @@ def is_installed(words):
     return all(find_spec(package) for word, package in PACKAGES.items() if word in line)
 
 
+def marks_of(words):
+    """A comparison resolves dozens of settings; the first of the pages stands for the others."""
+    compared = [words for _, words in COMMANDS if words[0] == "compare"]
+    return [pytest.mark.slow] if words in compared[1:] else []
+
+
 @pytest.mark.parametrize(
-    ("page", "words"), COMMANDS, ids=[f"{p.stem}-{name_of(w)}" for p, w in COMMANDS]
+    ("page", "words"),
+    [
+        pytest.param(page, words, id=f"{page.stem}-{name_of(words)}", marks=marks_of(words))
+        for page, words in COMMANDS
+    ],
 )
 def test_a_documented_command_can_be_typed(page, words, here):
     params, command = parse(words), words[0]
