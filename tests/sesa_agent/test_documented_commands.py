@@ -85,19 +85,17 @@ def is_installed(words):
     return all(find_spec(package) for word, package in PACKAGES.items() if word in line)
 
 
-def marks_of(words):
-    """A comparison resolves dozens of settings; the first of the pages stands for the others."""
-    compared = [words for _, words in COMMANDS if words[0] == "compare"]
-    return [pytest.mark.slow] if words in compared[1:] else []
+def typed_commands():
+    """The commands as cases; of the comparisons, which resolve many settings, one is not slow."""
+    is_first = True
+    for page, words in COMMANDS:
+        marks = []
+        if words[0] == "compare":
+            marks, is_first = [] if is_first else [pytest.mark.slow], False
+        yield pytest.param(page, words, id=f"{page.stem}-{name_of(words)}", marks=marks)
 
 
-@pytest.mark.parametrize(
-    ("page", "words"),
-    [
-        pytest.param(page, words, id=f"{page.stem}-{name_of(words)}", marks=marks_of(words))
-        for page, words in COMMANDS
-    ],
-)
+@pytest.mark.parametrize(("page", "words"), list(typed_commands()))
 def test_a_documented_command_can_be_typed(page, words, here):
     params, command = parse(words), words[0]
     env, scale, method = (params.get(key) or "" for key in ("env", "scale", "method"))
