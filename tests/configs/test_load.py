@@ -59,8 +59,15 @@ def test_another_method_brings_its_own_settings_and_keeps_the_users(files):
     assert config_from_dict(old, "ragen").sampling.merge_states == "off"
 
 
-@pytest.mark.parametrize("method", method_names())
-@pytest.mark.parametrize("env", env_names())
+SLOW = pytest.mark.slow
+PAIRS = [
+    pytest.param(env, method, marks=[] if env == "sokoban" or method == "sesa" else SLOW)
+    for env in env_names()
+    for method in method_names()
+]
+
+
+@pytest.mark.parametrize(("env", "method"), PAIRS)
 def test_every_file_loads_and_every_auto_is_resolved(env, method):
     config = load_config(env, method)
     assert config.method == method and config.env.id in ENVIRONMENTS

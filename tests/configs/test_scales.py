@@ -37,7 +37,13 @@ def plain_config(scale: str) -> Config:
     return load_config("sesa/Sokoban-v0", scale=scale)
 
 
-@pytest.mark.parametrize("method", method_names())
+@pytest.mark.parametrize(
+    "method",
+    [
+        pytest.param(name, marks=[] if name in ("sesa", "ragen", "dapo") else pytest.mark.slow)
+        for name in method_names()
+    ],
+)
 def test_no_number_of_the_bundled_models_is_left(method):
     """The scale determines model, engine and optimizer, whatever a game's file says.
 

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 import yaml
 
 from ..helpers.runs import SMALL_COMMAND
@@ -34,6 +35,7 @@ def wait_for_lines(run: Path, count: int):
     raise TimeoutError(f"{run} logged fewer than {count} steps.")
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_the_printed_command_resumes(call, model, tmp_path):
     run = tmp_path / ("a long name with [brackets] " * 4).strip()
     process = start_training(

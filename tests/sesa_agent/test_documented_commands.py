@@ -85,9 +85,17 @@ def is_installed(words):
     return all(find_spec(package) for word, package in PACKAGES.items() if word in line)
 
 
-@pytest.mark.parametrize(
-    ("page", "words"), COMMANDS, ids=[f"{p.stem}-{name_of(w)}" for p, w in COMMANDS]
-)
+def typed_commands():
+    """The commands as cases; of the comparisons, which resolve many settings, one is not slow."""
+    is_first = True
+    for page, words in COMMANDS:
+        marks = []
+        if words[0] == "compare":
+            marks, is_first = [] if is_first else [pytest.mark.slow], False
+        yield pytest.param(page, words, id=f"{page.stem}-{name_of(words)}", marks=marks)
+
+
+@pytest.mark.parametrize(("page", "words"), list(typed_commands()))
 def test_a_documented_command_can_be_typed(page, words, here):
     params, command = parse(words), words[0]
     env, scale, method = (params.get(key) or "" for key in ("env", "scale", "method"))

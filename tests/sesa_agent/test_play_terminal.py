@@ -26,6 +26,7 @@ COMMAND = (
 ARROWS = ("\x1b[A", "\x1b[B", "\x1b[D", "\x1b[C")
 CTRL_C, CTRL_D = "\x03", "\x04"
 PATIENCE_S = 60
+SLOW = pytest.mark.slow
 
 
 class Terminal:
@@ -122,7 +123,10 @@ def test_a_puzzle_is_solved_by_arrow_keys_and_letters(terminal):
     assert termios.tcgetattr(screen.slave) == screen.settings
 
 
-@pytest.mark.parametrize("key", [CTRL_C, CTRL_D], ids=["Control-C", "Control-D"])
+@pytest.mark.parametrize(
+    "key",
+    [pytest.param(CTRL_C, id="Control-C"), pytest.param(CTRL_D, id="Control-D", marks=SLOW)],
+)
 def test_it_ends_in_order(terminal, key):
     screen = terminal("--env", "sokoban", "--seed", "3")
     screen.wait_for("Turn 1, 10 actions left, reward 0.")
@@ -144,6 +148,7 @@ def test_free_answers_are_typed_in_a_line(terminal):
     assert screen.end() == (0, ["> ^C"])
 
 
+@pytest.mark.slow
 def test_a_broken_environment_leaves_the_terminal_in_order(terminal):
     screen = terminal("--env", bad_games.ENV_ID, "env.options.fault=raise")
     screen.wait_for("Turn 1, ")
@@ -154,6 +159,7 @@ def test_a_broken_environment_leaves_the_terminal_in_order(terminal):
     assert termios.tcgetattr(screen.slave) == screen.settings
 
 
+@pytest.mark.slow
 def test_a_policy_is_watched_key_by_key(terminal, model):
     screen = terminal("--policy", model, "--env", "sokoban", "env.max_turns=2")
     screen.wait_for("Turn 1, 2 actions left.")

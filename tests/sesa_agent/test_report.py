@@ -304,6 +304,7 @@ def test_coverage_is_plotted_at_its_largest_k(tmp_path):
     assert [panel.title for panel in panels][4:] == ["coverage@32"]
 
 
+@pytest.mark.slow
 def test_each_environment_has_its_own_panels_and_verdict(tmp_path):
     found = [
         arm(env, label, 0, rate)

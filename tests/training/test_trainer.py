@@ -62,6 +62,7 @@ def test_two_steps_run_with_every_model(tmp_path, save_model, context):
     Policy.load(str(newest(tmp_path / "run") / "model"))
 
 
+@pytest.mark.slow
 def test_three_steps_a_kill_and_three_more_are_six_steps(llama, tmp_path):
     """Bit for bit. The kill comes when step 3 is logged but not saved; it is run again."""
     words = ("optim.steps=6", "optim.checkpoint_every=3", "loss.kl_coef=0.01", "optim.cooldown=0.8")

@@ -165,6 +165,7 @@ def test_an_arm_continues_from_the_last_checkpoint_of_another(llama, tmp_path):
     assert result["curve"][0] == start["curve"][-1]
 
 
+@pytest.mark.slow
 def test_an_arm_whose_start_has_lost_its_checkpoints_says_so(llama, tmp_path):
     first = make_arm(llama)
     finish(first, tmp_path)
@@ -254,12 +255,19 @@ def test_a_mistake_found_in_the_process_of_an_arm_is_reported(llama, tmp_path):
 # ---- the paper's experiments ----
 
 
+EVERY_EXPERIMENT = [
+    pytest.param(name, marks=[pytest.mark.slow] if place else [])
+    for place, name in enumerate(sorted(EXPERIMENTS, key=lambda name: len(EXPERIMENTS[name].plans)))
+]
+"""All experiments; the smallest is not slow."""
+
+
 def planned_calls(name: str, arm: Arm) -> int:
     (calls,) = (plan.calls for plan in EXPERIMENTS[name].plans if plan.label == arm.label)
     return calls or CALLS[arm.env]
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", EVERY_EXPERIMENT)
 def test_the_arms_of_an_experiment_fit_and_have_their_budget(name):
     arms = experiment_arms(name, (0, 1))
     for arm in arms:
@@ -274,7 +282,7 @@ def test_the_arms_of_an_experiment_fit_and_have_their_budget(name):
     assert len({(arm.env, arm.label) for arm in trained}) * 2 == len(trained)
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", EVERY_EXPERIMENT)
 def test_quick_uses_a_fraction_of_the_calls_and_overrides_win(name):
     for arm in experiment_arms(name, (0,), is_quick=True):
         assert (

@@ -20,7 +20,9 @@ def test_every_collection_has_a_row(sesa_agent):
         assert collection.games in row and f"{name}/{collection.example}" in row
 
 
-@pytest.mark.parametrize("name", COLLECTIONS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[] if n == "gem" else pytest.mark.slow) for n in COLLECTIONS]
+)
 def test_a_missing_collection_is_one_line_with_what_to_install(name):
     env_id = f"{name}/{COLLECTIONS[name].example}"
     answer = run_without(name, "train", "--env", env_id)
