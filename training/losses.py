@@ -64,14 +64,8 @@ def grpo_loss(
     mask = batch.loss_mask
     log_ratio = _log_ratio(logprobs, batch.old_logprobs, mask)
     ratio = log_ratio.exp()
-    high, low = 1 + cfg.clip_high, 1 - cfg.clip_low
-    gain = batch.positive * ratio.clamp(max=high) + batch.negative * ratio.clamp(min=low)
-    distance = torch.where(log_ratio.abs() > ROUNDING, log_ratio.abs(), 0.0)
-    penalty = KL_COV_BETA * batch.weight * distance
-    held = (batch.positive + batch.negative) * ratio - penalty
-    loss = -torch.where(batch.kl_mask, held, gain).sum()
-    is_clipped = (ratio > high) & (batch.positive > 0) | (ratio < low) & (batch.negative < 0)
-    is_clipped &= ~batch.kl_mask
+    gain, is_clipped = _surrogate(log_ratio, ratio, batch, cfg)
+    loss = -gain.sum()
     sums = {
         "tokens": batch.count.sum(),
         "clipped": (batch.count * is_clipped).sum(),
@@ -88,6 +82,19 @@ def grpo_loss(
         loss = loss + cfg.kl_coef * (batch.weight * k3).sum()
         sums["kl"] = (batch.count * k3).sum()
     return loss, {name: float(value.detach()) for name, value in sums.items()}
+
+
+def _surrogate(
+    log_ratio: Tensor, ratio: Tensor, batch: Batch, cfg: LossConfig
+) -> tuple[Tensor, Tensor]:
+    """What is maximised at each token, and where the clip stops its gradient, both (N, T)."""
+    high, low = 1 + cfg.clip_high, 1 - cfg.clip_low
+    clipped = batch.positive * ratio.clamp(max=high) + batch.negative * ratio.clamp(min=low)
+    distance = torch.where(log_ratio.abs() > ROUNDING, log_ratio.abs(), 0.0)
+    penalty = KL_COV_BETA * batch.weight * distance
+    held = (batch.positive + batch.negative) * ratio - penalty
+    is_clipped = (ratio > high) & (batch.positive > 0) | (ratio < low) & (batch.negative < 0)
+    return torch.where(batch.kl_mask, held, clipped), is_clipped & ~batch.kl_mask
 
 
 Loss = Callable[

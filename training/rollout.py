@@ -29,8 +29,18 @@ class Rollout:
     """Those that the environment could open."""
     returns: list[np.ndarray]
     """Of the leaves of each one that was played, shape (num_leaves,)."""
-    taught: list[int]
+    chosen: list[int]
     """Places of those to learn from among `played`."""
+
+    @property
+    def taught(self) -> list[TrajectoryTree]:
+        """The groups to learn from."""
+        return [self.played[place] for place in self.chosen]
+
+    @property
+    def taught_returns(self) -> list[np.ndarray]:
+        """Their returns."""
+        return [self.returns[place] for place in self.chosen]
 
 
 def rollout(cfg: Config, step: int, player: Player) -> Rollout:
@@ -70,8 +80,8 @@ def rollout(cfg: Config, step: int, player: Player) -> Rollout:
         if len(with_signal) >= sampling.num_tasks:
             break
     played = played_trees(trees)
-    taught = with_signal[: sampling.num_tasks] if sampling.max_redraws else [*range(len(played))]
-    return Rollout(trees, played, returns, taught)
+    chosen = with_signal[: sampling.num_tasks] if sampling.max_redraws else [*range(len(played))]
+    return Rollout(trees, played, returns, chosen)
 
 
 def step_player(

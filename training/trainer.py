@@ -33,7 +33,7 @@ from .monitor import (
     rescued_config,
 )
 from .progress import Progress
-from .rollout import first_error, rollout, step_player
+from .rollout import Rollout, first_error, rollout, step_player
 from .run_log import RunLog
 from .score import with_plain_logprobs
 from .setup import Agent, build_agent, build_reference
@@ -153,37 +153,48 @@ def train_step(
     Returns:
         The trees, those that will be saved with log-probabilities, and the metrics of the step.
     """
-    agent, learner, progress = session.agent, session.learner, session.progress
-    clock, before = learner.clock, replace(progress)
-    agent.engine.load_weights(agent.policy)  # the engine now is pi_old
-    metrics = {}
-    if progress.step % cfg.eval.every == 0:
-        with clock.phase("evaluate"):
-            seeds = agent.dialogue.evaluation_seeds("validation", cfg.eval.episodes)
-            metrics |= measure(agent.engine, agent.dialogue, seeds)
-        progress.success_rate = metrics.get("eval/success_rate", float("nan"))
+    learner, progress = session.learner, session.progress
+    before = replace(progress)
+    session.agent.engine.load_weights(session.agent.policy)  # the engine now is pi_old
+    metrics = _validate(session, cfg, measure) if progress.step % cfg.eval.every == 0 else {}
     started = time.perf_counter()
-    num_tokens_before = agent.engine.usage.response_tokens
-    player = step_player(cfg, progress.step, agent.engine, agent.dialogue, clock.phase)
-    sampled = rollout(cfg, progress.step, player)
-    trees = sampled.trees
-    num_tokens = sum(all_gather(agent.engine.usage.response_tokens - num_tokens_before))
-    agent.engine.sleep()
+    sampled, num_tokens = _sample(session, cfg)
     generated = time.perf_counter()
-    progress.add_rollout(trees, num_tokens)
-    metrics |= rollout_metrics(trees, sampled.returns)
+    progress.add_rollout(sampled.trees, num_tokens)
+    metrics |= rollout_metrics(sampled.trees, sampled.returns)
     if cfg.sampling.name == "parallel":
-        metrics |= variety_metrics(trees)
+        metrics |= variety_metrics(sampled.trees)
+    trees = sampled.trees
     if _is_saved(progress, cfg.optim):  # scored by the policy that sampled them
-        trees = _with_scored_samples(trees, agent.policy, cfg.optim)
-    taught = [sampled.played[place] for place in sampled.taught]
-    returns = [sampled.returns[place] for place in sampled.taught]
-    metrics |= learner.update(taught, cfg, before, returns)
+        trees = _with_scored_samples(trees, session.agent.policy, cfg.optim)
+    metrics |= learner.update(sampled.taught, cfg, before, sampled.taught_returns)
     _adapt_entropy_coef(progress, metrics, cfg.loss)
     learned = time.perf_counter()
     progress.num_seconds += learned - started
     times = {"time/rollout_s": generated - started, "time/learn_s": learned - generated}
-    return trees, metrics | progress.counts() | times | time_metrics(clock.lap())
+    return trees, metrics | progress.counts() | times | time_metrics(learner.clock.lap())
+
+
+def _validate(session: Session, cfg: Config, measure: Measure) -> dict[str, float]:
+    """Measure success on the validation puzzles, and note it in the progress."""
+    agent = session.agent
+    with session.learner.clock.phase("evaluate"):
+        seeds = agent.dialogue.evaluation_seeds("validation", cfg.eval.episodes)
+        metrics = measure(agent.engine, agent.dialogue, seeds)
+    session.progress.success_rate = metrics.get("eval/success_rate", float("nan"))
+    return metrics
+
+
+def _sample(session: Session, cfg: Config) -> tuple[Rollout, int]:
+    """The rollout of the next step, and the tokens of all responses on all ranks."""
+    engine, step = session.agent.engine, session.progress.step
+    num_before = engine.usage.response_tokens
+    clock = session.learner.clock
+    player = step_player(cfg, step, engine, session.agent.dialogue, clock.phase)
+    sampled = rollout(cfg, step, player)
+    num_tokens = sum(all_gather(engine.usage.response_tokens - num_before))
+    engine.sleep()
+    return sampled, num_tokens
 
 
 def _open_log(session: Session, tell: Tell) -> RunLog:

@@ -151,7 +151,7 @@ def scripted_rollout(llama: Path, moves: str, *overrides: str):
     engine = ScriptedEngine(policy.tokenizer, replies)
     sampled = rollout(cfg, 0, step_player(cfg, 0, engine, build_dialogue(cfg, policy)))
     assert engine.usage.calls == len(moves) == sum(tree.num_calls for tree in sampled.trees)
-    return sampled.trees, [sampled.played[place] for place in sampled.taught]
+    return sampled.trees, sampled.taught
 
 
 def test_groups_without_signal_are_drawn_again(llama):
