@@ -201,9 +201,9 @@ def test_batches_of_puzzles_change_nothing(tokenizer, dialogue, monkeypatch):
     sizes = []
     generate = ScriptedEngine.generate
 
-    def recorded(engine, prompts, params):
+    def recorded(engine, prompts, *rest):
         sizes.append(len(prompts))
-        return generate(engine, prompts, params)
+        return generate(engine, prompts, *rest)
 
     monkeypatch.setattr(ScriptedEngine, "generate", recorded)
     whole = play(tokenizer, dialogue, script, num_puzzles=5, num_samples=3)

@@ -2,9 +2,7 @@ import pytest
 
 from sesa_agent.agents.engines.base import SamplingParams
 from sesa_agent.agents.engines.scripted import ScriptedEngine
-from sesa_agent.configs.errors import SettingError
 from sesa_agent.configs.schema import SamplingConfig
-from sesa_agent.sampling import SAMPLERS
 from sesa_agent.sampling.parallel import sample_parallel
 from sesa_agent.sampling.player import Player
 from sesa_agent.sampling.trajectory import ROOT, Task
@@ -27,13 +25,6 @@ def sample(dialogue, engine, *seeds, size=4, fork_noise="shared"):
     )
     tasks = [Task("Test-v0", seed) for seed in seeds or (0,)]
     return Player(engine, dialogue, PARAMS, generator()).run(sample_parallel, tasks, cfg)
-
-
-def test_samplers_are_found_by_the_names_that_the_setting_takes():
-    with pytest.raises(SettingError, match="sampling.name must be one of") as refusal:
-        SamplingConfig(name="none")
-    named = str(refusal.value).partition("one of ")[2].partition(", got")[0]
-    assert set(named.split(", ")) == set(SAMPLERS)
 
 
 def test_a_group_branches_at_its_start_only():
