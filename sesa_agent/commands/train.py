@@ -45,7 +45,7 @@ class Run:
     """A training run, finished or stopped and saved."""
 
     folder: Path
-    """The run folder; `train(resume=folder)` goes on with a run that was stopped."""
+    """The run folder; `train(resume=folder)` resumes a run that was stopped."""
     config: Config = field(repr=False)
     """Every setting, each "auto" decided."""
     policy: Policy = field(repr=False)
@@ -144,7 +144,7 @@ def report_result(
 
 
 def resume_command(folder: Path) -> str:
-    """What to type to go on with a run, in as many processes as it has now."""
+    """The command that resumes a run, in as many processes as it has now."""
     num = world_size()
     program = f"torchrun --nproc-per-node {num} -m sesa_agent" if num > 1 else "sesa-agent"
     return f"{program} train --resume {shlex.quote(str(folder))}"
