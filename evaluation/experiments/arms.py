@@ -20,14 +20,13 @@ from pathlib import Path
 
 import yaml
 
-from ...agents.policy import Policy
 from ...configs.errors import SettingError
 from ...configs.load import config_to_dict, load_config, method_label
 from ...configs.schema import Config
 from ...training import trainer
 from ...training.checkpoint import latest_checkpoint, read_state
 from ...training.progress import BUDGETS, Progress
-from ...training.setup import build_dialogue, build_policy, resolve_auto
+from ...training.setup import build_agent, resolve_auto
 from ..validation import validate
 from .results import (
     Measurement,
@@ -129,19 +128,17 @@ def run_arm(arm: Arm, runs: Path, watch: Watch = lambda *_: False) -> Result | N
     if result is not None:
         return result
     cfg, folder = resolve_arm(arm), arm_folder(arm, runs)
-    policy = build_policy(cfg)
-    build_dialogue(cfg, policy)  # a wrong model fails before anything is written
+    start = _copy_start(arm, runs, folder) if arm.start_from else Progress()
+    # A wrong model fails before anything else is written.
+    session = _open_session(arm, cfg, folder, start) if arm.is_trained else None
+    policy = session.agent.policy if session else build_agent(cfg).policy
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(config_to_dict(cfg)), encoding="utf-8")
-    start = _copy_start(arm, runs, folder) if arm.start_from else Progress()
     end, lines = start, []
-    if arm.is_trained:
-        trained = _train(arm, cfg, folder, start, watch)
-        if trained is None:
+    if session:
+        if not _train(arm, session, start, watch):
             return None
-        policy, checkpoint = trained, latest_checkpoint(folder)
-        assert checkpoint is not None, "a run that is finished has been saved"
-        end, lines = Progress(**read_state(checkpoint)), read_log(folder)
+        end, lines = session.progress, read_log(folder)
     result = {
         "label": arm.label,
         "env": arm.env,
@@ -168,14 +165,19 @@ def without_folder(word: str) -> str:
     return f"{key}{equals}{Path(value).name}" if Path(value).is_absolute() else word
 
 
-def _train(arm: Arm, cfg: Config, folder: Path, start: Progress, watch: Watch) -> Policy | None:
-    """Train to the arm's own budget on top of what its start has spent; None if stopped."""
+def _open_session(arm: Arm, cfg: Config, folder: Path, start: Progress) -> trainer.Session:
+    """Open the run of an arm, with its own budget on top of what its start has spent."""
     totals = {
         budget.limit: getattr(cfg.optim, budget.limit) + getattr(start, budget.count)
         for budget in BUDGETS
         if getattr(cfg.optim, budget.limit)
     }
-    cfg = replace(cfg, optim=replace(cfg.optim, **totals))
+    return trainer.open_session(replace(cfg, optim=replace(cfg.optim, **totals)), folder)
+
+
+def _train(arm: Arm, session: trainer.Session, start: Progress, watch: Watch) -> bool:
+    """Train an arm to its budget; returns False if it was stopped."""
+    cfg = session.cfg
     start_share = start.share_done(cfg.optim)
     stopped = False
 
@@ -188,10 +190,8 @@ def _train(arm: Arm, cfg: Config, folder: Path, start: Progress, watch: Watch) -
 
     # The k of the experiment, so that the curve shows what the table shows.
     ks = sorted({k for how in _measurements(arm, cfg) for k in how.ks})
-    # At the k of the experiment, so that its curve shows what its table shows.
-    session = trainer.open_session(cfg, folder)
-    policy = trainer.train(session, partial(validate, cfg, ks=ks), watch_step)
-    return None if stopped else policy
+    trainer.train(session, partial(validate, cfg, ks=ks), watch_step)
+    return not stopped
 
 
 def _measurements(arm: Arm, cfg: Config) -> list[Measurement]:
@@ -218,7 +218,7 @@ def _copy_start(arm: Arm, runs: Path, folder: Path) -> Progress:
         )
     target = folder / "checkpoints" / checkpoint.name
     if latest_checkpoint(folder) is None:
-        target.parent.mkdir(exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / "metrics.jsonl", folder / "metrics.jsonl")
         draft = target.with_name(f".{target.name}.tmp")
         shutil.rmtree(draft, ignore_errors=True)
