@@ -13,7 +13,7 @@ from .importance import engine_gap, history_gap
 from .pass_at_k import pass_at_k
 
 IGNORED_GAP = 0.01
-"""A turn whose likelihood moved by less, in nats, took no notice of what was in view."""
+"""A log-probability that differs by less, in nats, was not influenced by the other prompt."""
 RATIO_K = 16
 """k of the paper's Pass@16/Pass@1 (Figure 5)."""
 
@@ -84,9 +84,9 @@ def variety_metrics(trees: Sequence[TrajectoryTree]) -> dict[str, float]:
 def gap_metrics(batch: Batch, has_other_prompts: bool = True) -> dict[str, float]:
     """Describe log pi_old(y|x) - log mu(y) of the trained turns.
 
-    Its mean by place among their proposals, and among those not drawn under x alone the share whose
-    sketch or list had no influence on them. What trainer and engine disagree about, in nats a token
-    of first proposals.
+    Its mean by proposal number; of proposals that were not sampled under x alone, the share that
+    their sketch or list did not influence; and the gap between trainer and engine, in nats per
+    token of first proposals.
 
     Args:
         batch: with scored `old_logprobs`.

@@ -1,4 +1,4 @@
-"""The rollout of one step: puzzles, trees, and which of them are learnt from."""
+"""The rollout of one step: puzzles, trees, and which of them are learned from."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
