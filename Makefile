@@ -1,9 +1,10 @@
 # The two commands of a fresh clone: `make train` and `make test`. Each sets up .venv first.
-# `make test` takes minutes; `make test-all` adds the tests marked slow.
+# `make test` takes minutes, two tests at a time; `make test-all` adds the tests marked slow.
 
 PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
+PYTEST := OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
 PACKAGES := agents configs environments evaluation sampling training sesa_agent/__init__.py
 
 .PHONY: train test test-all check docs browser loggers vllm smollm peers bench
@@ -12,10 +13,11 @@ train: .venv/.installed
 	$(BIN)/sesa-agent train --env sokoban $(ARGS)
 
 test: .venv/.installed
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -m "not slow" $(ARGS)
+	OMP_NUM_THREADS=1 $(PYTEST) -n 2 --dist loadfile -m "not slow" $(ARGS)
 
-test-all: .venv/.installed
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest $(ARGS)
+# Slow tests one at a time: several train with two processes or measure seconds.
+test-all: test
+	$(PYTEST) -m slow $(ARGS)
 
 check: .venv/.installed-dev
 	$(BIN)/ruff check .

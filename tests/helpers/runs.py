@@ -26,7 +26,7 @@ from sesa_agent.training.trainer import open_session, train
 from .toy_game import ENV_ID
 
 REPOSITORY = Path(__file__).parents[2]
-TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node", "2")
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
 SMALL = (
     "sampling.num_tasks=2",
