@@ -16,7 +16,10 @@ import tempfile
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import (  # pyright: ignore[reportMissingImports]
+    Page,
+    sync_playwright,
+)
 from rich.console import Console
 from rich.text import Text
 

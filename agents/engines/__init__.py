@@ -21,7 +21,7 @@ def _hf(policy: "Policy", cfg: "EngineConfig") -> Engine:
 
 
 def _vllm(policy: "Policy", cfg: "EngineConfig") -> Engine:
-    from .vllm import VLLMEngine
+    from .vllm_engine import VLLMEngine
 
     return VLLMEngine(policy, cfg)
 

@@ -32,7 +32,7 @@ from rich.table import Table
 from smollm2 import smollm2_folder
 
 from sesa_agent.agents.engines.base import Completion, SamplingParams
-from sesa_agent.agents.engines.vllm import VLLMEngine
+from sesa_agent.agents.engines.vllm_engine import VLLMEngine
 from sesa_agent.configs.load import load_config
 from sesa_agent.configs.schema import Config
 from sesa_agent.environments.splits import training_seeds

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from sesa_agent.agents.engines.vllm import CPU_CACHE_GIB
+from sesa_agent.agents.engines.vllm_engine import CPU_CACHE_GIB
 from sesa_agent.agents.logprobs import MAX_LOGITS
 from sesa_agent.agents.lora import base_of, is_adapter
 from sesa_agent.agents.policy import (

@@ -51,7 +51,7 @@ def test_each_process_of_torchrun_has_an_engine_of_its_own(tmp_path):
 
 
 def test_an_engine_that_dies_leaves_a_run_that_goes_on(llama, tmp_path, monkeypatch):
-    from sesa_agent.agents.engines.vllm import VLLMEngine
+    from sesa_agent.agents.engines.vllm_engine import VLLMEngine
 
     words = (*VLLM, "optim.steps=4", "optim.checkpoint_every=1")
     cfg = make_config(llama, *words)

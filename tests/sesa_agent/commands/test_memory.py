@@ -17,7 +17,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from sesa_agent.agents.engines.vllm import CPU_CACHE_GIB
+from sesa_agent.agents.engines.vllm_engine import CPU_CACHE_GIB
 from sesa_agent.agents.lora import add_adapter
 from sesa_agent.agents.policy import Policy
 from sesa_agent.commands.memory import (
