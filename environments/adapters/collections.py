@@ -58,9 +58,8 @@ COLLECTIONS = {
 """Collections by the namespace of their ids."""
 
 
-@cache
 def register_collection(namespace: str) -> tuple[str, ...]:
-    """Register the games of a collection with Gymnasium, once, and return their ids.
+    """Register the games of a collection with Gymnasium, if they are not, and return their ids.
 
     Args:
         namespace: the part of an id before the slash; no ids if it is not a collection's.
@@ -70,6 +69,25 @@ def register_collection(namespace: str) -> tuple[str, ...]:
     """
     if namespace not in COLLECTIONS:
         return ()
+    maker, names = _games(namespace)
+    env_ids = tuple(f"{namespace}/{name}" for name in names)
+    for env_id, name in zip(env_ids, names, strict=True):
+        if env_id in gymnasium.registry:
+            continue
+        # They count their own steps and never raise on an action: they need no wrapper.
+        gymnasium.register(
+            env_id,
+            maker,
+            kwargs={"name": name},
+            order_enforce=False,
+            disable_env_checker=True,
+        )
+    return env_ids
+
+
+@cache
+def _games(namespace: str) -> tuple[str, list[str]]:
+    """The function that makes the games of a collection, and their names."""
     collection = COLLECTIONS[namespace]
     adapter = import_module(collection.module, __package__)
     try:
@@ -79,19 +97,7 @@ def register_collection(namespace: str) -> tuple[str, ...]:
             f"--env {namespace}/... needs the package {collection.package} ({error}). "
             f"Install it: {install_command(namespace)}."
         ) from error
-    env_ids = tuple(f"{namespace}/{name}" for name in names)
-    for env_id, name in zip(env_ids, names, strict=True):
-        if env_id in gymnasium.registry:
-            continue
-        # They count their own steps and never raise on an action: they need no wrapper.
-        gymnasium.register(
-            env_id,
-            f"{adapter.__name__}:make",
-            kwargs={"name": name},
-            order_enforce=False,
-            disable_env_checker=True,
-        )
-    return env_ids
+    return f"{adapter.__name__}:make", list(names)
 
 
 def install_command(namespace: str) -> str:

@@ -12,6 +12,7 @@ import pytest
 
 from sesa_agent.configs.errors import SettingError
 from sesa_agent.environments import check_text_env, fork, fork_kind, is_deterministic, make_env
+from sesa_agent.environments.adapters import collections
 from sesa_agent.environments.adapters.collections import COLLECTIONS, register_collection
 from sesa_agent.environments.adapters.reasoning_gym_env import READERS
 from tests.helpers.collections import ids, need
@@ -29,6 +30,16 @@ def opened(env_id: str, seed: int = 0, **options) -> gymnasium.Env:
 
 
 @pytest.mark.parametrize("env_id", ALL)
+def test_a_game_that_was_taken_out_of_the_registry_is_found_again(env_id):
+    """Tests of the documentation clean the registry; a collection was then lost for good."""
+    opened(env_id)
+    namespace = env_id.partition("/")[0]
+    for known in [name for name in gymnasium.registry if name.startswith(f"{namespace}/")]:
+        del gymnasium.registry[known]
+    opened(env_id)
+
+
+@pytest.mark.parametrize("env_id", ALL)
 def test_they_keep_the_text_contract(env_id):
     check_text_env(opened(env_id), num_episodes=2)
 
@@ -37,7 +48,7 @@ def test_they_keep_the_text_contract(env_id):
 def test_a_missing_package_is_one_line_that_says_what_to_install(name, monkeypatch):
     for module in (name, f"{name}.factory", f"{name}.envs.registration"):
         monkeypatch.setitem(sys.modules, module, None)  # as Python notes what it cannot find
-    register_collection.cache_clear()
+    collections._games.cache_clear()
     extra = COLLECTIONS[name].extra
     with pytest.raises(SettingError, match=rf"needs the package .*sesa-agent\[{extra}\]'\.$"):
         make_env(f"{name}/Game-v0")
