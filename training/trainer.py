@@ -117,6 +117,7 @@ def train(
         EngineError: if the engine fails; what was saved is whole.
     """
     progress, policy = session.progress, session.agent.policy
+    session.learner.clock.lap()  # the time before the first step is no part of it
     with _open_log(session, tell) if is_rank_zero() else nullcontext() as log:
         if log and not policy.can_share_prefix and not progress.step:
             why = PADDED.format(reason=policy.padding_reason)
