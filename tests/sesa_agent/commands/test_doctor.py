@@ -1,5 +1,6 @@
 """`sesa-agent doctor`: what there is, what a run needs, and one line for what cannot be read."""
 
+import pytest
 import torch
 
 from sesa_agent.commands.doctor import free_memory, installed_version
@@ -65,6 +66,14 @@ def test_a_mistake_is_one_line(sesa_agent, tmp_path):
         code, _, err = sesa_agent("doctor", *words)
         assert (code, err.count("\n")) == (2, 1), err
         assert err.startswith("sesa-agent: ")
+
+
+@pytest.mark.parametrize("word", ["engine.name=vlm", "sampling.name=forest", "loss.credit=luck"])
+def test_a_name_that_nothing_bears_is_not_said_to_fit(sesa_agent, word):
+    """Names are checked against dicts, apart from the other settings; here it was forgotten."""
+    code, _, errors = sesa_agent("doctor", "--env", "sokoban", word)
+    assert code == 2
+    assert f"{word.partition('=')[0]} must be one of" in errors
 
 
 def test_a_missing_extra_says_how_to_install_it():
