@@ -7,7 +7,7 @@ BIN := .venv/bin
 PYTEST := OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
 PACKAGES := agents configs environments evaluation sampling training sesa_agent/__init__.py
 
-.PHONY: train test test-all check docs browser loggers vllm smollm peers bench
+.PHONY: train test test-all check docs browser loggers vllm smollm peers bench faults
 
 train: .venv/.installed
 	$(BIN)/sesa-agent train --env sokoban $(ARGS)
@@ -62,6 +62,11 @@ bench: .venv/.installed
 	-$(BIN)/python -m pip install -c constraints.txt -e ".[bench]"
 	-$(MAKE) --keep-going peers smollm vllm
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/speed/table.py
+
+# Kills, full disks, damaged files, bad inputs, bad environments and fuzzed texts, in about an hour, and
+# the table of how each ended, results/faults.md. As root it mounts small disks of its own, for itself.
+faults: .venv/.installed
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.faults.campaign $(ARGS)
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
