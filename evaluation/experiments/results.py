@@ -17,7 +17,7 @@ from ...configs.load import config_to_dict, method_label
 from ...configs.schema import Config
 from ...training.checkpoint import latest_checkpoint, read_state
 from ...training.progress import BUDGETS, Progress
-from ...training.run_log import replace_text
+from ...training.run_log import read_metrics, replace_text
 from ...training.setup import build_dialogue, build_engine, build_policy, sampling_params
 from ..evaluate import evaluate
 
@@ -91,7 +91,7 @@ def measure_run(
     }
     key = json.loads(json.dumps(key))
     path = folder / MEASURED_FILE
-    kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    kept = _read_kept(path)
     if any(kept.get(name) != value for name, value in key.items()):
         policy = build_policy(cfg, str(checkpoint / "model"))
         kept = {**key, "measured": measure(cfg, policy, measurements, cfg.seed)}
@@ -106,8 +106,17 @@ def measure_run(
         **spent(Progress(**read_state(checkpoint)), Progress()),
         "measurements": key["measurements"],
         "measured": json.loads(json.dumps(kept["measured"])),
-        "curve": curve(read_log(folder)),
+        "curve": curve(read_metrics(folder)),
     }
+
+
+def _read_kept(path: Path) -> dict[str, Any]:
+    """The stored measurements; none if the file is missing or damaged, so it is measured again."""
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError:
+        kept = None
+    return kept if isinstance(kept, dict) and "measured" in kept else {}
 
 
 def spent(end: Progress, start: Progress) -> dict[str, Any]:
@@ -142,12 +151,6 @@ def curve(lines: Sequence[dict[str, Any]], start_step: int = 0) -> list[dict[str
         signal_groups = {"rollout/signal_groups": line["rollout/signal_groups"]}
         rows.append({"step": line["step"], **spent_before, **kept, **signal_groups})
     return rows
-
-
-def read_log(folder: Path) -> list[dict[str, Any]]:
-    """Read the metrics of a run folder, one line per step."""
-    texts = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(text) for text in texts]
 
 
 def weights_digest(path: str) -> str:
