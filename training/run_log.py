@@ -155,7 +155,7 @@ def _keep_before(path: Path, step: int) -> list[dict[str, Any]]:
     """
     lines, num_damaged = _read_lines(path)
     kept = [line for line in lines if line["step"] < step]
-    reason = f"has {num_damaged} damaged lines" if num_damaged else ""
+    reason = f"has damaged lines ({num_damaged})" if num_damaged else ""
     if lines and not step:
         reason = "is of steps that no checkpoint is left of"
     if reason:
@@ -177,7 +177,7 @@ def _back_up(path: Path) -> Path:
 def _read_with_warning(path: Path) -> list[dict[str, Any]]:
     lines, num_damaged = _read_lines(path)
     if num_damaged:
-        log.warning(f"{path}: {num_damaged} damaged lines are left out.")
+        log.warning(f"{path} has damaged lines, which are left out: {num_damaged}.")
     return lines
 
 
