@@ -18,8 +18,9 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -135,9 +136,7 @@ def find_damage(checkpoint: Path, parts: tuple[str, ...]) -> str:
         PermissionError: if a file may not be read, which says nothing about it.
     """
     try:
-        state = json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
-        if Progress.from_json(state).step != _step(checkpoint):
-            raise ValueError(f"{STATE_FILE} is that of step {state['step']}")
+        _check_state(checkpoint)
         if (checkpoint / SUMS_FILE).exists():
             _check_sums(checkpoint, parts)
         else:
@@ -146,7 +145,7 @@ def find_damage(checkpoint: Path, parts: tuple[str, ...]) -> str:
         raise
     except OSError as error:
         return f"{Path(error.filename or '').name}: {error.strerror}"
-    except (ValueError, SafetensorError) as error:
+    except ValueError as error:
         return first_line(error)
     return ""
 
@@ -185,7 +184,7 @@ def load_optimizer(folder: Path, optimizer: torch.optim.Optimizer) -> None:
         _check_shapes(state, optimizer)
         optimizer.load_state_dict({"state": state, "param_groups": groups})
         torch.set_rng_state(random_state)
-    except (ValueError, LookupError, TypeError, RuntimeError, SafetensorError) as error:
+    except (ValueError, LookupError, TypeError, RuntimeError) as error:
         raise SettingError(
             f"{folder / OPTIMIZER_FILE} does not fit the model: {first_line(error)}. Move {folder} "
             "away to resume from the checkpoint before it."
@@ -198,7 +197,7 @@ def _read_optimizer(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], list
     Raises:
         ValueError: if one of them is missing.
     """
-    with safe_open(path, framework="pt") as file:
+    with _opened(path) as file:
         metadata = file.metadata() or {}
         tensors = {key: file.get_tensor(key) for key in file.keys()}
     for key in {RNG_KEY, "scalars", "param_groups"} - {*metadata, *tensors}:
@@ -247,6 +246,21 @@ def _save_optimizer(folder: Path, optimizer: torch.optim.Optimizer) -> None:
     )
 
 
+def _check_state(checkpoint: Path) -> None:
+    """Check that the state is the progress of this step.
+
+    Raises:
+        ValueError: saying what is wrong.
+        OSError: if the file is missing.
+    """
+    try:
+        step = Progress.from_json(read_state(checkpoint)).step
+    except ValueError as error:
+        raise ValueError(f"{STATE_FILE}: {first_line(error)}") from error
+    if step != _step(checkpoint):
+        raise ValueError(f"{STATE_FILE} is that of step {step}")
+
+
 def _check_sums(checkpoint: Path, parts: tuple[str, ...]) -> None:
     """Compare the files of some parts with their checksums.
 
@@ -274,20 +288,28 @@ def _check_content(checkpoint: Path, parts: tuple[str, ...]) -> None:
 
     Raises:
         ValueError: saying what is wrong.
-        SafetensorError: likewise.
         OSError: if a file is missing.
     """
-    if OPTIMIZER_FILE in parts:
-        tensors, _, _ = _read_optimizer(checkpoint / OPTIMIZER_FILE)
-        if not all_finite(tensors.values()):
-            raise ValueError(f"{OPTIMIZER_FILE} holds numbers that are not finite")
     files = sorted((checkpoint / MODEL_FOLDER).glob("*.safetensors"))
     if not files or not any((checkpoint / MODEL_FOLDER).glob("*config.json")):
         raise ValueError(f"{MODEL_FOLDER} lacks its weights or its config.json")
+    if OPTIMIZER_FILE in parts:
+        _read_optimizer(checkpoint / OPTIMIZER_FILE)
+        files.append(checkpoint / OPTIMIZER_FILE)
     for path in files:
-        with safe_open(path, framework="pt") as file:
+        with _opened(path) as file:
             if not all(all_finite([file.get_tensor(key)]) for key in file.keys()):
-                raise ValueError(f"{path.name} holds weights that are not finite")
+                raise ValueError(f"{path.name} holds numbers that are not finite")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A file of tensors; one that cannot be read is a ValueError with its name."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except SafetensorError as error:
+        raise ValueError(f"{path.name}: {first_line(error)}") from error
 
 
 def _step(checkpoint: Path) -> int:

@@ -76,13 +76,13 @@ class Progress:
         """
         hints = get_type_hints(cls)
         if not isinstance(values, dict):
-            raise ValueError(f"the state is no object but {values!r:.40}")
+            raise ValueError(f"no object but {values!r:.40}")
         for name in ("step", "num_policy_calls", "num_response_tokens", "num_env_steps"):
             if name not in values:
-                raise ValueError(f"the state has no {name}")
+                raise ValueError(f"no {name}")
         for name, value in values.items():
             if name not in hints or not _fits(value, hints[name]):
-                raise ValueError(f"the state has {name} {value!r:.40}")
+                raise ValueError(f"{name} must not be {value!r:.40}")
         return cls(**values)
 
     def add_rollout(self, trees: Sequence[TrajectoryTree], num_tokens: int) -> None:
