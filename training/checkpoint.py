@@ -74,12 +74,16 @@ def save_checkpoint(
         put_aside(target)
     if not target.exists():
         draft = _hidden(target)
-        (draft / MODEL_FOLDER).mkdir(parents=True)
-        save_model(draft / MODEL_FOLDER)
-        _save_optimizer(draft, optimizer)
-        (draft / STATE_FILE).write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
-        _flush_with_sums(draft)
-        draft.rename(target)
+        try:
+            (draft / MODEL_FOLDER).mkdir(parents=True)
+            save_model(draft / MODEL_FOLDER)
+            _save_optimizer(draft, optimizer)
+            (draft / STATE_FILE).write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
+            _flush_with_sums(draft)
+            draft.rename(target)
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)  # it may be what fills the disk
+            raise
         _flush_entry(parent)
     complete = [path for path in checkpoints(folder) if _has_all_parts(path)]
     for old in [path for path in complete if _step(path) <= state["step"]][:-keep]:

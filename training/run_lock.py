@@ -37,9 +37,9 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         if descriptor is not None:
-            if created and os.listdir(folder) == [LOCK_FILE]:
-                (folder / LOCK_FILE).unlink()
-                with suppress(OSError):  # someone else needs it by now
+            with suppress(OSError):  # someone deleted the folder, or needs it by now
+                if created and os.listdir(folder) == [LOCK_FILE]:
+                    (folder / LOCK_FILE).unlink()
                     for path in created:
                         path.rmdir()
             os.close(descriptor)

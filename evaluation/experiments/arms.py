@@ -12,7 +12,6 @@ settings gets another folder. All arms of an experiment have the same budget:
 
 import hashlib
 import json
-import logging
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -36,6 +35,7 @@ from .results import (
     Result,
     curve,
     measure,
+    read_kept,
     spent,
     weights_digest,
     write_json,
@@ -45,8 +45,6 @@ RESULT_FILE = "arm.json"
 """The result of an arm, in its run folder."""
 BASE = "base"
 """The label of the untrained model, an arm without training."""
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -102,17 +100,14 @@ def arm_folder(arm: Arm, runs: Path) -> Path:
 
 
 def read_result(arm: Arm, runs: Path) -> Result | None:
-    """Return the stored result of an arm; None if it is not finished or was measured otherwise."""
-    path = arm_folder(arm, runs) / RESULT_FILE
-    if not path.is_file():
-        return None
+    """Return the stored result of an arm.
+
+    Returns:
+        None if it is not finished or was measured otherwise, or the file is damaged.
+    """
+    result = read_kept(arm_folder(arm, runs) / RESULT_FILE)
     wanted = [asdict(measurement) for measurement in _measurements(arm, resolve_arm(arm))]
-    try:
-        result = json.loads(path.read_text(encoding="utf-8"))
-        return result if result["measurements"] == json.loads(json.dumps(wanted)) else None
-    except (ValueError, LookupError, TypeError):
-        log.warning(f"{path} is damaged: the arm is measured again.")
-        return None
+    return result if result.get("measurements") == json.loads(json.dumps(wanted)) else None
 
 
 def run_arm(arm: Arm, runs: Path, watch: Watch = lambda *_: False) -> Result | None:

@@ -91,7 +91,7 @@ def measure_run(
     }
     key = json.loads(json.dumps(key))
     path = folder / MEASURED_FILE
-    kept = _read_kept(path)
+    kept = read_kept(path)
     if any(kept.get(name) != value for name, value in key.items()):
         policy = build_policy(cfg, str(checkpoint / "model"))
         kept = {**key, "measured": measure(cfg, policy, measurements, cfg.seed)}
@@ -108,15 +108,6 @@ def measure_run(
         "measured": json.loads(json.dumps(kept["measured"])),
         "curve": curve(read_metrics(folder)),
     }
-
-
-def _read_kept(path: Path) -> dict[str, Any]:
-    """The stored measurements; none if the file is missing or damaged, so it is measured again."""
-    try:
-        kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except ValueError:
-        kept = None
-    return kept if isinstance(kept, dict) and "measured" in kept else {}
 
 
 def spent(end: Progress, start: Progress) -> dict[str, Any]:
@@ -161,6 +152,15 @@ def weights_digest(path: str) -> str:
         with file.open("rb") as opened:
             digest.update(f"{file.name} {file.stat().st_size} ".encode() + opened.read(2**20))
     return digest.hexdigest()
+
+
+def read_kept(path: Path) -> dict[str, Any]:
+    """Read a stored result; empty if there is none or it is damaged, so that it is made again."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError:
+        return {}
+    return values if isinstance(values, dict) else {}
 
 
 def write_json(path: Path, values: Any) -> None:

@@ -142,7 +142,7 @@ def report_result(
     """Write, print and return how base and trained policy compare on held-out puzzles."""
     if is_rank_zero():
         values = {name: result.to_json() for name, result in results.items()}
-        (folder / RESULT_FILE).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        replace_text(folder / RESULT_FILE, json.dumps(values, indent=2) + "\n")
     console.print(result_table(cfg.env.id, results))
     say(describe_time(read_metrics(folder)))
     say(f"Curves: tensorboard --logdir {shlex.quote(str(folder))}")
