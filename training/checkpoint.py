@@ -179,10 +179,9 @@ def load_optimizer(folder: Path, optimizer: torch.optim.Optimizer) -> None:
         SettingError: if the file is damaged, or does not fit the optimiser's parameters.
     """
     try:
-        tensors, scalars, groups = _read_optimizer(folder / OPTIMIZER_FILE)
-        random_state = tensors.pop(RNG_KEY)
+        values, random_state, groups = _read_optimizer(folder / OPTIMIZER_FILE)
         state: dict[int, dict[str, Any]] = {}
-        for key, value in {**tensors, **scalars}.items():
+        for key, value in values.items():
             index, name = key.split(".", 1)
             state.setdefault(int(index), {})[name] = value
         _check_shapes(state, optimizer)
@@ -195,8 +194,8 @@ def load_optimizer(folder: Path, optimizer: torch.optim.Optimizer) -> None:
         ) from error
 
 
-def _read_optimizer(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], list[dict[str, Any]]]:
-    """Read tensors, scalars and parameter groups of an optimiser.
+def _read_optimizer(path: Path) -> tuple[dict[str, Any], Tensor, list[dict[str, Any]]]:
+    """Read an optimiser's values by name, torch's random state, and the parameter groups.
 
     Raises:
         ValueError: if one of them is missing.
@@ -204,13 +203,15 @@ def _read_optimizer(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], list
     with _opened(path) as file:
         metadata = file.metadata() or {}
         tensors = {key: file.get_tensor(key) for key in file.keys()}
-    for key in {RNG_KEY, "scalars", "param_groups"} - {*metadata, *tensors}:
-        raise ValueError(f"{path.name} has no {key}")
-    groups = [
-        {key: tuple(v) if key == "betas" else v for key, v in group.items()}
-        for group in json.loads(metadata["param_groups"])
-    ]
-    return tensors, json.loads(metadata["scalars"]), groups
+    try:
+        scalars, groups = (json.loads(metadata[key]) for key in ("scalars", "param_groups"))
+        groups = [
+            {key: tuple(v) if key == "betas" else v for key, v in group.items()} for group in groups
+        ]
+        random_state = tensors.pop(RNG_KEY)
+        return {**tensors, **scalars}, random_state, groups
+    except (LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path.name} lacks a part: {first_line(error)}") from error
 
 
 def _check_shapes(state: dict[int, dict[str, Any]], optimizer: torch.optim.Optimizer) -> None:
