@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..configs.errors import SettingError, first_line
+from .finite import all_finite
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -110,6 +111,8 @@ def load_adapter(model: Any, folder: str) -> None:
         wrong = [*(key for key in result.missing_keys if "lora_" in key), *result.unexpected_keys]
         if wrong:
             raise ValueError(f"{wrong[0]} does not fit")
+        if not all_finite(weights.values()):
+            raise ValueError("its weights are not finite")
     except Exception as error:  # safetensors, torch and PEFT have errors of their own
         raise SettingError(
             f"model.path {folder!r} is no adapter for this model and model.lora_rank: "

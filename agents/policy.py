@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..configs.errors import SettingError, first_line
+from .finite import all_finite
 from .logprobs import MAX_LOGITS, chunked_logprobs, has_plain_head, token_logprobs
 from .lora import base_of, is_adapter, merge_adapter, merged_weights, without_adapter
 from .prefix_rows import PrefixRows, share_prefixes
@@ -259,7 +260,14 @@ class Policy:
             return policy
         model, tokenizer = _load_pretrained(path, dtype, trust_remote_code)
         chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-        return cls(model.to(chosen), tokenizer, temperature)
+        model = model.to(chosen)
+        if not all_finite(model.parameters()):
+            names = (name for name, p in model.named_parameters() if not all_finite([p]))
+            raise SettingError(
+                f"model.path {path!r} is damaged: its weights are not finite in {dtype}, "
+                f"{next(names)} among others. Choose another model or checkpoint."
+            )
+        return cls(model, tokenizer, temperature)
 
 
 class _WithoutAdapter(Policy):

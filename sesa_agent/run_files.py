@@ -19,6 +19,7 @@ from sesa_agent.evaluation.experiments.arms import RESULT_FILE as ARM_FILE
 from sesa_agent.evaluation.experiments.results import SPENT
 from sesa_agent.runs import CONFIG_FILE
 from sesa_agent.sampling.trajectory import TrajectoryTree
+from sesa_agent.training.run_log import read_events, read_metrics
 
 Row = dict[str, Any]
 """The log of one step: the budgets spent before it, `SPENT`, and metrics by name."""
@@ -81,8 +82,7 @@ def read_run_files(folder: Path) -> RunFiles:
         env = arm.get("env") or settings["env"]["id"]
         line = Line(env, label, int(settings["seed"]), _rows(folder, arm))
         events = tuple(
-            Event(int(event["step"]), str(event["kind"]), str(event["text"]))
-            for event in read_lines(folder / "events.jsonl")
+            Event(event["step"], event["kind"], event["text"]) for event in read_events(folder)
         )
     except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         raise SettingError(f"{folder} is damaged: {first_line(error)}.") from error
@@ -104,17 +104,6 @@ def read_object(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise SettingError(f"{path} must hold a JSON object, got {type(values).__name__}.")
     return values
-
-
-def read_lines(path: Path) -> list[Row]:
-    """Read JSON lines, up to one that is being written; none if there is no such file."""
-    lines = []
-    for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            break
-    return lines
 
 
 def newest_trees(folder: Path) -> Iterator[tuple[int, TrajectoryTree]]:
@@ -150,9 +139,10 @@ def _rows(folder: Path, arm: Mapping[str, Any]) -> tuple[Row, ...]:
     """The log, each step with what was spent before it; of an arm only its own steps."""
     rows: list[Row] = []
     spent: Row = dict.fromkeys(SPENT, 0)
-    for line in read_lines(folder / "metrics.jsonl"):
+    for line in read_metrics(folder):
         rows.append({**line, **spent})
-        seconds = spent["seconds"] + line["time/rollout_s"] + line["time/learn_s"]
+        own = (line.get(name) or 0 for name in ("time/rollout_s", "time/learn_s"))
+        seconds = spent["seconds"] + sum(own)
         spent = {name: line.get(f"progress/{name}", 0) for name in SPENT}
         spent["seconds"] = spent["seconds"] or seconds  # older logs have no sum
     start = len(rows) - arm["steps"] if arm.get("start_from") else 0

@@ -3,27 +3,45 @@
     <run>/checkpoints/step-000010/model/                 written by `save_model`
                                   optimizer.safetensors  optimiser and torch's random state
                                   state.json             everything else: step, counters
+                                  SHA256SUMS             of all files, for `sha256sum -c`
 
-A checkpoint is written to a hidden folder, flushed to disk and renamed, so a folder with its final
-name is complete. For the same reason old ones are renamed to a hidden name before they are deleted.
-Loading runs no code from the files.
+A checkpoint is written to a hidden folder, flushed to disk and renamed, so no kill leaves half of
+one under its final name. For the same reason old ones are renamed to a hidden name before they are
+deleted. What a disk, a copy or an editor damaged later shows when a checkpoint is read: by its
+checksums, or in checkpoints without them by what the files hold. Loading runs no code from the
+files.
 """
 
+import hashlib
 import json
+import logging
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
+from ..agents.finite import all_finite
+from ..configs.errors import SettingError, first_line
+from .progress import Progress
+
+MODEL_FOLDER = "model"
 OPTIMIZER_FILE = "optimizer.safetensors"
 STATE_FILE = "state.json"
+SUMS_FILE = "SHA256SUMS"
+PARTS = (MODEL_FOLDER, OPTIMIZER_FILE, STATE_FILE)
+"""What a checkpoint is made of."""
 RNG_KEY = "rng_state"
+
+log = logging.getLogger(__name__)
 
 
 def save_checkpoint(
@@ -42,7 +60,7 @@ def save_checkpoint(
         folder: the run folder.
         save_model: writes the model into a given folder.
         optimizer: its state is stored together with torch's CPU random state.
-        state: ready for JSON; `step` names the checkpoint.
+        state: the fields of `Progress`; `step` names the checkpoint.
         keep: number of checkpoints to keep, at least 1.
 
     Returns:
@@ -52,25 +70,97 @@ def save_checkpoint(
     parent.mkdir(parents=True, exist_ok=True)
     target = parent / f"step-{state['step']:06d}"
     _delete_hidden(parent)
-    if not _is_whole(target):
+    if target.exists() and find_damage(target, PARTS):
+        put_aside(target)
+    if not target.exists():
         draft = _hidden(target)
-        (draft / "model").mkdir(parents=True)
-        save_model(draft / "model")
-        _save_optimizer(draft, optimizer)
-        (draft / STATE_FILE).write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
-        _flush(draft)
-        draft.rename(target)
+        try:
+            (draft / MODEL_FOLDER).mkdir(parents=True)
+            save_model(draft / MODEL_FOLDER)
+            _save_optimizer(draft, optimizer)
+            (draft / STATE_FILE).write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
+            _flush_with_sums(draft)
+            draft.rename(target)
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)  # it may be what fills the disk
+            raise
         _flush_entry(parent)
-    for old in _checkpoints(parent)[:-keep]:
+    complete = [path for path in checkpoints(folder) if _has_all_parts(path)]
+    for old in [path for path in complete if _step(path) <= state["step"]][:-keep]:
         old.rename(_hidden(old))
     _delete_hidden(parent)
     return target
 
 
-def latest_checkpoint(folder: Path) -> Path | None:
-    """Return the newest complete checkpoint of a run folder, or None."""
-    checkpoints = _checkpoints(folder / "checkpoints")
-    return checkpoints[-1] if checkpoints else None
+def latest_checkpoint(folder: Path, repair: bool = False) -> Path | None:
+    """Return the newest whole checkpoint of a run folder; None if there is no checkpoint.
+
+    Every newer one that is damaged is told in a line.
+
+    Args:
+        folder: the run folder.
+        repair: whether the run is to be trained on: the optimiser must then be whole too, and
+            damaged checkpoints are put aside. Otherwise nothing is changed.
+
+    Raises:
+        SettingError: if there are checkpoints, but none is whole; nothing is changed then.
+    """
+    damaged: dict[Path, str] = {}
+    for checkpoint in reversed(checkpoints(folder)):
+        damage = find_damage(checkpoint, PARTS if repair else (MODEL_FOLDER, STATE_FILE))
+        if not damage:
+            for path, reason in damaged.items():
+                where = f"put aside as {put_aside(path).name}" if repair else "left out"
+                log.warning(
+                    f"{path} is damaged ({reason}) and was {where}; {checkpoint.name} is used."
+                )
+            return checkpoint
+        if checkpoint.exists():  # not deleted meanwhile by the run
+            damaged[checkpoint] = damage
+    if damaged:
+        path, reason = next(iter(damaged.items()))
+        raise SettingError(
+            f"{folder} has no whole checkpoint: {path.name} is damaged ({reason})"
+            f"{', and so are the older ones' if len(damaged) > 1 else ''}. Copy it here again, or "
+            f"move {path.parent} away to begin at step 0."
+        )
+    return None
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Return all checkpoints of a run folder, the oldest first, whether whole or damaged."""
+    found = (folder / "checkpoints").glob("step-*")
+    return sorted((path for path in found if re.fullmatch(r"step-\d+", path.name)), key=_step)
+
+
+def find_damage(checkpoint: Path, parts: tuple[str, ...]) -> str:
+    """Say what is wrong with some parts of a checkpoint; empty if they are whole.
+
+    Raises:
+        PermissionError: if a file may not be read, which says nothing about it.
+    """
+    try:
+        _check_state(checkpoint)
+        if (checkpoint / SUMS_FILE).exists():
+            _check_sums(checkpoint, parts)
+        else:
+            _check_content(checkpoint, parts)
+    except PermissionError:
+        raise
+    except OSError as error:
+        return f"{Path(error.filename or '').name}: {error.strerror}"
+    except ValueError as error:
+        return first_line(error)
+    return ""
+
+
+def put_aside(checkpoint: Path) -> Path:
+    """Rename a damaged checkpoint, so that it is no checkpoint any more; returns its new place."""
+    target, number = checkpoint.with_name(f"{checkpoint.name}.damaged"), 1
+    while target.exists():
+        number += 1
+        target = checkpoint.with_name(f"{checkpoint.name}.damaged-{number}")
+    return checkpoint.rename(target)
 
 
 def read_state(checkpoint: Path) -> dict[str, Any]:
@@ -86,21 +176,60 @@ def load_optimizer(folder: Path, optimizer: torch.optim.Optimizer) -> None:
         optimizer: a fresh one with the same parameters in the same order.
 
     Raises:
-        ValueError: if the optimiser has different parameter groups.
+        SettingError: if the file is damaged, or does not fit the optimiser's parameters.
     """
-    with safe_open(folder / OPTIMIZER_FILE, framework="pt") as file:
-        metadata = file.metadata()
+    try:
+        values, random_state, groups = _read_optimizer(folder / OPTIMIZER_FILE)
+        state: dict[int, dict[str, Any]] = {}
+        for key, value in values.items():
+            index, name = key.split(".", 1)
+            state.setdefault(int(index), {})[name] = value
+        _check_shapes(state, optimizer)
+        optimizer.load_state_dict({"state": state, "param_groups": groups})
+        torch.set_rng_state(random_state)
+    except (ValueError, LookupError, TypeError, RuntimeError) as error:
+        raise SettingError(
+            f"{folder / OPTIMIZER_FILE} does not fit the model: {first_line(error)}. Move {folder} "
+            "away to resume from the checkpoint before it."
+        ) from error
+
+
+def _read_optimizer(path: Path) -> tuple[dict[str, Any], Tensor, list[dict[str, Any]]]:
+    """Read an optimiser's values by name, torch's random state, and the parameter groups.
+
+    Raises:
+        ValueError: if one of them is missing.
+    """
+    with _opened(path) as file:
+        metadata = file.metadata() or {}
         tensors = {key: file.get_tensor(key) for key in file.keys()}
-    torch.set_rng_state(tensors.pop(RNG_KEY))
-    state: dict[int, dict[str, Any]] = {}
-    for key, value in {**tensors, **json.loads(metadata["scalars"])}.items():
-        index, name = key.split(".", 1)
-        state.setdefault(int(index), {})[name] = value
-    groups = [
-        {key: tuple(v) if key == "betas" else v for key, v in group.items()}
-        for group in json.loads(metadata["param_groups"])
-    ]
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
+    try:
+        scalars, groups = (json.loads(metadata[key]) for key in ("scalars", "param_groups"))
+        groups = [
+            {key: tuple(v) if key == "betas" else v for key, v in group.items()} for group in groups
+        ]
+        random_state = tensors.pop(RNG_KEY)
+        return {**tensors, **scalars}, random_state, groups
+    except (LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path.name} lacks a part: {first_line(error)}") from error
+
+
+def _check_shapes(state: dict[int, dict[str, Any]], optimizer: torch.optim.Optimizer) -> None:
+    """Check tensors against the parameters: torch's fused kernels would read past their end.
+
+    Raises:
+        ValueError: naming a tensor of another shape.
+    """
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    for index, values in state.items():
+        if not 0 <= index < len(weights):
+            raise ValueError(f"it has a parameter {index} of {len(weights)}")
+        for name, value in values.items():
+            shape = getattr(value, "shape", ())
+            if len(shape) and shape != weights[index].shape:
+                raise ValueError(
+                    f"{index}.{name} has shape {list(shape)}, not {list(weights[index].shape)}"
+                )
 
 
 def _save_optimizer(folder: Path, optimizer: torch.optim.Optimizer) -> None:
@@ -122,19 +251,78 @@ def _save_optimizer(folder: Path, optimizer: torch.optim.Optimizer) -> None:
     )
 
 
-def _checkpoints(parent: Path) -> list[Path]:
-    """Complete checkpoints, oldest first."""
-    steps = {
-        int(match[1]): path
-        for path in parent.glob("step-*")
-        if (match := re.fullmatch(r"step-(\d+)", path.name)) and _is_whole(path)
-    }
-    return [steps[step] for step in sorted(steps)]
+def _check_state(checkpoint: Path) -> None:
+    """Check that the state is the progress of this step.
+
+    Raises:
+        ValueError: saying what is wrong.
+        OSError: if the file is missing.
+    """
+    try:
+        step = Progress.from_json(read_state(checkpoint)).step
+    except ValueError as error:
+        raise ValueError(f"{STATE_FILE}: {first_line(error)}") from error
+    if step != _step(checkpoint):
+        raise ValueError(f"{STATE_FILE} is that of step {step}")
 
 
-def _is_whole(checkpoint: Path) -> bool:
-    names = ("model", OPTIMIZER_FILE, STATE_FILE)
-    return all((checkpoint / name).exists() for name in names)
+def _check_sums(checkpoint: Path, parts: tuple[str, ...]) -> None:
+    """Compare the files of some parts with their checksums.
+
+    Raises:
+        ValueError: naming a file that differs.
+        OSError: if one is missing.
+    """
+    sums: dict[str, str] = {}
+    for line in (checkpoint / SUMS_FILE).read_text(encoding="utf-8").splitlines():
+        digest, _, name = line.partition("  ")
+        sums[name] = digest
+    for part in parts:
+        names = [name for name in sums if name.split("/")[0] == part]
+        if not names:
+            raise ValueError(f"{SUMS_FILE} lacks {part}")
+        for name in names:
+            if _digest(checkpoint / name) != sums[name]:
+                raise ValueError(f"{name} does not match its checksum")
+
+
+def _check_content(checkpoint: Path, parts: tuple[str, ...]) -> None:
+    """Check that the tensors of some parts are there, readable and finite.
+
+    For checkpoints without checksums. Whether they fit the model shows when they are loaded.
+
+    Raises:
+        ValueError: saying what is wrong.
+        OSError: if a file is missing.
+    """
+    files = sorted((checkpoint / MODEL_FOLDER).glob("*.safetensors"))
+    if not files or not any((checkpoint / MODEL_FOLDER).glob("*config.json")):
+        raise ValueError(f"{MODEL_FOLDER} lacks its weights or its config.json")
+    if OPTIMIZER_FILE in parts:
+        _read_optimizer(checkpoint / OPTIMIZER_FILE)
+        files.append(checkpoint / OPTIMIZER_FILE)
+    for path in files:
+        with _opened(path) as file:
+            if not all(all_finite([file.get_tensor(key)]) for key in file.keys()):
+                raise ValueError(f"{path.name} holds numbers that are not finite")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A file of tensors; one that cannot be read is a ValueError with its name."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except SafetensorError as error:
+        raise ValueError(f"{path.name}: {first_line(error)}") from error
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("step-"))
+
+
+def _has_all_parts(checkpoint: Path) -> bool:
+    return all((checkpoint / name).exists() for name in PARTS)
 
 
 def _hidden(checkpoint: Path) -> Path:
@@ -146,10 +334,26 @@ def _delete_hidden(parent: Path) -> None:
         shutil.rmtree(path)
 
 
-def _flush(folder: Path) -> None:
-    """Flush a folder and everything in it to disk."""
-    for path in [folder, *folder.rglob("*")]:
+def _flush_with_sums(folder: Path) -> None:
+    """Write the checksums of a folder's files, and flush everything in it to disk meanwhile."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    with ThreadPoolExecutor() as pool:  # hashing leaves other threads the interpreter
+        digests = pool.map(_digest, files)
+        for path in folder.rglob("*"):
+            _flush_entry(path)
+    pairs = zip(digests, files, strict=True)
+    lines = [f"{digest}  {path.relative_to(folder).as_posix()}\n" for digest, path in pairs]
+    (folder / SUMS_FILE).write_text("".join(lines), encoding="utf-8")
+    for path in (folder / SUMS_FILE, folder):
         _flush_entry(path)
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for block in iter(lambda: file.read(2**20), b""):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _flush_entry(path: Path) -> None:

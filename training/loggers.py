@@ -188,9 +188,9 @@ def open_loggers(cfg: Config, folder: Path, tell: Tell) -> list[Logger]:
         The loggers in the order of `log.to`. They raise no errors.
     """
     path = folder / IDS_FILE
-    ids = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    ids = _read_ids(path)
     folder.mkdir(parents=True, exist_ok=True)
-    written = read_metrics(folder)
+    written = read_metrics(folder) if cfg.log.names else []
     new_step = written[-1]["step"] + 1 if written else 0
     loggers: list[Logger] = []
     for name in cfg.log.names:
@@ -205,6 +205,15 @@ def open_loggers(cfg: Config, folder: Path, tell: Tell) -> list[Logger]:
     if ids:
         replace_text(path, json.dumps(ids, indent=2) + "\n")
     return loggers
+
+
+def _read_ids(path: Path) -> dict[str, str]:
+    """The ids of the run in its loggers; those of a damaged file are lost, but not the run."""
+    try:
+        ids = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except ValueError:
+        ids = None
+    return ids if isinstance(ids, dict) else {}
 
 
 def _describe_failure(name: str, error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any, get_args, get_origin, get_type_hints
 
 from ..configs.schema import OptimConfig
 from ..sampling.trajectory import TrajectoryTree
@@ -66,6 +67,24 @@ class Progress:
     has_env_errors: bool = False
     """Whether the environment has ever failed; only the first failure is reported."""
 
+    @classmethod
+    def from_json(cls, values: Any) -> "Progress":
+        """Read the progress that was saved with a checkpoint, which may be of an earlier version.
+
+        Raises:
+            ValueError: naming a counter that is missing, or a field that is wrong.
+        """
+        hints = get_type_hints(cls)
+        if not isinstance(values, dict):
+            raise ValueError(f"no object but {values!r:.40}")
+        for name in ("step", "num_policy_calls", "num_response_tokens", "num_env_steps"):
+            if name not in values:
+                raise ValueError(f"no {name}")
+        for name, value in values.items():
+            if name not in hints or not _fits(value, hints[name]):
+                raise ValueError(f"{name} must not be {value!r:.40}")
+        return cls(**values)
+
     def add_rollout(self, trees: Sequence[TrajectoryTree], num_tokens: int) -> None:
         """Count one step and its rollout; the trainer adds its `num_seconds` after the update.
 
@@ -87,3 +106,17 @@ class Progress:
         pairs = [(self.step, optim.steps)]
         pairs += [(getattr(self, b.count), getattr(optim, b.limit)) for b in BUDGETS]
         return max(count / limit for count, limit in pairs if limit)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value from JSON has the type of a field of `Progress`; counters are not below 0."""
+    if get_origin(hint) is list:
+        return isinstance(value, list) and all(_fits(item, get_args(hint)[0]) for item in value)
+    if get_origin(hint) is dict:
+        is_dict = isinstance(value, dict)
+        return is_dict and all(_fits(item, get_args(hint)[1]) for item in value.values())
+    if get_args(hint):
+        return any(_fits(value, option) for option in get_args(hint))
+    if hint is int:
+        return type(value) is int and value >= 0
+    return type(value) in ((int, float) if hint is float else (hint,))

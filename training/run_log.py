@@ -5,12 +5,15 @@
     <run>/trees/step-000003.json
     <run>/events.jsonl          {"step": 40, "kind": "entropy", "text": "The policy's ..."}, if any
 
-After a resume the lines equal those of an uninterrupted run, except for `time_s`.
+After a resume the lines equal those of an uninterrupted run, except for `time_s`. Damaged lines are
+left out by whoever reads a log; before a file with such lines is written anew, it is copied.
 """
 
 import json
+import logging
 import math
 import os
+import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +22,11 @@ from typing import Any, Protocol
 from tensorboardX import SummaryWriter
 
 from ..sampling.trajectory import TrajectoryTree
+
+METRICS_FILE = "metrics.jsonl"
+EVENTS_FILE = "events.jsonl"
+
+log = logging.getLogger(__name__)
 
 
 class Logger(Protocol):
@@ -38,8 +46,8 @@ class RunLog:
 
     Args:
         folder: the run folder; created if needed.
-        resume_step: first step to run again; entries of this and later steps are dropped. None
-            starts a new log and replaces an old one.
+        resume_step: first step to run again; entries of this and later steps are dropped, since
+            they come again. None or 0 starts a new log, and an old one is kept as a copy.
         loggers: receive the same metrics and are closed with the log.
     """
 
@@ -49,11 +57,11 @@ class RunLog:
         self.folder = folder
         self._loggers = loggers
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "metrics.jsonl"
-        kept = _keep_before(path, resume_step)
-        if (folder / "events.jsonl").exists():
-            _keep_before(folder / "events.jsonl", resume_step)
-        self._start = time.monotonic() - (kept[-1]["time_s"] if kept else 0.0)
+        path = folder / METRICS_FILE
+        kept = _keep_before(path, resume_step or 0)
+        if (folder / EVENTS_FILE).exists():
+            _keep_before(folder / EVENTS_FILE, resume_step or 0)
+        self._start = time.monotonic() - (kept[-1].get("time_s") or 0.0 if kept else 0.0)
         self._file = path.open("a", encoding="utf-8")
         self._events = SummaryWriter(
             str(folder / "tensorboard"),
@@ -102,7 +110,7 @@ class RunLog:
             text: a sentence or two.
         """
         line = {"step": step, "kind": kind, "text": text}
-        with (self.folder / "events.jsonl").open("a", encoding="utf-8") as file:
+        with (self.folder / EVENTS_FILE).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
         self._events.add_text(f"event/{kind}", text, step)
         self._events.flush()
@@ -117,8 +125,19 @@ class RunLog:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """Return the metric lines of a run in order; empty if there is no log."""
-    return _lines_before(folder / "metrics.jsonl", math.inf)
+    """Return the metric lines of a run in order; empty if there is no log.
+
+    Damaged lines are left out with one warning.
+    """
+    return _read_with_warning(folder / METRICS_FILE)
+
+
+def read_events(folder: Path) -> list[dict[str, Any]]:
+    """Return the events of a run in order, each with `step`, `kind` and `text`.
+
+    Damaged lines are left out with one warning.
+    """
+    return _read_with_warning(folder / EVENTS_FILE)
 
 
 def _json_number(value: Any) -> int | float | None:
@@ -129,24 +148,70 @@ def _json_number(value: Any) -> int | float | None:
     return number if math.isfinite(number) else None
 
 
-def _keep_before(path: Path, step: int | None) -> list[dict[str, Any]]:
-    """Keep only the lines of steps before `step` (none if None) in a file, and return them."""
-    kept = [] if step is None else _lines_before(path, step)
+def _keep_before(path: Path, step: int) -> list[dict[str, Any]]:
+    """Keep only the lines of steps before `step` in a file, and return them.
+
+    What would be lost, because it is damaged or does not belong to this run, is copied first.
+    """
+    lines, num_damaged = _read_lines(path)
+    kept = [line for line in lines if line["step"] < step]
+    reason = f"has damaged lines ({num_damaged})" if num_damaged else ""
+    if lines and not step:
+        reason = "is of steps that no checkpoint is left of"
+    if reason:
+        log.warning(f"{path} {reason}; a copy is kept as {_back_up(path).name}.")
     replace_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
     return kept
 
 
-def _lines_before(path: Path, step: float) -> list[dict[str, Any]]:
-    """Read the lines of earlier steps; a half-written last line (after a kill) is ignored."""
-    lines = []
-    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            line = json.loads(text)
-        except json.JSONDecodeError:
-            break
-        if line["step"] < step:
-            lines.append(line)
+def _back_up(path: Path) -> Path:
+    """Copy a file to a new name beside it, and return the copy."""
+    copy, number = path.with_name(f"{path.name}.bak"), 1
+    while copy.exists():
+        number += 1
+        copy = path.with_name(f"{path.name}.bak-{number}")
+    shutil.copyfile(path, copy)
+    return copy
+
+
+def _read_with_warning(path: Path) -> list[dict[str, Any]]:
+    lines, num_damaged = _read_lines(path)
+    if num_damaged:
+        log.warning(f"{path} has damaged lines, which are left out: {num_damaged}.")
     return lines
+
+
+def _read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """Read a log; returns its lines and the number of damaged ones.
+
+    A last line that was being written, by a run in progress or at a kill, is not damaged.
+    """
+    lines, num_damaged = [], 0
+    is_right = _is_metrics if path.name == METRICS_FILE else _is_event
+    texts = path.read_bytes().split(b"\n") if path.exists() else []
+    for place, text in enumerate(texts):
+        try:
+            line = json.loads(text.decode("utf-8"))
+        except (ValueError, RecursionError):
+            line = None
+        if is_right(line):
+            lines.append(line)
+        elif place < len(texts) - 1:  # the last text has no line break
+            num_damaged += 1
+    return lines, num_damaged
+
+
+def _is_metrics(line: Any) -> bool:
+    """Whether this is the step's number, and numbers by name; null stands for NaN."""
+    return _has_step(line) and all(isinstance(value, int | float | None) for value in line.values())
+
+
+def _is_event(line: Any) -> bool:
+    return _has_step(line) and all(isinstance(line.get(name), str) for name in ("kind", "text"))
+
+
+def _has_step(line: Any) -> bool:
+    return isinstance(line, dict) and type(line.get("step")) is int and line["step"] >= 0
 
 
 def replace_text(path: Path, text: str) -> None:

@@ -7,18 +7,19 @@ whatever prompt a response was sampled under.
 """
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..agents.engines.base import Engine
 from ..agents.policy import Policy
+from ..configs.errors import SettingError
 from ..configs.schema import Config, LossConfig, OptimConfig
 from ..sampling.dialogue import Dialogue
 from ..sampling.trajectory import TrajectoryTree
 from .checkpoint import latest_checkpoint, read_state, save_checkpoint
-from .distributed import all_gather, barrier, broadcast, is_rank_zero
+from .distributed import agreed, all_gather, barrier, broadcast, is_rank_zero
 from .exploration import next_entropy_coef
 from .loggers import check_loggers, open_loggers
 from .metrics import rollout_metrics, variety_metrics
@@ -38,7 +39,7 @@ from .run_log import RunLog
 from .score import with_plain_logprobs
 from .setup import Agent, build_agent, build_reference
 from .stopwatch import Stopwatch, time_metrics
-from .update import Learner, build_optimizer
+from .update import Learner, build_optimizer, learning_rate
 
 Measure = Callable[[Engine, Dialogue, list[int]], dict[str, float]]
 """Measures the policy on some puzzles, called on every rank; what it returns is logged under
@@ -50,6 +51,11 @@ Tell = Callable[[str], None]
 """Shows what the monitor found, in words."""
 PADDED = "Rows are padded and share no prefix, so updates are slower than they could be: {reason}."
 """What is said of a model that cannot share prefixes."""
+RISE = (
+    "The learning rate rises from {before:.2g} to {rate:.2g} at step {step}: with "
+    "optim.steps={steps} the run cools down later than before. Set optim.lr for a smaller one."
+)
+"""What is said of a run that had cooled down and is resumed with more steps."""
 NUM_SAMPLES = 2
 """Trees of a step that are saved, if any are."""
 
@@ -78,11 +84,12 @@ def open_session(cfg: Config, folder: Path) -> Session:
         folder: the run folder, which need not exist.
 
     Raises:
-        SettingError: in one line, for settings that do not fit the environment or the model.
+        SettingError: in one line, for settings that do not fit the environment or the model, or if
+            no checkpoint of the run is whole.
     """
     check_loggers(cfg.log)
     rescued = rescued_config(cfg) if cfg.monitor.rescue == "auto" else cfg
-    checkpoint = latest_checkpoint(folder)
+    checkpoint = _find_checkpoint(folder)
     agent = build_agent(cfg, str(checkpoint / "model") if checkpoint else "")
     policy = agent.policy
     learner = Learner(
@@ -93,6 +100,13 @@ def open_session(cfg: Config, folder: Path) -> Session:
     )
     progress = Progress(**read_state(checkpoint)) if checkpoint else Progress()
     return Session(cfg, rescued, folder, agent, learner, progress)
+
+
+def _find_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint to resume from. Rank zero reads it once, and puts damaged ones aside."""
+    found = agreed(lambda: latest_checkpoint(folder, repair=True) if is_rank_zero() else None)
+    place = broadcast(str(found) if found else "")
+    return Path(place) if place else None
 
 
 def train(
@@ -113,7 +127,8 @@ def train(
         The trained policy.
 
     Raises:
-        SettingError: if the environment opens no puzzle.
+        SettingError: if the environment opens no puzzle, or a step makes numbers that are not
+            finite; that step is not saved.
         EngineError: if the engine fails; what was saved is whole.
     """
     progress, policy = session.progress, session.agent.policy
@@ -122,6 +137,8 @@ def train(
         if log and not policy.can_share_prefix and not progress.step:
             why = PADDED.format(reason=policy.padding_reason)
             _tell_news(log, 0, [Symptom("padded_rows", why)], tell)
+        if log:
+            _tell_news(log, progress.step, _find_rise(session), tell)
         while progress.share_done(session.cfg.optim) < 1:
             cfg = session.rescued if progress.is_rescued else session.cfg
             step = progress.step
@@ -168,12 +185,39 @@ def train_step(
     trees = sampled.trees
     if _is_saved(progress, cfg.optim):  # scored by the policy that sampled them
         trees = _with_scored_samples(trees, session.agent.policy, cfg.optim)
-    metrics |= learner.update(sampled.taught, cfg, before, sampled.taught_returns)
+    with _explained(session, cfg, before.step):
+        metrics |= learner.update(sampled.taught, cfg, before, sampled.taught_returns)
     _adapt_entropy_coef(progress, metrics, cfg.loss)
     learned = time.perf_counter()
     progress.num_seconds += learned - started
     times = {"time/rollout_s": generated - started, "time/learn_s": learned - generated}
     return trees, metrics | progress.counts() | times | time_metrics(learner.clock.lap())
+
+
+@contextmanager
+def _explained(session: Session, cfg: Config, step: int) -> Iterator[None]:
+    """Turn numbers that are no longer finite into one line: which settings, and how to resume."""
+    try:
+        yield
+    except FloatingPointError as error:
+        raise SettingError(
+            f"Step {step} made {error} that are not finite, so it was not saved. Lower optim.lr "
+            f"({cfg.optim.lr:g}), or check engine.temperature ({cfg.engine.temperature:g}) and "
+            f"model.dtype ({cfg.model.dtype}); then resume from the last checkpoint: "
+            f"--resume {session.folder} optim.lr=..."
+        ) from error
+
+
+def _find_rise(session: Session) -> list[Symptom]:
+    """What to say if a resumed run had cooled down and goes on with a higher learning rate."""
+    optim, progress = session.cfg.optim, session.progress
+    share = progress.share_done(optim)
+    if not optim.cooldown or progress.step < max(1, optim.warmup_steps) or share >= 1:
+        return []
+    before = session.learner.optimizer.param_groups[0]["lr"]
+    rate = learning_rate(optim, progress.step, share)
+    text = RISE.format(before=before, rate=rate, step=progress.step, steps=optim.steps)
+    return [Symptom("learning_rate", text)] if rate > before else []
 
 
 def _validate(session: Session, cfg: Config, measure: Measure) -> dict[str, float]:

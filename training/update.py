@@ -12,7 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from ..agents.finite import all_finite
 from ..agents.policy import Policy
 from ..configs.schema import Config, LossConfig, OptimConfig
 from ..sampling import SAMPLERS
@@ -37,7 +39,8 @@ def build_optimizer(
 ) -> torch.optim.Optimizer:
     """Build the optimiser of a policy, with its moments from a checkpoint.
 
-    Learning rate and weight decay are those of `cfg`, also where the checkpoint has others.
+    Weight decay is that of `cfg`, also where the checkpoint has another. The learning rate is that
+    of the checkpoint's last step until the next `update` sets its own.
     """
     optimizer = MasterAdamW(
         policy.parameters(),
@@ -49,7 +52,7 @@ def build_optimizer(
     if checkpoint:
         load_optimizer(checkpoint, optimizer)
         for group in optimizer.param_groups:
-            group.update(lr=cfg.lr, weight_decay=cfg.weight_decay)
+            group.update(weight_decay=cfg.weight_decay)
     return optimizer
 
 
@@ -91,6 +94,10 @@ class Learner:
 
         Returns:
             Metrics of the update.
+
+        Raises:
+            FloatingPointError: on all ranks, naming what is not finite. Gradients are checked
+                before they reach the weights.
         """
         optim = cfg.optim
         batch = self._collate(trees, cfg, returns)
@@ -118,6 +125,7 @@ class Learner:
                     metrics |= gap_metrics(minibatch, _uses_other_prompts(cfg))
                 with self.clock.phase("optimizer"):
                     norms.append(self._step(optim.max_grad_norm))
+        self._check_finite(batch)
         stats = [sums for part in all_gather(stats) for sums in part]
         metrics |= {f"train/{name}": value for name, value in mean_stats(stats).items()}
         return metrics | {
@@ -215,9 +223,26 @@ class Learner:
         weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
         all_reduce_gradients(weights)
         norm = torch.nn.utils.clip_grad_norm_(weights, max_norm)
+        _refuse("gradients", all_finite([norm]))
         self.optimizer.step()
         self.optimizer.zero_grad()
         return float(norm)
+
+    def _check_finite(self, batch: Batch) -> None:
+        """Check what is about to be saved, and that the policy still computes with it."""
+        _refuse("weights", all_finite(self.policy.parameters()))
+        states = self.optimizer.state.values()
+        moments = [v for state in states for v in state.values() if isinstance(v, Tensor)]
+        _refuse("moments of the optimizer", all_finite(moments))
+        with torch.no_grad():  # weights of 1e10 are finite, but their products are not
+            logprobs, _ = self.policy.logprobs(batch.select([0]))
+        _refuse("log-probabilities", all_finite([logprobs]))
+
+
+def _refuse(name: str, is_finite: bool) -> None:
+    """Raise on all ranks if what has this name is not finite on one of them."""
+    if all_reduce(torch.tensor(float(not is_finite))):
+        raise FloatingPointError(name)
 
 
 def learning_rate(optim: OptimConfig, step: int, share_done: float) -> float:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ...configs.errors import SettingError
 from .base import Completion, SamplingParams, Usage
 from .kv_cache import KVCache, NoKVCache, open_kv_cache
 from .token_sampling import next_token_probs, sample_tokens, without_excluded
@@ -201,6 +202,12 @@ class _Batch:
     ) -> list[int]:
         """Sample the next token of every open row."""
         plain = next_token_probs(logits, self.params.temperature, self.params.top_p)
+        if plain[:, 0].isnan().any():  # one NaN or infinite logit makes a whole row NaN
+            raise SettingError(
+                "The model's probabilities of the next token are not finite at temperature "
+                f"{self.params.temperature:g}: its weights are damaged or too large, or the "
+                "temperature is too small. Choose another model or checkpoint, or raise it."
+            )
         probs = plain
         limited = [(i, row) for i, row in enumerate(rows) if excluded[row]]
         if limited:

@@ -26,6 +26,8 @@ from ...configs.schema import Config
 from ...training import trainer
 from ...training.checkpoint import latest_checkpoint, read_state
 from ...training.progress import BUDGETS, Progress
+from ...training.run_lock import locked
+from ...training.run_log import read_metrics, replace_text
 from ...training.setup import build_agent, resolve_auto
 from ..validation import validate
 from .results import (
@@ -33,7 +35,7 @@ from .results import (
     Result,
     curve,
     measure,
-    read_log,
+    read_kept,
     spent,
     weights_digest,
     write_json,
@@ -98,13 +100,14 @@ def arm_folder(arm: Arm, runs: Path) -> Path:
 
 
 def read_result(arm: Arm, runs: Path) -> Result | None:
-    """Return the stored result of an arm; None if it is not finished or was measured otherwise."""
-    path = arm_folder(arm, runs) / RESULT_FILE
-    if not path.is_file():
-        return None
-    result = json.loads(path.read_text(encoding="utf-8"))
+    """Return the stored result of an arm.
+
+    Returns:
+        None if it is not finished or was measured otherwise, or the file is damaged.
+    """
+    result = read_kept(arm_folder(arm, runs) / RESULT_FILE)
     wanted = [asdict(measurement) for measurement in _measurements(arm, resolve_arm(arm))]
-    return result if result["measurements"] == json.loads(json.dumps(wanted)) else None
+    return result if result.get("measurements") == json.loads(json.dumps(wanted)) else None
 
 
 def run_arm(arm: Arm, runs: Path, watch: Watch = lambda *_: False) -> Result | None:
@@ -128,17 +131,23 @@ def run_arm(arm: Arm, runs: Path, watch: Watch = lambda *_: False) -> Result | N
     if result is not None:
         return result
     cfg, folder = resolve_arm(arm), arm_folder(arm, runs)
+    with locked(folder):
+        return _run_arm(arm, cfg, folder, runs, watch)
+
+
+def _run_arm(arm: Arm, cfg: Config, folder: Path, runs: Path, watch: Watch) -> Result | None:
+    """`run_arm` in a folder that no other process writes to."""
     start = _copy_start(arm, runs, folder) if arm.start_from else Progress()
     # A wrong model fails before anything else is written.
     session = _open_session(arm, cfg, folder, start) if arm.is_trained else None
     policy = session.agent.policy if session else build_agent(cfg).policy
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump(config_to_dict(cfg)), encoding="utf-8")
+    replace_text(folder / "config.yaml", yaml.safe_dump(config_to_dict(cfg)))
     end, lines = start, []
     if session:
         if not _train(arm, session, start, watch):
             return None
-        end, lines = session.progress, read_log(folder)
+        end, lines = session.progress, read_metrics(folder)
     result = {
         "label": arm.label,
         "env": arm.env,

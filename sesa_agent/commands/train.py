@@ -32,7 +32,8 @@ from sesa_agent.training.distributed import (
     world_size,
 )
 from sesa_agent.training.progress import Progress
-from sesa_agent.training.run_log import read_metrics
+from sesa_agent.training.run_lock import locked
+from sesa_agent.training.run_log import read_metrics, replace_text
 from sesa_agent.training.setup import Agent, build_agent
 from sesa_agent.training.stopwatch import PHASES, profile
 
@@ -72,11 +73,16 @@ def run_training(cfg: Config, folder: Path) -> Run:
     """Train with a progress bar, save on Ctrl-C, and end with the table of base against trained."""
     start_processes(cfg)
     console.quiet = console.quiet or not is_rank_zero()
+    with locked(folder):
+        return _run_training(cfg, folder)
+
+
+def _run_training(cfg: Config, folder: Path) -> Run:
+    """`run_training` in a folder that no other process writes to."""
     # A wrong model fails before anything is written, and all ranks have looked by then.
     session = agreed(lambda: trainer.open_session(cfg, folder))
     if is_rank_zero():
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / CONFIG_FILE).write_text(yaml.safe_dump(config_to_dict(cfg)), encoding="utf-8")
+        replace_text(folder / CONFIG_FILE, yaml.safe_dump(config_to_dict(cfg)))
     processes = f", {world_size()} processes" if world_size() > 1 else ""
     say(f"{cfg.method} on {cfg.env.id}, model {cfg.model.path}, run folder {folder}{processes}")
     if cfg.loss.credit == "trajectory" and cfg.loss.baseline == "max":
@@ -136,7 +142,7 @@ def report_result(
     """Write, print and return how base and trained policy compare on held-out puzzles."""
     if is_rank_zero():
         values = {name: result.to_json() for name, result in results.items()}
-        (folder / RESULT_FILE).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        replace_text(folder / RESULT_FILE, json.dumps(values, indent=2) + "\n")
     console.print(result_table(cfg.env.id, results))
     say(describe_time(read_metrics(folder)))
     say(f"Curves: tensorboard --logdir {shlex.quote(str(folder))}")

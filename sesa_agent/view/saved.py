@@ -10,7 +10,7 @@ from sesa_agent.configs.load import config_from_dict
 from sesa_agent.configs.schema import Config
 from sesa_agent.run_files import RunFiles, newest_trees, read_run_files
 from sesa_agent.sampling.trajectory import TrajectoryTree
-from sesa_agent.training.checkpoint import latest_checkpoint
+from sesa_agent.training.checkpoint import checkpoints
 from sesa_agent.training.monitor import RESCUE, rescued_config
 
 Decode = Callable[[Sequence[int]], str]
@@ -60,9 +60,9 @@ def prompt_decoder(run: RunFiles) -> Decode | None:
     Returns:
         None if the tokenizer is not on this machine. No code of the model is run.
     """
-    checkpoint, path = latest_checkpoint(run.folder), str(run.settings["model"]["path"])
+    saved, path = checkpoints(run.folder)[-1:], str(run.settings["model"]["path"])
     start = str(bundled_model_folder(path)) if path in BUNDLED else path
-    for place in ([str(checkpoint / "model")] if checkpoint else []) + [start]:
+    for place in [*(str(checkpoint / "model") for checkpoint in saved), start]:
         from transformers import AutoTokenizer
 
         try:

@@ -126,3 +126,50 @@ def test_a_scale_is_trained_with_another_model_and_resumes(call, model):
     assert code == 0
     config = yaml.safe_load((run / "config.yaml").read_text())
     assert (config["optim"]["lr"], config["loss"]["filter_ratio"]) == (1e-6, 0.25)
+
+
+HOLD = """
+import pathlib, sys, time
+from sesa_agent.training.run_lock import locked
+with locked(pathlib.Path(sys.argv[1])):
+    print("locked", flush=True)
+    time.sleep(600)
+"""
+
+
+def content_of(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_run_with_damage_is_told_in_a_line_and_goes_on(call, model, caplog):
+    """Damaged checkpoints were tracebacks, in `evaluate` and `--resume` alike."""
+    words = ("--env", "frozen_lake", "--model", model, "--output", "run", "--steps", 2)
+    assert call("train", *words, *SMALL_COMMAND)[0] == 0
+    run = Path("run")
+    newest = run / "checkpoints" / "step-000002"
+    (newest / "model" / "model.safetensors").write_bytes(b"")
+    before = content_of(run)
+    for command in (("evaluate", run, "--episodes", 2), ("view", run, "--output", "trees.html")):
+        assert call(*command)[0] == 0
+    (message,) = caplog.messages  # `view` takes the tokenizer alone, which is whole
+    assert "step-000002 is damaged" in message and "step-000001 is used" in message
+    assert content_of(run) == before
+
+    with subprocess.Popen([sys.executable, "-c", HOLD, run], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        code, _, err = call("train", "--resume", run, "optim.lr=7")
+        other.kill()
+    assert (code, err.count("\n")) == (2, 1) and "another process trains" in err
+    assert {**content_of(run), run / ".lock": b""} == {**before, run / ".lock": b""}
+
+    assert call("train", "--resume", run)[0] == 0
+    assert (run / "checkpoints" / "step-000002.damaged").is_dir()
+
+    for checkpoint in (run / "checkpoints").glob("step-00000?"):
+        (checkpoint / "state.json").write_text("{}")
+    before = content_of(run)
+    for command in (("evaluate", run), ("train", "--resume", run), ("play", "--policy", run)):
+        code, _, err = call(*command)
+        assert (code, err.count("\n")) == (2, 1) and "no whole checkpoint" in err
+    assert content_of(run) == before

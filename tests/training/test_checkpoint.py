@@ -1,3 +1,5 @@
+import json
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -5,13 +7,23 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
+from sesa_agent.configs.errors import SettingError
 from sesa_agent.training.checkpoint import (
+    OPTIMIZER_FILE,
+    PARTS,
+    STATE_FILE,
+    SUMS_FILE,
+    find_damage,
     latest_checkpoint,
     load_optimizer,
     read_state,
     save_checkpoint,
 )
+from sesa_agent.training.progress import Progress
+
+WEIGHTS_FILE = "model/model.safetensors"
 
 
 def make_model(dtype: torch.dtype = torch.float32) -> torch.nn.Module:
@@ -40,13 +52,14 @@ def take_steps(model: torch.nn.Module, optimizer: torch.optim.Optimizer, num: in
 
 def save(folder: Path, step: int, optimizer: torch.optim.Optimizer, keep: int = 2, text="w"):
     def save_model(path: Path) -> None:
-        (path / "weights").write_text(text)
+        (path / "config.json").write_text(json.dumps({"text": text}))
+        save_file({"weight": torch.arange(12.0).reshape(3, 4)}, path / "model.safetensors")
 
     return save_checkpoint(
         folder,
         save_model=save_model,
         optimizer=optimizer,
-        state={"step": step, "num_policy_calls": 10 * step},
+        state=vars(Progress(step=step, num_policy_calls=10 * step)),
         keep=keep,
     )
 
@@ -106,7 +119,7 @@ def test_an_optimizer_without_a_step_and_plain_numbers_survive(tmp_path):
 
 def test_another_model_is_refused(tmp_path, optimizer):
     checkpoint = save(tmp_path, 1, optimizer)
-    with pytest.raises(ValueError, match="parameter group"):
+    with pytest.raises(ValueError, match="does not fit the model"):
         load_optimizer(checkpoint, torch.optim.AdamW(make_model().parameters()))
 
 
@@ -114,8 +127,10 @@ def test_the_folder_holds_model_state_and_no_pickle(tmp_path, optimizer):
     checkpoint = save(tmp_path, 10, optimizer)
     assert checkpoint == tmp_path / "checkpoints" / "step-000010"
     names = {str(p.relative_to(checkpoint)) for p in checkpoint.rglob("*") if p.is_file()}
-    assert names == {"model/weights", "optimizer.safetensors", "state.json"}
-    assert read_state(checkpoint) == {"step": 10, "num_policy_calls": 100}
+    assert names == {"model/config.json", WEIGHTS_FILE, OPTIMIZER_FILE, STATE_FILE, SUMS_FILE}
+    state = read_state(checkpoint)
+    assert (state["step"], state["num_policy_calls"]) == (10, 100)
+    assert Progress.from_json(state).num_policy_calls == 100
 
 
 def test_only_the_newest_are_kept(tmp_path, optimizer):
@@ -128,18 +143,24 @@ def test_only_the_newest_are_kept(tmp_path, optimizer):
     assert latest_checkpoint(tmp_path) == tmp_path / "checkpoints" / "step-000010"
 
 
-def test_a_failure_while_writing_leaves_the_old_checkpoint_and_is_swept_up(tmp_path, optimizer):
+def test_a_failure_while_writing_leaves_the_old_checkpoint_alone(tmp_path, optimizer):
+    """Half a checkpoint stayed until the next one: on a full disk, what filled it."""
+
     def fail(path: Path) -> None:
         (path / "half").write_text("...")
         raise KeyboardInterrupt
 
     old = save(tmp_path, 1, optimizer, keep=1)
+    state = vars(Progress(step=2))
     with pytest.raises(KeyboardInterrupt):
-        save_checkpoint(tmp_path, save_model=fail, optimizer=optimizer, state={"step": 2}, keep=1)
-    assert latest_checkpoint(tmp_path) == old
-    assert len(list(old.parent.iterdir())) == 2
+        save_checkpoint(tmp_path, save_model=fail, optimizer=optimizer, state=state, keep=1)
+    assert list(old.parent.iterdir()) == [old]
+
+
+def test_what_a_killed_run_left_is_swept_up(tmp_path, optimizer):
+    (tmp_path / "checkpoints" / ".step-000002.tmp" / "model").mkdir(parents=True)
     new = save(tmp_path, 2, optimizer, keep=1)
-    assert list(old.parent.iterdir()) == [new]
+    assert list(new.parent.iterdir()) == [new]
 
 
 def test_incomplete_and_foreign_folders_are_ignored(tmp_path, optimizer):
@@ -153,7 +174,7 @@ def test_incomplete_and_foreign_folders_are_ignored(tmp_path, optimizer):
 def test_a_saved_step_is_left_as_it_is(tmp_path, optimizer):
     save(tmp_path, 1, optimizer, text="first")
     checkpoint = save(tmp_path, 1, optimizer, text="second")
-    assert (checkpoint / "model" / "weights").read_text() == "first"
+    assert json.loads((checkpoint / "model" / "config.json").read_text()) == {"text": "first"}
 
 
 def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path):
@@ -164,6 +185,7 @@ def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path):
         from sesa_agent.training.checkpoint import (
             latest_checkpoint, load_optimizer, read_state, save_checkpoint
         )
+        from sesa_agent.training.progress import Progress
         torch.set_num_threads(1)  # a forked child has no pool of threads to wait for
         folder = pathlib.Path(sys.argv[1])
         parameter = torch.nn.Parameter(torch.ones(20_000))
@@ -173,7 +195,7 @@ def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path):
         def save(step):
             optimizer.step()
             save_checkpoint(folder, save_model=lambda path: (path / "w").write_text("w"),
-                            optimizer=optimizer, state={"step": step}, keep=1)
+                            optimizer=optimizer, state=vars(Progress(step=step)), keep=1)
 
         def names():
             entries = (folder / "checkpoints").iterdir()
@@ -202,3 +224,227 @@ def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path):
     assert len(steps) == 8
     assert steps == sorted(steps)
     assert steps[-1] > 0
+
+
+# ---- damage ----
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGES = {
+    "missing": Path.unlink,
+    "empty": lambda path: path.write_bytes(b""),
+    "cut off": cut,
+    "a flipped bit": flip_a_bit,
+}
+WRONG_STATES = {
+    "empty": {},
+    "of another step": vars(Progress(step=1)),
+    "without counters": {"step": 2},
+    "no object": None,
+    "a text": vars(Progress(step=2)) | {"num_policy_calls": "many"},
+    "a negative number": vars(Progress(step=2)) | {"num_env_steps": -1},
+    "a wrong history": vars(Progress(step=2)) | {"history": [[1]]},
+    "an unknown field": vars(Progress(step=2)) | {"nothing": 0},
+}
+
+
+def content_of(folder: Path) -> dict[str, bytes]:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def check_the_older_one_is_used(folder: Path, caplog, optimizer, name="") -> None:
+    """Of checkpoints 1 and 2 the second is damaged: it is told, put aside, and written again."""
+    before = content_of(folder)
+    older = folder / "checkpoints" / "step-000001"
+    # Whoever only plays does not need the optimiser.
+    assert latest_checkpoint(folder) == (newest(folder) if name == OPTIMIZER_FILE else older)
+    assert content_of(folder) == before  # reading changes nothing
+    caplog.clear()
+    assert latest_checkpoint(folder, repair=True) == older
+    (message,) = caplog.messages
+    assert "step-000002" in message and "step-000002.damaged" in message and "\n" not in message
+    assert len(content_of(folder)) == len(before)
+    assert find_damage(save(folder, 2, optimizer), PARTS) == ""
+    caplog.clear()
+    assert latest_checkpoint(folder, repair=True) == newest(folder)
+    assert caplog.messages == []
+
+
+def newest(folder: Path) -> Path:
+    return folder / "checkpoints" / "step-000002"
+
+
+@pytest.fixture
+def saved(tmp_path, optimizer):
+    """A run folder with the checkpoints of steps 1 and 2."""
+    for step in (1, 2):
+        save(tmp_path, step, optimizer)
+    return tmp_path
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", [STATE_FILE, OPTIMIZER_FILE, WEIGHTS_FILE, "model/config.json"])
+def test_a_damaged_file_costs_one_checkpoint(saved, optimizer, caplog, name, damage):
+    """Such files were loaded, or ended every resume with a traceback until they were deleted."""
+    DAMAGES[damage](newest(saved) / name)
+    check_the_older_one_is_used(saved, caplog, optimizer, name)
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut off", "a flipped bit"])
+def test_damaged_checksums_cost_one_checkpoint(saved, optimizer, caplog, damage):
+    DAMAGES[damage](newest(saved) / SUMS_FILE)
+    check_the_older_one_is_used(saved, caplog, optimizer)
+
+
+@pytest.mark.parametrize("has_sums", [True, False])
+@pytest.mark.parametrize("name", WRONG_STATES)
+def test_a_wrong_state_costs_one_checkpoint(saved, optimizer, caplog, name, has_sums):
+    """With `{}` as its state a run began at step 0 again, with trained weights."""
+    (newest(saved) / STATE_FILE).write_text(json.dumps(WRONG_STATES[name]))
+    if not has_sums:
+        (newest(saved) / SUMS_FILE).unlink()
+    check_the_older_one_is_used(saved, caplog, optimizer)
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut off"])
+@pytest.mark.parametrize("name", [STATE_FILE, OPTIMIZER_FILE, WEIGHTS_FILE])
+def test_without_checksums_what_cannot_be_read_is_damaged(saved, optimizer, caplog, name, damage):
+    (newest(saved) / SUMS_FILE).unlink()
+    DAMAGES[damage](newest(saved) / name)
+    check_the_older_one_is_used(saved, caplog, optimizer, name)
+
+
+@pytest.mark.parametrize("name", [OPTIMIZER_FILE, WEIGHTS_FILE])
+def test_without_checksums_numbers_that_are_not_finite_are_damage(saved, optimizer, caplog, name):
+    """A run that diverged used to save NaN as its newest checkpoint."""
+    path = newest(saved) / name
+    metadata = {"param_groups": "[]", "scalars": "{}"}
+    tensors = {
+        key: value / 0 if value.is_floating_point() else value
+        for key, value in load_file(path).items()
+    }
+    save_file(tensors, path, metadata=metadata)
+    (newest(saved) / SUMS_FILE).unlink()
+    check_the_older_one_is_used(saved, caplog, optimizer, name)
+
+
+def test_a_checkpoint_of_an_earlier_version_is_whole_without_checksums(saved):
+    (newest(saved) / SUMS_FILE).unlink()
+    early = {"step": 2, "num_policy_calls": 5, "num_response_tokens": 9, "num_env_steps": 7}
+    (newest(saved) / STATE_FILE).write_text(json.dumps(early))
+    assert latest_checkpoint(saved, repair=True) == newest(saved)
+
+
+def test_an_unfinished_folder_is_in_nobodys_way(saved, optimizer, caplog):
+    """Its step, reached again, could not be saved: the rename failed on the folder."""
+    shutil.rmtree(newest(saved))
+    (newest(saved) / "model").mkdir(parents=True)
+    check_the_older_one_is_used(saved, caplog, optimizer)
+    shutil.rmtree(newest(saved))
+    (newest(saved) / "model").mkdir(parents=True)
+    assert find_damage(save(saved, 2, optimizer), PARTS) == ""  # also if nobody looked before
+    names = sorted(path.name for path in (saved / "checkpoints").iterdir())
+    assert names[-2:] == ["step-000002.damaged", "step-000002.damaged-2"]
+
+
+def test_if_none_is_whole_the_run_says_so_and_nothing_changes(saved):
+    for checkpoint in (saved / "checkpoints").iterdir():
+        cut(checkpoint / STATE_FILE)
+    before = content_of(saved)
+    for repair in (False, True):
+        with pytest.raises(SettingError, match="no whole checkpoint: step-000002 is damaged"):
+            latest_checkpoint(saved, repair)
+    assert content_of(saved) == before
+
+
+def test_the_checksums_are_those_of_sha256sum(saved):
+    command = ["sha256sum", "--check", "--strict", SUMS_FILE]
+    if not shutil.which(command[0]):
+        pytest.skip("sha256sum is not installed")
+    done = subprocess.run(command, cwd=newest(saved), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(": OK\n") == 4
+
+
+@pytest.mark.parametrize("shape", [(1,), (3, 4), (4, 3, 1)])
+def test_a_moment_of_another_shape_is_refused(saved, shape):
+    """Torch's fused AdamW read past the end of such a tensor, and the process died of it."""
+    path = newest(saved) / OPTIMIZER_FILE
+    content = load_file(path) | {"0.exp_avg": torch.ones(shape)}
+    optimizer = make_optimizer(make_model())
+    groups = json.dumps(optimizer.state_dict()["param_groups"])
+    save_file(content, path, metadata={"param_groups": groups, "scalars": "{}"})
+    with pytest.raises(SettingError, match="0.exp_avg has shape"):
+        load_optimizer(newest(saved), optimizer)
+
+
+def test_a_kill_at_any_file_operation_leaves_a_run_to_resume(tmp_path):
+    """A process dies at its k-th open, mkdir, rename or removal in the run folder, for every k."""
+    script = textwrap.dedent(
+        """
+        import os, pathlib, shutil, sys, torch
+        from safetensors.torch import save_file
+        from sesa_agent.training.checkpoint import PARTS, find_damage, latest_checkpoint
+        from sesa_agent.training.checkpoint import save_checkpoint
+        from sesa_agent.training.progress import Progress
+        torch.set_num_threads(1)
+        root = pathlib.Path(sys.argv[1])
+        parameter = torch.nn.Parameter(torch.ones(9))
+        parameter.grad = torch.ones(9)
+        optimizer = torch.optim.AdamW([parameter])
+        optimizer.step()
+
+        def save_model(path):
+            (path / "config.json").write_text("{}")
+            save_file({"w": parameter.detach()}, path / "model.safetensors")
+
+        def save(folder, step):
+            save_checkpoint(folder, save_model=save_model, optimizer=optimizer,
+                            state=vars(Progress(step=step)), keep=1)
+
+        def save_until(folder, step, last):
+            left = last
+
+            def count(event, arguments):
+                nonlocal left
+                if event.startswith(("open", "os.", "shutil.")) and str(root) in str(arguments):
+                    left -= 1
+                    if not left:
+                        os._exit(9)
+
+            sys.addaudithook(count)
+            save(folder, step)
+            os._exit(0)
+
+        k = code = 1
+        while code:
+            folder = root / str(k)
+            for step in (1, 2):
+                save(folder, step)
+            child = os.fork()
+            if child == 0:
+                save_until(folder, 3, k)
+            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            found = latest_checkpoint(folder, repair=True)
+            assert found.name in ("step-000002", "step-000003"), found
+            save(folder, 3)  # the run, resumed, goes on to save
+            (left,) = (folder / "checkpoints").iterdir()
+            assert left.name == "step-000003" and not find_damage(left, PARTS)
+            k += 1
+        print(k)
+        """
+    )
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    assert int(result.stdout) > 25

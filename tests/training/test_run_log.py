@@ -2,10 +2,12 @@ import json
 import math
 
 import numpy as np
+import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sesa_agent.sampling.trajectory import ROOT, TrajectoryTree
+from sesa_agent.training import run_log
 from sesa_agent.training.run_log import RunLog
 
 from ..helpers.runs import read_metrics
@@ -107,3 +109,79 @@ def test_without_events_there_is_no_file_of_them(tmp_path):
     with RunLog(tmp_path) as log:
         log.write(0, {"success": 0.5})
     assert not (tmp_path / "events.jsonl").exists()
+
+
+METRICS = ('{"step": 0, "a": 1}', '{"step": 1, "a": null}', '{"step": 2, "a": 3.5}')
+EVENTS = tuple(f'{{"step": {step}, "kind": "entropy", "text": "é"}}' for step in range(3))
+BROKEN = (
+    b"null",
+    b"{}",
+    b"[1]",
+    b'{"step": "1"}',
+    b'{"step": -1}',
+    b'{"step": 1',
+    b"\xff\xfe",
+    b"",
+)
+
+
+def write_log(path, lines, broken, place):
+    """Write a log with a broken line before the one of this place."""
+    texts = [line.encode() for line in lines]
+    content = b"\n".join([*texts[:place], broken, *texts[place:]]) + b"\n"
+    path.write_bytes(content)
+    return content
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+@pytest.mark.parametrize("place", [0, 1, 3])
+@pytest.mark.parametrize(
+    ("name", "lines", "read"),
+    [
+        ("metrics.jsonl", METRICS, run_log.read_metrics),
+        ("events.jsonl", EVENTS, run_log.read_events),
+    ],
+)
+def test_a_damaged_line_costs_no_other_and_is_kept_in_a_copy(
+    tmp_path, caplog, name, lines, read, place, broken
+):
+    """All lines after it used to be deleted at the next resume, without a word."""
+    content = write_log(tmp_path / name, lines, broken, place)
+    expected = [json.loads(line) for line in lines]
+    assert read(tmp_path) == expected
+    assert caplog.messages == [f"{tmp_path / name} has damaged lines, which are left out: 1."]
+    caplog.clear()
+    RunLog(tmp_path, resume_step=2).close()
+    assert read(tmp_path) == expected[:2]
+    assert (tmp_path / f"{name}.bak").read_bytes() == content
+    (message,) = caplog.messages
+    assert f"{name}.bak" in message
+
+    write_log(tmp_path / name, lines, broken, place)
+    RunLog(tmp_path, resume_step=2).close()
+    assert (tmp_path / f"{name}.bak-2").exists()
+
+
+def test_a_log_that_no_checkpoint_is_left_of_is_kept_in_a_copy(tmp_path, caplog):
+    """Without checkpoints a run begins again; it used to delete its log without a word."""
+    with RunLog(tmp_path) as log:
+        log.write(0, {"success": 0.5})
+    content = (tmp_path / "metrics.jsonl").read_bytes()
+    with RunLog(tmp_path, resume_step=0) as log:
+        log.write(0, {"success": 0.25})
+    assert (tmp_path / "metrics.jsonl.bak").read_bytes() == content
+    assert len(read_metrics(tmp_path)) == 1
+    (message,) = caplog.messages
+    assert "metrics.jsonl.bak" in message
+
+
+def test_a_half_written_last_line_is_no_damage(tmp_path, caplog):
+    with RunLog(tmp_path) as log:
+        log.write(0, {"success": 0.5})
+    with (tmp_path / "metrics.jsonl").open("ab") as file:
+        file.write(b'{"step": 1, "succ\xc3')
+    assert len(run_log.read_metrics(tmp_path)) == 1
+    RunLog(tmp_path, resume_step=1).close()
+    assert len(read_metrics(tmp_path)) == 1
+    assert caplog.messages == []
+    assert not (tmp_path / "metrics.jsonl.bak").exists()

@@ -1,6 +1,8 @@
 """Arms of an experiment run once, to one budget, and their results are those of the run."""
 
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from sesa_agent.environments.games.places import PLACES
 from sesa_agent.evaluation.diversity import distinct_counts, draw_sets
 from sesa_agent.evaluation.experiments.arms import (
     BASE,
+    RESULT_FILE,
     Arm,
     Measurement,
     arm_folder,
@@ -163,6 +166,30 @@ def test_an_arm_continues_from_the_last_checkpoint_of_another(llama, tmp_path):
     own = [row["step"] >= start["steps"] for row in result["curve"]]
     assert own == [False] + [True] * (len(own) - 1)
     assert result["curve"][0] == start["curve"][-1]
+
+
+def test_a_damaged_result_is_measured_again(llama, tmp_path):
+    """A result that was cut off ended every later comparison with a traceback."""
+    arm = make_arm(llama)
+    path = arm_folder(arm, tmp_path) / RESULT_FILE
+    path.parent.mkdir()
+    for text in ('{"label": "se', "null", "{}"):
+        path.write_text(text)
+        assert read_result(arm, tmp_path) is None
+
+
+def test_an_arm_that_another_comparison_trains_is_refused(llama, tmp_path):
+    arm = make_arm(llama)
+    folder = arm_folder(arm, tmp_path)
+    script = "import pathlib, sys; from sesa_agent.training.run_lock import locked\n"
+    script += "with locked(pathlib.Path(sys.argv[1])): print(flush=True); input()"
+    command = [sys.executable, "-c", script, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(SettingError, match="another process trains"):
+            run_arm(arm, tmp_path)
+        other.kill()
 
 
 @pytest.mark.slow

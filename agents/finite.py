@@ -1,0 +1,17 @@
+"""Whether tensors hold finite numbers alone."""
+
+import math
+from collections.abc import Iterable
+
+from torch import Tensor
+from torch.nn.utils import get_total_norm
+
+
+def all_finite(tensors: Iterable[Tensor]) -> bool:
+    """Return whether no tensor holds NaN or infinity, in one pass and with one wait for the GPU.
+
+    Args:
+        tensors: of any shape; those that hold no floating point numbers are left out.
+    """
+    floats = [t.detach() for t in tensors if t.is_floating_point() and t.numel()]
+    return math.isfinite(float(get_total_norm(floats, math.inf)))
