@@ -14,6 +14,7 @@ from itertools import chain
 from typing import Any, Protocol
 
 from ..configs.errors import SettingError, first_line
+from .prompts import replace_surrogates
 from .template_probe import probe
 
 _SYSTEM, _USER, _LATER = "some system text", "first question", ("second question", "third question")
@@ -219,7 +220,7 @@ class ChatFormat:
 
     def _plain(self, text: str) -> str:
         """Make a content plain text: cut the names of control tokens, replace lone surrogates."""
-        text = _replace_surrogates(text)
+        text = replace_surrogates(text)
         for name in self._control:
             while name in text:
                 text = text.replace(name, name[0] + _CUT + name[1:])
@@ -243,14 +244,5 @@ class ChatFormat:
         return self._new_ids(text)
 
     def _new_ids(self, text: str) -> tuple[int, ...]:
-        encoded = self.tokenizer.encode(_replace_surrogates(text), add_special_tokens=False)
+        encoded = self.tokenizer.encode(replace_surrogates(text), add_special_tokens=False)
         return tuple(encoded)
-
-
-def _replace_surrogates(text: str) -> str:
-    r"""Write lone surrogates, which no tokenizer takes, as question marks.
-
-    >>> _replace_surrogates("a\ud800b")
-    'a?b'
-    """
-    return text if text.isascii() else text.encode(errors="replace").decode()

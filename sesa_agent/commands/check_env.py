@@ -7,6 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from sesa_agent.agents.policy import locate_model
+from sesa_agent.agents.prompts import replace_surrogates
 from sesa_agent.configs.errors import SettingError, check, first_line
 from sesa_agent.configs.load import load_config
 from sesa_agent.environments.checks import run_checks
@@ -71,4 +72,8 @@ def token_counter(model: str) -> Callable[[str], int]:
     except Exception as error:  # whatever transformers and tokenizers raise
         reason = first_line(error)
         raise SettingError(f"--model {model!r}: no tokenizer could be loaded: {reason}.") from error
-    return lambda text: len(tokenizer.encode(text, add_special_tokens=False))
+
+    def count(text: str) -> int:
+        return len(tokenizer.encode(replace_surrogates(text), add_special_tokens=False))
+
+    return count
