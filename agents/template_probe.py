@@ -15,6 +15,8 @@ from typing import Any
 TIME_S = 10.0
 MEMORY = 2**30
 """Bytes."""
+TOO_LARGE = 3
+"""Exit code of the process if it needed more memory."""
 
 
 def probe(
@@ -47,18 +49,23 @@ def _run(job: str) -> str:
         return f"did not end within {TIME_S:g} s"
     except OSError:  # no process can be started here
         return ""
-    return "" if done.returncode == 0 else f"needed more than {MEMORY / 2**30:g} GiB of memory"
+    if done.returncode == TOO_LARGE:
+        return f"needed more than {MEMORY / 2**30:g} GiB of memory"
+    return f"crashed (signal {-done.returncode})" if done.returncode < 0 else ""
 
 
 def main() -> None:
-    """Render what stands in the standard input; fails only if that takes too much memory."""
+    """Render the dialogues in the standard input; fails only if that takes too much memory."""
+    import jinja2.ext  # noqa: F401  before memory is limited
+    import jinja2.sandbox  # noqa: F401
+
     _limit_memory()
     job = json.load(sys.stdin)
     for dialogue in job["dialogues"]:
         try:
             _render(job["template"], messages=dialogue, **job["variables"])
         except MemoryError:
-            sys.exit(1)
+            sys.exit(TOO_LARGE)
         except Exception:  # it is rendered again in the main process, which reports it
             continue
 
