@@ -3,19 +3,31 @@
 Tokens in, tokens out: prompts are assembled from ids, and sampled ids are kept verbatim, so that
 training uses exactly the tokens that were sampled. A conversation of several turns needs a template
 that only appends; `ChatFormat.check_appends` refuses all others.
+
+Only the template writes control tokens. Contents come from environments and earlier answers: the
+names of control tokens in them, such as `<|im_end|>`, are plain text.
 """
 
 import re
 from functools import cached_property, lru_cache
+from itertools import chain
 from typing import Any, Protocol
 
-import jinja2
-
-from ..configs.errors import SettingError
+from ..configs.errors import SettingError, first_line
+from .prompts import replace_surrogates
+from .template_probe import probe
 
 _SYSTEM, _USER, _LATER = "some system text", "first question", ("second question", "third question")
 _THOUGHTS, _REPLY = "<think>some thoughts</think>", "<answer>some reply</answer>"
 _OPENED_THOUGHTS = re.compile(r"<think>\s*\Z")
+_FORMAT_TAGS = ("<think>", "</think>", "<answer>", "</answer>", "<sketch>", "</sketch>")
+"""The prompts name them, so they are no control tokens, whatever a tokenizer says."""
+_CUT = "\udfff"
+"""Stands where a text is encoded in two parts. A lone surrogate: no text contains it."""
+LONGEST_KEPT = 8_000
+"""Characters of a text whose ids are kept for the next time."""
+LONGEST_MARKUP = 100_000
+"""Characters that a template may add to the contents of a conversation."""
 
 Messages = list[tuple[str, str]]
 """Role and content of each message."""
@@ -51,43 +63,32 @@ class ChatFormat:
     """
 
     def __init__(self, tokenizer: Any, thinking: bool = False):
-        if not getattr(tokenizer, "chat_template", None):
-            raise SettingError(
-                "model.path names a model without a chat template, which prompts need. Use an "
-                "instruction-tuned model, or add a chat_template.jinja to its folder."
-            )
         self.tokenizer, self.thinking = tokenizer, thinking
-        try:
-            rendered = self._render([("user", _USER)])
-        except jinja2.TemplateError as error:
-            raise SettingError(
-                f"model.path names a model whose chat template is damaged: {error}."
-            ) from error
+        self._check_template()
+        rendered = self._render([("user", _USER)])
         if rendered.count(_USER) != 1:
-            raise SettingError(
-                "model.path: the chat template does not repeat the user's message once."
-            )
+            raise self._refusal("does not repeat the user's message once")
         self.tail = rendered.split(_USER)[1]
         """Text between the end of a user message and the start of the reply."""
         self.tail_ids = self._encode(self.tail)
 
-    @lru_cache(maxsize=20_000)  # noqa: B019 - the same boards come back again and again
     def opening(self, system: str, user: str) -> tuple[int, ...]:
         """Return the ids of a prompt that opens a conversation, up to the start of the reply."""
-        rendered = self._render(self._opening_messages(system, user))
-        return (*self._encode(rendered.removesuffix(self.tail)), *self.tail_ids)
+        if len(system) + len(user) > LONGEST_KEPT:
+            return self._opening(system, user)
+        return self._kept_opening(system, user)
 
     def reply(self, response_ids: tuple[int, ...], user: str) -> tuple[int, ...]:
         """Return the ids after a response: its end, the next user message, the start of a reply."""
         end, start = self._between
         if end and response_ids and response_ids[-1] == end[0]:
             end = ()  # the sampled response already ends with its end-of-turn token
-        return (*end, *self._encode(start + user), *self.tail_ids)
+        return (*end, *self._encode(start + self._plain(user)), *self.tail_ids)
 
     def append_to_question(self, prompt_ids: tuple[int, ...], text: str) -> tuple[int, ...]:
         """Append text to the last user message of a prompt; all other ids stay the same."""
         head = prompt_ids[: len(prompt_ids) - len(self.tail_ids)]
-        return (*head, *self._encode(text), *self.tail_ids)
+        return (*head, *self._encode(self._plain(text)), *self.tail_ids)
 
     def check_appends(self, thinking: bool = False) -> None:
         """Refuse a template that rewrites earlier messages when later ones arrive.
@@ -109,7 +110,7 @@ class ChatFormat:
         """Whether the template shows system messages: some refuse them, others drop them."""
         try:
             return _SYSTEM in self._render([("system", _SYSTEM), ("user", _USER)])
-        except jinja2.TemplateError:
+        except SettingError:
             return False
 
     def _opening_messages(self, system: str, user: str) -> Messages:
@@ -138,22 +139,110 @@ class ChatFormat:
             messages = [*messages, ("assistant", reply), ("user", question)]
             try:
                 after = self._render(messages)
-            except jinja2.TemplateError:  # the template allows a single user message
+            except SettingError:  # the template allows a single user message
                 return None
             if not (after.startswith(before) and after.endswith(question + self.tail)):
                 return None
             texts.add(after[len(before) : after.rindex(question)])
         return texts.pop() if len(texts) == 1 else None
 
+    def _opening(self, system: str, user: str) -> tuple[int, ...]:
+        messages = self._opening_messages(self._plain(system), self._plain(user))
+        return (*self._encode(self._render(messages).removesuffix(self.tail)), *self.tail_ids)
+
+    @lru_cache(maxsize=20_000)  # noqa: B019 - the same boards come back again and again
+    def _kept_opening(self, system: str, user: str) -> tuple[int, ...]:
+        return self._opening(system, user)
+
+    # ---- the template ----
+
+    def _check_template(self) -> None:
+        """Refuse a model without a template, or with one that never ends or fills the memory."""
+        if not getattr(self.tokenizer, "chat_template", None):
+            raise SettingError(
+                f"{self._model} names a model without a chat template, which prompts need. Use an "
+                "instruction-tuned model, or add a chat_template.jinja to its folder."
+            )
+        try:
+            template = self.tokenizer.get_chat_template()
+        except ValueError as error:  # several templates, and none is the default
+            raise self._refusal(f"cannot be chosen: {first_line(error)}") from error
+        opening = [("system", _SYSTEM), ("user", _USER)]
+        longer = [*opening, ("assistant", _THOUGHTS + _REPLY), ("user", _LATER[0])]
+        variables = {**self.tokenizer.special_tokens_map, "enable_thinking": self.thinking}
+        problem = probe(template, [opening[1:], opening, longer[1:], longer], variables)
+        if problem:
+            raise self._refusal(problem)
+
     def _render(self, messages: Messages) -> str:
-        rendered = self.tokenizer.apply_chat_template(
-            [{"role": role, "content": content} for role, content in messages],
-            tokenize=False,
-            add_generation_prompt=True,
-            enable_thinking=self.thinking,
-        )
+        """Render a conversation up to the start of the reply.
+
+        Raises:
+            SettingError: if the template raises, or writes far more than the contents.
+        """
+        try:
+            rendered = self.tokenizer.apply_chat_template(
+                [{"role": role, "content": content} for role, content in messages],
+                tokenize=False,
+                add_generation_prompt=True,
+                enable_thinking=self.thinking,
+            )
+        except Exception as error:  # a template is a program: it raises all kinds
+            raise self._refusal(f"fails: {type(error).__name__}: {first_line(error)}") from error
+        if len(rendered) > LONGEST_MARKUP + 2 * sum(len(content) for _, content in messages):
+            raise self._refusal(f"writes {len(rendered)} characters")
         return _OPENED_THOUGHTS.sub("", rendered)
 
-    @lru_cache(maxsize=1_000)  # noqa: B019 - so do requests and replies to moves
+    @property
+    def _model(self) -> str:
+        name = getattr(self.tokenizer, "name_or_path", "")
+        return f"model.path {name!r}" if name else "model.path"
+
+    def _refusal(self, problem: str) -> SettingError:
+        return SettingError(
+            f"{self._model}: its chat template {problem}. Repair chat_template.jinja in the "
+            "model's folder, or use another model."
+        )
+
+    # ---- text to ids ----
+
+    @cached_property
+    def _control(self) -> list[str]:
+        """Names of control tokens: special ones, and others with which the template marks turns."""
+        markup = self._render(self._opening_messages(_SYSTEM, _USER))
+        markup = markup.replace(_SYSTEM, _CUT).replace(_USER, _CUT) + (self._text_between() or "")
+        names = {
+            token.content
+            for token in self.tokenizer.added_tokens_decoder.values()
+            if token.special or (token.content in markup and not token.content[0].isalnum())
+        }
+        return sorted(name for name in names if len(name.strip()) > 1 and name not in _FORMAT_TAGS)
+
+    def _plain(self, text: str) -> str:
+        """Make a content plain text: cut the names of control tokens, replace lone surrogates."""
+        text = replace_surrogates(text)
+        for name in self._control:
+            while name in text:
+                text = text.replace(name, name[0] + _CUT + name[1:])
+        return text
+
     def _encode(self, text: str) -> tuple[int, ...]:
-        return tuple(self.tokenizer.encode(text, add_special_tokens=False))
+        """Return the ids of a text that may have cuts."""
+        first, *others = text.split(_CUT)
+        return tuple(chain(self._ids(first), *map(self._continued_ids, others)))
+
+    def _continued_ids(self, text: str) -> tuple[int, ...]:
+        """The ids of a text inside a word: some tokenizers put a space before a text."""
+        before, ids = self._ids("\n"), self._ids("\n" + text)
+        return ids[len(before) :] if ids[: len(before)] == before else self._ids(text)
+
+    def _ids(self, text: str) -> tuple[int, ...]:
+        return self._new_ids(text) if len(text) > LONGEST_KEPT else self._kept_ids(text)
+
+    @lru_cache(maxsize=1_000)  # noqa: B019 - requests and replies to moves come back too
+    def _kept_ids(self, text: str) -> tuple[int, ...]:
+        return self._new_ids(text)
+
+    def _new_ids(self, text: str) -> tuple[int, ...]:
+        encoded = self.tokenizer.encode(replace_surrogates(text), add_special_tokens=False)
+        return tuple(encoded)

@@ -51,6 +51,10 @@ def base_of(folder: str) -> str:
             f"model.path {folder!r} must be a whole model or a LoRA adapter that names its base "
             f"model, got peft_type {kind!r}, base_model_name_or_path {base!r}."
         )
+    if config.get("megatron_config"):  # PEFT would import the module that it names
+        raise SettingError(f"model.path {folder!r} must be an adapter of PEFT, not of Megatron.")
+    if Path(base).resolve() == Path(folder).resolve():
+        raise SettingError(f"model.path {folder!r} is damaged: it is its own base model.")
     return base
 
 

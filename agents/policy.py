@@ -6,6 +6,7 @@ Alignment: entry [n, t] of every (N, T) tensor belongs to token t given the toke
 
 import copy
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from ..configs.errors import SettingError, first_line
 from .finite import all_finite
+from .hub import find_on_hub
 from .logprobs import MAX_LOGITS, chunked_logprobs, has_plain_head, token_logprobs
 from .lora import base_of, is_adapter, merge_adapter, merged_weights, without_adapter
 from .prefix_rows import PrefixRows, share_prefixes
@@ -23,6 +25,7 @@ from .prefix_rows import PrefixRows, share_prefixes
 MIN_GAIN = 1.1
 """Smallest ratio of padded to shared-prefix tokens at which prefixes are shared; below it,
 gathering costs more than it saves."""
+_KERNEL = re.compile(r'attn_implementation\w*": (\{[^}]*|"[^"]*)/[^"]*"')
 BUNDLED = ("sesa-tiny", "sesa-tiny-answers")
 """The names of the models that ship with the package."""
 
@@ -280,16 +283,16 @@ class _WithoutAdapter(Policy):
 
 def _load_pretrained(path: str, dtype: str, trust_remote_code: bool) -> tuple[Any, Any]:
     """Load model and tokenizer, and check that the weight files are complete."""
-    folder = str(bundled_model_folder(path)) if path in BUNDLED else path
-    check_model_path(folder)
+    place = locate_model(path)
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
         with quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+            check_kernels(place)
+            tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=trust_remote_code)
             load: Any = AutoModelForCausalLM.from_pretrained  # its type lacks the report
             model, report = load(
-                folder,
+                place,
                 dtype=getattr(torch, dtype),
                 trust_remote_code=trust_remote_code,
                 use_safetensors=True,
@@ -297,6 +300,7 @@ def _load_pretrained(path: str, dtype: str, trust_remote_code: bool) -> tuple[An
                 output_loading_info=True,
             )
     except Exception as error:  # transformers, tokenizers and safetensors raise all kinds
+        refuse_own_code(path, error)
         raise SettingError(
             f"model.path {path!r} could not be loaded: {first_line(error)}. "
             "It must be a whole model folder with safetensors weights, or a model on the hub."
@@ -334,6 +338,44 @@ def quiet_transformers() -> Iterator[None]:
         hub_logging.set_verbosity(hub_verbosity)
         if has_bars:
             logging.enable_progress_bar()
+
+
+def locate_model(path: str) -> str:
+    """Return what transformers should load: a folder, or the name of a model on the hub.
+
+    Raises:
+        SettingError: if there is no such model.
+    """
+    place = str(bundled_model_folder(path)) if path in BUNDLED else path
+    check_model_path(place)
+    return place if Path(place).is_dir() else find_on_hub(place)
+
+
+def refuse_own_code(path: str, error: Exception) -> None:
+    """Say what to type if transformers refuses to run code that comes with a model.
+
+    Raises:
+        SettingError: if that is what the error is about.
+    """
+    if "trust_remote_code" in str(error):
+        raise SettingError(
+            f"model.path {path!r} comes with Python code of its own, which runs only if you type "
+            "model.trust_remote_code=true. Do so if you trust its authors."
+        ) from error
+
+
+def check_kernels(place: str) -> None:
+    """Refuse a model whose config.json names an attention kernel, which is code from the hub.
+
+    Raises:
+        ValueError: naming it.
+    """
+    from transformers import PreTrainedConfig
+
+    values, _ = PreTrainedConfig.get_config_dict(place)
+    if found := _KERNEL.search(json.dumps(values)):
+        wanted = found[0].replace('"', "")
+        raise ValueError(f"config.json asks for code from the hub ({wanted})")
 
 
 def check_model_path(path: str) -> None:

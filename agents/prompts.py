@@ -95,3 +95,12 @@ def outline(what: str, earlier: Sequence[str]) -> str:
 def follow(sketch: str) -> str:
     """Return the end of a user message that asks to follow an outline (PromptSolve)."""
     return f"\nDo it this way: {sketch}."
+
+
+def replace_surrogates(text: str) -> str:
+    r"""Write lone surrogates, which neither tokenizers nor servers take, as question marks.
+
+    >>> replace_surrogates("a\ud800b")
+    'a?b'
+    """
+    return text if text.isascii() else text.encode(errors="replace").decode()

@@ -24,6 +24,8 @@ RENAMED = {
 }
 """Old names of settings, which work until the version `OLD_NAMES_UNTIL`."""
 OLD_NAMES_UNTIL = "0.3"
+TRUST = "model.trust_remote_code"
+"""Runs a model's own code, so it is only ever typed: a file may come from somebody else."""
 COMMON_SCALE = "common"
 """The file of what all scales share; not a scale itself."""
 
@@ -44,10 +46,10 @@ def load_config(
         The checked configuration.
 
     Raises:
-        SettingError: in one line, for an unknown environment, method, scale or key, or a value that
-            is not allowed.
+        SettingError: in one line, for an unknown environment, method, scale or key, a value that
+            is not allowed, or a file that sets `TRUST`.
     """
-    return _build(_merge(_preset(env, method, scale), parse_overrides(overrides)))
+    return _build(_preset(env, method, scale), overrides)
 
 
 def config_from_dict(
@@ -67,7 +69,7 @@ def config_from_dict(
     config = _merge(OmegaConf.structured(Config), OmegaConf.create(values))
     if method and method != config.method:
         config = _switch_method(config, method)
-    return _build(_merge(config, parse_overrides(overrides)))
+    return _build(config, overrides)
 
 
 def config_to_dict(config: Config) -> dict[str, Any]:
@@ -330,12 +332,21 @@ def _merge(config: Any, layer: DictConfig) -> Any:
         raise SettingError(f"{key}: {first_line(error)}.") from error
 
 
-def _build(config: Any) -> Config:
-    """Make the dataclasses, which check themselves."""
+def _build(config: Any, overrides: Sequence[str]) -> Config:
+    """Merge what the user typed and make the dataclasses, which check themselves."""
+    config = _merge(config, parse_overrides(overrides))
     try:
-        return OmegaConf.to_object(config)  # pyright: ignore[reportReturnType]
+        built: Any = OmegaConf.to_object(config)
     except OmegaConfBaseException as error:
         raise SettingError(f"{error.full_key}: {first_line(error)}.") from error
+    typed = [word.partition("=")[0] for word in overrides]
+    if built.model.trust_remote_code and TRUST not in typed:
+        raise SettingError(
+            f"{TRUST}=true stands in a file (a run's config.yaml or a method), where it does not "
+            f"count: it runs code that comes with the model. Type {TRUST}=true in this command if "
+            "you trust the model's authors, or =false."
+        )
+    return built
 
 
 def _unknown_key(config: DictConfig, layer: DictConfig) -> str:

@@ -68,7 +68,8 @@ class ModelConfig:
     window: int = 3
     """Number of turns in the prompt with `context=window`, including the current one."""
     trust_remote_code: bool = False
-    """Run code that comes with a model. Only for models whose authors you trust."""
+    """Run code that comes with a model, if you trust its authors. Counts only where it is typed: a
+    run's `config.yaml` or a method file cannot set it."""
 
     def __post_init__(self) -> None:
         check_choice("model.dtype", self.dtype, ("float32", "bfloat16"))

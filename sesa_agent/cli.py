@@ -221,7 +221,7 @@ def compare(
     options = CompareOptions(env, methods, ablate, seeds, budget, episodes, settings, scale)
     if folders:
         options.check_left_out()
-        compare_finished_runs(folders, episodes, reference, output)
+        compare_finished_runs(folders, settings, episodes, reference, output)
         return
     check(bool(env), "--env", env, "given, or two run folders or more", "Try --env sokoban.")
     run_comparison(options, reference, jobs, output, runs)

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ..configs.load import config_from_dict, config_to_dict
+from ..configs.load import TRUST, config_from_dict, config_to_dict
 from ..configs.schema import Config
 from .setup import resolve_auto
 
@@ -225,7 +225,8 @@ def rescued_config(cfg: Config) -> Config:
     Raises:
         SettingError: if the user's changes do not fit `sesa`.
     """
-    switched = config_from_dict(config_to_dict(cfg), "sesa", ["monitor.rescue=off"])
+    words = ["monitor.rescue=off", f"{TRUST}=false"]  # its model settings are not used
+    switched = config_from_dict(config_to_dict(cfg), "sesa", words)
     rescued = replace(
         cfg,
         monitor=switched.monitor,

@@ -14,6 +14,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from ...configs.errors import SettingError, check
+from ..prompts import replace_surrogates
 from .answer_cache import AnswerCache
 from .base import Completion, SamplingParams, Usage
 from .chat_endpoint import Answer, CallFailed, Endpoint
@@ -62,7 +63,7 @@ def _user_message(text: str) -> tuple[int, ...]:
 
 def escaped(text: str) -> tuple[int, ...]:
     """Return the tokens of a text: its JSON string in ASCII, without the quotes."""
-    return tuple(json.dumps(text)[1:-1].encode())
+    return tuple(json.dumps(replace_surrogates(text))[1:-1].encode())
 
 
 def read_messages(prompt_ids: Sequence[int]) -> list[dict[str, str]]:

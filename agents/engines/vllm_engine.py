@@ -250,6 +250,7 @@ def _load_llm(policy: "Policy", config: Any, options: dict[str, Any]) -> Any:
             return LLM(
                 folder,
                 load_format="dummy",
+                trust_remote_code=False,
                 generation_config="vllm",
                 logprobs_mode="processed_logprobs",  # of the distribution that is sampled from
                 logits_processors=["sesa_agent.agents.engines.vllm_exclusion:WithoutExcluded"],

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from rich.markup import escape
 from rich.table import Table
 
-from sesa_agent.agents.policy import BUNDLED, bundled_model_folder, check_model_path
+from sesa_agent.agents.policy import locate_model
+from sesa_agent.agents.prompts import replace_surrogates
 from sesa_agent.configs.errors import SettingError, check, first_line
 from sesa_agent.configs.load import load_config
 from sesa_agent.environments.checks import run_checks
@@ -63,13 +64,16 @@ def token_counter(model: str) -> Callable[[str], int]:
     Raises:
         SettingError: if the model has no tokenizer.
     """
-    folder = str(bundled_model_folder(model)) if model in BUNDLED else model
-    check_model_path(folder)
+    place = locate_model(model)
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
     except Exception as error:  # whatever transformers and tokenizers raise
         reason = first_line(error)
         raise SettingError(f"--model {model!r}: no tokenizer could be loaded: {reason}.") from error
-    return lambda text: len(tokenizer.encode(text, add_special_tokens=False))
+
+    def count(text: str) -> int:
+        return len(tokenizer.encode(replace_surrogates(text), add_special_tokens=False))
+
+    return count

@@ -15,6 +15,7 @@ from sesa_agent.commands.experiment_tables import (
 )
 from sesa_agent.configs.errors import check
 from sesa_agent.configs.load import (
+    TRUST,
     choose,
     is_method_file,
     load_config,
@@ -102,7 +103,7 @@ class CompareOptions:
             "--ablate": self.ablate,
             "--budget": self.budget,
             "--seeds": self.num_seeds,
-            "KEY=VALUE": self.overrides,
+            "KEY=VALUE": [word for word in self.overrides if not word.startswith(f"{TRUST}=")],
         }
         for option, value in values.items():
             check(not value, option, value, "left out with run folders")

@@ -23,12 +23,17 @@ from sesa_agent.screen import console
 
 
 def compare_finished_runs(
-    folders: Sequence[Path], episodes: int, reference: str, output: Path
+    folders: Sequence[Path],
+    overrides: Sequence[str],
+    episodes: int,
+    reference: str,
+    output: Path,
 ) -> None:
     """Measure finished runs of one environment, reusing stored measurements; write the results.
 
     Args:
         folders: run folders.
+        overrides: `group.key=value` words for all of them.
         episodes: held-out puzzles.
         reference: label of the arm against which the others are tested; "" for `sesa`.
         output: folder of the results.
@@ -38,7 +43,7 @@ def compare_finished_runs(
     """
     check(episodes >= 2, "--episodes", episodes, "at least 2")
     puzzle_seeds("test", episodes)  # raises if there are not enough puzzles
-    configs = {folder: _read_folder(folder) for folder in folders}
+    configs = {folder: _read_folder(folder, overrides) for folder in folders}
     first = next(iter(configs))
     for folder, cfg in configs.items():
         if cfg.env != configs[first].env:
@@ -101,7 +106,7 @@ def label_runs(configs: Mapping[Path, Config]) -> dict[Path, str]:
     return labels
 
 
-def _read_folder(folder: Path) -> Config:
+def _read_folder(folder: Path, overrides: Sequence[str]) -> Config:
     if not (folder / CONFIG_FILE).is_file():
         raise SettingError(f"{folder} is not a run folder: it has no {CONFIG_FILE}.")
-    return read_run(folder, "", "", [])
+    return read_run(folder, "", "", list(overrides))

@@ -19,10 +19,10 @@ from sesa_agent.agents.engines.vllm_engine import CPU_CACHE_GIB
 from sesa_agent.agents.logprobs import MAX_LOGITS
 from sesa_agent.agents.lora import base_of, is_adapter
 from sesa_agent.agents.policy import (
-    BUNDLED,
-    bundled_model_folder,
-    check_model_path,
+    check_kernels,
+    locate_model,
     quiet_transformers,
+    refuse_own_code,
 )
 from sesa_agent.configs.errors import SettingError, first_line
 from sesa_agent.configs.schema import Config
@@ -248,15 +248,16 @@ def read_shape(path: str, trust_remote_code: bool = False) -> ModelShape:
     """
     if is_adapter(path):
         return read_shape(base_of(path), trust_remote_code)
-    folder = str(bundled_model_folder(path)) if path in BUNDLED else path
-    check_model_path(folder)
+    place = locate_model(path)
     from transformers import AutoConfig, AutoModelForCausalLM
 
     try:
         with quiet_transformers(), torch.device("meta"):
-            config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+            check_kernels(place)
+            config = AutoConfig.from_pretrained(place, trust_remote_code=trust_remote_code)
             model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
     except Exception as error:  # whatever transformers and the hub raise
+        refuse_own_code(path, error)
         raise SettingError(
             f"model.path {path!r} could not be read: {first_line(error)}. Give a model folder, or "
             "the name of a model on a hub that can be reached from here."

@@ -224,8 +224,21 @@ def test_a_template_that_can_switch_thoughts_off_gets_the_setting(thinking):
     [
         (None, "without a chat template"),
         ("", "without a chat template"),
-        ("{{ messages", "damaged"),
-        ("{{ raise_exception('not today') }}", "damaged: not today"),
+        ("{{ messages", "fails: TemplateSyntaxError"),
+        ("{{ raise_exception('not today') }}", "fails: TemplateError: not today"),
+        ("{{ 1 / 0 }}", "fails: ZeroDivisionError: division by zero"),
+        ("{{ messages + 1 }}", "fails: TypeError"),
+        ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "fails: RecursionError"),
+        ("{% for i in range(10**9) %}{% endfor %}", "fails: OverflowError"),
+        ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "fails: SecurityError"),
+        ("{{ 'a' * 10**6 }}{{ messages[0]['content'] }}", "writes 1000014 characters"),
+        ("{{ 'a' * 10**10 }}", "needed more than 1 GiB of memory"),
+        (
+            "{% set n = namespace(s='ab') %}{% for i in range(99) %}{% set n.s = n.s + n.s %}"
+            "{% endfor %}",
+            "needed more than 1 GiB of memory",
+        ),
+        ({"tool_use": CHATML}, "cannot be chosen"),
         ("hello", "does not repeat the user's message once"),
     ],
 )

@@ -1,3 +1,6 @@
+import re
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -122,3 +125,45 @@ def test_a_sketch_that_is_repeated_word_for_word_reads_the_same(response):
     sketch = read_sketch(response)
     if sketch is not None:
         assert read_sketch(f"<sketch>{sketch}</sketch>") == read_sketch(sketch) == sketch
+
+
+REFERENCE = {
+    False: re.compile(r"\s*<answer>(.*?)</answer>", re.DOTALL),
+    True: re.compile(r"\s*<think>.*?</think>\s*<answer>(.*?)</answer>", re.DOTALL),
+}
+
+
+@given(st.lists(st.sampled_from(TAGS), max_size=12).map("".join), st.booleans())
+def test_an_answer_is_what_the_pattern_of_the_format_says(response, thinking):
+    match = REFERENCE[thinking].match(response)
+    assert read_answer(response, thinking) == (match.group(1).strip() if match else None)
+
+
+READERS = {
+    "answer": lambda text: read_answer(text, thinking=False),
+    "answer after thoughts": lambda text: read_answer(text, thinking=True),
+    "actions": lambda text: split_actions(text, max_actions=5),
+    "sketch": read_sketch,
+}
+REPEATED = ("</think><answer>", "</think>", "<think>", "<answer>", " ", "</think> ", "||", ".")
+REPEATED += (". ", "<sketch>", "\n", "\ud800", "\0", "a", "<")
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("start", ["", "<think>", "<answer>", "<think></think>", "<sketch>"])
+def test_a_long_response_is_read_in_time(reader, start):
+    """Thoughts with many openings of an answer took seconds, by backtracking over all of them."""
+    for repeated in REPEATED:
+        text = start + repeated * (100_000 // len(repeated))
+        times = []
+        for _ in range(3):
+            before = time.process_time()
+            READERS[reader](text)
+            times.append(time.process_time() - before)
+        assert min(times) < 0.1, repeated
+
+
+@given(st.text(st.characters(codec=None)))
+def test_any_response_can_be_read(text):
+    for read in READERS.values():
+        read(text)

@@ -4,6 +4,8 @@ them useless until `sesa-agent pretrain` has been run again."""
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sesa_agent.agents.prompts import (
     SYSTEM,
@@ -82,3 +84,12 @@ def test_a_request_for_another_proposal_only_adds_to_the_end():
     plain, asked = sokoban_messages(), sokoban_messages(earlier=("Up",))
     assert asked[:2] == plain[:2]
     assert asked[2].startswith(plain[2])
+
+
+@given(st.text(st.characters(codec=None)), st.lists(st.text(st.characters(codec=None))))
+def test_any_text_fits_into_a_prompt(text, earlier):
+    style = PromptStyle(text, text, text, actions_per_turn=2, thinking=True, sketch=text)
+    assert text in style.first_message(text, turn=1, actions_left=1)
+    assert text in style.next_message(float("nan"), text, turn=2, actions_left=0)
+    assert all(one in propose_another(earlier) for one in earlier)
+    assert text in outline(text, earlier) and text in follow(text)

@@ -1,9 +1,18 @@
-"""Random models with large weights, and a model that is a table of probabilities."""
+"""Random models with large weights, a model that is a table of probabilities, and tokenizers."""
 
 from types import SimpleNamespace
 from typing import Any
 
 import torch
+from tokenizers import (
+    AddedToken,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    trainers,
+)
 from transformers import (
     AutoModelForCausalLM,
     GPT2Config,
@@ -11,6 +20,7 @@ from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
+    PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
     Qwen3Config,
@@ -120,6 +130,76 @@ def logprobs_and_gradients(policy: Any, max_logits: int) -> tuple[Any, Any, Any]
     ((chosen + 0.3 * entropy) * weight).sum().backward()
     gradient = torch.cat([weight.grad.flatten() for weight in policy.parameters()])
     return chosen.detach(), entropy.detach(), gradient
+
+
+CORPUS = (
+    "You are a careful player of text games.",
+    "The box is at the start. user system assistant im_start im_end INST",
+    "Turn 1: State: ##### #__P_# You have 5 actions left. Reply with <answer>your answer</answer>.",
+)
+"""What `trained_tokenizer` learns its merges and pieces from."""
+
+
+def trained_tokenizer(kind: str, template: str, special: list[str], **names: str) -> Any:
+    """A tokenizer with learned merges or pieces, as the families of real models have them.
+
+    Args:
+        kind: "byte-level" (GPT-2, Qwen, Llama 3, SmolLM), "sentencepiece" (Llama 2, Mistral: a
+            space before every stretch of text) or "unigram" (a space before the text).
+        template: its chat template.
+        special: its control tokens; in "unigram" they are pieces of the model as well.
+        names: such as `eos_token`.
+    """
+    tokenizer, trainer = _KINDS[kind](special)
+    tokenizer.train_from_iterator(CORPUS * 20, trainer)
+    tokenizer.add_special_tokens([AddedToken(text, normalized=False) for text in special])
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=special[0], **names)
+    fast.chat_template = template
+    return fast
+
+
+def _byte_level(special: list[str]) -> tuple[Tokenizer, Any]:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    return tokenizer, trainers.BpeTrainer(
+        vocab_size=500, initial_alphabet=alphabet, show_progress=False
+    )
+
+
+_ALPHABET = ["\n", "é", *map(chr, range(32, 127))]
+
+
+def _sentencepiece(special: list[str]) -> tuple[Tokenizer, Any]:
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    )
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse()])
+    return tokenizer, trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=["<unk>"],
+        initial_alphabet=_ALPHABET,
+        show_progress=False,
+    )
+
+
+def _unigram(special: list[str]) -> tuple[Tokenizer, Any]:
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    tokenizer.decoder = decoders.Metaspace(prepend_scheme="first")
+    return tokenizer, trainers.UnigramTrainer(
+        vocab_size=300,
+        special_tokens=["<unk>", *special],
+        unk_token="<unk>",
+        initial_alphabet=_ALPHABET,
+        show_progress=False,
+    )
+
+
+_KINDS = {"byte-level": _byte_level, "sentencepiece": _sentencepiece, "unigram": _unigram}
 
 
 class LetterTokenizer:

@@ -22,7 +22,7 @@ from ...helpers import chat_server
 
 PARAMS = SamplingParams(temperature=0.5, max_new_tokens=9, stop=("</answer>",))
 CHAT = MessagesChat()
-TEXTS = st.text() | st.text('"\\{}[],:\n \ud800\x00', max_size=9)
+TEXTS = st.text() | st.text('"\\{}[],:\n \x00', max_size=9)
 
 
 @pytest.fixture
@@ -54,6 +54,13 @@ def test_a_prompt_holds_every_message_unchanged(system, question, more, response
     prompt = (*prompt, *said, *CHAT.reply(said, later))
     answer = {"role": "assistant", "content": response}
     assert read_messages(prompt) == [*start, answer, {"role": "user", "content": later}]
+
+
+def test_lone_surrogates_are_sent_as_question_marks():
+    """Servers refuse them as malformed JSON, which ended the evaluation."""
+    chat = MessagesChat()
+    prompt = chat.append_to_question(chat.opening("a\ud800", "b\udfff"), "c\ud800")
+    assert [message["content"] for message in read_messages(prompt)] == ["a?", "b?c?"]
 
 
 def test_messages_and_sampling_parameters_are_sent(server):
