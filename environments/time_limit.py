@@ -4,9 +4,9 @@ It works in the main thread, on systems with `signal.setitimer` (Linux, macOS); 
 no limit. Compiled code that hangs is interrupted only when it returns to Python, and code that sets
 an alarm of its own ends the limit.
 
-Code that catches every exception also catches the one that is to stop it. So a limit insists: it
-raises again and again, each time also a line later than the last time, until one of these lines is
-outside of every `try`. A Ctrl-C inside the block insists in the same way.
+Code that catches every exception also catches the one that is to stop it. So a limit insists: when
+the exception was caught and dropped, the next line of the block raises it again, until one of these
+lines is outside of every `try`. A Ctrl-C inside the block insists in the same way.
 """
 
 # The functions of `signal` spend 7 microseconds on making enums of the handlers.
@@ -19,9 +19,9 @@ from types import FrameType
 from typing import Any
 
 REPEAT_S = 0.1
-"""Period in which an exception that was caught is raised again, in seconds."""
-MAX_RAISED = 50
-"""Number of times after which the process ends: the code cannot be stopped."""
+"""Period in which the exception is raised if it was caught and kept, in seconds."""
+MAX_ALARMS = 50
+"""Number of periods after which the process ends: the code cannot be stopped."""
 
 
 class TimeUp(BaseException):
@@ -41,9 +41,9 @@ class time_limit:
     def __init__(self, seconds: float):
         self.seconds = seconds
         self.stop: BaseException | None = None
-        """What was raised into the block: `TimeUp`, or what the handler of a Ctrl-C raised."""
+        """What ends the block: `TimeUp`, or what the handler of a Ctrl-C raised."""
         self._is_running = False
-        self._num_raised = 0
+        self._num_alarms = 0
 
     def __enter__(self) -> "time_limit":
         if threading.current_thread() is not threading.main_thread():
@@ -52,11 +52,11 @@ class time_limit:
         self._trace = sys.gettrace()
         self._on_interrupt: Any = _signal.getsignal(signal.SIGINT)
         if callable(self._on_interrupt):
-            _signal.signal(signal.SIGINT, self._interrupted)
+            _signal.signal(signal.SIGINT, self._interrupt)
         self._is_running = True
         if hasattr(signal, "setitimer"):
-            self._on_alarm: Any = _signal.signal(signal.SIGALRM, self._time_is_up)
-            self._alarm = signal.setitimer(signal.ITIMER_REAL, self.seconds, REPEAT_S)
+            self._on_alarm: Any = _signal.signal(signal.SIGALRM, self._alarm)
+            self._outer = signal.setitimer(signal.ITIMER_REAL, self.seconds, REPEAT_S)
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
@@ -67,28 +67,28 @@ class time_limit:
             signal.setitimer(signal.ITIMER_REAL, 0.0)
             is_lost = self._on_alarm is None  # a handler that Python cannot restore
             _signal.signal(signal.SIGALRM, _signal.SIG_DFL if is_lost else self._on_alarm)
-            if self._alarm[0]:
-                signal.setitimer(signal.ITIMER_REAL, *self._alarm)  # set by other code: resume it
+            if self._outer[0]:
+                signal.setitimer(signal.ITIMER_REAL, *self._outer)  # resume what was running
         if self._on_interrupt is not None:
             _signal.signal(signal.SIGINT, self._on_interrupt)
-        if self._num_raised > 1:
+        if self._num_alarms:
             sys.settrace(self._trace)
         del self._frame  # which refers to this object
         if self.stop is not None and error is not self.stop:
-            raise self.stop
+            raise self.stop from None
 
-    def _time_is_up(self, signum: int, frame: FrameType | None) -> None:
+    def _alarm(self, signum: int, frame: FrameType | None) -> None:
         if not self._is_running or _is_ours(frame):
             return  # in the second case it comes again
         self.stop = self.stop or TimeUp()
-        self._num_raised += 1
-        if self._num_raised > MAX_RAISED:
+        self._num_alarms += 1
+        if self._num_alarms > MAX_ALARMS:
             _end_process(self.seconds)
-        if self._num_raised > 1:
-            self._raise_later(frame, num_lines=self._num_raised - 2)
-        raise self.stop.with_traceback(None)
+        if self._num_alarms > 1:  # the last one was caught and kept: try another line each time
+            self.raise_later(frame, self._num_alarms - 2)
+        raise _Insistent(self)
 
-    def _interrupted(self, signum: int, frame: FrameType | None) -> None:
+    def _interrupt(self, signum: int, frame: FrameType | None) -> None:
         """Do what a Ctrl-C does without us; if that raises, insist on it."""
         _signal.signal(signal.SIGINT, self._on_interrupt)  # it may install another handler
         try:
@@ -101,24 +101,37 @@ class time_limit:
                 signal.setitimer(signal.ITIMER_REAL, REPEAT_S, REPEAT_S)
             raise
         finally:
-            self._on_interrupt = _signal.signal(signal.SIGINT, self._interrupted)
+            self._on_interrupt = _signal.signal(signal.SIGINT, self._interrupt)
 
-    def _raise_later(self, frame: FrameType | None, num_lines: int) -> None:
-        """Let Python raise in the block after some more lines, whatever it has caught by then."""
+    def raise_later(self, frame: FrameType | None, num_lines: int = 0) -> None:
+        """Raise in the block when it has run some more lines, whatever it has caught by then."""
 
         def trace(frame: FrameType, event: str, argument: Any) -> Any:
             nonlocal num_lines
             if event == "line" and self._is_running:
                 num_lines -= 1
-                if num_lines < 0 and self.stop is not None:
-                    raise self.stop.with_traceback(None)
+                if num_lines < 0:
+                    raise _Insistent(self)  # Python ends the tracing then
             return trace
 
+        if not self._is_running:
+            return
         while frame is not None and frame is not self._frame:
             frame.f_trace = trace
             frame = frame.f_back
         # What the frame of the block calls from now on is its own clean-up.
         sys.settrace(lambda frame, *_: None if frame.f_back is self._frame else trace)
+
+
+class _Insistent(TimeUp):
+    """Raised in the block, and again when it was caught and dropped."""
+
+    def __init__(self, limit: time_limit):
+        super().__init__()
+        self._limit = limit
+
+    def __del__(self) -> None:
+        self._limit.raise_later(sys._getframe(1))
 
 
 def _is_ours(frame: FrameType | None) -> bool:

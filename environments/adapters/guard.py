@@ -263,7 +263,7 @@ class GuardedEnv(gymnasium.Wrapper[str, str, Any, Any]):
                 try:
                     return call()
                 except BaseException as error:  # SystemExit, CancelledError, its own kinds
-                    if error is limit.stop:
+                    if limit.stop is not None:
                         raise
                     if isinstance(error, InvalidValue):
                         raise EnvError(f"{what} {error}") from None
