@@ -2,8 +2,8 @@
 
 Undone at the end of the block: another working directory, recursion limit or trace function,
 warnings turned into errors, garbage collection switched off, `sys.stdout` and `sys.stderr`
-replaced. What is printed to `sys.stdout` is discarded. If the block came back in a child process
-(`os.fork`), the child ends there. Signal handlers are restored by `time_limit`.
+replaced. What is printed to `sys.stdout` is discarded. If the block also comes back in a child
+process (`os.fork`), the child ends there. Signal handlers are restored by `time_limit`.
 
 Not undone: environment variables and the global random generators, which an environment may need,
 and which training does not use.
@@ -11,6 +11,7 @@ and which training does not use.
 
 import gc
 import io
+import mmap
 import os
 import sys
 import warnings
@@ -37,8 +38,12 @@ class kept_process:
 
     def __exit__(self, *_: Any) -> None:
         if os.getpid() != self.process_id:
-            os._exit(1)  # the parent goes on; two processes must not write to one run folder
+            _has_forked[0] = 1
+            os._exit(1)  # two processes must not write to one run folder
         sys.stdout, sys.stderr = self.streams
+        if _has_forked[0]:
+            _has_forked[0] = 0
+            self.changes.add("a second process")
         if sys.getrecursionlimit() != self.recursion_limit:
             sys.setrecursionlimit(self.recursion_limit)
             self.changes.add("the recursion limit")
@@ -61,6 +66,10 @@ class kept_process:
         if len(kept) < len(warnings.filters):
             warnings.filters[:] = kept  # pyright: ignore[reportIndexIssue]
             self.changes.add("the warning filters")
+
+
+_has_forked = mmap.mmap(-1, 1)
+"""A byte that this process shares with its children."""
 
 
 def _working_folder() -> str:

@@ -1,6 +1,7 @@
 """A run survives every bad environment, or ends in one line, and its process is as before."""
 
 import gc
+import locale
 import os
 import random
 import re
@@ -65,12 +66,12 @@ def process_state():
 @pytest.fixture(autouse=True)
 def same_process():
     """The process is as before; what environments may change is put back by the test."""
-    before, chance, variables = process_state(), random.getstate(), dict(os.environ)
+    before, chance, language = process_state(), random.getstate(), locale.setlocale(locale.LC_ALL)
     yield
     assert process_state() == before
     random.setstate(chance)
-    for name in os.environ.keys() - variables.keys():
-        del os.environ[name]
+    locale.setlocale(locale.LC_ALL, language)
+    os.environ.pop("WORST", None)
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -105,7 +106,7 @@ def test_a_failure_ends_its_trajectory_and_nothing_else(name, sampler):
 def test_the_checks_find_it(name):
     bad = WORST[name]
     start = time.monotonic()
-    findings = run_checks(make(name), num_episodes=1)
+    findings = run_checks(make(name), num_episodes=2, actions=["Left", "Right"])
     wrong = [key for key, found in findings.items() if found.status in ("failed", "warned")]
     assert wrong[:1] == ([bad.check] if bad.check else [])
     assert all(finding.seen.isprintable() for finding in findings.values())
