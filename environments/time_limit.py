@@ -124,14 +124,15 @@ class time_limit:
 
 
 class _Insistent(TimeUp):
-    """Raised in the block, and again when it was caught and dropped."""
+    """Raised in the block, and again when it was caught and dropped.
 
-    def __init__(self, limit: time_limit):
-        super().__init__()
-        self._limit = limit
+    Args:
+        limit: the `time_limit`.
+    """
 
     def __del__(self) -> None:
-        self._limit.raise_later(sys._getframe(1))
+        (limit,) = self.args
+        limit.raise_later(sys._getframe(1))
 
 
 def _is_ours(frame: FrameType | None) -> bool:

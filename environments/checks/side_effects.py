@@ -17,12 +17,12 @@ ADVICE = (
 )
 
 
-def process_state() -> dict[str, Any]:
+def process_state() -> dict[str, frozenset[Any]]:
     """Return what an environment should leave alone and no guard puts back."""
     return {
-        "the environment variables": dict(os.environ),
-        "the locale": locale.setlocale(locale.LC_ALL),
-        "the number of threads": threading.active_count(),
+        "the environment variables": frozenset(os.environ.items()),
+        "the locale": frozenset([locale.setlocale(locale.LC_ALL)]),
+        "the running threads": frozenset(threading.enumerate()),
     }
 
 
@@ -30,7 +30,7 @@ def check_side_effects(subject: Subject) -> Finding:
     """Playing changes nothing outside of the environment."""
     changed = {"the global random generators"} if _draws_globally(subject) else set[str]()
     after = process_state()
-    changed |= {name for name in after if after[name] != subject.process[name]}
+    changed |= {name for name in after if after[name] - subject.process[name]}
     changed |= subject.env.changes
     if not changed:
         return passed("the process is as before")

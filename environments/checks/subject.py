@@ -59,7 +59,7 @@ class Subject:
     """Whether `actions` is complete, rather than a few examples."""
     seeds: Sequence[int]
     """Puzzles to play, one episode each."""
-    process: Mapping[str, Any]
+    process: Mapping[str, frozenset[Any]]
     """The state of the process before the checks."""
     count_tokens: Callable[[str], int] | None = None
     """Returns the length of a text in a model's tokens."""
