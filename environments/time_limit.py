@@ -79,7 +79,7 @@ class time_limit:
 
     def _alarm(self, signum: int, frame: FrameType | None) -> None:
         if not self._is_running or _is_ours(frame):
-            return  # in the second case it comes again
+            return  # in the second case the alarm comes again
         self.stop = self.stop or TimeUp()
         self._num_alarms += 1
         if self._num_alarms > MAX_ALARMS:
@@ -95,11 +95,10 @@ class time_limit:
             self._on_interrupt(signum, frame)
         except BaseException as error:
             self.stop = error
-            if _is_ours(frame):
-                return  # raised at the end of the block, when the handlers are restored
             if self._is_running and hasattr(signal, "setitimer"):
                 signal.setitimer(signal.ITIMER_REAL, REPEAT_S, REPEAT_S)
-            raise
+            if not _is_ours(frame):  # else it is raised at the end of the block
+                raise
         finally:
             self._on_interrupt = _signal.signal(signal.SIGINT, self._interrupt)
 
@@ -114,13 +113,16 @@ class time_limit:
                     raise _Insistent(self)  # Python ends the tracing then
             return trace
 
+        def trace_call(frame: FrameType, event: str, argument: Any) -> Any:
+            is_clean_up = frame.f_back is self._frame  # of the block
+            return None if is_clean_up or _is_ours(frame) else trace
+
         if not self._is_running:
             return
         while frame is not None and frame is not self._frame:
             frame.f_trace = trace
             frame = frame.f_back
-        # What the frame of the block calls from now on is its own clean-up.
-        sys.settrace(lambda frame, *_: None if frame.f_back is self._frame else trace)
+        sys.settrace(trace_call)
 
 
 class _Insistent(TimeUp):
@@ -136,9 +138,8 @@ class _Insistent(TimeUp):
 
 
 def _is_ours(frame: FrameType | None) -> bool:
-    """Whether a signal interrupted the beginning or the end of a limit rather than its block."""
-    ours = time_limit.__enter__.__code__, time_limit.__exit__.__code__
-    return frame is not None and frame.f_code in ours
+    """Whether a signal interrupted this file, where an exception would do harm."""
+    return frame is not None and frame.f_code.co_filename == __file__
 
 
 def _end_process(seconds: float) -> None:

@@ -79,7 +79,8 @@ def test_a_ctrl_c_interrupts_a_game_that_catches_everything(after_s):
     """`except BaseException` in a game's loop swallowed Ctrl-C: the run could only be killed."""
     env = GuardedEnv(lambda: Stubborn(after_s), step_timeout=60.0)
     env.reset(seed=0)
-    timer = threading.Timer(0.2, signal.raise_signal, [signal.SIGINT])
+    main_thread = threading.get_ident()
+    timer = threading.Timer(0.2, signal.pthread_kill, [main_thread, signal.SIGINT])
     timer.start()
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
