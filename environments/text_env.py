@@ -25,6 +25,9 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Text
 
+from ..configs.errors import SettingError
+from .descriptions import describe_value
+
 Action = TypeVar("Action")
 Game = TypeVar("Game", bound="TextGame[Any]")
 Copied = TypeVar("Copied")
@@ -280,25 +283,46 @@ def _copy(env: Any) -> Any:
 # ---- optional parts of the contract, read from any environment ----
 
 
-def text_spec(env: gymnasium.Env[Any, Any]) -> Any:
-    """Return what the environment tells a player, a `TextSpec`; None if it has none."""
-    return getattr(env.unwrapped, "text_spec", None)
+def _contract(env: gymnasium.Env[Any, Any]) -> Any:
+    """Return what holds the optional parts: a guard has read them, else the innermost layer."""
+    return env if getattr(env, "is_guard", False) else env.unwrapped
+
+
+def text_spec(env: gymnasium.Env[Any, Any]) -> TextSpec | None:
+    """Return what the environment tells a player; None if it has none.
+
+    Raises:
+        SettingError: if it is no `TextSpec` of text.
+    """
+    spec = getattr(_contract(env), "text_spec", None)
+    is_spec = isinstance(spec, TextSpec) and all(
+        isinstance(text, str) for text in (spec.instruction, spec.legend, spec.actions, spec.sketch)
+    )
+    if spec is not None and not is_spec:
+        raise SettingError(
+            f"An environment's text_spec must be a TextSpec of str, got {describe_value(spec)}."
+        )
+    return spec
 
 
 def max_steps(env: gymnasium.Env[Any, Any]) -> int | None:
     """Return the environment's own limit on the actions of an episode; None if it has none."""
-    limit = getattr(env.unwrapped, "max_steps", None)
-    return int(limit) if isinstance(limit, int | np.integer) else None
+    limit = getattr(_contract(env), "max_steps", None)
+    return int(limit) if isinstance(limit, int | np.integer) and limit >= 1 else None
 
 
 def num_targets(env: gymnasium.Env[Any, Any]) -> int:
     """Return the number of different answers that succeed; 0 if the environment does not say."""
-    return getattr(env.unwrapped, "num_targets", 0)
+    number = getattr(_contract(env), "num_targets", 0)
+    return int(number) if isinstance(number, int | np.integer) and number >= 0 else 0
 
 
 def num_puzzles(env: gymnasium.Env[Any, Any]) -> Mapping[str, int]:
     """Return the number of different puzzles by split; only splits that have few are listed."""
-    return getattr(env.unwrapped, "num_puzzles", {})
+    numbers = getattr(_contract(env), "num_puzzles", {})
+    if not isinstance(numbers, Mapping):
+        return {}
+    return {key: n for key, n in numbers.items() if isinstance(n, int) and n >= 1}
 
 
 def text_game(env: gymnasium.Env[Any, Any]) -> TextGame[Any] | None:
@@ -309,12 +333,13 @@ def text_game(env: gymnasium.Env[Any, Any]) -> TextGame[Any] | None:
 
 def action_reader(env: gymnasium.Env[Any, Any]) -> Callable[[str], str | None] | None:
     """Return the environment's own `canonical_action` method; None if it has none."""
-    return getattr(env.unwrapped, "canonical_action", None)
+    read = getattr(_contract(env), "canonical_action", None)
+    return read if callable(read) else None  # pyright: ignore[reportReturnType]
 
 
 def has_state_key(env: gymnasium.Env[Any, Any]) -> bool:
     """Return whether the environment has a `state_key()` method."""
-    return hasattr(env.unwrapped, "state_key")
+    return callable(getattr(_contract(env), "state_key", None))
 
 
 def state_key(env: gymnasium.Env[Any, Any]) -> Hashable:
@@ -325,11 +350,13 @@ def state_key(env: gymnasium.Env[Any, Any]) -> Hashable:
     Raises:
         TypeError: if the environment has no `state_key()` of its own.
     """
-    if not has_state_key(env):
+    read = getattr(_contract(env), "state_key", None)
+    if not callable(read):
         raise TypeError(f"{env} has no state_key(): give it one, or set sampling.merge_states=off.")
-    return env.unwrapped.state_key()  # pyright: ignore[reportAttributeAccessIssue]
+    return read()
 
 
 def is_deterministic(env: gymnasium.Env[Any, Any]) -> bool:
     """Return whether a state and an action determine the next state; False if it does not say."""
-    return bool(getattr(env.unwrapped, "is_deterministic", False))
+    claim = getattr(_contract(env), "is_deterministic", False)
+    return isinstance(claim, bool | np.bool_) and bool(claim)

@@ -25,7 +25,7 @@ from ..agents.prompts import (
     propose_another,
 )
 from ..configs.errors import SettingError, check
-from ..environments import EnvError, GuardedEnv, fork
+from ..environments import EnvError, fork
 from ..environments.splits import puzzle_seeds
 from ..environments.text_env import (
     action_reader,
@@ -371,5 +371,5 @@ def canonical_action(env: gymnasium.Env[Any, Any], text: str) -> str | None:
     Raises:
         EnvError: if a guarded environment fails.
     """
-    read = env.canonical_action if isinstance(env, GuardedEnv) else action_reader(env)
+    read = action_reader(env)
     return text if read is None else read(text)

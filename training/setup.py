@@ -15,7 +15,7 @@ from ..agents.prompts import STOP
 from ..configs.errors import SettingError, check, check_choice
 from ..configs.schema import Config, EngineConfig
 from ..environments import ENVIRONMENTS, EnvError, is_deterministic, make_env
-from ..environments.adapters.guard import describe_error
+from ..environments.descriptions import describe_error, describe_message
 from ..sampling import SAMPLERS
 from ..sampling.dialogue import Dialogue, check_single_answer, prompt_style
 from ..sampling.tree import resolve_merging
@@ -51,9 +51,11 @@ def build_env(cfg: Config) -> gymnasium.Env[Any, Any]:
         ) from error
     except SettingError:
         raise
+    except EnvError as error:
+        raise SettingError(f"env.id {cfg.env.id} fails when made: {error}.") from error
     except (TypeError, ValueError) as error:
         raise SettingError(
-            f"env.options does not fit {cfg.env.id}: {str(error).rstrip('.')}."
+            f"env.options does not fit {cfg.env.id}: {describe_message(error).rstrip('.')}."
         ) from error
     except Exception as error:
         if cfg.env.id in ENVIRONMENTS:

@@ -1,32 +1,51 @@
 """Confines an environment's failures to its own trajectory.
 
 A third-party environment may raise, hang, print or return invalid values at any step of a run that
-takes days. `GuardedEnv` turns all of this into one exception, `EnvError`, which samplers record as
-the end of that trajectory; whatever it prints to `sys.stdout` is discarded. It also records seed
-and actions, so that an environment that cannot be copied is forked by replaying them.
+takes days. `GuardedEnv` is the only way to it. It turns all of this into one exception, `EnvError`,
+which samplers record as the end of that trajectory. It also records seed and actions, so that an
+environment that cannot be copied is forked by replaying them.
 
-Limits: those of `time_limit.py`; output of compiled code is shown; a crash of the process cannot be
-caught.
+What may hang is limited by `time_limit.py`, what changes the process is undone by
+`process_state.py`, what is returned is checked by `returned.py`. Not survived: a crash of the
+process, and compiled code that never returns (docs/environments.md).
 """
 
 import copy
-import io
-import math
-import traceback
-from collections.abc import Callable, Hashable
-from contextlib import redirect_stdout
-from pathlib import Path
+from collections.abc import Callable, Hashable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 import gymnasium
 import numpy as np
 
-from ..text_env import action_reader, fork, fork_kind, has_state_key, state_key
+from .. import text_env
+from ..descriptions import describe_error
 from ..time_limit import TimeUp, time_limit
+from .process_state import kept_process
+from .returned import (
+    InvalidValue,
+    checked_copy,
+    checked_key,
+    checked_reset,
+    checked_step,
+    checked_text,
+)
 
 Result = TypeVar("Result")
-TEXT_LIMIT = 300
-"""Length of an error in messages, in characters."""
+PARTS: dict[str, Callable[[gymnasium.Env[Any, Any]], Any]] = {
+    "text_spec": text_env.text_spec,
+    "max_steps": text_env.max_steps,
+    "num_targets": text_env.num_targets,
+    "num_puzzles": text_env.num_puzzles,
+    "is_deterministic": text_env.is_deterministic,
+    "has_state_key": text_env.has_state_key,
+    "has_action_reader": lambda env: text_env.action_reader(env) is not None,
+    "own_fork_kind": text_env.fork_kind,
+    "name": lambda env: str(env.spec.id if env.spec else type(env.unwrapped).__name__),
+}
+"""Attributes of a guard, and how they are read from its environment."""
+BUILD_CALLS = 10
+"""Making an environment may take as long as this many calls: it may load data."""
 
 
 class EnvError(Exception):
@@ -36,22 +55,37 @@ class EnvError(Exception):
 class GuardedEnv(gymnasium.Wrapper[str, str, Any, Any]):
     """Plays an environment that may fail at any time.
 
-    Every method raises `EnvError`, and nothing else, if the environment fails.
+    Every method raises `EnvError`, and nothing else, if the environment fails. A Ctrl-C still
+    interrupts. The optional parts of the contract are read once and are then attributes of the
+    guard (`PARTS`).
 
     Args:
         build: makes the environment; called again for each replay.
         step_timeout: seconds in which each call must return; 0 for no limit.
+        can_replay: whether `build` makes a new environment each time.
+
+    Raises:
+        Exception: any that `build` raises; if it hangs or wants to exit, an `EnvError`.
     """
 
-    def __init__(self, build: Callable[[], gymnasium.Env[Any, Any]], step_timeout: float):
-        with redirect_stdout(_Nowhere()):
-            super().__init__(build())
-        self.build, self.step_timeout = build, step_timeout
+    def __init__(
+        self,
+        build: Callable[[], gymnasium.Env[Any, Any]],
+        step_timeout: float,
+        can_replay: bool = True,
+    ):
+        self.build, self.step_timeout, self.can_replay = build, step_timeout, can_replay
+        self.changes: set[str] = set()
+        """What the environment changed in the process and the guard undid."""
         self.checks_values = True
         """Whether invalid return values raise; the conformance checks switch this off."""
-        self.cannot_be_copied = False
+        self.copy_error = ""
+        """Why the environment cannot be copied, if it cannot."""
         self._log: list[tuple[str, Any]] = []
         """Everything since the last seed: resets, actions, random generators."""
+        self._key: Hashable = None
+        super().__init__(self._make())
+        self._read_parts()
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -61,146 +95,180 @@ class GuardedEnv(gymnasium.Wrapper[str, str, Any, Any]):
             seed = int(np.random.default_rng().integers(2**31))
         self._log = [] if seed is not None else self._log
         self._log.append(("reset", (seed, options)))
-        return self._try(f"reset(seed={seed})", lambda: self._reset(self.env, seed, options))
+
+        def start() -> Any:
+            result: Any = self.env.reset(seed=seed, options=options)
+            self.is_deterministic = text_env.is_deterministic(self.env)
+            return self._with_key(checked_reset(result)) if self.checks_values else result
+
+        return self._try(f"reset(seed={seed})", start)
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Play one action."""
         self._log.append(("step", action))
-        return self._try(f"step({action[:50]!r})", lambda: self._step(self.env, action))
+
+        def play() -> Any:
+            result: Any = self.env.step(action)
+            return self._with_key(checked_step(result)) if self.checks_values else result
+
+        return self._try(f"step({action[:50]!r})", play)
 
     def render(self) -> Any:
         """Return the picture."""
         return self._try("render()", self.env.render)
 
-    def canonical_action(self, text: str) -> str | None:
-        """Return the environment's canonical spelling of an action; without one, the text."""
-        read = action_reader(self)
-        if read is None:
-            return text
+    def close(self) -> None:
+        """Close the environment."""
+        self._try("close()", self.env.close)
 
+    def __str__(self) -> str:
+        return self.name
+
+    # ---- the optional parts of the contract (`text_env.py`) ----
+
+    is_guard = True
+    text_spec: text_env.TextSpec | None
+    max_steps: int | None
+    num_targets: int
+    num_puzzles: Mapping[str, int]
+    is_deterministic: bool
+    has_state_key: bool
+    has_action_reader: bool
+    own_fork_kind: str
+    name: str
+
+    def _read_parts(self) -> None:
+        """Read them all, so that none can fail or change later."""
+        for name, read in PARTS.items():
+            setattr(self, name, self._try(name, partial(read, self.env)))
+        for name in ("observation_space", "action_space", "metadata"):
+            setattr(
+                self, f"_{name}", self._try(name, lambda name=name: getattr(self.env, name, None))
+            )
+
+    @property
+    def canonical_action(self) -> Callable[[str], str | None] | None:
+        """Returns the canonical spelling of an action; None if the environment has no reader."""
+        return self._canonical_action if self.has_action_reader else None
+
+    def _canonical_action(self, text: str) -> str | None:
         def spell() -> str | None:
-            canonical = read(text)
-            _require(canonical is None or isinstance(canonical, str), "a str or None", canonical)
-            return canonical
+            read = text_env.action_reader(self.env)
+            canonical = None if read is None else read(text)
+            if canonical is None or not self.checks_values:
+                return canonical
+            return checked_text(canonical, "action, or None")
 
         return self._try(f"canonical_action({text[:50]!r})", spell)
 
     @property
+    def state_key(self) -> Callable[[], Hashable]:
+        """Returns the key of the state; there is none if the environment has none."""
+        if not self.has_state_key:
+            raise AttributeError("state_key")
+        return self._state_key
+
+    def _state_key(self) -> Hashable:
+        if self.checks_values:
+            return self._key
+        return self._try("state_key()", lambda: text_env.state_key(self.env))
+
+    def _with_key(self, result: Result) -> Result:
+        """Read the key along with the state, so that it cannot fail later."""
+        if self.has_state_key:
+            self._key = checked_key(text_env.state_key(self.env))
+        return result
+
+    @property
     def np_random(self) -> np.random.Generator:
         """The environment's random generator."""
-        return self.env.np_random
+        return self._try("np_random", lambda: self.env.np_random)
 
     @np_random.setter
     def np_random(self, value: np.random.Generator) -> None:
         self._log.append(("np_random", copy.deepcopy(value)))
-        self.env.np_random = value
+        self._try("np_random", lambda: setattr(self.env, "np_random", value))
+
+    # ---- copies ----
 
     @property
     def fork_kind(self) -> str:
         """How it is forked, as `fork_kind(env)` says; a deepcopy is tried to find out."""
-        kind = fork_kind(self.env)
-        if kind == "deepcopy" and not self.cannot_be_copied:
+        if self.own_fork_kind == "deepcopy" and not self.copy_error:
             self._copy_or_none()
-        return "replay" if self.cannot_be_copied else kind
+        return "replay" if self.copy_error else self.own_fork_kind
 
     def fork(self) -> "GuardedEnv":
         """Copy the environment and its record."""
-        if self.cannot_be_copied:
-            env = None
-        elif fork_kind(self.env) == "deepcopy":
-            env = self._copy_or_none()
+        if self.own_fork_kind != "deepcopy":
+            env = self._copy()
         else:
-            env = self._try("a fork", lambda: fork(self.env))
+            env = None if self.copy_error else self._copy_or_none()
         twin = copy.copy(self)
-        twin.env = self._try("a replay", self._replay) if env is None else env
+        twin.env = self._replay() if env is None else env
         twin._log = list(self._log)
         return twin
 
+    def _copy(self) -> gymnasium.Env[Any, Any]:
+        return self._try("a fork", lambda: checked_copy(text_env.fork(self.env), self.env))
+
     def _copy_or_none(self) -> gymnasium.Env[Any, Any] | None:
         try:
-            return self._try("a fork", lambda: fork(self.env))
-        except EnvError:
-            self.cannot_be_copied = True
+            return self._copy()
+        except EnvError as error:
+            if not self.can_replay:
+                raise
+            self.copy_error = str(error)
             return None
 
     def _replay(self) -> gymnasium.Env[Any, Any]:
-        env = self.build()
-        for kind, value in self._log:
-            if kind == "reset":
-                env.reset(seed=value[0], options=value[1])
-            elif kind == "step":
-                env.step(value)
-            else:
-                env.np_random = copy.deepcopy(value)
-        return env
+        def replay() -> gymnasium.Env[Any, Any]:
+            env = self.build()
+            for kind, value in self._log:
+                if kind == "reset":
+                    env.reset(seed=value[0], options=value[1])
+                elif kind == "step":
+                    env.step(value)
+                else:
+                    env.np_random = copy.deepcopy(value)
+            return env
 
-    def _reset(self, env: gymnasium.Env[Any, Any], seed: int | None, options: Any) -> Any:
-        result = env.reset(seed=seed, options=options)
-        if not self.checks_values:
-            return result
-        is_pair = isinstance(result, tuple) and len(result) == 2
-        _require(is_pair, "(observation, info)", result)
-        _check_state(env, *result)
-        return result
+        return self._try("a replay", replay, BUILD_CALLS + len(self._log))
 
-    def _step(self, env: gymnasium.Env[Any, Any], action: str) -> Any:
-        result: Any = env.step(action)
-        if not self.checks_values:
-            return result
-        wanted = "(observation, reward, terminated, truncated, info)"
-        _require(isinstance(result, tuple) and len(result) == 5, wanted, result)
-        observation, reward, terminated, truncated, info = result
-        _check_state(env, observation, info)
-        _require(math.isfinite(float(reward)), "a finite number as reward", reward)
-        for flag in (terminated, truncated, info.get("success", False), info.get("legal", True)):
-            _require(isinstance(flag, bool | int | np.bool_), "flags that are bool", flag)
-        return observation, float(reward), bool(terminated), bool(truncated), info
+    # ---- every call ----
 
-    def _try(self, what: str, call: Callable[[], Result]) -> Result:
+    def _make(self) -> gymnasium.Env[Any, Any]:
+        def make() -> gymnasium.Env[Any, Any] | Exception:
+            try:
+                return self.build()
+            except Exception as error:  # the caller says what is wrong with the options
+                return error
+
+        made = self._try("making it", make, BUILD_CALLS)
+        if isinstance(made, Exception):
+            raise made
+        return made
+
+    def _try(self, what: str, call: Callable[[], Result], num_calls: int = 1) -> Result:
+        """Call into the environment.
+
+        Args:
+            what: the call, in words.
+            call: makes it.
+            num_calls: how many times `step_timeout` it may take.
+        """
+        limit = time_limit(num_calls * self.step_timeout)
         try:
-            with redirect_stdout(_Nowhere()), time_limit(self.step_timeout):
-                return call()
+            with kept_process(self.changes), limit:
+                try:
+                    return call()
+                except BaseException as error:  # SystemExit, CancelledError, its own kinds
+                    if limit.stop is not None:
+                        raise
+                    if isinstance(error, InvalidValue):
+                        raise EnvError(f"{what} {error}") from None
+                    raise EnvError(f"{what} raised {describe_error(error)}") from error
         except TimeUp:
-            limit = f"env.step_timeout={self.step_timeout:g} seconds"
-            raise EnvError(f"{what} took longer than {limit}") from None
-        except _InvalidValue as error:
-            raise EnvError(f"{what} {error}") from None
-        except (Exception, SystemExit) as error:
-            raise EnvError(f"{what} raised {describe_error(error)}") from error
-
-
-def _check_state(env: gymnasium.Env[Any, Any], observation: Any, info: Any) -> None:
-    _require(isinstance(observation, str), "a str as observation", observation)
-    _require(isinstance(info, dict), "a dict as info", info)
-    if has_state_key(env):  # so that it cannot fail later, when a sampler calls it
-        key = state_key(env)
-        _require(isinstance(key, Hashable), "a hashable state_key()", key)
-        hash(key)
-
-
-def describe_error(error: BaseException) -> str:
-    """Describe an exception in one line: its class, its message and where it was raised.
-
-    >>> describe_error(KeyError("door"))
-    "KeyError: 'door'"
-    """
-    message = " ".join(str(error).split())[:TEXT_LIMIT]
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}{': ' if message else ''}{message}{place}"
-
-
-def _require(condition: bool, wanted: str, got: Any) -> None:
-    if not condition:
-        raise _InvalidValue(f"must return {wanted}, got {repr(got)[:TEXT_LIMIT]}")
-
-
-class _InvalidValue(Exception):
-    """An environment returned a value that breaks the contract."""
-
-
-class _Nowhere(io.TextIOBase):
-    """Discards all text written to it."""
-
-    def write(self, text: str) -> int:
-        return len(text)
+            times = f"{num_calls} times " if num_calls > 1 else ""
+            seconds = f"env.step_timeout={self.step_timeout:g} seconds"
+            raise EnvError(f"{what} took longer than {times}{seconds}") from None

@@ -17,9 +17,9 @@ import gymnasium
 from gymnasium.envs.registration import namespace, parse_env_id
 from gymnasium.error import NameNotFound, NamespaceNotFound
 
+from ..descriptions import describe_error
 from ..text_env import text_spec
 from .collections import register_collection
-from .guard import describe_error
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint

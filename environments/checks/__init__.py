@@ -11,7 +11,8 @@ An environment of your own needs only a three-line test:
 import copy
 from collections.abc import Callable, Sequence
 
-from ..adapters.guard import GuardedEnv
+from ..adapters.guard import EnvError, GuardedEnv
+from ..descriptions import describe_error
 from ..text_env import TextSpec, text_spec
 from .copies import check_forks, check_noise, check_seeding, check_siblings, check_state_key
 from .play import (
@@ -25,6 +26,7 @@ from .play import (
     check_rewards,
     check_speed,
 )
+from .side_effects import check_side_effects, process_state
 from .subject import CheckFailed, Finding, Subject, TextEnvironment, skipped
 
 CHECKS: dict[str, Callable[[Subject], Finding]] = {
@@ -40,6 +42,7 @@ CHECKS: dict[str, Callable[[Subject], Finding]] = {
     "siblings": check_siblings,
     "noise": check_noise,
     "state key": check_state_key,
+    "side effects": check_side_effects,
     "pictures": check_pictures,
     "speed": check_speed,
 }
@@ -53,6 +56,10 @@ NEEDS = {
     "speed": ("forks",),
 }
 """Checks that must pass first for a check to be meaningful; every check also needs "api"."""
+
+
+STEP_TIMEOUT_S = 60.0
+"""Seconds in which a call must return, for an environment that is not guarded."""
 
 
 def run_checks(
@@ -77,17 +84,37 @@ def run_checks(
     Returns:
         The findings by the name of the check, in the order of `CHECKS`.
     """
-    seeds = range(seed, seed + num_episodes)
-    if isinstance(env, GuardedEnv):
-        env = copy.copy(env)
-        env.checks_values = False  # so that the check responsible for a bad value reports it
-    listed, are_all = _listed_actions(env)
-    subject = Subject(env, actions or listed, are_all and not actions, seeds, count_tokens)
+    given, before = env, process_state()
+    try:
+        guarded = _guarded(env)
+    except EnvError as error:
+        refused = Finding("failed", f"{error}.", "Reading an attribute must not fail.")
+        return {name: skipped("needs api") if name != "api" else refused for name in checks}
+    listed, are_all = _listed_actions(guarded)
+    subject = Subject(
+        guarded,
+        given,
+        actions or listed,
+        are_all and not actions,
+        range(seed, seed + num_episodes),
+        before,
+        count_tokens,
+    )
     findings: dict[str, Finding] = {}
     for name in CHECKS:
         if name in checks:
             findings[name] = _find(name, subject, findings)
     return findings
+
+
+def _guarded(env: TextEnvironment) -> GuardedEnv:
+    """Guard the environment, but let invalid values through to the check that reports them."""
+    if isinstance(env, GuardedEnv):
+        guarded = copy.copy(env)
+    else:
+        guarded = GuardedEnv(lambda: env, STEP_TIMEOUT_S, can_replay=False)
+    guarded.checks_values = False
+    return guarded
 
 
 def _listed_actions(env: TextEnvironment) -> tuple[list[str], bool]:
@@ -107,6 +134,9 @@ def _find(name: str, subject: Subject, earlier: dict[str, Finding]) -> Finding:
         return CHECKS[name](subject)
     except CheckFailed as failure:
         return Finding("failed", failure.seen, failure.advice)
+    except Exception as error:  # of a value's own methods, such as the comparison of two keys
+        advice = "Return plain values of Python: str, float, bool, a dict; keys of tuples."
+        return Finding("failed", f"What it returned raised {describe_error(error)}.", advice)
 
 
 def check_text_env(

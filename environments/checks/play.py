@@ -5,12 +5,14 @@ import random
 import time
 import unicodedata
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from gymnasium.spaces import Text
 
+from ..adapters.returned import STEP, InvalidValue, checked_text
+from ..descriptions import describe_value
 from ..text_env import has_state_key, max_steps, text_spec
 from .subject import (
     CheckFailed,
@@ -23,6 +25,7 @@ from .subject import (
     passed,
     random_steps,
     raw_step,
+    read_flag,
     read_state_key,
     require,
     reset,
@@ -45,6 +48,15 @@ BAD_TEXTS = (
 """Texts that a language model may write and every environment must survive."""
 MAX_STEPS = 10_000
 """Number of actions within which an episode must end, if the environment has no limit."""
+CLAIMS: dict[str, tuple[Any, str]] = {
+    "is_deterministic": (bool | np.bool_, "True or False"),
+    "max_steps": (int | np.integer, "an int"),
+    "num_targets": (int | np.integer, "an int"),
+    "num_puzzles": (Mapping, "a dict"),
+    "state_key": (Callable, "a method"),
+    "canonical_action": (Callable, "a method"),
+}
+"""Optional attributes, and of what kind they must be."""
 PICTURES = {"ansi": "a str", "rgb_array": "uint8 (height, width, 3)"}
 """Render modes that are checked, and what they return."""
 SLOWEST = {"steps": 100, "forks": 100, "resets": 10}
@@ -74,6 +86,7 @@ def _require_spaces(env: TextEnvironment) -> None:
             f"{name} must be a gymnasium.spaces.Text, got {space}.",
             "A language model reads and writes text: use text spaces, or derive from TextGame.",
         )
+    _require_claims(env.unwrapped)
     for name in ("instruction", "legend", "actions"):
         text = getattr(text_spec(env), name, None)
         require(
@@ -84,46 +97,59 @@ def _require_spaces(env: TextEnvironment) -> None:
         )
 
 
+def _require_claims(game: Any) -> None:
+    """The optional attributes are of the right kind and stay as they are."""
+    for name, (kind, words) in CLAIMS.items():
+        if not hasattr(game, name):
+            continue
+        claim, again = getattr(game, name), getattr(game, name)
+        shown = describe_value(claim)
+        advice = "Training would ignore it: leave it out if there is nothing to say."
+        require(isinstance(claim, kind), f"{name} must be {words}, got {shown}.", advice)
+        seen = f"{name} changed from {shown} to {describe_value(again)}."
+        require(claim == again, seen, "It is read once.")
+
+
 def _require_reset(subject: Subject) -> None:
     advice = "It must take (*, seed=None, options=None) and call super().reset(seed=seed) first."
     for options in (None, {}):
         given = call("reset()", advice, subject.env.reset, seed=subject.seeds[0], options=options)
         require(
             isinstance(given, tuple) and len(given) == 2 and isinstance(given[1], dict),
-            f"reset() must return (observation, info), got {given!r}.",
+            f"reset() must return (observation, info), got {describe_value(given)}.",
             "Return the observation and a dict.",
         )
         _require_text(given[0], "reset")
 
 
 def _require_text(observation: Any, source: str) -> None:
-    require(
-        isinstance(observation, str),
-        f"{source}() must return a str as observation, got {type(observation).__name__}.",
-        "Describe the state in words, or draw it with characters.",
-    )
+    try:
+        checked_text(observation, "observation")
+    except InvalidValue as error:
+        advice = "Describe the state in words, or draw it with characters."
+        raise CheckFailed(f"{source}() {error}.", advice) from error
 
 
 def _require_step(given: Any) -> None:
     is_step = isinstance(given, tuple) and len(given) == 5 and isinstance(given[4], dict)
     require(
         is_step,
-        f"step() must return (observation, reward, terminated, truncated, info), got {given!r}.",
+        f"step() must return {STEP}, got {describe_value(given)}.",
         "Return these five, info as a dict.",
     )
     _require_text(given[0], "step")
     for name, flag in zip(("terminated", "truncated"), given[2:4], strict=True):
         require(
             isinstance(flag, bool | np.bool_),
-            f"step() must give {name} as a bool, got {flag!r}.",
+            f"step() must give {name} as a bool, got {describe_value(flag)}.",
             "terminated: the game is won or lost; truncated: a limit cut it off.",
         )
+    seen = f"The reward must be a number, got {describe_value(given[1])}."
+    require(hasattr(given[1], "__float__"), seen, "Return a float.")
     try:
         float(given[1])
-    except (TypeError, ValueError) as error:
-        raise CheckFailed(
-            f"The reward must be a number, got {given[1]!r}.", "Return a float."
-        ) from error
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+        raise CheckFailed(seen, "Return a float.") from error
 
 
 def check_observations(subject: Subject) -> Finding:
@@ -141,7 +167,7 @@ def check_observations(subject: Subject) -> Finding:
         )
         require(
             space.contains(text),
-            f"An observation was outside {space}: {text!r}.",
+            f"An observation was outside {space}: {describe_value(text)}.",
             "Set the space's charset, max_length and min_length=0 to fit.",
         )
     seen = f"{_show_range([len(text) for text in texts])} characters"
@@ -179,7 +205,7 @@ def check_actions(subject: Subject) -> Finding:
             f"canonical_action({text!r}) gave {canonical!r}, which reads as {again!r}.",
             "A canonical action must be a str that reads as itself.",
         )
-    legal = {text for text, given in random_steps(subject) if given[4].get("legal", True)}
+    legal = {text for text, given in random_steps(subject) if read_flag(given[4], "legal", True)}
     actions = dict.fromkeys(subject.actions)
     never = [text for text in actions if text not in legal]
     if never and subject.are_all:
@@ -191,8 +217,11 @@ def check_actions(subject: Subject) -> Finding:
 def check_garbage(subject: Subject) -> Finding:
     """Text that is no action raises nothing, changes nothing and sets `info["legal"] = False`."""
     env, num_texts = subject.env, 0
+    reset(env, subject.seeds[0])
+    has_key = _key_or_none(env) is not None
     for text in BAD_TEXTS:
-        before, key = reset(env, subject.seeds[0]), _key_or_none(env)
+        before = reset(env, subject.seeds[0])
+        key = _key_or_none(env) if has_key else None
         outcome = step(env, text)
         if canonical_action(env, text, default=None) is not None:
             continue
@@ -204,7 +233,7 @@ def check_garbage(subject: Subject) -> Finding:
             "Set info['legal'] = False; or if it is an action, make canonical_action() read it.",
         )
         require(
-            before == outcome.observation and key == _key_or_none(env),
+            before == outcome.observation and (key is None or key == _key_or_none(env)),
             f"{text[:50]!r} is no action, but step() changed the state.",
             "Return the same observation and change nothing except the number of steps.",
         )
@@ -238,7 +267,8 @@ def check_info(subject: Subject) -> Finding:
         for name in ("success", "legal"):
             require(
                 isinstance(info.get(name), bool | np.bool_),
-                f"step({text[:50]!r}) must give info[{name!r}] as a bool, got {info.get(name)!r}.",
+                f"step({text[:50]!r}) must give info[{name!r}] as a bool, got "
+                f"{describe_value(info.get(name))}.",
                 "success: the game is won; legal: the text was an action that the rules allow.",
             )
         require(
@@ -334,7 +364,7 @@ def check_speed(subject: Subject) -> Finding:
 
 def _measure_rates(subject: Subject) -> dict[str, float]:
     """Measure steps, forks and resets per second."""
-    env, rng = subject.env, random.Random(0)
+    env, rng = subject.given, random.Random(0)
     spent = dict.fromkeys(SLOWEST, 0.0)
     counts = dict.fromkeys(SLOWEST, 0)
 

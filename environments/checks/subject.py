@@ -6,13 +6,15 @@ check that made the call.
 
 import math
 import random
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 import gymnasium
+import numpy as np
 
-from ..adapters.guard import EnvError
+from ..adapters.guard import EnvError, GuardedEnv
+from ..descriptions import describe_error, describe_value
 from ..text_env import action_reader, fork, state_key
 
 TextEnvironment = gymnasium.Env[Any, Any]
@@ -48,13 +50,17 @@ class CheckFailed(AssertionError):
 class Subject:
     """An environment under test and how to play it."""
 
-    env: TextEnvironment
+    env: GuardedEnv
+    given: TextEnvironment
+    """The environment without our guard, to measure its speed."""
     actions: Sequence[str]
     """Texts to play at random."""
     are_all: bool
     """Whether `actions` is complete, rather than a few examples."""
     seeds: Sequence[int]
     """Puzzles to play, one episode each."""
+    process: Mapping[str, frozenset[Any]]
+    """The state of the process before the checks."""
     count_tokens: Callable[[str], int] | None = None
     """Returns the length of a text in a model's tokens."""
 
@@ -125,7 +131,7 @@ def call(
     except EnvError as error:  # raised by a guard, whose message already names the call
         raise CheckFailed(f"{error}.", advice) from error.__cause__
     except Exception as error:
-        raise CheckFailed(f"{name} raised {error!r}.", advice) from error
+        raise CheckFailed(f"{name} raised {describe_error(error)}.", advice) from error
 
 
 def reset(env: TextEnvironment, seed: int | None = None) -> str:
@@ -149,8 +155,14 @@ def step(env: TextEnvironment, text: str) -> Outcome:
     observation, reward, terminated, truncated, info = raw_step(env, text)
     # Tuples compare by identity first, so the object math.nan equals itself; other NaNs do not.
     reward = math.nan if math.isnan(float(reward)) else float(reward)
-    success, legal = bool(info.get("success", False)), bool(info.get("legal", True))
+    success, legal = read_flag(info, "success", False), read_flag(info, "legal", True)
     return Outcome(observation, reward, bool(terminated), bool(truncated), success, legal)
+
+
+def read_flag(info: Mapping[str, Any], name: str, default: bool) -> bool:
+    """Read a flag of `info`; one that is none is False, and the "info" check reports it."""
+    flag = info.get(name, default)
+    return bool(flag) if isinstance(flag, bool | int | np.bool_) else False
 
 
 def play(env: TextEnvironment, texts: Sequence[str]) -> list[Outcome]:
@@ -192,14 +204,18 @@ def read_state_key(env: TextEnvironment) -> Hashable:
     """Return the state's key.
 
     Raises:
-        CheckFailed: if it raises or cannot be hashed.
+        CheckFailed: if it raises, or cannot be hashed or compared.
     """
-    key = call("state_key()", "It must work at any time after reset().", state_key, env)
+    advice = "It must work at any time after reset(). Build it from tuples, strings and numbers."
+    key, again = (call("state_key()", advice, state_key, env) for _ in range(2))
     try:
         hash(key)
     except TypeError as error:
-        advice = "Build it from tuples, strings and numbers."
-        raise CheckFailed(f"state_key() must be hashable, got {key!r}.", advice) from error
+        seen = f"state_key() must be hashable, got {describe_value(key)}."
+        raise CheckFailed(seen, advice) from error
+    is_equal = call("The comparison of two keys", advice, lambda: bool(key == again))
+    seen = f"state_key() gave {describe_value(key)}, and again {describe_value(again)}."
+    require(is_equal, seen, advice)
     return key
 
 

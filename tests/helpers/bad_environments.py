@@ -3,6 +3,7 @@
 import copy
 import threading
 import time
+import warnings
 from dataclasses import replace
 
 import gymnasium
@@ -324,6 +325,12 @@ class FalselyDeterministic(CoinEnv):
         self.is_deterministic = True
 
 
+class FailsOnWarnings(CoinEnv):
+    def step(self, action):
+        warnings.simplefilter("error")
+        return super().step(action)
+
+
 class NoPicture(CoinEnv):
     def render(self):
         return self.game.to_text()
@@ -339,13 +346,13 @@ BAD_ENVIRONMENTS: dict[type[gymnasium.Env], tuple[str, str]] = {
     NumericSpace: ("api", "action_space must be a gymnasium.spaces.Text"),
     NoWords: ("api", "text_spec.instruction must be a str"),
     TwoLines: ("api", "must be a str of one line"),
-    TakesNoOptions: ("api", "reset() raised TypeError"),
+    TakesNoOptions: ("api", "reset(seed=0) raised TypeError"),
     ResetsWithoutInfo: ("api", "reset() must return (observation, info)"),
     OldGym: ("api", "step() must return (observation, reward, terminated, truncated, info)"),
-    ShowsNumbers: ("api", "step() must return a str as observation, got int"),
+    ShowsNumbers: ("api", "step() must return a str as observation, got"),
     WordForFlag: ("api", "step() must give terminated as a bool"),
     WordForReward: ("api", "The reward must be a number, got 'much'"),
-    RaisesInPlay: ("api", "raised KeyError('coin')"),
+    RaisesInPlay: ("api", "raised KeyError: 'coin'"),
     NarrowSpace: ("observations", "outside Text(1, 5"),
     Silent: ("observations", "An observation was empty"),
     Coloured: ("observations", r"control characters: ['\x1b']"),
@@ -372,7 +379,10 @@ BAD_ENVIRONMENTS: dict[type[gymnasium.Env], tuple[str, str]] = {
     BlindKey: ("state key", "Two states with the state_key() 'somewhere'"),
     KeyWithoutTheCalls: ("state key", "From two states with the state_key()"),
     FalselyDeterministic: ("noise", "is_deterministic is True, but"),
+    FailsOnWarnings: ("side effects", "playing changed the warning filters"),
     NoPicture: ("pictures", "rgb_array must be uint8"),
     Slow: ("speed", "steps/s"),
 }
 """The check that finds each fault, and a part of its message."""
+WARNED = (FailsOnWarnings, Slow)
+"""Those that a check only warns about."""

@@ -21,7 +21,7 @@ FAULTS = {
     "nan": r"step\('Left'\) must return a finite number as reward, got nan",
     "number": r"step\('Left'\) must return a str as observation, got 7",
     "info": r"step\('Left'\) must return a dict as info, got None",
-    "flag": r"step\('Left'\) must return flags that are bool, got 'won'",
+    "flag": r"step\('Left'\) must return True or False as terminated, got 'won'",
     "key": r"step\('Left'\) must return a hashable state_key\(\), got \[3\]",
     "read": r"canonical_action\('Left'\) raised KeyError: 'Left'",
     "fork": r"a fork raised RuntimeError: no copies",

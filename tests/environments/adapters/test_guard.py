@@ -1,12 +1,33 @@
 import signal
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
 
-from sesa_agent.environments import EnvError, GuardedEnv, fork, make_env
-from sesa_agent.environments.time_limit import time_limit
+from sesa_agent.environments import EnvError, GuardedEnv, TextEnv, fork, make_env
+from sesa_agent.environments.time_limit import TimeUp, time_limit
+from sesa_agent.sampling.dialogue import canonical_action
 from tests.helpers.bad_games import ENV_ID, FAULTS
+from tests.helpers.games import LineGame
+
+
+class Stubborn(TextEnv):
+    """Sleeps, or counts, in a loop that catches everything."""
+
+    def __init__(self, after_s: float):
+        super().__init__(LineGame(), max_steps=10)
+        self.after_s = after_s
+
+    def step(self, action):
+        num_lines = 0
+        while True:
+            try:
+                time.sleep(60 if self.after_s else 0.0)
+                num_lines += 1
+            except BaseException:
+                time.sleep(self.after_s)
 
 
 def bad(fault: str) -> GuardedEnv:
@@ -24,7 +45,7 @@ def test_every_fault_of_a_step_is_one_error_that_says_what_happened(fault):
 
 def test_faults_of_reading_forking_and_resetting_are_reported_too():
     with pytest.raises(EnvError, match=FAULTS["read"]):
-        bad("read").canonical_action("Left")
+        canonical_action(bad("read"), "Left")
     with pytest.raises(EnvError, match=FAULTS["fork"]):
         fork(bad("fork"))
     with pytest.raises(EnvError, match=r"reset\(seed=0\) raised OSError: no such level"):
@@ -51,6 +72,82 @@ def test_a_time_limit_resumes_an_alarm_that_was_running():
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0.0)
         signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.3])
+def test_a_ctrl_c_interrupts_a_game_that_catches_everything(after_s):
+    """`except BaseException` in a game's loop swallowed Ctrl-C: the run could only be killed."""
+    env = GuardedEnv(lambda: Stubborn(after_s), step_timeout=60.0)
+    env.reset(seed=0)
+    main_thread = threading.get_ident()
+    timer = threading.Timer(0.2, signal.pthread_kill, [main_thread, signal.SIGINT])
+    timer.start()
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        env.step("Left")
+    assert time.monotonic() - start < 10
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_a_ctrl_c_that_is_only_noted_interrupts_nothing():
+    """`train` notes the first Ctrl-C, finishes the step, and lets the second one interrupt."""
+    noted = []
+
+    def note(signum, frame):
+        noted.append(signum)
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        with time_limit(10.0):
+            signal.raise_signal(signal.SIGINT)
+        assert noted == [signal.SIGINT]
+        assert signal.getsignal(signal.SIGINT) is before
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_code_that_catches_and_keeps_every_exception_is_stopped():
+    """Exceptions that are kept cannot tell that they were caught; the timer raises again."""
+    caught = []
+
+    def hang():
+        while True:
+            try:
+                time.sleep(60)
+            except BaseException as error:
+                caught.append(error)
+
+    with pytest.raises(TimeUp), time_limit(0.05):
+        hang()
+    assert caught
+    assert sys.gettrace() is None
+
+
+def test_a_time_limit_that_was_swallowed_is_told_at_the_end():
+    with pytest.raises(TimeUp), time_limit(0.05):
+        try:
+            time.sleep(60)
+        except BaseException:
+            pass
+
+
+def test_what_cannot_be_stopped_ends_the_process_in_one_line():
+    """A callback of compiled code: what it raises is ignored, and it is called again."""
+    code = (
+        "import ctypes, sys, time\n"
+        "from sesa_agent.environments import time_limit as limits\n"
+        "sys.unraisablehook = lambda _: None\n"
+        "limits.REPEAT_S = 0.001\n"
+        "Compare = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)\n"
+        "compare = Compare(lambda *_: time.sleep(60) or 0)\n"
+        "with limits.time_limit(0.05):\n"
+        "    ctypes.CDLL(None).qsort((ctypes.c_int * 99999)(), 99999, 4, compare)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1 and "did not stop after 0.05 seconds" in done.stderr
 
 
 def test_outside_the_main_thread_there_is_no_limit():
