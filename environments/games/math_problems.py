@@ -18,14 +18,8 @@ from gymnasium.spaces import Text
 from ...configs.errors import check
 from ..text_env import TextEnv, TextGame, TextSpec
 from .data_files import Rows, column_names, deal_rows, is_garbled, read_rows, row_of
-from .math_answers import (
-    MAX_ANSWER_LENGTH,
-    extract_answer,
-    is_equal,
-    is_readable,
-    parse_number,
-    strip_answer,
-)
+from .math_answers import extract_answer, is_equal, is_readable
+from .math_numbers import MAX_ANSWER_LENGTH, clean_answer, parse_number
 from .one_answer import OneAnswerEnv
 from .pixels import draw_text
 
@@ -260,7 +254,7 @@ def _prompt_text(prompt: Any) -> str | None:
 def _read_gold(answer: str) -> str | None:
     """Return the answer in a file's answer column, without its working; None if unreadable."""
     has_mark = "####" in answer or "\\boxed" in answer
-    gold = extract_answer(answer) if has_mark else strip_answer(answer)
+    gold = extract_answer(answer) if has_mark else clean_answer(answer)
     return gold if gold and is_readable(gold) else None
 
 

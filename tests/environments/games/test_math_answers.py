@@ -8,13 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sesa_agent.environments.games.math_answers import (
-    _in_time,
-    extract_answer,
-    is_equal,
-    is_readable,
-    parse_number,
-)
+from sesa_agent.environments.games.math_answers import extract_answer, is_equal, is_readable
+from sesa_agent.environments.games.math_latex import _in_time
+from sesa_agent.environments.games.math_numbers import parse_number
 
 
 @pytest.mark.parametrize(
@@ -28,14 +24,14 @@ from sesa_agent.environments.games.math_answers import (
         (r"\boxed {5} and \boxed{6 cut short", "5"),
         (r"\boxed{} so 8", "8"),
         ("Half of it.\n#### 72\n", "72"),
-        ("#### 1\n#### $1,000", "$1,000"),
+        ("#### 1\n#### $1,000", "1,000"),
         ("####\n", None),
         ("27+38=65; 65-19=46", "46"),
         ("1,234", "1,234"),
         ("x = -3", "-3"),
         ("46-3", "3"),
-        ("it is −3.5.", "−3.5"),
-        ("either 3 or 1/2", "1/2"),
+        ("it is −3.5.", "-3.5"),
+        ("either 3 or 1/2", "3 or 1/2"),
         ("lists 1,2,3", "3"),
         ("of 2,2500", "2500"),
         (r"\frac{3}{4}", r"\frac{3}{4}"),
@@ -71,7 +67,8 @@ def test_the_last_box_is_read_whatever_stands_around_it(contents, between):
         (r"\frac{6}{4}", Fraction(3, 2)),
         (r"-\dfrac{1}{3}", Fraction(-1, 3)),
         (r"\tfrac12", Fraction(1, 2)),
-        *((text, None) for text in ("1/0", "1 2", "1,23", "x", "", "٣", "1e5", "1_000", "--1")),
+        ("1e5", 100_000),
+        *((text, None) for text in ("1/0", "1 2", "1,23", "x", "", "٣", "1_000", "--1")),
         (r"\frac{1}{0}", None),
         ("9" * 200, None),
     ],
