@@ -92,7 +92,7 @@ def _last_value(text: str) -> str | None:
     text = plain_signs(text)
     end = max(text.rfind(digit) for digit in _LAST_DIGITS)
     text = text[max(0, end - WINDOW) : end + WINDOW // 10].replace("{,}", ",")
-    text = re.sub(r"(?:\\[,; ]|[ \t])+", " ", text.replace(r"\!", ""))
+    text = re.sub(r"(?:(?<!\\)\\[,; ]|[ \t])+", " ", text.replace(r"\!", ""))
     values = list(_VALUE.finditer(text))
     if not values:
         return None
@@ -192,14 +192,14 @@ def is_equal(given: str, gold: str) -> bool:
     """Return whether an answer has the value of the right one; False if it cannot be read.
 
     Two numbers are compared exactly. A unit of the gold may be missing, but not differ. Percent is
-    a number: 50% is 0.5, and only a gold of 50 may mean percent too.
+    a number: 50% is 0.5; but if the gold is 50, the problem may have asked for percent.
     """
     given, gold = clean_answer(given), clean_answer(gold)
     if _choice(gold):
         return _choice(given) == _choice(gold)
     given = _LABEL.sub("", given)
     if _spelled(gold):
-        return _spelled(given) == _spelled(gold)
+        return _spelled(given, min_length=1) == _spelled(gold)
     (value, unit), (right, right_unit) = split_unit(given), split_unit(gold)
     if unit == right_unit or (not right_unit and unit != "%"):
         return _is_equal_value(value, right)
@@ -213,7 +213,10 @@ def _is_equal_percent(value: str, unit: str, right: str, right_unit: str) -> boo
         return False
     if right_unit:
         return _is_equal_value(value, rf"\frac{{{right}}}{{100}}")
-    return _is_equal_value(value, right) or _is_equal_value(rf"\frac{{{value}}}{{100}}", right)
+    number = parse_number(right)
+    is_share = number is not None and abs(number) <= 1  # such a gold is hardly meant in percent
+    same = not is_share and _is_equal_value(value, right)
+    return same or _is_equal_value(rf"\frac{{{value}}}{{100}}", right)
 
 
 def _is_equal_value(given: str, gold: str) -> bool:
@@ -229,15 +232,15 @@ def _choice(text: str) -> str | None:
     return match[1] if match else None
 
 
-def _spelled(text: str) -> str:
+def _spelled(text: str, min_length: int = 4) -> str:
     r"""Return an answer in words, without case and spaces; empty if it may be a formula.
 
-    Words stand in \text{...} or have four letters, as the product abc has not.
+    Words stand in \text{...} or have some letters: abc is a product.
     """
     if len(text) > MAX_ANSWER_LENGTH:
         return ""
     words = _WORDS.sub(r"\1", text)
-    is_text = re.fullmatch(r"[a-zA-Z ,.'-]+", words) and (words != text or len(words) >= 4)
+    is_text = re.fullmatch(r"[a-zA-Z ,.'-]+", words) and (words != text or len(words.replace(" ", "")) >= min_length)
     return re.sub("[^a-z]", "", words.lower()) if is_text else ""
 
 

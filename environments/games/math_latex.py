@@ -11,13 +11,14 @@ take long. We evaluate instead, with as many digits as it takes, formulas at a f
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache, lru_cache
 from typing import Any
 
 from ..time_limit import TimeUp, time_limit
 from .math_numbers import MAX_ANSWER_LENGTH, parse_number
 
-MAX_DIGITS = 30
+MAX_DIGITS = 50
 """Longest number, in digits."""
 MAX_DEPTH = 8
 """Most braces and parentheses that may be open at once."""
@@ -48,6 +49,7 @@ _COMMANDS = frozenset(
 """LaTeX commands that are read: none that computes a sum, limit or product over a range."""
 _POWER_COMMANDS = frozenset({"frac", "cdot", "pi", "circ"})
 _COMMAND = re.compile(r"\\([a-zA-Z]+)")
+_DEGREES = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*\^\s*(?:\{\s*\\circ\s*\}|\\circ)")
 _FLOAT_DIGITS = 3 * MAX_DIGITS
 _UNSAFE = re.compile(
     rf"(?<!\\)!|\|\s*[_^]|\\sqrt\s*\[(?!\s*[1-9]\d?\s*\])|\d{{{MAX_DIGITS + 1},}}|(?![0-9])\d"
@@ -63,6 +65,7 @@ def parse_latex(text: str) -> Any:
     """
     if not text or not _is_bounded(text):
         return None
+    text = _DEGREES.sub(r"(\1\\cdot\\frac{\\pi}{180})", text)
     converter = _converter()  # before the time limit starts: an interrupted import stays broken
     return _in_time(lambda: converter.convert(text))
 
@@ -137,7 +140,8 @@ def _converter() -> Any:
     from math_verify.grader import should_treat_as_complex
     from math_verify.parser import LatexExtractionConfig, normalize_latex
 
-    config = LatexExtractionConfig().normalization_config
+    # Its units include the letters c, d, g, h, l, m, s and t, and it removes them from products.
+    config = replace(LatexExtractionConfig().normalization_config, units=False)
 
     class Converter(_Latex2Sympy):
         """math-verify's own reader, except for numbers: `sympy.Number(str)` would `eval` them."""
@@ -264,9 +268,11 @@ def _is_naming(value: Any) -> bool:
 
 def _without_names(given: Any, gold: Any) -> tuple[Any, Any]:
     """Return the values that an equation and a plain value, or two chains, are compared by."""
-    from sympy import Eq
+    from sympy import Eq, Set
 
     left, right = _relations(given), _relations(gold)
+    if left and isinstance(left[-1].rhs, Set) and not isinstance(gold, Eq):  # x in (1, 2)
+        return left[-1].rhs, gold
     if not right and left and all(isinstance(relation, Eq) for relation in left):
         return left[-1].rhs, gold
     if not left and _is_naming(gold):
@@ -285,7 +291,7 @@ def _as_sets(value: Any, other: Any) -> Any:
     if isinstance(value, MatrixExpr):
         return value.doit().as_explicit()
     if isinstance(value, FiniteSet):
-        if len(value) == 1:
+        if len(value) == 1 and not isinstance(value.args[0], Set):
             return value.args[0]
         if isinstance(other, Set) and not isinstance(other, FiniteSet) and _bounds(*value):
             return Union(*(item.as_set() for item in value))

@@ -56,8 +56,9 @@ _LOOKS = [
         (r"(?<!\\)\$", ""),
         (r"\\(?:display|text|script)style\b|\\(?:normalsize|[lL]arge|LARGE|[hH]uge|small)\b", ""),
         (r"\\(?:[bB]igg?[lrm]?|left|right)(?![a-zA-Z])\.?|\\(?:bf|it|rm|limits)\b|\\!", ""),
-        (r"\\[,;: ]|~|\\(?:thinspace|quad|qquad|enspace)(?![a-zA-Z])", " "),
-        (r"\s*\{,\}\s*", ","),
+        (r"(?<!\\)\\[,;: ]|~|\\(?:thinspace|quad|qquad|enspace)(?![a-zA-Z])", " "),
+        (r"\s*\{([,.])\}\s*", r"\1"),
+        (r"\\\{\s*\\\}", r"\\emptyset "),
         (r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
         (r"\\varnothing\b", r"\\emptyset "),
         (r"\\langle\b", "("),
@@ -87,7 +88,7 @@ def clean_answer(text: str) -> str:
     for pattern, new in _LOOKS:
         text = pattern.sub(new, text)
     text = _AROUND.sub("", text).strip()
-    while re.fullmatch(r"\{[^{}\\]*\}", text):
+    while re.fullmatch(r"\{(?:[^{}]|\{[^{}]*\})*\}", text):
         text = text[1:-1].strip()
     return text
 
@@ -174,15 +175,16 @@ _UNITS = {
     **{"ml": "milliliter millilitre", "l": "liter litre", "gal": "gallon", "mph": "", "m/s": ""},
     **{"km/h": "kph km/hr kmh", "rad": "radian", "unit": "", "%": "\\% percent percentage pct"},
     **{"$": "\\$ \\textdollar dollar usd", "¢": "cent", "€": "euro eur", "£": "\\pounds gbp"},
-    **{"¥": "yen yuan", "₹": "rupee rs", "°": "\\circ \\degree degree deg"},
+    **{"¥": "yen yuan", "₹": "rupee rs", "°": "^\\circ ^{\\circ} \\degree degree deg"},
 }
 _NAMES = {name: unit for unit, names in _UNITS.items() for name in (unit, *names.split())}
+_TRIGONOMETRIC = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
 _POWERS = {"square": "2", "sq": "2", "cubic": "3", "cu": "3"}
 _FACTORS = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _MATH_WORDS = set("and or pi sqrt sin cos tan cot sec csc log ln exp infinity inf mod i e".split())
 _CURRENCY = re.compile(r"([-+]?)\s*(\\\$|\\textdollar|\\pounds|[€£¥₹])\s*")
 _POWER = r"\s*(?:\^\s*\{?\s*([23])\s*\}?)?$"
-_SIGN_UNIT = re.compile(r"\s*(?:\^\s*)?\{?\s*(\\?%|\\circ|\\degree|\\\$|[€£¥₹¢])\s*\}?()$")
+_SIGN_UNIT = re.compile(r"\s*(\\?%|\^\s*(?:\{\s*\\circ\s*\}|\\circ)|\\degree|\\\$|[€£¥₹¢])()$")
 _MARKED_UNIT = re.compile(_TEXT + r"\s*\{([^{}]*)\}" + _POWER)
 _BARE_UNIT = re.compile(r"(?<=[0-9}) ])([A-Za-z][A-Za-z ./]*)" + _POWER)
 PROSE_UNIT = rf"(?:{'|'.join(sorted((n for n in _NAMES if n.isalpha() and n not in 'instlh'), key=len, reverse=True))})s?"
@@ -202,7 +204,8 @@ def split_unit(text: str) -> tuple[str, str]:
     for pattern in (_SIGN_UNIT, _MARKED_UNIT, _BARE_UNIT):
         match = pattern.search(text)
         body = text[: match.start()].strip() if match else ""
-        if not match or not body or body[-1] in "+-*/=^_(,{":
+        is_angle = match and "\\circ" in match[0] and _TRIGONOMETRIC.search(body)
+        if not match or not body or is_angle or body[-1] in "+-*/=^_(,;:{":
             continue
         words = match[1].lower().replace(".", " ").split()
         if pattern is _BARE_UNIT and not _is_bare_unit(words, body, text[match.start() - 1] == " "):
