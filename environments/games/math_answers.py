@@ -18,6 +18,8 @@ from .math_numbers import (
     split_unit,
 )
 
+MAX_TEXT_LENGTH = 100_000
+"""Characters at the end of a text that are searched for an answer."""
 WINDOW = 600
 """Characters before the last number of a text that are searched for its beginning."""
 
@@ -36,6 +38,7 @@ def extract_answer(text: str) -> str | None:
     >>> extract_answer("27+38=65; 65-19=46"), extract_answer("The answer is - 3.")
     ('46', '-3')
     """
+    text = text[-MAX_TEXT_LENGTH:]
     boxed = _last_boxed(text)
     if boxed:
         return boxed
@@ -91,6 +94,8 @@ def _last_value(text: str) -> str | None:
     """Return the last value in a text, or the whole formula, list or choice that it ends."""
     text = plain_signs(text)
     end = max(text.rfind(digit) for digit in _LAST_DIGITS)
+    if end < 0:
+        return None
     text = text[max(0, end - WINDOW) : end + WINDOW // 10].replace("{,}", ",")
     text = re.sub(r"(?:(?<!\\)\\[,; ]|[ \t])+", " ", text.replace(r"\!", ""))
     values = list(_VALUE.finditer(text))

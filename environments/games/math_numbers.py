@@ -79,11 +79,13 @@ _AROUND = re.compile(r"^(?:[\s*`=]|\\[(\[]|\\approx\b)+|(?:[\s*`,;]|\\[)\]]|(?<!
 def clean_answer(text: str) -> str:
     r"""Remove what only changes the look of an answer: size, spacing, dollar signs, a full stop.
 
+    A text that is far too long for an answer gives the empty one.
+
     >>> clean_answer(r"$\displaystyle -\dfrac34$.")
     '-\\frac{3}{4}'
     """
     if len(text) > 10 * MAX_ANSWER_LENGTH:
-        return text
+        return ""
     text = plain_signs(text)
     for pattern, new in _LOOKS:
         text = pattern.sub(new, text)
