@@ -1,8 +1,8 @@
 r"""Answers to math problems: found in a text, read, and compared by value.
 
-The answer is taken from a text that may also contain the working. Numbers are compared exactly, with
-our own parser (`math_numbers.py`); anything else is LaTeX (`math_latex.py`). A model's text is never
-executed. How answers are judged stands in docs/math.md.
+The answer is taken from a text that may also contain the working. Numbers are compared exactly,
+with our own parser (`math_numbers.py`); anything else is LaTeX (`math_latex.py`). A model's text is
+never executed. docs/math.md says how answers are judged.
 """
 
 import re
@@ -84,7 +84,9 @@ _VALUE = re.compile(_VALUE_TEXT)
 _SUM = re.compile(rf"{_VALUE_TEXT}(?:\s?[-+]\s?{_VALUE_TEXT})*")
 _OR = re.compile(r"\$?,?\s+or\s+\$?\s?(?:[a-zA-Z]\s?=)?\s?-?\s?")
 _COMMA = re.compile(r"\s?,\s?-?\s?")
-_FORMULA = re.compile(r"\$\$?([^$\n]{1,200})\$|\\\(([^\n]{1,200}?)\\\)|\\\[(.{1,200}?)\\\]", re.DOTALL)
+_FORMULA = re.compile(
+    r"\$\$?([^$\n]{1,200})\$|\\\(([^\n]{1,200}?)\\\)|\\\[(.{1,200}?)\\\]", re.DOTALL
+)
 _WORD = re.compile(r"(?<![\\a-zA-Z])(?!(?:or|and)\b)[a-zA-Z]{2,}")
 _IN_BRACES = re.compile(r"\{[^{}]*\}")
 _LAST_DIGITS = (*"0123456789", r"\pi", r"\infty")
@@ -113,7 +115,11 @@ def _last_value(text: str) -> str | None:
         return _sign_before(text, total.start()) + total[0]
     first = _first_joined(values, text, _COMMA)
     before = text[: values[first].start()].rstrip(" -")
-    if first < len(values) - 1 and before[-1:] in ("(", "[") and text[last.end() :].lstrip()[:1] in (")", "]"):
+    if (
+        first < len(values) - 1
+        and before[-1:] in ("(", "[")
+        and text[last.end() :].lstrip()[:1] in (")", "]")
+    ):
         return text[len(before) - 1 : last.end()] + text[last.end() :].lstrip()[:1]
     return _sign_before(text, last.start()) + last[0]
 
@@ -133,7 +139,9 @@ def _first_joined(values: list[re.Match[str]], text: str, joint: re.Pattern[str]
 
 # A minus after a number, a letter or a bracket subtracts, and one after a word may be a dash.
 _SIGN = re.compile(r"(.*?)( *)(?:-( *)\\?\$?|\b(?i:(negative|minus)) +\\?\$?)", re.DOTALL)
-_BEFORE_SIGN = re.compile(r"(?:^|[=:<>(\[{,~$]|\b(?:is|are|be|was|equals|to|or|of|get|gives|than))$")
+_BEFORE_SIGN = re.compile(
+    r"(?:^|[=:<>(\[{,~$]|\b(?:is|are|be|was|equals|to|or|of|get|gives|than))$"
+)
 
 
 def _sign_before(text: str, start: int) -> str:
@@ -190,7 +198,9 @@ def _leading_answer(line: str) -> str | None:
 # ---- judging an answer ----
 
 _LABEL = re.compile(r"\\text(?:bf|rm|it)?\s*\{\s*\(([A-J])\)\s*\}\s*")
-_WORDS = re.compile(r"\\(?:text|mbox|textbf|textrm|textit|mathrm|mathbf|operatorname)\s*\{([^{}]*)\}")
+_WORDS = re.compile(
+    r"\\(?:text|mbox|textbf|textrm|textit|mathrm|mathbf|operatorname)\s*\{([^{}]*)\}"
+)
 
 
 def is_equal(given: str, gold: str) -> bool:
@@ -245,7 +255,9 @@ def _spelled(text: str, min_length: int = 4) -> str:
     if len(text) > MAX_ANSWER_LENGTH:
         return ""
     words = _WORDS.sub(r"\1", text)
-    is_text = re.fullmatch(r"[a-zA-Z ,.'-]+", words) and (words != text or len(words.replace(" ", "")) >= min_length)
+    is_text = re.fullmatch(r"[a-zA-Z ,.'-]+", words) and (
+        words != text or len(words.replace(" ", "")) >= min_length
+    )
     return re.sub("[^a-z]", "", words.lower()) if is_text else ""
 
 

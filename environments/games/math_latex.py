@@ -1,12 +1,13 @@
 r"""Answers in LaTeX: read by math-verify's parser, compared by value by ourselves.
 
 A model's text is never executed: only math-verify's LaTeX side is used, and we build its numbers,
-because sympy builds them with `eval`. Length, depth, commands and powers are bounded before parsing,
-because no timer can interrupt the computation of a huge power.
+because sympy builds them with `eval`. Length, depth, commands and powers are bounded before
+parsing, because no timer can interrupt the computation of a huge power.
 
-math-verify's own comparison is not used. It rounds to six decimal places and takes differences below
-1e-15 for 0, so tiny numbers are all equal to it; it takes 50 for 50%; and it simplifies, which can
-take long. We evaluate instead, with as many digits as it takes, formulas at a few points.
+math-verify's own comparison is not used. It rounds to six decimal places and takes differences
+below 1e-15 for 0, so tiny numbers are all equal to it; it takes 50 for 50%; and it simplifies,
+which can take long. We evaluate instead, with as many digits as it takes, and formulas at a few
+points.
 """
 
 import re
@@ -245,7 +246,7 @@ def _parts(value: Any) -> tuple[Any, bool, list[Any]] | None:
     from sympy import Complement, FiniteSet, Intersection, Interval, MatrixBase, Tuple, Union
 
     if isinstance(value, MatrixBase):
-        return value.shape, True, list(value)
+        return value.shape, True, list(value.flat())
     if isinstance(value, Interval):
         return (value.left_open, value.right_open), True, [value.start, value.end]
     if isinstance(value, Tuple | Complement):
@@ -296,16 +297,16 @@ def _without_names(given: Any, gold: Any) -> tuple[Any, Any]:
 
 def _as_sets(value: Any, other: Any) -> Any:
     """Bring sets to one form; inequalities too, if they are compared with a set."""
-    from sympy import Complement, FiniteSet, Intersection, Interval, MatrixExpr, Set, Union, oo
-    from sympy import S
+    from sympy import Complement, FiniteSet, Intersection, Interval, MatrixExpr, S, Set, Union, oo
 
     if isinstance(value, MatrixExpr):
         return value.doit().as_explicit()
     if isinstance(value, FiniteSet):
         if len(value) == 1 and not isinstance(value.args[0], Set):
             return value.args[0]
-        if isinstance(other, Set) and not isinstance(other, FiniteSet) and _bounds(*value):
-            return Union(*(item.as_set() for item in value))
+        if isinstance(other, Set) and not isinstance(other, FiniteSet) and _bounds(*value.args):
+            items: tuple[Any, ...] = value.args
+            return Union(*(item.as_set() for item in items))
     if isinstance(value, Union | Intersection | Complement):
         return value.doit()
     if isinstance(other, Set) and (relations := _relations(value)) and _bounds(*relations):

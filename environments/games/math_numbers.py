@@ -49,7 +49,10 @@ def plain_signs(text: str) -> str:
 
 # ---- looks ----
 
-_TEXT = r"\\(?:text|mbox|hbox|fbox|textrm|textnormal|textit|textbf|operatorname|mathrm|mathbf|mathit|boldsymbol|bm)"
+_TEXT = (
+    r"\\(?:text|mbox|hbox|fbox|textrm|textnormal|textit|textbf|operatorname"
+    r"|mathrm|mathbf|mathit|boldsymbol|bm)"
+)
 _LOOKS = [
     (re.compile(pattern), new)
     for pattern, new in (
@@ -189,7 +192,8 @@ _POWER = r"\s*(?:\^\s*\{?\s*([23])\s*\}?)?$"
 _SIGN_UNIT = re.compile(r"\s*(\\?%|\^\s*(?:\{\s*\\circ\s*\}|\\circ)|\\degree|\\\$|[€£¥₹¢])()$")
 _MARKED_UNIT = re.compile(_TEXT + r"\s*\{([^{}]*)\}" + _POWER)
 _BARE_UNIT = re.compile(r"(?<=[0-9}) ])([A-Za-z][A-Za-z ./]*)" + _POWER)
-PROSE_UNIT = rf"(?:{'|'.join(sorted((n for n in _NAMES if n.isalpha() and n not in 'instlh'), key=len, reverse=True))})s?"
+_SURE_NAMES = {name for name in _NAMES if name.isascii() and name.isalpha()} - {*"instlh", "in"}
+PROSE_UNIT = rf"(?:{'|'.join(sorted(_SURE_NAMES, key=len, reverse=True))})s?"
 """Pattern of the names that are a unit wherever they follow a number in a sentence."""
 
 
