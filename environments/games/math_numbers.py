@@ -89,6 +89,8 @@ def clean_answer(text: str) -> str:
     """
     if len(text) > 10 * MAX_ANSWER_LENGTH:
         return ""
+    if _PLAIN.fullmatch(text):
+        return text  # most answers, and a file may hold a million
     text = plain_signs(text)
     for pattern, new in _LOOKS:
         text = pattern.sub(new, text)
