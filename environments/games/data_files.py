@@ -18,7 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy
+import numpy as np
 
 from ...configs.errors import first_line
 
@@ -346,7 +346,7 @@ def _parquet_rows(path: Path, names: Sequence[str]) -> Iterator[Record]:
 
 def _shortest(value: float | None) -> Decimal | None:
     """Return a 32-bit number as it is written: .1, where a 64-bit one is .10000000149."""
-    return None if value is None else Decimal(str(numpy.float32(value)))
+    return None if value is None else Decimal(str(np.float32(value)))
 
 
 def _import_parquet(path: Path) -> Any:

@@ -93,35 +93,45 @@ _LAST_DIGITS = (*"0123456789", r"\pi", r"\infty")
 
 
 def _last_value(text: str) -> str | None:
-    """Return the last value in a text, or the whole formula, list or choice that it ends."""
-    text = plain_signs(text)
-    end = max(text.rfind(digit) for digit in _LAST_DIGITS)
-    if end < 0:
-        return None
-    text = text[max(0, end - WINDOW) : end + WINDOW // 10].replace("{,}", ",")
-    text = re.sub(r"(?:(?<!\\)\\[,; ]|[ \t])+", " ", text.replace(r"\!", ""))
+    """Return the last value in a text, or the whole formula, tuple or choice that it ends."""
+    text = _last_part(plain_signs(text))
     values = list(_VALUE.finditer(text))
     if not values:
         return None
     last = values[-1]
-    first = values[_first_joined(values, text, _OR)]
-    if first is not last:
-        return _sign_before(text, first.start()) + text[first.start() : last.end()]
+    start = values[_first_joined(values, text, _OR)].start()
+    if start < last.start():
+        return _sign_before(text, start) + text[start : last.end()]
+    longer = _formula_at(text, last) or _tuple_at(text, values)
+    return longer or _sign_before(text, last.start()) + last[0]
+
+
+def _last_part(text: str) -> str:
+    """Return a short part of a text around its last digit, with single spaces; may be empty."""
+    end = max(text.rfind(digit) for digit in _LAST_DIGITS)
+    if end < 0:
+        return ""
+    text = text[max(0, end - WINDOW) : end + WINDOW // 10].replace("{,}", ",").replace(r"\!", "")
+    return re.sub(r"(?:(?<!\\)\\[,; ]|[ \t])+", " ", text)
+
+
+def _formula_at(text: str, value: re.Match[str]) -> str | None:
+    r"""Return the formula that holds the last value of a text: $...$, or a sum with \frac."""
     for formula in _FORMULA.finditer(text):
-        if formula.start() <= last.start() < formula.end() and _is_formula(formula):
+        if formula.start() <= value.start() < formula.end() and _is_formula(formula):
             return formula[formula.lastindex or 0].strip()
     *_, total = _SUM.finditer(text)
-    if re.search(r"\\[a-z]", total[0]):
-        return _sign_before(text, total.start()) + total[0]
+    has_command = re.search(r"\\[a-z]", total[0])
+    return _sign_before(text, total.start()) + total[0] if has_command else None
+
+
+def _tuple_at(text: str, values: list[re.Match[str]]) -> str | None:
+    """Return the tuple or interval of numbers that ends with the last value."""
     first = _first_joined(values, text, _COMMA)
-    before = text[: values[first].start()].rstrip(" -")
-    if (
-        first < len(values) - 1
-        and before[-1:] in ("(", "[")
-        and text[last.end() :].lstrip()[:1] in (")", "]")
-    ):
-        return text[len(before) - 1 : last.end()] + text[last.end() :].lstrip()[:1]
-    return _sign_before(text, last.start()) + last[0]
+    before, after = text[: values[first].start()].rstrip(" -"), text[values[-1].end() :].lstrip()
+    if first == len(values) - 1 or before[-1:] not in ("(", "[") or after[:1] not in (")", "]"):
+        return None
+    return text[len(before) - 1 : values[-1].end()] + after[0]
 
 
 def _is_formula(match: re.Match[str]) -> bool:
