@@ -23,6 +23,8 @@ MAX_DIGITS = 50
 """Longest number, in digits."""
 MAX_DEPTH = 8
 """Most braces and parentheses that may be open at once."""
+MAX_BARS = 12
+"""Most bars |: the parser tries every one as the beginning and the end of an absolute value."""
 MAX_POWER = 10_000
 """Largest exponent; powers of powers are multiplied."""
 MAX_SECONDS = 5
@@ -89,6 +91,7 @@ def _is_bounded(text: str) -> bool:
     return (
         set(_COMMAND.findall(text)) <= _COMMANDS
         and _depth(text) <= MAX_DEPTH
+        and text.count("|") <= MAX_BARS
         and _largest_power(text) <= MAX_POWER
     )
 
