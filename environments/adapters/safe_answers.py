@@ -5,6 +5,7 @@ calls except to a few mathematical functions, no powers of powers, no huge numbe
 """
 
 import ast
+import re
 
 MAX_LENGTH = 2000
 """Longest answer, in characters."""
@@ -12,6 +13,8 @@ MAX_NUMBER = 1e12
 MAX_EXPONENT = 100
 FUNCTIONS = {"sqrt", "exp", "log", "sin", "cos", "tan", "asin", "acos", "atan"}
 """Functions that a formula may call."""
+_WARNED = re.compile(r"\\|(?<![\w.])\.?[0-9][\w.]*?(?:and|else|for|if|in|is|not|or)", re.ASCII)
+"""What Python warns about on the screen when it parses it: 1if, 5or, and backslashes."""
 SIGNS = (ast.UnaryOp, ast.USub, ast.UAdd)
 NAMES = (ast.Expression, ast.Constant, ast.Name, ast.Load)
 SUMS = (ast.BinOp, ast.Add, ast.Sub, ast.Mult, ast.Div, ast.Pow)
@@ -23,7 +26,7 @@ def is_literal(text: str) -> bool:
     >>> is_literal("[[0, 1], [1, 'a']]"), is_literal("0 1 2"), is_literal("open('x')")
     (True, True, False)
     """
-    if len(text) > MAX_LENGTH:
+    if not _is_quiet(text):
         return False
     nodes = _nodes(text)
     return all(isinstance(node, (*NAMES, *SIGNS, ast.List, ast.Tuple)) for node in nodes)
@@ -49,8 +52,13 @@ def is_formula(text: str) -> bool:
 
 def _is_made_of(text: str, kinds: tuple[type[ast.AST], ...]) -> bool:
     """Return whether a text is an expression of harmless nodes of these kinds alone."""
-    nodes = _nodes(text) if len(text) <= MAX_LENGTH else []
+    nodes = _nodes(text) if _is_quiet(text) else []
     return bool(nodes) and all(isinstance(node, kinds) and _is_harmless(node) for node in nodes)
+
+
+def _is_quiet(text: str) -> bool:
+    """Return whether a text is short and can be parsed without a warning."""
+    return len(text) <= MAX_LENGTH and not _WARNED.search(text)
 
 
 def _nodes(text: str) -> list[ast.AST]:

@@ -9,12 +9,16 @@ import csv
 import json
 import logging
 import random
+import re
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
+
+import numpy as np
 
 from ...configs.errors import first_line
 
@@ -30,6 +34,16 @@ NUM_HEADER_LINES = 100
 """Lines of a JSON Lines file that are searched for the names of its columns."""
 BATCH_SIZE = 1024
 """Rows of a parquet file that are in memory at a time."""
+_BEGINNINGS = {
+    b"\x1f\x8b": "is compressed with gzip. Unpack it",
+    b"PK\x03\x04": "is a zip archive. Unpack it",
+    b"\x28\xb5\x2f\xfd": "is compressed with zstd. Unpack it",
+    b"BZh": "is compressed with bzip2. Unpack it",
+    b"\xfd7zXZ": "is compressed with xz. Unpack it",
+    b"\xff\xfe": "is UTF-16 text. Save it as UTF-8",
+    b"\xfe\xff": "is UTF-16 text. Save it as UTF-8",
+}
+"""What the first bytes of a file say about its format, if it is none that we read."""
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +143,11 @@ def read_rows(
     broken_rows: str = "skip",
     max_rows: int | None = None,
 ) -> Rows:
-    """Read the rows of a .parquet, .jsonl, .json (one object a line) or .csv file; see `Rows`."""
+    """Read the rows of a .parquet, .jsonl, .json or .csv file; see `Rows`.
+
+    JSON files hold one object per line, or one list of objects. Decimal numbers of JSON arrive as
+    `Decimal`, with all their digits.
+    """
     return Rows(path, columns, broken_rows, max_rows)
 
 
@@ -145,9 +163,27 @@ def column_names(path: str | Path) -> list[str]:
     if path.suffix.lower() not in _FORMATS:
         raise ValueError(f"{path} must end in {', '.join(_FORMATS)}.")
     try:
+        _check_beginning(path)
         return _FORMATS[path.suffix.lower()][0](path)
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
+def _check_beginning(path: Path) -> None:
+    """Refuse a file that is empty or visibly of another format than its name says."""
+    with path.open("rb") as file:
+        start = file.read(4096)
+    if not start.strip():
+        raise ValueError(f"{path} is empty.")
+    for beginning, reason in _BEGINNINGS.items():
+        if start.startswith(beginning):
+            raise ValueError(f"{path} {reason}.")
+    if path.suffix.lower() == ".parquet":
+        return
+    if start.startswith(b"PAR1"):
+        raise ValueError(f"{path} is a parquet file. Give it a name that ends in .parquet.")
+    if b"\0" in start:
+        raise ValueError(f"{path} is not UTF-8 text, because it holds zero bytes.")
 
 
 def _match_columns(path: Path, columns: Sequence[str]) -> dict[str, str]:
@@ -161,6 +197,9 @@ def _match_columns(path: Path, columns: Sequence[str]) -> dict[str, str]:
             f"{path} must have the columns {', '.join(columns)}; it has no {', '.join(missing)}, "
             f"only {', '.join(present) or 'nothing at all'}."
         )
+    twice = [found for found in names.values() if found and present.count(found) > 1]
+    if twice:
+        raise ValueError(f"{path} has the column {twice[0]} twice. Rename one.")
     return {name: found for name, found in names.items() if found is not None}
 
 
@@ -174,7 +213,7 @@ def _read_records(path: Path, names: dict[str, str]) -> Iterator[Record]:
 
 
 def _check_values(row: dict[str, Any]) -> dict[str, Any] | BrokenRow:
-    absent = [name for name, value in row.items() if value is None]
+    absent = [name for name, value in row.items() if value is None or value != value]  # NaN
     if absent:
         return BrokenRow(f"has no {absent[0]}")
     garbled = [name for name, value in row.items() if isinstance(value, str) and is_garbled(value)]
@@ -183,10 +222,14 @@ def _check_values(row: dict[str, Any]) -> dict[str, Any] | BrokenRow:
 
 def is_garbled(text: str) -> bool:
     """Return whether a text contains lone surrogates, which stand for bytes that are not UTF-8."""
-    return any("\ud800" <= sign <= "\udfff" for sign in text)
+    return not text.isascii() and re.search("[\ud800-\udfff]", text) is not None
 
 
 # ---- formats ----
+
+# A float would lose digits, and there are no values NaN and Infinity in JSON.
+_DECODER = json.JSONDecoder(parse_float=Decimal, parse_constant=lambda name: None)
+_BETWEEN_ITEMS = re.compile(r"[\s,]*")
 
 
 def _csv_records(path: Path) -> Iterator[tuple[int, list[str] | BrokenRow]]:
@@ -225,17 +268,46 @@ def _csv_rows(path: Path, names: Sequence[str]) -> Iterator[Record]:
 
 def _json_rows(path: Path, names: Sequence[str] = ()) -> Iterator[Record]:
     with path.open("rb") as file:
+        is_list = _begins_a_list(file.readline())
+        file.seek(0)
+        if is_list:
+            yield from _json_items(file.read().decode("utf-8-sig", errors="surrogateescape"))
+            return
         for number, line in enumerate(file, 1):
             if line.strip():
                 yield number, _read_json(line)
 
 
+def _begins_a_list(line: bytes) -> bool:
+    """Return whether the first line of a file begins a list of objects that fills the file."""
+    return re.match(rb"(?:\xef\xbb\xbf)?\s*\[\s*(?:\{|$)", line) is not None
+
+
+def _json_items(text: str) -> Iterator[Record]:
+    """Read the items of one JSON list up to the first damaged one, which is a broken row."""
+    number, place = 0, text.index("[") + 1
+    while match := _BETWEEN_ITEMS.match(text, place):
+        place = match.end()
+        if text[place : place + 1] == "]" and not text[place + 1 :].strip():
+            return
+        number += 1
+        try:
+            item, place = _DECODER.raw_decode(text, place)
+        except (ValueError, RecursionError):
+            break
+        yield number, _as_row(item)
+    yield number, BrokenRow("is not JSON, so the rest of the list cannot be read")
+
+
 def _read_json(line: bytes) -> dict[str, Any] | BrokenRow:
     try:
-        row = json.loads(line.decode("utf-8-sig"))
+        return _as_row(_DECODER.decode(line.decode("utf-8-sig")))
     except (ValueError, RecursionError):
         return BrokenRow("is not JSON")
-    return row if isinstance(row, dict) else BrokenRow("is not a JSON object")
+
+
+def _as_row(item: Any) -> dict[str, Any] | BrokenRow:
+    return item if isinstance(item, dict) else BrokenRow("is not a JSON object")
 
 
 def _json_columns(path: Path) -> list[str]:
@@ -243,7 +315,8 @@ def _json_columns(path: Path) -> list[str]:
     names = dict.fromkeys(name for row in rows if isinstance(row, dict) for name in row)
     if rows and not names:
         raise ValueError(
-            f"{path} must hold one JSON object per line, and its first {len(rows)} lines hold none."
+            f"{path} must hold one JSON object per line, or one list of objects, and its first "
+            f"{len(rows)} lines hold none."
         )
     return list(names)
 
@@ -262,11 +335,18 @@ def _parquet_rows(path: Path, names: Sequence[str]) -> Iterator[Record]:
     try:
         with parquet.ParquetFile(path) as file:
             for batch in file.iter_batches(BATCH_SIZE, columns=names, use_threads=False):
+                short = [f.name for f in batch.schema if str(f.type) in ("float", "halffloat")]
                 for row in batch.to_pylist():
                     number += 1
+                    row |= {name: _shortest(row[name]) for name in short}
                     yield number, row
     except (ValueError, OSError) as error:
         raise _unreadable(path, error) from error
+
+
+def _shortest(value: float | None) -> Decimal | None:
+    """Return a 32-bit number as it is written: .1, where a 64-bit one is .10000000149."""
+    return None if value is None else Decimal(str(np.float32(value)))
 
 
 def _import_parquet(path: Path) -> Any:

@@ -108,7 +108,7 @@ def evaluate_postfix(postfix: Postfix) -> Value:
     """Return the exact value of an expression in postfix order.
 
     Raises:
-        ValueError: on a division by zero, or an operator that comes before its two operands.
+        ValueError: on a division by zero, or if operators and numbers do not fit together.
     """
     stack: list[Value] = []
     for token in postfix:
@@ -119,6 +119,8 @@ def evaluate_postfix(postfix: Postfix) -> Value:
         else:
             right = stack.pop()
             stack[-1] = _apply(token, stack[-1], right)
+    if len(stack) != 1:
+        raise ValueError(f"Expected one value, got {len(stack)}.")
     return stack[0]
 
 

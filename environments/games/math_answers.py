@@ -1,278 +1,280 @@
 r"""Answers to math problems: found in a text, read, and compared by value.
 
-The answer is taken from a text that may also contain the working: the last `\boxed{...}`, the
-line after "####", or the last number. Numbers are compared exactly, with our own parser; anything
-else is LaTeX, compared by math-verify. A model's text is never executed: only math-verify's LaTeX
-side is used, and we build its numbers, because sympy builds them with `eval`. Length, depth,
-commands and powers are bounded before parsing, because no timer can interrupt the computation of a
-huge power.
+The answer is taken from a text that may also contain the working. Numbers are compared exactly,
+with our own parser (`math_numbers.py`); anything else is LaTeX (`math_latex.py`). A model's text is
+never executed. docs/math.md says how answers are judged.
 """
 
 import re
-from collections.abc import Callable
-from fractions import Fraction
-from functools import cache, lru_cache
-from typing import Any
 
-from ..time_limit import TimeUp, time_limit
-
-MAX_ANSWER_LENGTH = 180
-"""Longest answer that is read, in characters."""
-MAX_DIGITS = 30
-"""Longest number in LaTeX, in digits."""
-MAX_DEPTH = 8
-"""Most braces and parentheses of LaTeX that may be open at once."""
-MAX_POWER = 10_000
-"""Largest exponent in LaTeX; powers of powers are multiplied."""
-MAX_SECONDS = 2
-"""Time limit for reading or comparing LaTeX, where `time_limit` works."""
-
-_INTEGER = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)"
-_DECIMAL = rf"(?:{_INTEGER}(?:\.\d+)?|\.\d+)"
-# A minus after a number, a letter or a bracket subtracts; anywhere else it is a sign.
-_IN_TEXT = re.compile(rf"(?:(?<![\w.)\]}}])[-−])?{_DECIMAL}(?:/\d+)?", re.ASCII)
-_NUMBER = re.compile(rf"([-+−]?)({_DECIMAL})(?:/({_INTEGER}))?", re.ASCII)
-_FRACTION = re.compile(
-    rf"([-+−]?)\\[dtc]?frac(?:\{{({_INTEGER})\}}\{{({_INTEGER})\}}|(\d)(\d))", re.ASCII
+from .math_latex import is_equal_latex, parse_latex
+from .math_numbers import (
+    DECIMAL,
+    MAX_ANSWER_LENGTH,
+    PROSE_UNIT,
+    clean_answer,
+    parse_number,
+    plain_signs,
+    split_unit,
 )
-_BRACES = re.compile(r"\\boxed\s*\{|\\.|[{}]", re.DOTALL)
 
+MAX_TEXT_LENGTH = 100_000
+"""Characters at the end of a text that are searched for an answer."""
+WINDOW = 600
+"""Characters before the last number of a text that are searched for its beginning."""
 
-# ---- reading an answer ----
+# ---- finding an answer ----
+
+_BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
 
 
 def extract_answer(text: str) -> str | None:
     r"""Return the answer in a text, or None if there is none.
 
-    It is the content of the last `\boxed{...}` with balanced braces; else the line after the last
-    "####"; else the whole text if it is a number; else the last number in it.
+    It is the content of the last `\boxed{...}` with balanced braces that is not empty; else what
+    follows the last "####"; else what follows the last "answer is" or "answer:"; else the whole
+    text if it is a number; else the last value in it.
 
-    >>> extract_answer("27+38=65; 65-19=46")
-    '46'
+    >>> extract_answer("27+38=65; 65-19=46"), extract_answer("The answer is - 3.")
+    ('46', '-3')
     """
+    text = text[-MAX_TEXT_LENGTH:]
     boxed = _last_boxed(text)
     if boxed:
         return boxed
-    _, mark, rest = text.rpartition("####")
-    line = rest.strip().partition("\n")[0].strip() if mark else ""
-    if line:
-        return line
-    if parse_number(text) is not None:
+    marked = _after_mark(text)
+    if marked:
+        return marked
+    if len(text) <= MAX_ANSWER_LENGTH and parse_number(text) is not None:
         return text.strip()
-    numbers = _IN_TEXT.findall(text)
-    return numbers[-1] if numbers else None
+    return _last_value(text)
 
 
 def _last_boxed(text: str) -> str | None:
-    """Return the content of the last box with balanced braces."""
+    """Return the content of the last box that has balanced braces and is not empty."""
     last, last_start, opened = None, -1, []
     for match in _BRACES.finditer(text):
         if match.group()[-1] == "{" and match.group() != r"\{":
             opened.append((match.end(), match.group() != "{"))
         elif match.group() == "}" and opened:
             start, is_boxed = opened.pop()
-            if is_boxed and start > last_start:
-                last, last_start = text[start : match.start()].strip(), start
+            content = text[start : match.start()].strip() if is_boxed and start > last_start else ""
+            if content:
+                last, last_start = content, start
     return last
 
 
-def parse_number(text: str) -> Fraction | None:
-    r"""Return the exact value of a whole number, decimal number or fraction; else None.
+# ---- values in running text ----
 
-    >>> parse_number("-1,234.5"), parse_number(r"$\frac{6}{4}$")
-    (Fraction(-2469, 2), Fraction(3, 2))
-    """
-    text = strip_answer(text).replace("{,}", ",")
-    if len(text) > MAX_ANSWER_LENGTH:
+# A value is a number or a short formula in LaTeX, with or without a unit. Blank runs are short.
+_GROUP = r"\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\}"
+_LATEX = (
+    rf"(?:\\[dtc]?frac\s?(?:{_GROUP}|[0-9])\s?(?:{_GROUP}|[0-9])"
+    rf"|\\sqrt\s?(?:\[[0-9]+\])?\s?(?:{_GROUP}|[0-9])|\\(?:pi|infty)(?![a-zA-Z]))"
+)
+_TEN_POWER = r"\s?(?:\\times|\\cdot|[x*])\s?10\s?\^\s?(?:\{\s?[-+]?[0-9]+\s?\}|[-+]?[0-9]+)"
+_NUMERAL = (
+    r"(?:[0-9]*\.[0-9]*\\overline\{[0-9]+\}|[0-9]+ [0-9]+/[0-9]+"
+    rf"|{DECIMAL}(?:{_TEN_POWER}|[eE][-+]?[0-9]+\b)?)"
+)
+_ATOM = rf"(?:{_NUMERAL}(?:\s?{_LATEX})?|{_LATEX})"
+_UNIT = rf"(?:\s?\\?%|\s?\^\s?\{{?\s?\\circ\s?\}}?|\s?{PROSE_UNIT}(?![a-zA-Z])(?:\s?\^\s?[23])?)"
+_VALUE_TEXT = rf"{_ATOM}(?:\s?/\s?{_ATOM})?{_UNIT}?"
+_VALUE = re.compile(_VALUE_TEXT)
+_SUM = re.compile(rf"{_VALUE_TEXT}(?:\s?[-+]\s?{_VALUE_TEXT})*")
+_OR = re.compile(r"\$?,?\s+or\s+\$?\s?(?:[a-zA-Z]\s?=)?\s?-?\s?")
+_COMMA = re.compile(r"\s?,\s?-?\s?")
+_FORMULA = re.compile(
+    r"\$\$?([^$\n]{1,200})\$|\\\(([^\n]{1,200}?)\\\)|\\\[(.{1,200}?)\\\]", re.DOTALL
+)
+_WORD = re.compile(r"(?<![\\a-zA-Z])(?!(?:or|and)\b)[a-zA-Z]{2,}")
+_IN_BRACES = re.compile(r"\{[^{}]*\}")
+_LAST_DIGITS = (*"0123456789", r"\pi", r"\infty")
+
+
+def _last_value(text: str) -> str | None:
+    """Return the last value in a text, or the whole formula, tuple or choice that it ends."""
+    text = _last_part(plain_signs(text))
+    values = list(_VALUE.finditer(text))
+    if not values:
         return None
-    match = _NUMBER.fullmatch(text)
-    if match:
-        sign, top, bottom = match.groups()
-    else:
-        match = _FRACTION.fullmatch(text.replace(" ", ""))
-        if match is None:
-            return None
-        sign, *parts = match.groups()
-        top, bottom = (part for part in parts if part is not None)
-    value = Fraction(top.replace(",", ""))
-    divisor = Fraction((bottom or "1").replace(",", ""))
-    if divisor == 0:
+    last = values[-1]
+    start = values[_first_joined(values, text, _OR)].start()
+    if start < last.start():
+        return _sign_before(text, start) + text[start : last.end()]
+    longer = _formula_at(text, last) or _tuple_at(text, values)
+    return longer or _sign_before(text, last.start()) + last[0]
+
+
+def _last_part(text: str) -> str:
+    """Return a short part of a text around its last digit, with single spaces; may be empty."""
+    end = max(text.rfind(digit) for digit in _LAST_DIGITS)
+    if end < 0:
+        return ""
+    text = text[max(0, end - WINDOW) : end + WINDOW // 10].replace("{,}", ",").replace(r"\!", "")
+    return re.sub(r"(?:(?<!\\)\\[,; ]|[ \t])+", " ", text)
+
+
+def _formula_at(text: str, value: re.Match[str]) -> str | None:
+    r"""Return the formula that holds the last value of a text: $...$, or a sum with \frac."""
+    for formula in _FORMULA.finditer(text):
+        if formula.start() <= value.start() < formula.end() and _is_formula(formula):
+            return formula[formula.lastindex or 0].strip()
+    *_, total = _SUM.finditer(text)
+    has_command = re.search(r"\\[a-z]", total[0])
+    return _sign_before(text, total.start()) + total[0] if has_command else None
+
+
+def _tuple_at(text: str, values: list[re.Match[str]]) -> str | None:
+    """Return the tuple or interval of numbers that ends with the last value."""
+    first = _first_joined(values, text, _COMMA)
+    before, after = text[: values[first].start()].rstrip(" -"), text[values[-1].end() :].lstrip()
+    if first == len(values) - 1 or before[-1:] not in ("(", "[") or after[:1] not in (")", "]"):
         return None
-    return (-value if sign in ("-", "−") else value) / divisor
+    return text[len(before) - 1 : values[-1].end()] + after[0]
 
 
-def strip_answer(text: str) -> str:
-    """Remove what may surround an answer: spaces, dollar signs, a full stop."""
-    return text.strip().rstrip(".").strip().strip("$").strip()
+def _is_formula(match: re.Match[str]) -> bool:
+    """Return whether what stands between dollar signs is a formula, not prose between prices."""
+    return not _WORD.search(_IN_BRACES.sub("", match[match.lastindex or 0]))
+
+
+def _first_joined(values: list[re.Match[str]], text: str, joint: re.Pattern[str]) -> int:
+    """Return the place of the first value that only joints separate from the last one."""
+    first = len(values) - 1
+    while first and joint.fullmatch(text, values[first - 1].end(), values[first].start()):
+        first -= 1
+    return first
+
+
+# A minus after a number, a letter or a bracket subtracts, and one after a word may be a dash.
+_SIGN = re.compile(r"(.*?)( *)(?:-( *)\\?\$?|\b(?i:(negative|minus)) +\\?\$?)", re.DOTALL)
+_BEFORE_SIGN = re.compile(
+    r"(?:^|[=:<>(\[{,~$]|\b(?:is|are|be|was|equals|to|or|of|get|gives|than))$"
+)
+
+
+def _sign_before(text: str, start: int) -> str:
+    """Return the sign of the value that starts at a place of a text: "-" or nothing."""
+    match = _SIGN.fullmatch(text[max(0, start - 40) : start])
+    if match is None:
+        return ""
+    before, gap, gap_after, word = match.groups()
+    if word:
+        return "-" if word.lower() == "negative" or not re.search(r"[0-9)}\]]$", before) else ""
+    if gap_after:
+        return "-" if _BEFORE_SIGN.search(before) else ""
+    return "" if not gap and re.search(r"[\w.)\]}]$", before) else "-"
+
+
+# ---- marked answers ----
+
+_MARK = re.compile(r"\banswer\s*(?:is|:|=)[\s*:]*", re.IGNORECASE)
+_LEADING = re.compile(rf"(-\s?|negative |minus )?(\$?\s?)(-?)({_VALUE_TEXT})", re.IGNORECASE)
+_END_OF_VALUE = re.compile(r"[*`)]*(?:$|[.;:!?](?:\s|$)|,?\s+\(?(?!(?:or|and|mod)\b)[a-zA-Z]{2,})")
+_END_OF_FORMULA = re.compile(r"$|[.;:!?](?:\s|$)|,?\s+\(?(?!(?:or|and)\b)(?=[a-zA-Z]{2,})")
+
+
+def _after_mark(text: str) -> str | None:
+    """Return the answer after the last "####", "answer is" or "answer:"."""
+    _, mark, rest = text.rpartition("####")
+    if line := _first_line(rest) if mark else "":
+        return _leading_answer(line) or line
+    start = max((match.end() for match in _MARK.finditer(text)), default=None)
+    return None if start is None else _leading_answer(_first_line(text[start : start + WINDOW]))
+
+
+def _first_line(text: str) -> str:
+    return text.strip().partition("\n")[0].strip()
+
+
+def _leading_answer(line: str) -> str | None:
+    """Return the value or formula at the start of a line, without an explanation after it."""
+    line = plain_signs(line)
+    formula = _FORMULA.match(line)
+    if formula and _is_formula(formula):
+        return formula[formula.lastindex or 0].strip()
+    value = _LEADING.match(line)
+    if value and _END_OF_VALUE.match(line, value.end()):
+        return ("-" if value[1] or value[3] else "") + value[4]
+    if re.fullmatch(r"[a-zA-Z]+[.!]?", line):
+        return line.rstrip(".!")
+    masked = _IN_BRACES.sub(lambda group: "_" * len(group[0]), line)
+    end = _END_OF_FORMULA.search(masked)
+    head = line[: end.start() if end else len(line)].strip().strip("*`").rstrip("-+*/=, ")
+    return head if head and not _WORD.search(_IN_BRACES.sub("", head)) else None
+
+
+# ---- judging an answer ----
+
+_LABEL = re.compile(r"\\text(?:bf|rm|it)?\s*\{\s*\(([A-J])\)\s*\}\s*")
+_WORDS = re.compile(
+    r"\\(?:text|mbox|textbf|textrm|textit|mathrm|mathbf|operatorname)\s*\{([^{}]*)\}"
+)
 
 
 def is_equal(given: str, gold: str) -> bool:
-    """Return whether two answers have the same value; False if one of them cannot be read.
+    """Return whether an answer has the value of the right one; False if it cannot be read.
 
-    Two numbers are compared exactly. Anything else is LaTeX, which math-verify compares, `given`
-    against `gold`, with decimals to six places.
+    Two numbers are compared exactly. A unit of the gold may be missing, but not differ. Percent is
+    a number: 50% is 0.5; but if the gold is 50, the problem may have asked for percent.
     """
+    given, gold = clean_answer(given), clean_answer(gold)
+    if _choice(gold):
+        return _choice(given) == _choice(gold)
+    given = _LABEL.sub("", given)
+    if _spelled(gold):
+        return _spelled(given, min_length=1) == _spelled(gold)
+    (value, unit), (right, right_unit) = split_unit(given), split_unit(gold)
+    if unit == right_unit or (not right_unit and unit != "%"):
+        return _is_equal_value(value, right)
+    if "%" in (unit, right_unit):
+        return _is_equal_percent(value, unit, right, right_unit)
+    return not unit and _is_equal_value(value.removesuffix(right_unit).strip(), right)
+
+
+def _is_equal_percent(value: str, unit: str, right: str, right_unit: str) -> bool:
+    if {unit, right_unit} != {"%", ""}:
+        return False
+    if right_unit:
+        return _is_equal_value(value, rf"\frac{{{right}}}{{100}}")
+    number = parse_number(right)
+    is_share = number is not None and abs(number) <= 1  # such a gold is hardly meant in percent
+    same = not is_share and _is_equal_value(value, right)
+    return same or _is_equal_value(rf"\frac{{{value}}}{{100}}", right)
+
+
+def _is_equal_value(given: str, gold: str) -> bool:
     numbers = parse_number(given), parse_number(gold)
     if None not in numbers:
         return numbers[0] == numbers[1]
-    return _is_equal_latex(given, gold)
+    return is_equal_latex(given, gold)
+
+
+def _choice(text: str) -> str | None:
+    r"""Return the letter of a multiple-choice answer: A, (A), \text{(A)} 5."""
+    match = _LABEL.match(text) or re.fullmatch(r"\(?([A-J])[).]?", _WORDS.sub(r"\1", text).strip())
+    return match[1] if match else None
+
+
+def _spelled(text: str, min_length: int = 4) -> str:
+    r"""Return an answer in words, without case and spaces; empty if it may be a formula.
+
+    Words stand in \text{...} or have some letters: abc is a product.
+    """
+    if len(text) > MAX_ANSWER_LENGTH:
+        return ""
+    words = _WORDS.sub(r"\1", text)
+    is_text = re.fullmatch(r"[a-zA-Z ,.'-]+", words) and (
+        words != text or len(words.replace(" ", "")) >= min_length
+    )
+    return re.sub("[^a-z]", "", words.lower()) if is_text else ""
 
 
 def is_readable(answer: str) -> bool:
-    """Return whether an answer is a number, or LaTeX that can be compared."""
-    return parse_number(answer) is not None or parse_latex(answer) is not None
-
-
-@lru_cache(maxsize=10_000)
-def _is_equal_latex(given: str, gold: str) -> bool:
-    left, right = parse_latex(given), parse_latex(gold)
-    if left is None or right is None:
-        return False
-    from math_verify.grader import sympy_expr_eq
-
-    return bool(_in_time(lambda: sympy_expr_eq(right, left, 6, 15)))
-
-
-# ---- LaTeX ----
-
-_COMMANDS = frozenset(
-    r"""
-    frac dfrac tfrac cfrac sqrt cdot times div pm mp pi infty
-    sin cos tan cot sec csc arcsin arccos arctan log ln
-    left right lfloor rfloor lceil rceil lvert rvert begin end
-    le leq ge geq lt gt ne neq in cup cap setminus emptyset varnothing mathbb
-    text textbf textit textrm mathrm mathbf mathit mbox overline displaystyle
-    alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau phi
-    varphi chi psi omega Gamma Delta Theta Lambda Sigma Phi Psi Omega
-    circ degree quad qquad
-    """.split()
-)
-"""LaTeX commands that are read: none that computes a sum, limit or product over a range."""
-_POWER_COMMANDS = frozenset({"frac", "dfrac", "tfrac", "cfrac", "cdot", "pi", "circ", "left"})
-_POWER_COMMANDS |= {"right"}
-_COMMAND = re.compile(r"\\([a-zA-Z]+)")
-_UNSAFE = re.compile(
-    rf"(?<!\\)!|\|\s*[_^]|\\sqrt\s*\[(?!\s*[1-9]\d?\s*\])|\d{{{MAX_DIGITS + 1},}}|(?![0-9])\d"
-)
-"""Factorials, evaluation bars, fractional roots, long numbers, digits of other scripts."""
-
-
-@lru_cache(maxsize=10_000)
-def parse_latex(text: str) -> Any:
-    """Return the sympy object that LaTeX stands for, or None if it cannot be read.
-
-    Text that exceeds the bounds at the top of this file is not read, because it could take long.
-    """
-    text = strip_answer(text)
-    if not text or not _is_bounded(text):
-        return None
-    converter = _converter()  # before the time limit starts: an interrupted import stays broken
-    return _in_time(lambda: converter.convert(text))
-
-
-def _is_bounded(text: str) -> bool:
-    """Return whether LaTeX is small enough to be parsed and evaluated quickly."""
-    if len(text) > MAX_ANSWER_LENGTH or _UNSAFE.search(text):
-        return False
-    return (
-        set(_COMMAND.findall(text)) <= _COMMANDS
-        and _depth(text) <= MAX_DEPTH
-        and _largest_power(text) <= MAX_POWER
-    )
-
-
-def _depth(text: str) -> int:
-    depth = deepest = 0
-    for sign in text:
-        depth += (sign in "{([") - (sign in "})]")
-        deepest = max(deepest, depth)
-    return deepest
-
-
-def _largest_power(text: str) -> float:
-    """Bound the power that any number is raised to; infinite if it cannot be determined.
-
-    A power of a bracket applies on top of those inside it, so powers of brackets are multiplied.
-    """
-    of_brackets, of_atoms, end = 1.0, 1.0, -1
-    for match in re.finditer(r"\^\s*", text):
-        if match.start() < end:
-            return float("inf")  # a power in a power
-        start, base = match.end(), text[: match.start()].rstrip()
-        is_power_of_power = len(base) == end
-        end = _end_of_group(text, start)
-        size = _power_size(text[start:end])
-        if is_power_of_power or base[-1:] in ("}", ")", "]", "|"):
-            of_brackets *= size
-        else:
-            of_atoms = max(of_atoms, size)
-    return of_brackets * of_atoms
-
-
-def _power_size(power: str) -> float:
-    """Bound an exponent by the product of its numbers."""
-    if "^" in power or "." in power or not set(_COMMAND.findall(power)) <= _POWER_COMMANDS:
-        return float("inf")
-    size = 1.0
-    for number in re.findall("[0-9]+", power):
-        size *= max(int(number), 1)
-    return size
-
-
-def _end_of_group(text: str, start: int) -> int:
-    """Return where the group at `start` ends: braces with their content, else one character."""
-    if text[start : start + 1] != "{":
-        command = _COMMAND.match(text, start)
-        return len(text) if command and command[1] != "circ" else start + 1
-    depth = 0
-    for place in range(start, len(text)):
-        depth += (text[place] == "{") - (text[place] == "}")
-        if depth == 0:
-            return place + 1
-    return len(text)
-
-
-@cache
-def _converter() -> Any:
-    """Build the LaTeX reader on first use, because importing sympy takes a second."""
-    import sympy
-    from latex2sympy2_extended.latex2sympy2 import _Latex2Sympy
-    from math_verify.grader import should_treat_as_complex
-    from math_verify.parser import LatexExtractionConfig, normalize_latex
-
-    config = LatexExtractionConfig().normalization_config
-
-    class Converter(_Latex2Sympy):
-        """math-verify's own reader, except for numbers: `sympy.Number(str)` would `eval` them."""
-
-        @classmethod
-        def convert(cls, text: str) -> Any:
-            return cls(is_real=not should_treat_as_complex(text)).parse(
-                normalize_latex(text, config)
-            )
-
-        def parse(self, latex_str: str) -> Any:
-            # A number with thousands separators never reaches `parse_number`.
-            number = parse_number(latex_str) if "," in latex_str else None
-            if number is not None:
-                return sympy.Rational(number.numerator, number.denominator)
-            return super().parse(latex_str)
-
-        def parse_number(self, text: str) -> Any:
-            digits = text.replace(",", "")
-            if re.fullmatch(r"[0-9]+", digits):
-                return sympy.Integer(int(digits))
-            if re.fullmatch(r"[0-9]*\.[0-9]+", digits):
-                return sympy.Float(digits)
-            raise ValueError(f"{text!r} is not a number.")
-
-    return Converter
-
-
-def _in_time(work: Callable[[], Any], max_seconds: float = MAX_SECONDS) -> Any:
-    """Return the result of `work`; None if it raises an exception or takes too long."""
-    try:
-        with time_limit(max_seconds):
-            return work()
-    except (TimeUp, Exception):  # the parser and sympy raise all kinds for unreadable text
-        return None
+    """Return whether an answer is a number, words, or LaTeX that can be compared."""
+    answer = clean_answer(answer)
+    value, _ = split_unit(answer)
+    if parse_number(value) is not None or _choice(answer) or _spelled(answer):
+        return True
+    return parse_latex(_LABEL.sub("", value)) is not None

@@ -7,8 +7,10 @@ their problems are dealt to the splits. `math_answers.py` reads and compares ans
 
 import random
 import re
+import unicodedata
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cache, lru_cache
 from typing import Any
 
@@ -18,14 +20,8 @@ from gymnasium.spaces import Text
 from ...configs.errors import check
 from ..text_env import TextEnv, TextGame, TextSpec
 from .data_files import Rows, column_names, deal_rows, is_garbled, read_rows, row_of
-from .math_answers import (
-    MAX_ANSWER_LENGTH,
-    extract_answer,
-    is_equal,
-    is_readable,
-    parse_number,
-    strip_answer,
-)
+from .math_answers import extract_answer, is_equal, is_readable
+from .math_numbers import MAX_ANSWER_LENGTH, clean_answer, parse_number
 from .one_answer import OneAnswerEnv
 from .pixels import draw_text
 
@@ -168,6 +164,8 @@ class ProblemSet:
 
 LAYOUTS = (("prompt", "reward_model"), ("problem", "answer"), ("question", "answer"))
 """Columns of the layouts that are read: DAPO-Math-17k; AIME; GSM8K and AIME."""
+NO_ANSWERS = {"", "n/a", "na", "nan", "none", "null", "nil", "-", "?"}
+"""Texts that stand for a missing answer."""
 # DAPO-Math-17k wraps every problem in these sentences; our own prompt says how to answer.
 _OPENING = re.compile(r"\s*Solve the following math problem step by step\.[^\n]*\n\s*")
 _CLOSING = re.compile(r'\s*Remember to put your answer on its own line after "Answer:"[^\n]*\s*$')
@@ -178,10 +176,11 @@ def read_problem_set(path: str, test_path: str = "", broken_rows: str = "skip") 
     """Read the problems of a file, and of another one for the test split, once per process.
 
     Repeated problems count once (DAPO-Math-17k as published repeats each one a hundred times), and
-    problems of `test_path` are removed from `path`.
+    problems of `test_path` are removed from `path`. Problems are the same if they differ only in
+    white space or in how their accents are encoded (Unicode NFC).
 
     Args:
-        path: a .parquet, .jsonl, .json (one object per line) or .csv file in one of the `LAYOUTS`.
+        path: a .parquet, .jsonl, .json or .csv file in one of the `LAYOUTS`.
         test_path: another such file; empty to use a tenth of `path` for the test split.
         broken_rows: "skip" or "refuse".
 
@@ -190,8 +189,8 @@ def read_problem_set(path: str, test_path: str = "", broken_rows: str = "skip") 
     """
     problems, num_broken = _read_problems(path, broken_rows)
     tests, more_broken = _read_problems(test_path, broken_rows) if test_path else (None, 0)
-    tested = {problem.text for problem in tests or ()}
-    problems = [problem for problem in problems if problem.text not in tested]
+    tested = {_content(problem.text) for problem in tests or ()}
+    problems = [problem for problem in problems if _content(problem.text) not in tested]
     texts = [problem.text for problem in (*problems, *(tests or ()))]
     return ProblemSet(
         deal_rows(problems, tests, source=path),
@@ -208,8 +207,13 @@ def _read_problems(path: str, broken_rows: str) -> tuple[list[Problem], int]:
     for number, row in rows:
         problem = _read_problem(rows, number, row)
         if problem is not None:
-            problems.setdefault(problem.text, problem)
+            problems.setdefault(_content(problem.text), problem)
     return list(problems.values()), rows.num_broken
+
+
+def _content(text: str) -> str:
+    """Return what makes a problem the same as another one."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def _layout(path: str) -> tuple[str, str]:
@@ -236,12 +240,15 @@ def _read_problem(rows: Rows, number: int, row: dict[str, Any]) -> Problem | Non
         return None
     if "reward_model" in row:
         answer = answer.get("ground_truth") if isinstance(answer, dict) else None
-    if answer is None or isinstance(answer, bool) or not str(answer).strip():
-        rows.drop(number, "has no ground_truth" if "reward_model" in row else "has no answer")
+    name = "a ground_truth" if "reward_model" in row else "an answer"
+    is_value = isinstance(answer, str | int | float | Decimal) and not isinstance(answer, bool)
+    if not is_value or answer != answer or str(answer).strip().casefold() in NO_ANSWERS:
+        found = f": {answer!r}" if answer not in (None, "") else ""
+        rows.drop(number, f"has no {name.split()[1]}{found[:60]}")
         return None
     gold = _read_gold(str(answer))
     if gold is None:
-        rows.drop(number, f"has an answer that cannot be read: {str(answer)[-60:]!r}")
+        rows.drop(number, f"has {name} that cannot be read: {str(answer)[-60:]!r}")
         return None
     return Problem(text.strip(), gold)
 
@@ -260,7 +267,7 @@ def _prompt_text(prompt: Any) -> str | None:
 def _read_gold(answer: str) -> str | None:
     """Return the answer in a file's answer column, without its working; None if unreadable."""
     has_mark = "####" in answer or "\\boxed" in answer
-    gold = extract_answer(answer) if has_mark else strip_answer(answer)
+    gold = extract_answer(answer) if has_mark else clean_answer(answer)
     return gold if gold and is_readable(gold) else None
 
 

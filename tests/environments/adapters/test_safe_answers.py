@@ -1,6 +1,10 @@
 """Which answers may reach a scorer that runs them as Python."""
 
+import warnings
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sesa_agent.environments.adapters.safe_answers import is_formula, is_literal, is_sum
 from sesa_agent.environments.checks.play import BAD_TEXTS
@@ -60,3 +64,45 @@ def test_dangerous_code_is_not_a_literal(text):
 def test_no_text_makes_the_readers_raise(text):
     for read in (is_literal, is_sum, is_formula):
         assert read(text) in (True, False)
+
+
+WARNED = ("1if x else 2", "5or 3", "1in x", "2.5is 3", ".5and 1", "0x1for x in y", "0b1or 2")
+WARNED += ("1_0if 1 else 2", "3 if 4else 5", "'\\d'", r"['\.']", "1jor 2", "[1,2or 3]")
+PIECES = [
+    "1",
+    "2.5",
+    "0x1",
+    "x",
+    "or",
+    "if ",
+    "and",
+    "in",
+    "is",
+    "not ",
+    " ",
+    "(",
+    ")",
+    "'",
+    "\\d",
+    "**",
+]
+
+
+@pytest.mark.parametrize("text", WARNED)
+def test_answers_that_python_warns_about_are_not_passed_on(text):
+    """Their SyntaxWarnings stood between the lines of a run."""
+    for read in (is_literal, is_sum, is_formula):
+        assert not read(text)
+
+
+@given(st.text() | st.lists(st.sampled_from(PIECES), max_size=20).map("".join))
+def test_reading_never_warns(text):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        is_safe = [read(text) for read in (is_literal, is_sum, is_formula)]
+        if any(is_safe):
+            try:
+                compile(text, "answer", "eval")
+            except (SyntaxError, ValueError):
+                pass
+    assert set(is_safe) <= {True, False} and caught == []

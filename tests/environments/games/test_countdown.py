@@ -22,6 +22,7 @@ from sesa_agent.environments.games.countdown import (
 from sesa_agent.environments.games.expressions import (
     all_values,
     evaluate_expression,
+    evaluate_postfix,
     format_expression,
     parse_expression,
     solve,
@@ -64,15 +65,16 @@ GARBAGE = [
     *("9**9**9", "((((", "3 // 2", "3 = 4 = 5", "3 + 5 =", "= 8", "3 % 2", "3²", "٣ + 5", "1_000"),
     *("1234567", "__import__('os')", "1" * 10_000, "(" * 10_000, "1+" * 5_000, "9*" * 150 + "9"),
     "(" * 21 + "1" + ")" * 21,
+    *("(" * 1_000_000, "1+" * 500_000, "1" * 1_000_000, " " * 1_000_000, "=" * 1_000_000),
 ]
 
 
 @pytest.mark.parametrize("text", GARBAGE, ids=lambda text: text[:12])
 def test_garbage_is_a_value_error_and_fast(text):
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(ValueError):
         evaluate_expression(text)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 0.1
 
 
 def test_longest_product_is_exact():
@@ -82,6 +84,16 @@ def test_longest_product_is_exact():
 def test_division_by_zero_is_a_value_error():
     with pytest.raises(ValueError, match="zero"):
         evaluate_expression("1 / (2 - 2)")
+
+
+@given(st.lists(st.integers(0, 9) | st.sampled_from("+-*/"), max_size=7))
+def test_numbers_and_operators_in_any_order_are_a_value_or_a_value_error(postfix):
+    """An empty list was an IndexError, and the second of two numbers was ignored."""
+    try:
+        evaluate_postfix(tuple(postfix))
+    except ValueError:
+        return
+    assert sum(isinstance(token, int) for token in postfix) * 2 == len(postfix) + 1
 
 
 trees = st.recursive(

@@ -1,12 +1,14 @@
 import csv
+import gzip
 import json
 import logging
 import sys
+from fractions import Fraction
 
 import pyarrow
 import pyarrow.parquet
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sesa_agent.environments.games.data_files import (
@@ -146,14 +148,88 @@ def test_files_that_cannot_be_used_are_refused_in_one_line(tmp_path):
     for name, content, message in [
         ("rows.txt", b"", "must end in .parquet, .jsonl, .json, .csv"),
         ("rows.parquet", b"PAR1 damaged PAR1", "cannot be read as parquet"),
-        ("empty.jsonl", b"", "only nothing at all"),
-        ("empty.csv", b"", "only nothing at all"),
-        ("one_list.json", b'[{"answer": 1}]', "must hold one JSON object per line"),
+        ("empty.jsonl", b"", "empty.jsonl is empty"),
+        ("empty.csv", b"\n \n", "empty.csv is empty"),
+        ("empty.parquet", b"", "empty.parquet is empty"),
+        ("list.json", b"[1, 2]", "one JSON object per line, or one list of objects"),
+        ("one.json", b'{\n"data": [\n{\n"answer": 1\n}]}', "list of objects, and its first"),
         ("header.csv", b'"a" b\n', "the first line is not CSV"),
+        ("wide.jsonl", '{"answer": 1}'.encode("utf-16"), "is UTF-16 text. Save it as UTF-8"),
+        ("wide.csv", "answer\n1".encode("utf-16"), "is UTF-16 text. Save it as UTF-8"),
+        ("wide_le.csv", "answer\n1".encode("utf-16-le"), "is not UTF-8 text"),
+        ("packed.jsonl", gzip.compress(b'{"answer": 1}'), "is compressed with gzip. Unpack it"),
+        ("packed.parquet", gzip.compress(b"PAR1"), "is compressed with gzip. Unpack it"),
+        ("zipped.csv", b"PK\x03\x04\x14", "is a zip archive. Unpack it"),
+        ("named.csv", b"PAR1\x15", "is a parquet file. Give it a name that ends in .parquet"),
+        ("binary.csv", bytes(range(256)), "is not UTF-8 text"),
+        ("twice.csv", b"answer,answer\n1,2\n", "has the column answer twice. Rename one"),
     ]:
         path = tmp_path / name
         path.write_bytes(content)
         assert message in refusal(path)
+
+
+@pytest.mark.parametrize("ending", ["json", "jsonl"])
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_json_file_may_hold_one_list(tmp_path, ending, indent):
+    """Hugging Face and pandas write such files; they were refused as "not JSON"."""
+    path = tmp_path / f"rows.{ending}"
+    path.write_text("\ufeff" + json.dumps(ROWS, indent=indent), encoding="utf-8")
+    rows = read_rows(path, ["question", "answer"])
+    assert list(rows) == list(enumerate(WANTED, 1))
+    path.write_text(json.dumps([*ROWS, 7, *ROWS], indent=indent)[:-20], encoding="utf-8")
+    rows = read_rows(path, ["question", "answer"])
+    assert len(list(rows)) == 9 and rows.num_broken == 2
+    assert rows.first_broken == "row 6 is not a JSON object"
+
+
+@pytest.mark.parametrize(("ending", "num_whole"), [("jsonl", 4), ("csv", 4)])
+def test_a_text_file_that_was_cut_short_loses_its_last_row_alone(tmp_path, ending, num_whole):
+    path = write(tmp_path, ending)
+    path.write_bytes(path.read_bytes().rstrip()[:-5])
+    rows = read_rows(path, ["question", "answer", "id"])
+    assert len(list(rows)) == num_whole and rows.num_broken == 1
+    with pytest.raises(ValueError, match="row 5 "):
+        list(read_rows(path, ["question", "answer", "id"], "refuse"))
+
+
+def test_numbers_of_a_file_keep_their_digits(tmp_path):
+    """0.00005 became 5e-05, and 0.1234567890123456789 lost digits: right answers were wrong."""
+    numbers = ["0.00005", "1e22", "0.1234567890123456789", "12345678901234567890123", "2.50"]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(f'{{"answer": {number}}}' for number in numbers))
+    values = [row["answer"] for _, row in read_rows(path, ["answer"])]
+    assert [Fraction(value) for value in values] == [Fraction(number) for number in numbers]
+    table = pyarrow.table({"answer": pyarrow.array([0.1, 2.5, None], pyarrow.float32())})
+    pyarrow.parquet.write_table(table, tmp_path / "rows.parquet")
+    rows = read_rows(tmp_path / "rows.parquet", ["answer"])
+    assert [str(row["answer"]) for _, row in rows] == ["0.1", "2.5"]
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+def test_a_number_that_is_none_is_absent(tmp_path, number):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(f'{{"answer": {number}}}\n{{"answer": 1}}')
+    rows = read_rows(path, ["answer"])
+    assert len(list(rows)) == 1 and rows.first_broken == "row 1 has no answer"
+    table = pyarrow.table({"answer": [float("nan"), 1.0]})
+    pyarrow.parquet.write_table(table, tmp_path / "rows.parquet")
+    rows = read_rows(tmp_path / "rows.parquet", ["answer"])
+    assert len(list(rows)) == 1 and rows.first_broken == "row 1 has no answer"
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.binary(max_size=80) | st.text(alphabet='{}[]",:\\\n0eantru ', max_size=60).map(str.encode),
+    st.sampled_from(["jsonl", "json", "csv", "parquet"]),
+)
+def test_any_file_is_read_or_refused_in_one_line(tmp_path, content, ending):
+    path = tmp_path / f"rows.{ending}"
+    path.write_bytes(content)
+    try:
+        list(read_rows(path, ["answer"]))
+    except ValueError as error:
+        assert str(error).startswith(str(path)) and "\n" not in str(error)
 
 
 def test_a_parquet_file_that_was_cut_short_is_refused(tmp_path):

@@ -1,5 +1,6 @@
 import json
 import re
+import time
 
 import pyarrow
 import pyarrow.parquet
@@ -181,6 +182,37 @@ def test_a_problem_that_a_file_repeats_is_in_one_split(tmp_path):
     assert [len(splits[split]) for split in ("test", "validation", "training")] == [2, 2, 16]
 
 
+def test_problems_that_differ_in_white_space_or_encoding_are_the_same(tmp_path):
+    """A second copy with a line break more stood in training, the first one in the test split."""
+    items = [(f"How  many\tare {n} caf\u00e9s?", str(n)) for n in range(20)]
+    copies = [(f" How many are\n{n} cafe\u0301s? ", answer) for n, (_, answer) in enumerate(items)]
+    rows = [aime_row(*item) for item in (*items, *copies)]
+    splits = read_problem_set(write_lines(tmp_path / "x.jsonl", rows)).splits
+    assert [len(splits[split]) for split in ("test", "validation", "training")] == [2, 2, 16]
+    path = write_lines(tmp_path / "train.jsonl", rows)
+    test_path = write_lines(tmp_path / "test.jsonl", [gsm8k_row(*item) for item in copies[:5]])
+    splits = read_problem_set(path, test_path).splits
+    assert [len(splits[split]) for split in ("test", "validation", "training")] == [5, 1, 14]
+
+
+@pytest.mark.parametrize("number", ["0.00005", "1e22", "0.1234567890123456789", "1e-7", "2.50"])
+def test_the_number_of_a_file_is_a_right_answer(tmp_path, number):
+    """str(0.00005) is 5e-05, which no answer was equal to."""
+    path = tmp_path / "x.jsonl"
+    rows = (f'{{"problem": "{n}", "answer": {number}}}' for n in range(3))
+    path.write_text("\n".join(rows), encoding="utf-8")
+    gold = read_problem_set(str(path)).splits["test"][0].answer
+    assert is_equal(number, gold) and not is_equal("1", gold)
+
+
+def test_a_hundred_thousand_problems_are_read_in_seconds(tmp_path):
+    rows = [gsm8k_row(f"What is {n} plus 1?", str(n)) for n in range(100_000)]
+    path = write_lines(tmp_path / "x.jsonl", rows)
+    start = time.process_time()
+    read_problem_set(path)
+    assert time.process_time() - start < 6  # 1.5 seconds on an idle machine
+
+
 def test_a_file_is_read_once(tmp_path):
     path = write_lines(tmp_path / "x.jsonl", [aime_row(*item) for item in PROBLEMS.items()])
     assert read_problem_set(path) is read_problem_set(path)
@@ -190,7 +222,13 @@ BROKEN_ROWS = [
     ({"problem": "", "answer": "1"}, "has no problem"),
     ({"problem": 7, "answer": "1"}, "has no problem"),
     ({"problem": "a", "answer": " "}, "has no answer"),
-    ({"problem": "a", "answer": True}, "has no answer"),
+    ({"problem": "a", "answer": True}, "has no answer: True"),
+    ({"problem": "a", "answer": "N/A"}, "has no answer: 'N/A'"),
+    ({"problem": "a", "answer": "None"}, "has no answer: 'None'"),
+    ({"problem": "a", "answer": float("nan")}, "has no answer"),
+    ({"problem": "a", "answer": None}, "has no answer"),
+    ({"problem": "a", "answer": {"value": 1}}, "has no answer: {'value': 1}"),
+    ({"problem": "a", "answer": [1]}, r"has no answer: \[1\]"),
     ({"problem": "a", "answer": r"\frac{1}{"}, "has an answer that cannot be read"),
     ({"problem": "a", "answer": "9^{9^{9}}"}, "has an answer that cannot be read"),
 ]
