@@ -7,6 +7,7 @@ turn needs its own log-probabilities alone, and a turn lies in one row: losses a
 those of a batch that was scored beforehand, up to rounding.
 """
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,19 +38,21 @@ def build_optimizer(
 ) -> torch.optim.Optimizer:
     """Build the optimiser of a policy, with its moments from a checkpoint.
 
-    Learning rate and weight decay are those of `cfg`, also where the checkpoint has others.
+    Learning rate, weight decay and `beta2` are those of `cfg`, also where the checkpoint has
+    others.
     """
     optimizer = MasterAdamW(
         policy.parameters(),
         lr=cfg.lr,
         weight_decay=cfg.weight_decay,
-        betas=(0.9, 0.95),
+        betas=(0.9, cfg.beta2),
         fused=True,  # one pass over memory, and no copy of all weights as `foreach` makes on a GPU
     )
     if checkpoint:
         load_optimizer(checkpoint, optimizer)
         for group in optimizer.param_groups:
             group.update(lr=cfg.lr, weight_decay=cfg.weight_decay)
+        optimizer.set_beta2(cfg.beta2)
     return optimizer
 
 
@@ -123,6 +126,7 @@ class Learner:
         return metrics | {
             "train/learning_rate": rate,
             "train/grad_norm": float(np.mean(norms)),
+            "train/skipped_updates": float(np.sum(~np.isfinite(norms))),
             "train/tokens": float(batch.num_tokens),
             "train/rows": float(len(batch)),
         }
@@ -211,13 +215,17 @@ class Learner:
         return rows, sums
 
     def _step(self, max_norm: float) -> float:
-        """Step along the gradients of all ranks; returns their norm before it was bounded."""
+        """Step along the gradients of all ranks; returns their norm before it was bounded.
+
+        A gradient that is not finite would make every weight NaN, so it is dropped.
+        """
         weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
         all_reduce_gradients(weights)
-        norm = torch.nn.utils.clip_grad_norm_(weights, max_norm)
-        self.optimizer.step()
+        norm = float(torch.nn.utils.clip_grad_norm_(weights, max_norm))
+        if math.isfinite(norm):
+            self.optimizer.step()
         self.optimizer.zero_grad()
-        return float(norm)
+        return norm
 
 
 def learning_rate(optim: OptimConfig, step: int, share_done: float) -> float:
