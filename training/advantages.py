@@ -39,7 +39,11 @@ class Credit:
     weight: np.ndarray
     """Sum of the weights, for entropy and KL; 0 where the turn is not trained."""
     denominator: float
-    """This tree's part of the common denominator of a batch."""
+    """This tree's part of the common denominator of a batch: the number of its units (trajectories
+    or taught turns), or of their tokens. Paper: a mean over puzzles of means over the trajectories
+    of each, 1 / (B G) in Eq. 1. We: all units of a step weigh alike, so a tree weighs as many as it
+    has; the same where all trees have G. With equal shares a turn of a small tree, which is easy or
+    hardly explored, weighs most, and `sesa` learnt less (docs/method.md)."""
 
 
 def group_advantages(
@@ -178,9 +182,9 @@ def trajectory_credit(tree: TrajectoryTree, returns: np.ndarray, cfg: LossConfig
     """GRPO over the leaves: a turn collects the advantages of all trajectories through it.
 
     SESA, section 3.1. A trajectory is the unit. With `aggregate` "trajectory" each token of
-    trajectory i weighs 1/|y_i| and the denominator is the number of trajectories (Eq. 1); with
-    "token" each weighs 1 and the denominator counts the tokens of all trajectories, shared ones
-    once per trajectory (DAPO, arXiv:2503.14476).
+    trajectory i weighs 1/|y_i| and the denominator is the number of trajectories (Eq. 1, but for
+    trees of unequal size: `Credit.denominator`); with "token" each weighs 1 and the denominator
+    counts the tokens of all trajectories, shared ones once per trajectory (DAPO, arXiv:2503.14476).
     """
     advantages = group_advantages(returns, cfg.baseline, cfg.normalize_std, cfg.group_std)
     return _leaf_credit(tree, advantages, cfg)

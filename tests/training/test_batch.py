@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from sesa_agent.configs.schema import LossConfig
 from sesa_agent.sampling.trajectory import ROOT
-from sesa_agent.training.advantages import best_credit, trajectory_credit
+from sesa_agent.training.advantages import ADVANTAGES, best_credit, trajectory_credit
 from sesa_agent.training.batch import Batch, collate
 from sesa_agent.training.importance import correct_gaps, correct_history_gap, history_gap
 from sesa_agent.training.micro_batches import computing_order, group_rows
@@ -98,6 +98,17 @@ def test_the_denominator_is_common_to_all_trees():
     groups = [make_tree([ROOT]), make_tree([ROOT])]
     credits = [make_credit([1], denominator=1.0), make_credit([0], denominator=3.0)]
     assert collate(groups, credits, PAD).positive.sum().item() == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("name", list(ADVANTAGES))
+@pytest.mark.parametrize("aggregate", ["trajectory", "token"])
+@given(groups=st.lists(trees(), min_size=1, max_size=4))
+def test_all_weights_of_a_batch_add_up_to_1(name, aggregate, groups):
+    cfg = LossConfig(aggregate=aggregate)
+    credits = [credit_of(ADVANTAGES[name], tree, cfg) for tree in groups]
+    batch = collate(groups, credits, PAD, keep_zero_advantage=True, dtype=torch.float64)
+    is_taught = any(credit.denominator for credit in credits)
+    assert batch.weight.sum().item() == pytest.approx(float(is_taught), abs=1e-9)
 
 
 @given(st.lists(trees(), min_size=1, max_size=3), st.booleans())
