@@ -206,12 +206,19 @@ class LossConfig:
     advantage is ever positive)."""
     normalize_std: bool = True
     """Divide advantages by the group's standard deviation (trajectory and tree credit)."""
+    group_std: str = "population"
+    """That standard deviation: `population` (of the G returns themselves, divided by G) or `sample`
+    (divided by G - 1, as in RAGEN, verl and TRL; larger by 3 % at G = 16, by 41 % at G = 2)."""
     discount: float = 0.9
     """Discount factor per turn (best and expected credit)."""
     clip_low: float = 0.2
     """Lower clipping of the probability ratio: 1 - clip_low."""
     clip_high: float = 0.28
     """Upper clipping of the probability ratio: 1 + clip_high."""
+    dual_clip: float = 0.0
+    """Bound of the probability ratio where the advantage is negative (dual-clip PPO,
+    arXiv:1912.09729; RAGEN: 3): the loss of a token is at most `dual_clip` times its |advantage|,
+    and beyond that it has no gradient. Above 1 + clip_high; 0 for no bound."""
     aggregate: str = "trajectory"
     """How the loss is averaged: `trajectory` (each trajectory has the same weight, Eq. 1; in tree,
     best and expected credit each turn) or `token` (each token has, as in DAPO)."""
@@ -250,6 +257,7 @@ class LossConfig:
 
     def __post_init__(self) -> None:
         check_choice("loss.baseline", self.baseline, ("mean", "max"))
+        check_choice("loss.group_std", self.group_std, ("population", "sample"))
         check_choice("loss.aggregate", self.aggregate, ("trajectory", "token"))
         corrections = ("none", "negatives", "truncated")
         check_choice("loss.history_correction", self.history_correction, corrections)
@@ -267,6 +275,13 @@ class LossConfig:
         check(0 < self.filter_ratio <= 1, "loss.filter_ratio", self.filter_ratio, "in (0, 1]")
         check(0 < self.clip_low < 1, "loss.clip_low", self.clip_low, "between 0 and 1")
         check(self.clip_high > 0, "loss.clip_high", self.clip_high, "above 0")
+        check(
+            self.dual_clip == 0 or self.dual_clip > 1 + self.clip_high,
+            "loss.dual_clip",
+            self.dual_clip,
+            f"0 (off) or above 1 + loss.clip_high ({1 + self.clip_high:g})",
+            "RAGEN's is 3.",
+        )
         for key in ("entropy_coef", "kl_coef", "format_penalty", "overlong_buffer"):
             check(getattr(self, key) >= 0, f"loss.{key}", getattr(self, key), "at least 0")
 
@@ -297,6 +312,9 @@ class OptimConfig:
     the last few updates matter less: 0 for a constant rate, 1 for a linear schedule."""
     weight_decay: float = 0.0
     """Weight decay of AdamW."""
+    beta2: float = 0.95
+    """Decay per update of AdamW's mean of squared gradients: .95 remembers some 20 updates, .999
+    (PyTorch's default, and RAGEN's) some 1000."""
     max_grad_norm: float = 1.0
     """Gradients are clipped to this norm."""
     num_minibatches: int = 2
@@ -323,6 +341,7 @@ class OptimConfig:
         for key in ("weight_decay", *budgets, "warmup_steps"):
             check(getattr(self, key) >= 0, f"optim.{key}", getattr(self, key), "at least 0")
         check(0 <= self.cooldown <= 1, "optim.cooldown", self.cooldown, "from 0 to 1")
+        check(0 < self.beta2 < 1, "optim.beta2", self.beta2, "between 0 and 1")
         check(self.max_grad_norm > 0, "optim.max_grad_norm", self.max_grad_norm, "above 0")
         for key in (
             "steps",

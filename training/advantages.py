@@ -21,8 +21,8 @@ from .action_values import action_advantages
 from .pass_at_k import pass_at_k_advantages
 
 EQUAL_RETURNS = 1e-9
-"""Returns that are closer than this are equal; sums of the same rewards in another order differ by
-about 1e-16."""
+"""Returns that are closer than this are equal, relative to the largest if that is above 1: sums of
+the same rewards in another order differ by about 1e-16 of it."""
 
 EPS = 1e-6
 """Added to the standard deviation of a group's returns."""
@@ -39,21 +39,30 @@ class Credit:
     weight: np.ndarray
     """Sum of the weights, for entropy and KL; 0 where the turn is not trained."""
     denominator: float
-    """This tree's part of the common denominator of a batch."""
+    """This tree's part of the common denominator of a batch: the number of its units (trajectories
+    or taught turns), or of their tokens. Paper: a mean over puzzles of means over the trajectories
+    of each, 1 / (B G) in Eq. 1. We: all units of a step weigh alike, so a tree weighs as many as it
+    has; the same where all trees have G. With equal shares a turn of a small tree, which is easy or
+    hardly explored, weighs most, and `sesa` learnt less (docs/method.md)."""
 
 
 def group_advantages(
-    returns: np.ndarray, baseline: str = "mean", normalize_std: bool = True, eps: float = EPS
+    returns: np.ndarray,
+    baseline: str = "mean",
+    normalize_std: bool = True,
+    kind: str = "population",
+    eps: float = EPS,
 ) -> np.ndarray:
     """Credit each trajectory by how much better it did than its group.
 
-    A_i = (R_i - b(R)) / (std(R) + eps), population std, b = mean (GRPO, arXiv:2402.03300 section
-    4.1.2) or max (SESA Eq. 1 as printed; no advantage is ever positive then).
+    A_i = (R_i - b(R)) / (std(R) + eps), b = mean (GRPO, arXiv:2402.03300 section 4.1.2) or max
+    (SESA Eq. 1 as printed; no advantage is ever positive then).
 
     Args:
         returns: episode returns of one group, shape (G,).
         baseline: "mean" or "max".
         normalize_std: whether to divide by the standard deviation.
+        kind: of standard deviation, as of `standard_deviation`.
         eps: added to the standard deviation.
 
     Returns:
@@ -74,7 +83,24 @@ def group_advantages(
     if _are_equal(returns):
         return np.zeros_like(returns)
     centred = returns - (returns.mean() if baseline == "mean" else returns.max())
-    return centred / (returns.std() + eps) if normalize_std else centred
+    return centred / (standard_deviation(returns, kind) + eps) if normalize_std else centred
+
+
+def standard_deviation(returns: np.ndarray, kind: str) -> float:
+    """Standard deviation of at least two returns, shape (G,).
+
+    Args:
+        returns: episode returns of one group.
+        kind: "population" divides the squares by G, "sample" by G - 1, as torch, and so RAGEN, verl
+            and TRL do. At G = 16 it is 3 % larger, at G = 2 41 %, and advantages are as much
+            smaller.
+
+    >>> standard_deviation(np.array([1.0, -1.0]), "population")
+    1.0
+    """
+    if kind not in ("population", "sample"):
+        raise ValueError(f"loss.group_std must be population or sample, got {kind!r}.")
+    return float(returns.std(ddof=kind == "sample"))
 
 
 def punish_overlong(tree: TrajectoryTree, buffer: int, max_tokens: int) -> TrajectoryTree:
@@ -110,12 +136,19 @@ def leaf_returns(tree: TrajectoryTree, format_penalty: float) -> np.ndarray:
 
     Returns:
         Shape (num_leaves,), in the order of `tree.leaves()`.
+
+    Raises:
+        ValueError: if a return is not finite. It would make every weight of the policy NaN.
     """
     totals = np.zeros(len(tree))
     for node, (parent, turn) in enumerate(zip(tree.parents, tree.turns, strict=True)):
         above = 0.0 if parent == ROOT else totals[parent]
         totals[node] = above + turn.reward - format_penalty * (turn.action is None)
-    return totals[tree.leaves()]
+    returns = totals[tree.leaves()]
+    if not np.isfinite(returns).all():
+        task = tree.task
+        raise ValueError(f"{task.env_id}, seed {task.seed}: returns must be finite, got {returns}.")
+    return returns
 
 
 def has_signal(returns: np.ndarray) -> bool:
@@ -139,7 +172,8 @@ def filter_groups(returns: Sequence[np.ndarray], ratio: float) -> list[int]:
         Ascending indices of the chosen groups; of equal ones the earlier are chosen.
     """
     # Groups with the same returns in another order may differ in the last bit.
-    spreads = [round(group.std() / EQUAL_RETURNS) for group in returns]
+    unit = max((_rounding(group) for group in returns), default=EQUAL_RETURNS)
+    spreads = [round(group.std() / unit) for group in returns]
     ranking = sorted(range(len(returns)), key=lambda index: -spreads[index])
     return sorted(ranking[: max(1, round(ratio * len(returns)))])
 
@@ -148,11 +182,12 @@ def trajectory_credit(tree: TrajectoryTree, returns: np.ndarray, cfg: LossConfig
     """GRPO over the leaves: a turn collects the advantages of all trajectories through it.
 
     SESA, section 3.1. A trajectory is the unit. With `aggregate` "trajectory" each token of
-    trajectory i weighs 1/|y_i| and the denominator is the number of trajectories (Eq. 1); with
-    "token" each weighs 1 and the denominator counts the tokens of all trajectories, shared ones
-    once per trajectory (DAPO, arXiv:2503.14476).
+    trajectory i weighs 1/|y_i| and the denominator is the number of trajectories (Eq. 1, but for
+    trees of unequal size: `Credit.denominator`); with "token" each weighs 1 and the denominator
+    counts the tokens of all trajectories, shared ones once per trajectory (DAPO, arXiv:2503.14476).
     """
-    return _leaf_credit(tree, group_advantages(returns, cfg.baseline, cfg.normalize_std), cfg)
+    advantages = group_advantages(returns, cfg.baseline, cfg.normalize_std, cfg.group_std)
+    return _leaf_credit(tree, advantages, cfg)
 
 
 def pass_at_k_credit(tree: TrajectoryTree, returns: np.ndarray, cfg: LossConfig) -> Credit:
@@ -179,7 +214,7 @@ def tree_credit(tree: TrajectoryTree, returns: np.ndarray, cfg: LossConfig) -> C
     above = np.array([start if parent == ROOT else values[parent] for parent in tree.parents])
     advantages = (values - start) + (values - above)
     if cfg.normalize_std:
-        advantages /= returns.std() + EPS
+        advantages /= standard_deviation(returns, cfg.group_std) + EPS
     return _turn_credit(tree, advantages, np.ones(len(tree), dtype=bool), cfg)
 
 
@@ -246,7 +281,12 @@ ADVANTAGES: dict[str, CreditRule] = {
 
 
 def _are_equal(returns: np.ndarray) -> bool:
-    return bool(np.ptp(returns) < EQUAL_RETURNS)
+    return bool(np.ptp(returns) < _rounding(returns))
+
+
+def _rounding(returns: np.ndarray) -> float:
+    """How much returns may differ by rounding alone."""
+    return EQUAL_RETURNS * max(1.0, float(np.abs(returns).max()))
 
 
 def _sum_below(tree: TrajectoryTree, leaf_values: np.ndarray) -> np.ndarray:

@@ -122,6 +122,10 @@ def collate(
     A turn is trained if its weight and its advantage are not 0. A row ends at the last trained turn
     of a branch; later turns would not change the loss.
 
+    The weights of the turns that are taught add up to 1 over the given trees, those that the
+    rollout filter kept. Every process collates all of them and computes some of the rows, so the
+    number of processes does not matter; nor does that of minibatches (`Batch.minibatches`).
+
     Args:
         trees: the groups of the batch.
         credits: the credit of each tree.

@@ -4,6 +4,7 @@
 the losses and gradients of micro-batches add up to those of the whole.
 """
 
+import math
 from collections.abc import Callable, Iterable
 
 import torch
@@ -31,14 +32,15 @@ def grpo_loss(
 ) -> tuple[Tensor, dict[str, float]]:
     """Clipped surrogate (SESA Eq. 1, DAPO's two clip sides) with entropy bonus and KL penalty.
 
-    loss = -sum [S+ min(r, 1 + clip_high) + S- max(r, 1 - clip_low)]
+    loss = -sum [S+ min(r, 1 + clip_high) + S- min(max(r, 1 - clip_low), dual_clip)]
            - entropy_coef sum w H + kl_coef sum w k3
 
     over the tokens of `loss_mask`, with r = pi / pi_old, S+ and S- `positive` and `negative` of the
     batch, w its `weight`, H the entropy of the policy and k3 = pi_ref / pi - log(pi_ref / pi) - 1
-    (arXiv:2402.03300 Eq. 4). At the tokens of `kl_mask` the square bracket is
-    (S+ + S-) r - beta w |log r|, without a clip (KL-Cov, `training/exploration.py`); |log r| is 0
-    up to `ROUNDING`.
+    (arXiv:2402.03300 Eq. 4). `dual_clip` bounds the loss of a failure that became much likelier
+    (dual-clip PPO, arXiv:1912.09729); 0 is no bound. At the tokens of `kl_mask` the square bracket
+    is (S+ + S-) r - beta w |log r|, without a clip (KL-Cov, `training/exploration.py`); |log r| is
+    0 up to `ROUNDING`.
 
     Args:
         logprobs: log pi of the tokens, shape (N, T); anything outside `loss_mask`.
@@ -88,12 +90,14 @@ def _surrogate(
     log_ratio: Tensor, ratio: Tensor, batch: Batch, cfg: LossConfig
 ) -> tuple[Tensor, Tensor]:
     """What is maximised at each token, and where the clip stops its gradient, both (N, T)."""
-    high, low = 1 + cfg.clip_high, 1 - cfg.clip_low
-    clipped = batch.positive * ratio.clamp(max=high) + batch.negative * ratio.clamp(min=low)
+    high, low, highest = 1 + cfg.clip_high, 1 - cfg.clip_low, cfg.dual_clip or math.inf
+    gained = batch.positive * ratio.clamp(max=high)
+    clipped = gained + batch.negative * ratio.clamp(min=low, max=highest)
     distance = torch.where(log_ratio.abs() > ROUNDING, log_ratio.abs(), 0.0)
     penalty = KL_COV_BETA * batch.weight * distance
     held = (batch.positive + batch.negative) * ratio - penalty
-    is_clipped = (ratio > high) & (batch.positive > 0) | (ratio < low) & (batch.negative < 0)
+    is_clipped = (ratio > high) & (batch.positive > 0)
+    is_clipped |= ((ratio < low) | (ratio > highest)) & (batch.negative < 0)
     return torch.where(batch.kl_mask, held, clipped), is_clipped & ~batch.kl_mask
 
 

@@ -45,6 +45,22 @@ class MasterAdamW(torch.optim.AdamW):
         self._update_model()
         return loss
 
+    @torch.no_grad()
+    def set_beta2(self, beta2: float) -> None:
+        """Change the decay of the mean of squared gradients, between two steps.
+
+        AdamW stores that mean times 1 - beta2^step. Without a correction the steps after the change
+        would be too large by the root of the ratio of both factors: early in a run, from .999 to
+        .95, several times.
+        """
+        for group in self.param_groups:
+            beta1, before = group["betas"]
+            group["betas"] = (beta1, beta2)
+            for state in (self.state[weight] for weight in group["params"] if weight in self.state):
+                if beta2 != before:
+                    step = float(state["step"])
+                    state["exp_avg_sq"] *= (1 - beta2**step) / (1 - before**step)
+
     def state_dict(self) -> dict[str, Any]:
         """AdamW's state together with the copies."""
         content = super().state_dict()

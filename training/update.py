@@ -39,20 +39,21 @@ def build_optimizer(
 ) -> torch.optim.Optimizer:
     """Build the optimiser of a policy, with its moments from a checkpoint.
 
-    Weight decay is that of `cfg`, also where the checkpoint has another. The learning rate is that
-    of the checkpoint's last step until the next `update` sets its own.
+    Weight decay and `beta2` are those of `cfg`, also where the checkpoint has others. The learning
+    rate is that of the checkpoint's last step until the next `update` sets its own.
     """
     optimizer = MasterAdamW(
         policy.parameters(),
         lr=cfg.lr,
         weight_decay=cfg.weight_decay,
-        betas=(0.9, 0.95),
+        betas=(0.9, cfg.beta2),
         fused=True,  # one pass over memory, and no copy of all weights as `foreach` makes on a GPU
     )
     if checkpoint:
         load_optimizer(checkpoint, optimizer)
         for group in optimizer.param_groups:
             group.update(weight_decay=cfg.weight_decay)
+        optimizer.set_beta2(cfg.beta2)
     return optimizer
 
 

@@ -87,6 +87,8 @@ class Pair:
     """95 % interval of the difference, over the puzzles of these runs (paired bootstrap)."""
     runs_p: float | None
     """p value for the claim that these runs differ."""
+    other_gain: tuple[float, float] | None
+    """95 % interval of the other arm's gain over base (`_gain_interval`); None without a base."""
     gain_ratio: float | None
     """The reference's gain over base divided by the other arm's (`gain_ratio`)."""
     episodes_needed: int | None
@@ -124,7 +126,7 @@ def compare(results: Sequence[Result], reference: str) -> Comparison:
         envs.setdefault(result["env"], {}).setdefault(result["label"], []).append(result)
     rows, pairs = [], []
     for env, arms in envs.items():
-        base = _mean_success(arms[BASE]) if BASE in arms else None
+        base = arms.get(BASE)
         rows += [_row(env, label, arm, base) for label, arm in arms.items()]
         for label, arm in arms.items():
             if label != reference and reference in arms:
@@ -132,20 +134,35 @@ def compare(results: Sequence[Result], reference: str) -> Comparison:
     return Comparison(rows, pairs)
 
 
-def gain_ratio(rate: float, other: float, base: float) -> float | None:
-    """Divide a method's gain over the base by another method's gain.
+def gain_ratio(
+    rate: float, other: float, base: float, other_gain: tuple[float, float]
+) -> float | None:
+    """Divide a method's gain over the base by another method's gain, if that is shown to be one.
 
-    (rate - base) / (other - base); None if the other gains nothing. The paper's "211 % larger
-    improvement" on Sokoban (section 4.1, Table 1) is a gain ratio of 4.2: its 211 % are the
-    difference of the relative gains of +277.8 % and +66.7 %, so (rate - other) / base.
+    (rate - base) / (other - base). A divisor that may be 0 gives any number: a gain of +.001 within
+    +-.03 once made "321 times". So there is a ratio only if the other's interval lies above 0. The
+    paper's "211 % larger improvement" on Sokoban (section 4.1, Table 1) is a gain ratio of 4.2: its
+    211 % are the difference of the relative gains of +277.8 % and +66.7 %, so (rate - other) /
+    base.
+
+    Args:
+        rate: success of the method.
+        other: success of the other method.
+        base: success before training.
+        other_gain: 95 % interval of `other` - `base`.
+
+    Returns:
+        The ratio, or None.
 
     >>> sesa, ragen_entropy, base = 0.34, 0.15, 0.09
-    >>> round(gain_ratio(sesa, ragen_entropy, base), 2)
+    >>> round(gain_ratio(sesa, ragen_entropy, base, other_gain=(0.03, 0.09)), 2)
     4.17
+    >>> gain_ratio(sesa, ragen_entropy, base, other_gain=(-0.01, 0.13)) is None
+    True
     >>> round(relative_gain(sesa, base) - relative_gain(ragen_entropy, base), 2)
     2.11
     """
-    return (rate - base) / (other - base) if other > base else None
+    return (rate - base) / (other - base) if other_gain[0] > 0 else None
 
 
 def relative_gain(rate: float, base: float) -> float | None:
@@ -180,10 +197,10 @@ def estimate(
     return Estimate(centre, *puzzle_interval, "puzzles", list(each))
 
 
-def _row(env: str, label: str, arm: Sequence[Result], base: float | None) -> Row:
+def _row(env: str, label: str, arm: Sequence[Result], base_arm: Sequence[Result] | None) -> Row:
     rates = [SUCCESS.value(result) for result in arm]
     rate = _mean_success(arm)
-    base = None if label == BASE else base
+    base = None if label == BASE or base_arm is None else _mean_success(base_arm)
     return Row(
         env=env,
         label=label,
@@ -201,16 +218,16 @@ def _pair(
     env: str,
     labels: tuple[str, str],
     arms: tuple[Sequence[Result], Sequence[Result]],
-    base: float | None,
+    base: Sequence[Result] | None,
 ) -> Pair:
-    first, second = ([_success(result) for result in arm] for arm in arms)
-    rates = _mean_success(arms[0]), _mean_success(arms[1])
+    first, second = map(_rates, arms)
+    rates = fmean(first), fmean(second)
     methods = welch_test(first, second)
-    runs = [{result["seed"]: _outcomes(result) for result in arm} for arm in arms]
-    common = [seed for seed in runs[0] if seed in runs[1]]
-    paired = [[run[seed] for seed in common] for run in runs]
+    paired = _paired_outcomes(*arms)
+    common = len(paired[0])
     only_reference, only_other, _ = mcnemar_test(*paired) if common else (0, 0, None)
     p = runs_test(*paired) if common else None
+    other_gain = _gain_interval(arms[1], base) if base and BASE not in labels else None
     sees_runs = p is not None and p < ALPHA
     sees_methods = methods is not None and methods[2] < ALPHA
     return Pair(
@@ -221,24 +238,45 @@ def _pair(
         num_seeds=(len(first), len(second)),
         methods_interval=methods[:2] if methods else None,
         methods_p=methods[2] if methods else None,
-        num_common_seeds=len(common),
+        num_common_seeds=common,
         num_pairs=sum(map(len, paired[0])),
         only_reference=only_reference,
         only_other=only_other,
         runs_interval=paired_difference(*paired)[1:] if common else None,
         runs_p=p,
-        gain_ratio=None if base is None or BASE in labels else gain_ratio(*rates, base),
+        other_gain=other_gain,
+        gain_ratio=gain_ratio(*rates, _mean_success(base), other_gain)
+        if base and other_gain
+        else None,
         episodes_needed=None if sees_runs else episodes_needed(*rates),
         seeds_needed=None if sees_methods else seeds_needed(first, second),
     )
 
 
-def _success(result: Mapping[str, Any]) -> float:
-    return result["measured"][SUCCESS.measurement]["success_rate"]
+def _gain_interval(arm: Sequence[Result], base: Sequence[Result]) -> tuple[float, float] | None:
+    """95 % interval of an arm's gain over base: over training seeds, or, with one, over puzzles."""
+    methods = welch_test(_rates(arm), _rates(base))
+    if methods:
+        return methods[:2]
+    paired = _paired_outcomes(arm, base)
+    return paired_difference(*paired)[1:] if paired[0] else None
+
+
+def _paired_outcomes(
+    first: Sequence[Result], second: Sequence[Result]
+) -> tuple[list[list[int]], list[list[int]]]:
+    """Outcomes of both arms for their S common seeds, each (S, N)."""
+    runs = [{result["seed"]: _outcomes(result) for result in arm} for arm in (first, second)]
+    common = [seed for seed in runs[0] if seed in runs[1]]
+    return [runs[0][seed] for seed in common], [runs[1][seed] for seed in common]
+
+
+def _rates(arm: Sequence[Result]) -> list[float]:
+    return [result["measured"][SUCCESS.measurement]["success_rate"] for result in arm]
 
 
 def _mean_success(arm: Sequence[Result]) -> float:
-    return fmean(map(_success, arm))
+    return fmean(_rates(arm))
 
 
 def _outcomes(result: Mapping[str, Any]) -> list[int]:

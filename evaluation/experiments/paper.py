@@ -217,7 +217,7 @@ EXPERIMENTS = {
         quick_share=2,  # after a quarter of the calls the arms do not differ yet in Sokoban
         is_comparison=True,
     ),
-    # One learning rate for all arms, that of `ragen-entropy`; sampling, credit and loss differ. The
+    # One optimiser for all arms, that of `ragen-entropy`; sampling, credit and loss differ. The
     # filter is RAGEN's own, with which its collapse was reported. Without it, as tuned for the
     # comparison of methods, policies stall in this game at a pass@16 / pass@1 of about 2.
     "rescue": rescue_experiment(
@@ -225,7 +225,7 @@ EXPERIMENTS = {
         "Countdown: policy collapse, and sequential sampling",
         stall_calls=20_000,
         rescue_calls=20_000,
-        words=("optim.lr=1e-4", "eval.every=4"),
+        words=("optim.lr=1e-4", "optim.beta2=0.999", "eval.every=4"),
         parallel_words=("loss.filter_ratio=0.25",),
     ),
 }

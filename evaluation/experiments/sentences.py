@@ -39,6 +39,8 @@ def sentence(pair: Pair) -> str:
         words += f" (difference {pair.difference:+.3f}, {_ends(pair.methods_interval)})"
     if pair.gain_ratio is not None:
         words += f", {pair.gain_ratio:.1f} times its gain over base"
+    elif pair.other_gain:
+        words += f", no ratio of gains: {pair.other}'s own has the {_ends(pair.other_gain)}"
     return f"{words}. {_claim_of_methods(pair)} {_claim_of_runs(pair)}".strip()
 
 

@@ -81,6 +81,30 @@ def test_every_file_loads_and_every_auto_is_resolved(env, method):
     assert config_from_dict(yaml.safe_load(yaml.safe_dump(values))) == config
 
 
+@pytest.mark.parametrize("method", [name for name in method_names() if name.startswith("ragen")])
+def test_the_baselines_have_the_trainer_of_ragen(method):
+    """RAGEN-AI/RAGEN at 5eb79b8: torch's standard deviation, and verl's dual clip and Adam."""
+    config = load_config("sokoban", method)
+    assert (config.loss.group_std, config.loss.dual_clip) == ("sample", 3)
+    assert config.optim.beta2 == 0.999
+    ours = load_config("sokoban")
+    assert (ours.loss.group_std, ours.loss.dual_clip) == ("population", 0)
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("loss.group_std=unbiased", "loss.group_std must be one of population, sample"),
+        ("loss.dual_clip=1.2", r"loss.dual_clip must be 0 \(off\) or above 1 \+ loss.clip_high"),
+        ("loss.dual_clip=-1", "loss.dual_clip must be 0"),
+        ("optim.beta2=1", "optim.beta2 must be between 0 and 1, got 1"),
+    ],
+)
+def test_what_the_trainer_of_ragen_adds_is_checked(word, told):
+    with pytest.raises(SettingError, match=told):
+        load_config("sokoban", "ragen", [word])
+
+
 def test_an_id_needs_no_file():
     for env_id in ("sesa/Sokoban-v0", "my_pkg:Game-v3", "Game-v12"):
         assert load_config(env_id).env.id == env_id

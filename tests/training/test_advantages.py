@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +19,7 @@ from sesa_agent.training.advantages import (
     has_signal,
     leaf_returns,
     punish_overlong,
+    standard_deviation,
     trajectory_credit,
     tree_credit,
 )
@@ -55,6 +57,37 @@ def test_group_advantages_by_hand():
     )
 
 
+@pytest.mark.parametrize(
+    ("returns", "kind", "expected"),
+    [
+        ([1.0, 0.0], "population", 0.5 / 0.5),  # squares (.25 + .25) / 2
+        ([1.0, 0.0], "sample", 0.5 / 0.5**0.5),  # (.25 + .25) / 1: advantages 41 % smaller
+        ([1.0] + [0.0] * 15, "population", 0.9375 / 0.2420615),  # 1/16 * 15/16
+        ([1.0] + [0.0] * 15, "sample", 0.9375 / 0.25),  # 1/16
+    ],
+)
+def test_standard_deviations_by_hand(returns, kind, expected):
+    result = group_advantages(np.array(returns), kind=kind)
+    assert result[0] == pytest.approx(expected, rel=1e-5)
+    tree = make_tree([ROOT] * len(returns), [make_turn(reward=r) for r in returns])
+    credit = credit_of(tree_credit, tree, LossConfig(aggregate="token", group_std=kind))
+    assert credit.positive[0] == pytest.approx(2 * expected, rel=1e-5)
+
+
+@given(st.lists(st.floats(-10, 10), min_size=2, max_size=8))
+def test_the_sample_standard_deviation_is_that_of_torch(returns):
+    values = np.array(returns)
+    expected = torch.tensor(returns, dtype=torch.float64).std().item()
+    assert standard_deviation(values, "sample") == approx(expected)
+    assert standard_deviation(values, "population") == values.std()
+
+
+@pytest.mark.parametrize("kind", ["population", "sample"])
+def test_a_lone_return_teaches_nothing(kind):
+    """Its sample standard deviation is 0 / 0."""
+    assert group_advantages(np.array([3.0]), kind=kind).tolist() == [0.0]
+
+
 @pytest.mark.parametrize("baseline", ["mean", "max"])
 @given(st.floats(-10, 10), st.integers(1, 6))
 def test_equal_returns_teach_nothing(baseline, value, num):
@@ -78,6 +111,8 @@ def test_group_advantages_refuses_nonsense():
         group_advantages(np.array([]))
     with pytest.raises(ValueError, match=r"loss\.baseline .* 'median'"):
         group_advantages(np.array([1.0]), "median")
+    with pytest.raises(ValueError, match=r"loss\.group_std .* 'unbiased'"):
+        group_advantages(np.array([1.0, 0.0]), kind="unbiased")
 
 
 def test_leaf_returns_subtract_a_penalty_for_unreadable_turns():
@@ -134,6 +169,29 @@ def test_only_different_returns_are_a_signal():
     assert not has_signal(leaf_returns(tree, 0.0))
 
 
+def test_rounding_of_large_returns_is_no_signal():
+    """Sums of rewards of a million in another order differ by 1e-10 of it, more than 1e-9.
+
+    Divided by their standard deviation they were advantages of full size.
+    """
+    rewards = [0.1e7, 0.2e7, 0.3e7, 0.3e7, 0.2e7, 0.1e7 + 1e-6]
+    tree = make_tree([ROOT, 0, 1, ROOT, 3, 4], [make_turn(reward=r) for r in rewards])
+    returns = leaf_returns(tree, 0.0)
+    assert 1e-9 < np.ptp(returns) < 1e-5
+    assert not has_signal(returns)
+    assert not group_advantages(returns).any()
+    assert has_signal(returns + [1.0, 0.0])
+    assert filter_groups([returns - returns[0], returns], 0.5) == [0]
+
+
+@pytest.mark.parametrize("reward", [float("nan"), float("inf")])
+def test_a_return_that_is_not_finite_is_refused(reward):
+    """It passed for a signal, and one update made every weight NaN."""
+    tree = make_tree([ROOT, ROOT], [make_turn(), make_turn(reward=reward)])
+    with pytest.raises(ValueError, match=f"returns must be finite, got .*{reward}"):
+        leaf_returns(tree, 0.0)
+
+
 def test_filter_keeps_the_groups_that_spread_most():
     def group(*rewards):
         turns = [make_turn(reward=r) for r in rewards]
@@ -147,6 +205,7 @@ def test_filter_keeps_the_groups_that_spread_most():
     # The same returns in another order: their spreads differ in the last bit.
     orders = [group(*rewards) for rewards in itertools.permutations((0.1, 0.2, 0.3, 0.7))]
     assert filter_groups(orders, 0.5) == list(range(12))
+    assert filter_groups([], 0.5) == []
 
 
 def test_trajectory_credit_by_hand():
@@ -250,6 +309,17 @@ def test_credit_keeps_its_signs(name, tree, aggregate, std):
     # In units of the denominator the token weights of all turns add up to 1, if any is taught.
     lengths = np.array([len(turn.response_ids) for turn in tree.turns])
     assert (credit.weight * lengths).sum() == approx(credit.denominator)
+
+
+@pytest.mark.parametrize("name", list(ADVANTAGES))
+@pytest.mark.parametrize("aggregate", ["trajectory", "token"])
+def test_responses_without_a_token_leave_credit_finite(name, aggregate):
+    turns = [make_turn(response_ids=(), reward=r, success=r > 0) for r in (1.0, 0.0)]
+    credit = credit_of(
+        ADVANTAGES[name], make_tree([ROOT, ROOT], turns), LossConfig(aggregate=aggregate, pass_k=1)
+    )
+    assert np.isfinite([credit.positive, credit.negative, credit.weight]).all()
+    assert np.isfinite(credit.denominator)
 
 
 @given(trees())

@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import pytest
@@ -7,9 +8,9 @@ from hypothesis import strategies as st
 
 from sesa_agent.configs.schema import LossConfig
 from sesa_agent.sampling.trajectory import ROOT
-from sesa_agent.training.advantages import best_credit, trajectory_credit
+from sesa_agent.training.advantages import ADVANTAGES, best_credit, trajectory_credit
 from sesa_agent.training.batch import Batch, collate
-from sesa_agent.training.importance import correct_history_gap, history_gap
+from sesa_agent.training.importance import correct_gaps, correct_history_gap, history_gap
 from sesa_agent.training.micro_batches import computing_order, group_rows
 
 from ..helpers.batches import make_credit
@@ -97,6 +98,17 @@ def test_the_denominator_is_common_to_all_trees():
     groups = [make_tree([ROOT]), make_tree([ROOT])]
     credits = [make_credit([1], denominator=1.0), make_credit([0], denominator=3.0)]
     assert collate(groups, credits, PAD).positive.sum().item() == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("name", list(ADVANTAGES))
+@pytest.mark.parametrize("aggregate", ["trajectory", "token"])
+@given(groups=st.lists(trees(), min_size=1, max_size=4))
+def test_all_weights_of_a_batch_add_up_to_1(name, aggregate, groups):
+    cfg = LossConfig(aggregate=aggregate)
+    credits = [credit_of(ADVANTAGES[name], tree, cfg) for tree in groups]
+    batch = collate(groups, credits, PAD, keep_zero_advantage=True, dtype=torch.float64)
+    is_taught = any(credit.denominator for credit in credits)
+    assert batch.weight.sum().item() == pytest.approx(float(is_taught), abs=1e-9)
 
 
 @given(st.lists(trees(), min_size=1, max_size=3), st.booleans())
@@ -232,6 +244,20 @@ def test_history_gap_weighs_later_proposals(mode, positive, negative):
         assert batch.positive[:, column].tolist() == pytest.approx(positive, abs=1e-9)
         assert batch.negative[:, column].tolist() == pytest.approx(negative, abs=1e-9)
     assert not batch.negative[~batch.loss_mask].any()
+
+
+@pytest.mark.parametrize("gap", [1000.0, math.inf])
+def test_a_gap_beyond_the_range_of_exp_is_cut(gap):
+    """exp(1000) is inf, which is cut to the cap; exp(-1000) is 0. Nothing becomes NaN."""
+    batch = gap_batch()
+    gaps = torch.tensor([[gap], [-gap], [gap]], dtype=torch.float64)
+    batch = replace(batch, old_logprobs=batch.sampling_logprobs + gaps * batch.loss_mask.double())
+    batch = replace(batch, old_logprobs=batch.old_logprobs.where(batch.loss_mask, 0.0))
+    loss = LossConfig(history_correction="truncated", engine_importance_cap=2.0)
+    corrected = correct_gaps(batch, loss)
+    assert corrected.negative[:, 2].tolist() == [-2, 0, -2]
+    assert corrected.positive[:, 2].tolist() == [2, 0, 2]
+    assert not corrected.positive[~batch.loss_mask].any()
 
 
 def test_history_gap_of_selected_rows_is_that_of_the_whole():

@@ -89,6 +89,42 @@ def test_both_clip_sides_for_both_signs(ratio, positive, negative, expected, gra
     assert stats["clipped"] == is_clipped
 
 
+@pytest.mark.parametrize(
+    ("ratio", "positive", "negative", "expected", "gradient", "is_clipped"),
+    [
+        (2.9, 0.0, -2.0, 5.8, 5.8, False),  # inside: -A r
+        (5.0, 0.0, -2.0, 6.0, 0.0, True),  # beyond: -A * 3
+        (0.5, 0.0, -2.0, 1.6, 0.0, True),  # the lower side stays: -A (1 - .2)
+        (5.0, 2.0, 0.0, -2.56, 0.0, True),  # a positive advantage knows only clip_high
+        (0.5, 2.0, 0.0, -1.0, -1.0, False),
+        (5.0, 2.0, -2.0, 3.44, 0.0, True),  # a shared turn: -2 * 1.28 + 2 * 3
+    ],
+)
+def test_the_dual_clip_for_both_signs(ratio, positive, negative, expected, gradient, is_clipped):
+    """Without it the loss of a failure that became much likelier has no bound."""
+    batch = one_token_batch(positive, negative).to(torch.float64)
+    logprobs = torch.tensor([[0.0, ratio]], dtype=torch.float64).log().requires_grad_()
+    loss, stats = grpo_loss(logprobs, None, batch, LossConfig(dual_clip=3.0))
+    loss.backward()
+    assert logprobs.grad is not None
+    assert loss.item() == pytest.approx(expected, abs=1e-6)
+    assert logprobs.grad[0, 1].item() == pytest.approx(gradient, abs=1e-6)
+    assert stats["clipped"] == is_clipped
+
+
+@given(trees(), seeds)
+def test_without_a_dual_clip_the_loss_is_the_clipped_surrogate_bit_for_bit(tree, seed):
+    cfg = LossConfig()
+    new, old = random_logprobs(seed, spread=3.0)
+    batch = collate_double([tree], cfg, old)
+    ratio = torch.where(batch.loss_mask, lookup(new, batch) - batch.old_logprobs, 0.0).exp()
+    gain = batch.positive * ratio.clamp(max=1.28) + batch.negative * ratio.clamp(min=0.8)
+    loss, _ = grpo_loss(lookup(new, batch), None, batch, cfg)
+    assert torch.equal(loss, -gain.sum())
+    gradients = (torch.autograd.grad(value, new)[0] for value in (loss, -gain.sum()))
+    assert torch.equal(*gradients)
+
+
 def test_entropy_and_kl_by_hand():
     # w = .5, H = .7: -.1 * .5 * .7 = -.035. pi_ref / pi = 2: k3 = 2 - ln 2 - 1 = .306853,
     # .2 * .5 * .306853 = .030685. Surrogate: -1 (ratio 1, S+ = 1).
@@ -142,7 +178,7 @@ def test_nothing_outside_the_mask_counts_nan_included(tree, seed):
 
 def test_absurd_ratios_leave_the_gradient_finite():
     batch = one_token_batch(1.0, -1.0)
-    for change in (-500.0, 500.0):
+    for change in (-500.0, 500.0, -torch.inf):
         logprobs = torch.tensor([[0.0, change]], requires_grad=True)
         loss, _ = grpo_loss(logprobs, None, batch, LossConfig(kl_coef=0.1), -logprobs.detach())
         loss.backward()

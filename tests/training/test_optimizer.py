@@ -122,3 +122,25 @@ def test_a_checkpoint_before_the_first_step_keeps_the_copies(tmp_path):
     optimizer.load_state_dict(optimizer.state_dict())
     take_steps(model, optimizer, 1)
     assert optimizer.state_dict()["state"][0].keys() == {"step", "exp_avg", "exp_avg_sq", "master"}
+
+
+def test_another_beta2_leaves_the_estimate_of_squared_gradients():
+    """AdamW divides the stored mean by 1 - beta2^step: after 3 steps .003 becomes .14."""
+    model = make_model(torch.bfloat16)
+    optimizer = MasterAdamW(model.parameters(), lr=1e-5, betas=(0.9, 0.999))
+    optimizer.set_beta2(0.95)  # before the first step there is nothing to correct
+    optimizer.set_beta2(0.999)
+    take_steps(model, optimizer, 3)
+
+    def estimates(beta2):
+        stored = [state["exp_avg_sq"].clone() for state in optimizer.state.values()]
+        return [values / (1 - beta2**3) for values in stored], stored
+
+    before, stored = estimates(0.999)
+    optimizer.set_beta2(0.999)
+    for same, values in zip(estimates(0.999)[1], stored, strict=True):
+        assert torch.equal(same, values)
+    optimizer.set_beta2(0.95)
+    assert optimizer.param_groups[0]["betas"] == (0.9, 0.95)
+    for after, expected in zip(estimates(0.95)[0], before, strict=True):
+        torch.testing.assert_close(after, expected, rtol=1e-4, atol=0)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -10,6 +11,7 @@ from sesa_agent.configs.schema import LossConfig, OptimConfig
 from sesa_agent.sampling.trajectory import ROOT
 from sesa_agent.training.advantages import ADVANTAGES
 from sesa_agent.training.batch import Batch, collate
+from sesa_agent.training.checkpoint import latest_checkpoint, save_checkpoint
 from sesa_agent.training.importance import correct_gaps
 from sesa_agent.training.losses import mean_stats
 from sesa_agent.training.progress import Progress
@@ -163,3 +165,51 @@ def test_the_learning_rate_warms_up_stays_and_cools_down(step, share_done, expec
 def test_without_warm_up_and_cooldown_the_learning_rate_stays(step):
     optim = OptimConfig(lr=3e-4, warmup_steps=0)
     assert learning_rate(optim, step, step / 100) == 3e-4
+
+
+@pytest.mark.parametrize("credit", ADVANTAGES)
+@pytest.mark.parametrize("bonus", [0.0, 0.1])
+def test_groups_without_signal_change_nothing_and_say_so(llama, credit, bonus):
+    """No credit rule divides by the nothing that it teaches, and AdamW does not coast on.
+
+    With an entropy bonus the rules of leaves and `tree` train such groups for their entropy.
+    """
+    cfg = make_config(llama, f"loss.credit={credit}", f"loss.entropy_coef={bonus}", "loss.pass_k=2")
+    policy = build_policy(cfg)
+    before = [weight.detach().clone() for weight in policy.parameters()]
+    learner = Learner(policy, build_optimizer(policy, cfg.optim))
+    groups = [make_tree([ROOT] * 3, [make_turn(reward=0.5)] * 3), make_tree([ROOT, 0])]
+    metrics = learner.update(groups, cfg, Progress())
+    if bonus and credit not in ("best", "expected"):
+        assert metrics["train/tokens"] > 0
+        assert all(np.isfinite(value) for value in metrics.values())
+        return
+    assert metrics == {"train/tokens": 0.0}
+    assert not learner.optimizer.state
+    assert all(map(torch.equal, before, policy.parameters()))
+
+
+def test_a_gap_that_is_not_a_number_stops_the_run_with_finite_weights(llama):
+    """An engine that reports log mu = NaN: after one update every weight of the policy was NaN."""
+    cfg = make_config(llama, "loss.credit=trajectory", "loss.history_correction=negatives")
+    cfg = replace(cfg, optim=replace(cfg.optim, num_epochs=2, num_minibatches=1))
+    turns = [make_turn(prompt_ids=(5, 6), reward=1.0), make_turn(prompt_ids=(5, 6))]
+    policy = build_policy(cfg)
+    learner = Learner(policy, build_optimizer(policy, cfg.optim))
+    second = replace(turns[1], proposal_index=1, sampling_logprobs=(float("nan"),))
+    with pytest.raises(FloatingPointError):
+        learner.update([make_tree([ROOT, ROOT], [turns[0], second])], cfg, Progress())
+    assert all(weight.isfinite().all() for weight in policy.parameters())
+
+
+def test_beta2_is_that_of_the_settings_also_after_a_checkpoint(llama, tmp_path):
+    cfg = make_config(llama)
+    policy = build_policy(cfg)
+    optimizer = build_optimizer(policy, replace(cfg.optim, beta2=0.999))
+    save_checkpoint(
+        tmp_path, save_model=policy.save, optimizer=optimizer, state={"step": 1}, keep=1
+    )
+    for beta2 in (0.999, 0.95):
+        optim = replace(cfg.optim, beta2=beta2)
+        again = build_optimizer(policy, optim, latest_checkpoint(tmp_path))
+        assert again.param_groups[0]["betas"] == (0.9, beta2)

@@ -1,10 +1,11 @@
 """Arms compared with each other: what the table holds, and what the sentences claim."""
 
 import json
+from pathlib import Path
 
 import pytest
 
-from sesa_agent.evaluation.experiments.compare import compare
+from sesa_agent.evaluation.experiments.compare import compare, gain_ratio
 from sesa_agent.evaluation.experiments.sentences import comparison_to_json, notes, sentence
 from sesa_agent.evaluation.significance import episodes_needed, seeds_needed, welch_test
 
@@ -29,11 +30,15 @@ def wins(count: int, of: int = 10) -> str:
     return " ".join(["1"] * count + ["0"] * (of - count))
 
 
+RESULTS = Path(__file__).parents[3] / "results"
 THREE = [
     *(result("base", seed, wins(2)) for seed in (0, 1, 2)),
     *(result("ragen", seed, wins(count)) for seed, count in enumerate((3, 4, 2))),
     *(result("sesa", seed, wins(count)) for seed, count in enumerate((7, 8, 6))),
 ]
+SURE = [result("ragen", seed, wins(count, 100)) for seed, count in enumerate((29, 30, 31))]
+SURE += [result("base", seed, wins(20, 100)) for seed in range(3)]
+SURE += [result("sesa", seed, wins(count, 100)) for seed, count in enumerate((70, 80, 60))]
 
 
 def test_the_table_joins_seeds_and_has_gains_over_the_base():
@@ -67,16 +72,60 @@ def test_a_pair_has_both_tests():
     assert pair.runs_p == pytest.approx(2 / 64)
     low, high, p = welch_test([0.7, 0.8, 0.6], [0.3, 0.4, 0.2]) or (0, 0, 0)
     assert (pair.methods_interval, pair.methods_p) == ((low, high), p)
-    assert pair.gain_ratio == pytest.approx(5)
     assert (pair.episodes_needed, pair.seeds_needed) == (None, None)
     words = sentence(pair)
     assert words.startswith("sesa 0.700, ragen 0.300 (difference +0.400, 95 % interval +0.173 to")
     for part in (
-        "5.0 times its gain over base",
         "The methods differ (p = 0.008, Welch, 3 and 3 seeds)",
         "These runs differ (p = 0.031, sign-flip test over puzzles, 30 pairs of episodes)",
     ):
         assert part in words
+
+
+def test_there_is_a_ratio_of_gains_only_where_the_other_gain_is_shown():
+    """A gain of .001 within +-.03 was the divisor of a page that said "321.0 times"."""
+    assert gain_ratio(0.7, 0.3, 0.2, (0.01, 0.19)) == pytest.approx(5)
+    assert gain_ratio(0.7, 0.3, 0.2, (0.0, 0.2)) is None
+    assert gain_ratio(0.7, 0.1, 0.2, (-0.15, -0.05)) is None  # no gain at all
+    # ragen .3, .4, .2 against three times .2: .1 +- 4.302653 * .1 / sqrt(3)
+    pair = compare(THREE, "sesa").pairs[1]
+    assert pair.other_gain == pytest.approx((0.1 - 0.248414, 0.1 + 0.248414), abs=1e-6)
+    assert pair.gain_ratio is None
+    assert "no ratio of gains: ragen's own has the 95 % interval -0.148 to +0.348" in sentence(pair)
+    # .29, .3, .31: .1 +- .024841
+    pair = compare(SURE, "sesa").pairs[0]
+    assert pair.other_gain == pytest.approx((0.1 - 0.0248414, 0.1 + 0.0248414), abs=1e-6)
+    assert pair.gain_ratio == pytest.approx(5)
+    assert "5.0 times its gain over base" in sentence(pair)
+
+
+@pytest.mark.parametrize(("count", "ratio"), [(2, None), (9, 8 / 7)])
+def test_with_one_seed_the_gain_is_tested_over_puzzles(count, ratio):
+    arms = zip(("base", "ragen", "sesa"), (2, count, 10), strict=True)
+    pair = compare([result(arm, 0, wins(num)) for arm, num in arms], "sesa").pairs[1]
+    assert pair.gain_ratio == (ratio and pytest.approx(ratio))
+    other_wins = [
+        result("base", 0, wins(2)),
+        result("ragen", 1, wins(9)),
+        result("sesa", 1, "1 " * 10),
+    ]
+    pair = compare(other_wins, "sesa").pairs[1]  # no common seed
+    assert (pair.other_gain, pair.gain_ratio) == (None, None)
+    assert "ratio" not in sentence(pair)
+
+
+def test_stored_pages_say_what_their_runs_show():
+    """`scripts/rewrite_comparisons.py` makes a page again from the runs in its JSON file."""
+    stored = {path: json.loads(path.read_text()) for path in sorted(RESULTS.rglob("*.json"))}
+    stored = {path: v for path, v in stored.items() if isinstance(v, dict) and "comparison" in v}
+    assert len(stored) >= 6
+    for path, values in stored.items():
+        lines = path.with_suffix(".md").read_text(encoding="utf-8").splitlines()
+        told = [line[2:] for line in lines if line.startswith("- ")]
+        assert told == values["comparison"]["sentences"], path
+    values = stored[RESULTS / "frozen_lake.json"]
+    found = comparison_to_json(compare(values["arms"], values["comparison"]["reference"]))
+    assert {"reference": "sesa", **json.loads(json.dumps(found))} == values["comparison"]
 
 
 def test_a_difference_that_is_not_shown_says_what_would_show_it():
