@@ -25,6 +25,8 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Text
 
+from ..configs.errors import check
+
 Action = TypeVar("Action")
 Game = TypeVar("Game", bound="TextGame[Any]")
 Copied = TypeVar("Copied")
@@ -129,14 +131,15 @@ class TextEnv(gymnasium.Env[str, str]):
         render_mode: None, "ansi" (the observation's text) or "rgb_array" (the game's picture).
 
     Raises:
-        ValueError: if `max_steps` is below 1.
+        ValueError: if `max_steps` is below 1, or `render_mode` unknown.
     """
 
     metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 4}
 
     def __init__(self, game: TextGame[Any], max_steps: int, render_mode: str | None = None):
-        if max_steps < 1:
-            raise ValueError(f"max_steps must be at least 1, got {max_steps}.")
+        check(max_steps >= 1, "max_steps", max_steps, "at least 1")
+        modes = (None, *self.metadata["render_modes"])
+        check(render_mode in modes, "render_mode", render_mode, "ansi, rgb_array or null")
         self.game = game
         self.max_steps = max_steps
         self.render_mode = render_mode

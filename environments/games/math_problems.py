@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from gymnasium.spaces import Text
 
-from ...configs.errors import check
+from ...configs.errors import check, check_choice
+from ..options import options_of
 from ..text_env import TextEnv, TextGame, TextSpec
-from .data_files import Rows, column_names, deal_rows, is_garbled, read_rows, row_of
+from .data_files import BROKEN_ROWS, Rows, column_names, deal_rows, is_garbled, read_rows, row_of
 from .math_answers import (
     MAX_ANSWER_LENGTH,
     extract_answer,
@@ -296,6 +297,7 @@ class MathGame(TextGame[str]):
     ):
         for name, value in {"path": path, "test_path": test_path}.items():
             check(isinstance(value, str), name, value, "the name of a file")
+        check_choice("broken_rows", broken_rows, BROKEN_ROWS)
         if test_path and not path:
             raise ValueError(f"test_path needs a path to train on, got {test_path!r} alone.")
         if path and knobs:
@@ -377,6 +379,7 @@ def _text_spec(is_generated: bool) -> TextSpec:
     )
 
 
+@options_of(MathGame, MathKnobs)
 def make_math(max_steps: int = 1, render_mode: str | None = None, **options: Any) -> TextEnv:
     """Build the text environment; see `MathGame` and `MathKnobs` for the options."""
     return OneAnswerEnv(MathGame(**options), max_steps, render_mode)

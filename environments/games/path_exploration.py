@@ -17,6 +17,7 @@ from typing import Any, cast
 import numpy as np
 from gymnasium.spaces import Discrete, Space, Text
 
+from ...configs.errors import check_choice
 from ..text_env import TextEnv, TextGame, TextSpec
 from .one_answer import OneAnswerEnv
 from .pixels import draw_text
@@ -139,8 +140,7 @@ class PathExplorationGame(TextGame[int]):
     num_targets = len(TREASURES)
 
     def __init__(self, world: str = "closed"):
-        if world not in WORLDS:
-            raise ValueError(f"world must be one of {', '.join(WORLDS)}, got {world!r}.")
+        check_choice("world", world, WORLDS)
         self.render_mode = "rgb_array"
         self.world = world
         self.text_spec = _text_spec(world)

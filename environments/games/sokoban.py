@@ -17,6 +17,7 @@ from gymnasium.spaces import Box, Discrete, Space
 from numpy.typing import NDArray
 
 from ...configs.errors import check
+from ..options import options_of
 from ..text_env import TextEnv, TextGame, TextSpec
 from .sokoban_rules import (
     BOX,
@@ -275,6 +276,7 @@ class SokobanEnv(TextGame[int]):
         return tiles.swapaxes(1, 2).reshape(self._shape[0] * TILE, self._shape[1] * TILE, 3)
 
 
+@options_of(SokobanKnobs)
 def make_sokoban(
     max_steps: int = 10, render_mode: str | None = None, reward: str = "success", **knobs: Any
 ) -> TextEnv:

@@ -18,11 +18,10 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import yaml
-
 from ...configs.errors import SettingError
 from ...configs.load import config_to_dict, load_config, method_label
 from ...configs.schema import Config
+from ...configs.yaml_text import write_yaml
 from ...training import trainer
 from ...training.checkpoint import latest_checkpoint, read_state
 from ...training.progress import BUDGETS, Progress
@@ -133,7 +132,7 @@ def run_arm(arm: Arm, runs: Path, watch: Watch = lambda *_: False) -> Result | N
     session = _open_session(arm, cfg, folder, start) if arm.is_trained else None
     policy = session.agent.policy if session else build_agent(cfg).policy
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump(config_to_dict(cfg)), encoding="utf-8")
+    (folder / "config.yaml").write_text(write_yaml(config_to_dict(cfg)), encoding="utf-8")
     end, lines = start, []
     if session:
         if not _train(arm, session, start, watch):
