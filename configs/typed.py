@@ -81,6 +81,8 @@ def describe(wanted: Any) -> str:
         return f"a list of {len(args)}: {', '.join(map(describe, args))}"
     if origin in (list, tuple, Sequence) and args:
         return f"a list, each item {describe(args[0])}"
+    if origin in (dict, Mapping) and args[:1] == (str,):
+        return "a mapping whose keys are text"
     kind = origin or wanted
     return NAMES.get(_CONTAINERS.get(kind, kind), str(wanted))
 

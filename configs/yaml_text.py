@@ -44,7 +44,7 @@ def read_yaml(text: str, name: str) -> Any:
     except RecursionError:
         reason = "it is nested too deeply"
     except yaml.MarkedYAMLError as error:
-        reason = str(error.problem)
+        reason = ", ".join(filter(None, (error.context, error.problem)))
         if error.problem_mark and "\n" in text:
             reason += f" in line {error.problem_mark.line + 1}"
     except yaml.YAMLError as error:  # characters that YAML does not allow

@@ -200,7 +200,11 @@ def test_a_run_resumes_only_in_its_own_environment(mistake, old_run):
 @pytest.mark.usefixtures("no_model")
 def test_a_damaged_run_is_rejected(mistake, old_run):
     assert "no checkpoint yet" in mistake("evaluate", old_run)
-    wrong = {"[": "could not be read", "3": "mapping of settings", "optim: {speed: 3}": "optim.speed"}
+    wrong = {
+        "[": "could not be read",
+        "3": "mapping of settings",
+        "optim: {speed: 3}": "optim.speed",
+    }
     for text, hint in wrong.items():
         (old_run / "config.yaml").write_text(text)
         assert hint in mistake("train", "--resume", old_run)
