@@ -15,7 +15,7 @@ from gymnasium.spaces import Box, MultiDiscrete
 
 from ...configs.errors import check
 from ..options import options_of
-from ..text_env import TextEnv, TextGame, TextSpec
+from ..text_env import RenderMode, TextEnv, TextGame, TextSpec
 from .expressions import (
     MAX_DIGITS,
     OPERATORS,
@@ -253,7 +253,7 @@ class CountdownGame(TextGame[np.ndarray]):
 
 @options_of(CountdownKnobs)
 def make_countdown(
-    max_steps: int = 1, render_mode: str | None = None, reward: str = "success", **knobs: Any
+    max_steps: int = 1, render_mode: RenderMode = None, reward: str = "success", **knobs: Any
 ) -> TextEnv:
     """Build the text environment; see `CountdownGame` and `CountdownKnobs` for the arguments."""
     return OneAnswerEnv(CountdownGame(reward, **knobs), max_steps, render_mode)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ...configs.errors import check, check_choice
 from ..options import options_of
-from ..text_env import TextEnv, TextGame, TextSpec
+from ..text_env import RenderMode, TextEnv, TextGame, TextSpec
 
 ACTIONS = ("Left", "Down", "Right", "Up")
 """The canonical action names, at Gymnasium's numbers."""
@@ -282,7 +282,7 @@ def _text_spec(slippery: bool) -> TextSpec:
 
 
 @options_of(FrozenLakeGame)
-def make_frozen_lake(max_steps: int = 10, render_mode: str | None = None, **knobs: Any) -> TextEnv:
+def make_frozen_lake(max_steps: int = 10, render_mode: RenderMode = None, **knobs: Any) -> TextEnv:
     """Build `sesa/FrozenLake-v0`; `knobs` are the arguments of `FrozenLakeGame`."""
     return TextEnv(FrozenLakeGame(**knobs), max_steps, render_mode)
 

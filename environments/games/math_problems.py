@@ -17,7 +17,7 @@ from gymnasium.spaces import Text
 
 from ...configs.errors import check, check_choice
 from ..options import options_of
-from ..text_env import TextEnv, TextGame, TextSpec
+from ..text_env import RenderMode, TextEnv, TextGame, TextSpec
 from .data_files import BROKEN_ROWS, Rows, column_names, deal_rows, is_garbled, read_rows, row_of
 from .math_answers import (
     MAX_ANSWER_LENGTH,
@@ -380,6 +380,6 @@ def _text_spec(is_generated: bool) -> TextSpec:
 
 
 @options_of(MathGame, MathKnobs)
-def make_math(max_steps: int = 1, render_mode: str | None = None, **options: Any) -> TextEnv:
+def make_math(max_steps: int = 1, render_mode: RenderMode = None, **options: Any) -> TextEnv:
     """Build the text environment; see `MathGame` and `MathKnobs` for the options."""
     return OneAnswerEnv(MathGame(**options), max_steps, render_mode)

@@ -18,7 +18,7 @@ import numpy as np
 from gymnasium.spaces import Discrete, Space, Text
 
 from ...configs.errors import check_choice
-from ..text_env import TextEnv, TextGame, TextSpec
+from ..text_env import RenderMode, TextEnv, TextGame, TextSpec
 from .one_answer import OneAnswerEnv
 from .pixels import draw_text
 from .places import PLACES, TREASURES
@@ -203,7 +203,7 @@ def _text_spec(world: str) -> TextSpec:
 
 
 def make_path_exploration(
-    max_steps: int = 1, render_mode: str | None = None, world: str = "closed"
+    max_steps: int = 1, render_mode: RenderMode = None, world: str = "closed"
 ) -> TextEnv:
     """Build the text environment; see `PathExplorationGame` for the arguments."""
     env = OneAnswerEnv(PathExplorationGame(world), max_steps, render_mode)

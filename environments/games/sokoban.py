@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ...configs.errors import check
 from ..options import options_of
-from ..text_env import TextEnv, TextGame, TextSpec
+from ..text_env import RenderMode, TextEnv, TextGame, TextSpec
 from .sokoban_rules import (
     BOX,
     BOX_ON_TARGET,
@@ -278,7 +278,7 @@ class SokobanEnv(TextGame[int]):
 
 @options_of(SokobanKnobs)
 def make_sokoban(
-    max_steps: int = 10, render_mode: str | None = None, reward: str = "success", **knobs: Any
+    max_steps: int = 10, render_mode: RenderMode = None, reward: str = "success", **knobs: Any
 ) -> TextEnv:
     """Build the text environment; see `SokobanEnv` and `SokobanKnobs` for the arguments."""
     return TextEnv(SokobanEnv(reward, **knobs), max_steps, render_mode)

@@ -15,7 +15,7 @@ from gymnasium.spaces import Box, MultiDiscrete
 
 from ...configs.errors import check, check_choice
 from ..options import options_of
-from ..text_env import TextEnv, TextGame, TextSpec
+from ..text_env import RenderMode, TextEnv, TextGame, TextSpec
 from .data_files import BROKEN_ROWS
 from .one_answer import OneAnswerEnv
 from .pixels import draw_text
@@ -250,7 +250,7 @@ def _text_spec(size: int, answer: str) -> TextSpec:
 
 @options_of(SudokuGame, SudokuKnobs)
 def make_sudoku(
-    max_steps: int | None = None, render_mode: str | None = None, **knobs: Any
+    max_steps: int | None = None, render_mode: RenderMode = None, **knobs: Any
 ) -> TextEnv:
     """Build the text environment; see `SudokuGame` and `SudokuKnobs` for the arguments.
 
