@@ -154,7 +154,9 @@ def _parse_override(word: str) -> dict[str, Any]:
 
 
 def override_word(key: str, value: Any) -> str:
-    """Return the word that sets a setting to a value.
+    """Return the word that sets a setting to a value; text is passed as if the user typed it.
+
+    Only text for an option of an environment is quoted where it could be read as something else.
 
     Raises:
         SettingError: if YAML cannot hold the value.
@@ -164,7 +166,7 @@ def override_word(key: str, value: Any) -> str:
     >>> override_word("env.options.name", "0123"), override_word("env.options.name", "abc")
     ('env.options.name="0123"', 'env.options.name=abc')
     """
-    if isinstance(value, str) and (_is_text(key) or _reads_as_itself(value)):
+    if isinstance(value, str) and (key in TYPES or _reads_as_itself(value)):
         return f"{key}={value}"
     return f"{key}={json.dumps(plain(value, key), ensure_ascii=False)}"
 

@@ -70,7 +70,7 @@ MISTAKES = {
     ),
     "a file name that is no text": (
         ("train", "--env", "math", "env.options.path=5"),
-        "path must be the name of a file, got 5",
+        "env.options.path must be text, got 5",
     ),
     "unknown environment": (("train", "--env", "sokobann"), "Did you mean 'sokoban'?"),
     "no environment": (("train",), "--env must be given"),
