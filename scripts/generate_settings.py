@@ -39,9 +39,14 @@ the defaults of this page, then the method's file (`--method`), then the environ
 (`--env`), then the scale's (`--scale`, if given), then what you type; the last one wins. Each
 `auto` is resolved when the run starts; the result is `config.yaml` in the run folder.
 
+Values are read as in YAML 1.2: `1e-4`, `true`, `null`, `[1, 2]`, `{a: 1}`. The value of a text
+setting is taken literally, with `$` and quotes. An option of an environment (`env.options.KEY`)
+has the type that its constructor asks for; quote text that looks like something else:
+`env.options.path='"3"'`. A word that a later one replaces is checked too.
+
 A method of your own is a YAML file: `--method path/to/mine.yaml`. With `extends: ragen` it begins
 with that method's settings, including its sections in the files of environments and scales, and
-holds only what differs.
+holds only what differs. Tags, aliases and repeated keys are refused.
 """
 
 
