@@ -9,11 +9,10 @@ text. An annotation of any other type accepts every value.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from numbers import Integral
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from .errors import check, show
+from .errors import check
 
 NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 NAMES |= {NoneType: "null", list: "a list", tuple: "a list", dict: "a mapping"}
@@ -52,16 +51,15 @@ def fit(value: Any, wanted: Any, key: str) -> Any:
     try:
         return _convert(value, wanted)
     except _MisfitError:
-        is_union = get_origin(wanted) in (Union, UnionType)
-        advice, accepted = "", {*get_args(wanted)} if is_union else {wanted}
-        if str in accepted and isinstance(value, int | float | NoneType):
-            advice = f"Quote it to pass it as text: '\"{show(value)}\"'."
-        limit = ""
-        if str in accepted and isinstance(value, str):
-            limit = " in UTF-8"
-        elif accepted & {int, float} and isinstance(value, Integral):
-            limit = "" if isinstance(value, bool) else " of at most 64 bits"
-        check(False, key, value, describe(wanted) + limit, advice)
+        members = get_args(wanted) if get_origin(wanted) in (Union, UnionType) else (wanted,)
+        allowed, advice = describe(wanted), ""
+        if str in members and isinstance(value, str):
+            allowed += " in UTF-8"
+        elif str in members and isinstance(value, int | float):
+            advice = "Quote it to pass it as text, as in '\"3\"'."
+        elif isinstance(value, int) and not _is_whole_number(value) and type(value) is not bool:
+            allowed += " of at most 64 bits"
+        check(False, key, value, allowed, advice)
 
 
 def describe(wanted: Any) -> str:
@@ -157,7 +155,7 @@ _CONTAINERS = {list: list, Sequence: list, tuple: tuple, dict: dict, Mapping: di
 
 def _convert_items(value: Any, kind: Any, args: Sequence[Any]) -> Any:
     if kind is dict:
-        _require(isinstance(value, dict))
+        _require(isinstance(value, Mapping))
         of_key, of_item = args or (Any, Any)
         return {_convert(name, of_key): _convert(item, of_item) for name, item in value.items()}
     _require(isinstance(value, list | tuple))

@@ -44,7 +44,7 @@ REFUSED: list[tuple[Any, Any, str]] = [
     (2**63, int, "a whole number of at most 64 bits, got 9223372036854775808."),
     (10**5000, float, "a number of at most 64 bits, got a very long number."),
     ("1", float, "a number, got '1'."),
-    (3, str, "text, got 3. Quote it to pass it as text: '\"3\"'."),
+    (3, str, "text, got 3. Quote it to pass it as text, as in '\"3\"'."),
     ("\udc80", str, r"text in UTF-8, got '\udc80'."),
     ("a\0", str, r"text in UTF-8, got 'a\x00'."),
     ("a", int | None, "a whole number or null, got 'a'."),

@@ -86,7 +86,7 @@ def test_an_option_takes_no_odd_value(env_id, name):
         ("sudoku size=1e3", "env.options.size must be a whole number or null, got 1000.0."),
         ("countdown operators=--", "operators must be one or more of +-*/, each once, got '--'."),
         ("countdown operators=[+]", "env.options.operators must be text, got ['+']."),
-        ("math path=3", "env.options.path must be text, got 3. Quote it to pass it as text: "),
+        ("math path=3", "env.options.path must be text, got 3. Quote it to pass it as text, as in"),
         ("math path=" + "a" * 5000, "sesa/Math-v0 fails when made: OSError: "),
         ("sokoban render_mode=fast", "render_mode must be 'ansi' or 'rgb_array' or null"),
         ("sokoban max_stps=3", "is not an option of sesa/Sokoban-v0. Did you mean max_steps?"),

@@ -89,6 +89,16 @@ MISTAKES = {
     "negative learning rate": ((*TRAIN, "optim.lr=-1e-3"), "optim.lr must be above 0"),
     "a word for a number": ((*TRAIN, "optim.lr=fast"), "optim.lr"),
     "no steps": ((*TRAIN, "--steps", "0"), "optim.steps must be at least 1"),
+    "a mistake that an option replaces": (
+        (*TRAIN, "optim.steps=-1", "--steps", "1"),
+        "optim.steps must be at least 1, got -1.",
+    ),
+    "half a character": ((*TRAIN, "optim.\udc80=3"), r"optim.\udc80 is not a setting"),
+    "a long word": ((*TRAIN, "optim." + "a" * 10**6), "group.key=value, got 'optim.aaa"),
+    "an option of the wrong type": (
+        ("train", "--env", "frozen_lake", "env.options.slippery=flase"),
+        "env.options.slippery must be true or false, got 'flase'.",
+    ),
     "unknown engine": ((*TRAIN, "engine.name=vlm"), "engine.name must be one of"),
     "unknown knob": ((*TRAIN, "env.options.boxes=2"), "boxes"),
     "bad knob": ((*TRAIN, "env.options.max_steps=0"), "max_steps must be at least 1"),
