@@ -70,15 +70,6 @@ def overlay(below: Layer, above: Layer) -> dict[str, Any]:
     return merged
 
 
-def build(settings: Layer) -> Config:
-    """Make the configuration, which checks how settings fit together.
-
-    Raises:
-        SettingError: if they do not.
-    """
-    return Config(**{key: GROUPS[key](**v) if key in GROUPS else v for key, v in settings.items()})
-
-
 def check_key(key: str) -> None:
     """Refuse a key that is not a setting.
 

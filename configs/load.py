@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import SettingError, check, show
-from .layers import GROUPS, RENAMED, TYPES, Layer, build, check_layer, overlay
+from .layers import GROUPS, RENAMED, TYPES, Layer, check_layer, overlay
 from .schema import Config
 from .typed import plain
 from .yaml_text import read_value, read_yaml
@@ -42,7 +42,7 @@ def load_config(
         SettingError: in one line, for an unknown environment, method, scale or key, or a value that
             is not allowed.
     """
-    return build(overlay(_preset(env, method, scale), parse_overrides(overrides)))
+    return _build(_preset(env, method, scale), overrides)
 
 
 def config_from_dict(values: Layer, method: str = "", overrides: Sequence[str] = ()) -> Config:
@@ -60,7 +60,7 @@ def config_from_dict(values: Layer, method: str = "", overrides: Sequence[str] =
     settings = overlay(config_to_dict(Config()), check_layer(values))
     if method and method != settings["method"]:
         settings = _switch_method(settings, method)
-    return build(overlay(settings, parse_overrides(overrides)))
+    return _build(settings, overrides)
 
 
 def config_to_dict(config: Config) -> dict[str, Any]:
@@ -118,6 +118,12 @@ def choose(kind: str, name: str, names: Sequence[str], advice: str) -> str:
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise SettingError(f"{kind} must be one of {', '.join(names)}, got {show(name)}.{hint}{advice}")
+
+
+def _build(settings: Layer, overrides: Sequence[str]) -> Config:
+    """Lay what the user typed over the settings, and check how they fit together."""
+    settings = overlay(settings, parse_overrides(overrides))
+    return Config(**{key: GROUPS[key](**v) if key in GROUPS else v for key, v in settings.items()})
 
 
 # ---- what the user types ----

@@ -89,8 +89,8 @@ MISTAKES = {
     "negative learning rate": ((*TRAIN, "optim.lr=-1e-3"), "optim.lr must be above 0"),
     "a word for a number": ((*TRAIN, "optim.lr=fast"), "optim.lr"),
     "no steps": ((*TRAIN, "--steps", "0"), "optim.steps must be at least 1"),
-    "a mistake that an option replaces": (
-        (*TRAIN, "optim.steps=-1", "--steps", "1"),
+    "a mistake that a later word replaces": (
+        (*TRAIN, "optim.steps=-1", "optim.steps=1"),
         "optim.steps must be at least 1, got -1.",
     ),
     "half a character": ((*TRAIN, "optim.\udc80=3"), r"optim.\udc80 is not a setting"),
