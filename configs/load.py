@@ -1,29 +1,24 @@
 """Builds a run's configuration in layers: defaults, method, environment, scale, command line."""
 
 import difflib
-import logging
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
-
-from .errors import SettingError, check, first_line
+from .errors import SettingError, check, show
+from .layers import GROUPS, RENAMED, TYPES, Layer, check_layer, overlay
 from .schema import Config
+from .typed import plain
+from .yaml_text import read_value, read_yaml
 
 PACKAGE = "sesa_agent.configs"
 OPTIONS = {"method": "--method", "env.id": "--env", "scale": "--scale"}
 """Settings that choose other settings; they are options of the command line instead."""
-RENAMED = {
-    "loss.engine_gap_cap": "loss.engine_importance_cap",
-    "loss.history_gap": "loss.history_correction",
-}
-"""Old names of settings, which work until the version `OLD_NAMES_UNTIL`."""
-OLD_NAMES_UNTIL = "0.3"
 TRUST = "model.trust_remote_code"
 """Runs a model's own code, so it is only ever typed: a file may come from somebody else."""
 COMMON_SCALE = "common"
@@ -52,9 +47,7 @@ def load_config(
     return _build(_preset(env, method, scale), overrides)
 
 
-def config_from_dict(
-    values: dict[str, Any], method: str = "", overrides: Sequence[str] = ()
-) -> Config:
+def config_from_dict(values: Layer, method: str = "", overrides: Sequence[str] = ()) -> Config:
     """Rebuild the configuration in a run folder, with the user's changes.
 
     Args:
@@ -66,15 +59,15 @@ def config_from_dict(
     Raises:
         SettingError: as `load_config`.
     """
-    config = _merge(OmegaConf.structured(Config), OmegaConf.create(values))
-    if method and method != config.method:
-        config = _switch_method(config, method)
-    return _build(config, overrides)
+    settings = overlay(config_to_dict(Config()), check_layer(values))
+    if method and method != settings["method"]:
+        settings = _switch_method(settings, method)
+    return _build(settings, overrides)
 
 
 def config_to_dict(config: Config) -> dict[str, Any]:
     """Turn a configuration into plain dicts, as `config.yaml` holds it."""
-    return OmegaConf.to_container(OmegaConf.structured(config))  # pyright: ignore[reportReturnType]
+    return asdict(config)
 
 
 def method_names() -> list[str]:
@@ -126,154 +119,174 @@ def choose(kind: str, name: str, names: Sequence[str], advice: str) -> str:
         return name
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise SettingError(f"{kind} must be one of {', '.join(names)}, got {name!r}.{hint}{advice}")
+    raise SettingError(f"{kind} must be one of {', '.join(names)}, got {show(name)}.{hint}{advice}")
+
+
+def _build(settings: Layer, overrides: Sequence[str]) -> Config:
+    """Lay what the user typed over the settings, and check how they fit together."""
+    settings = overlay(settings, parse_overrides(overrides))
+    groups = {key: GROUPS[key](**v) if key in GROUPS else v for key, v in settings.items()}
+    config = Config(**groups)
+    if config.model.trust_remote_code and TRUST not in [w.partition("=")[0] for w in overrides]:
+        raise SettingError(
+            f"{TRUST}=true stands in a file (a run's config.yaml or a method), where it does not "
+            f"count: it runs code that comes with the model. Type {TRUST}=true in this command if "
+            "you trust the model's authors, or =false."
+        )
+    return config
 
 
 # ---- what the user types ----
 
 
-def parse_overrides(overrides: Sequence[str]) -> Any:
-    """Parse `group.key=value` words. The value of a text setting is taken literally.
+def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
+    """Parse and check `group.key=value` words. The value of a text setting is taken literally.
 
     Raises:
-        SettingError: if a word has no equals sign, its value is not YAML, or its key is a group or
-            belongs to an option of the command line.
+        SettingError: if a word has no equals sign, its key is a group or belongs to an option of
+            the command line, or its value is not allowed, even if a later word replaces it.
     """
-    return OmegaConf.merge(*map(_parse_override, overrides)) if overrides else OmegaConf.create()
+    settings: dict[str, Any] = {}
+    for word in overrides:
+        settings = overlay(settings, _parse_override(word))
+    return settings
 
 
-def _parse_override(word: str) -> Any:
+def _parse_override(word: str) -> dict[str, Any]:
     key, equals, text = word.partition("=")
-    if not key or not equals:
+    path = key.split(".")
+    if not equals or not all(path):
         raise SettingError(
-            f"Settings are written group.key=value, got {word!r}. Try optim.lr=3e-4."
+            f"Settings are written group.key=value, got {show(word)}. Try optim.lr=3e-4."
         )
     if key in OPTIONS:
-        raise SettingError(f"{key} is set by {OPTIONS[key]}, got {word!r}.")
-    default: Any = OmegaConf.to_container(OmegaConf.structured(Config))
-    for part in RENAMED.get(key, key).split("."):
-        default = default.get(part) if isinstance(default, dict) else None
-    if isinstance(default, dict) and default:
-        raise SettingError(f"{key} is a group of settings, got {word!r}. See docs/settings.md.")
-    layer = OmegaConf.create()
-    if isinstance(default, str):  # YAML would read "on" as a truth value and "0123" as a number
-        OmegaConf.update(layer, key, text)
-        return layer
-    try:
-        return OmegaConf.from_dotlist([word])
-    except Exception as error:  # YAML's own errors have no common base in OmegaConf
-        raise SettingError(f"{key} could not be read: {first_line(error)}.") from error
+        raise SettingError(f"{key} is set by {OPTIONS[key]}, got {show(word)}.")
+    if key in GROUPS:
+        raise SettingError(f"{key} is a group of settings, got {show(word)}. See docs/settings.md.")
+    layer: Any = text if _is_text(key) else read_value(text, key)
+    for name in reversed(path):
+        layer = {name: layer}
+    return check_layer(layer)
 
 
-def use_new_names(values: dict[str, Any]) -> dict[str, Any]:
-    """Return settings with the present names in place of old ones, and log a hint for each.
+def override_word(key: str, value: Any) -> str:
+    """Return the word that sets a setting to a value; text is passed as if the user typed it.
 
-    >>> use_new_names({"loss": {"history_gap": "none"}})
-    {'loss': {'history_correction': 'none'}}
+    Only text for an option of an environment is quoted where it could be read as something else.
+
+    Raises:
+        SettingError: if YAML cannot hold the value.
+
+    >>> override_word("optim.lr", 3e-4), override_word("model.path", "0123")
+    ('optim.lr=0.0003', 'model.path=0123')
+    >>> override_word("env.options.name", "0123"), override_word("env.options.name", "abc")
+    ('env.options.name="0123"', 'env.options.name=abc')
     """
-    for old, new in RENAMED.items():
-        (group, old_key), (_, new_key) = old.split("."), new.split(".")
-        settings = values.get(group)
-        if isinstance(settings, dict) and old_key in settings:
-            _hint_at_new_name(old, new)
-            renamed = {new_key if key == old_key else key: value for key, value in settings.items()}
-            values = {**values, group: renamed}
-    return values
+    if isinstance(value, str) and (key in TYPES or _reads_as_itself(value)):
+        return f"{key}={value}"
+    return f"{key}={json.dumps(plain(value, key), ensure_ascii=False)}"
 
 
-@cache
-def _hint_at_new_name(old: str, new: str) -> None:
-    """Log the hint, once in a process."""
-    logging.getLogger("sesa_agent").warning(
-        f"{old} is now {new}; the old name works until {OLD_NAMES_UNTIL}."
-    )
+def _is_text(key: str) -> bool:
+    return TYPES.get(RENAMED.get(key, key)) is str
+
+
+def _reads_as_itself(text: str) -> bool:
+    try:
+        return read_value(text, "") == text
+    except SettingError:
+        return False
 
 
 # ---- presets ----
 
 
-def _preset(env: str, method: str, scale: str) -> Any:
-    """The configuration of method, environment and scale, before any change by the user."""
-    config = OmegaConf.structured(Config)
+def _preset(env: str, method: str, scale: str) -> dict[str, Any]:
+    """The settings of method, environment and scale, before any change by the user."""
+    settings = config_to_dict(Config())
     chain = _read_method(method)
     for name, layer in chain.items():
         try:
-            config = _merge(config, layer)
+            settings = overlay(settings, check_layer(layer))
         except SettingError as error:
             raise SettingError(
                 f"{name}: {error}" if is_method_file(name) else str(error)
             ) from error
     for layer in (*_read_env(env, chain), *_read_scale(scale, chain)):
-        config = _merge(config, layer)
-    return OmegaConf.merge(config, {"method": method, "scale": scale})
+        settings = overlay(settings, check_layer(layer))
+    return overlay(settings, {"method": method, "scale": scale})
 
 
-def _switch_method(config: Any, method: str) -> Any:
+def _switch_method(settings: Layer, method: str) -> dict[str, Any]:
     """Lay the user's changes over another method's preset; each "auto" is resolved again."""
-    env = short_env_name(str(config.env.id))
+    env, scale = short_env_name(settings["env"]["id"]), settings["scale"]
     try:
-        before = OmegaConf.to_container(_preset(env, config.method, config.scale))
+        before = _preset(env, settings["method"], scale)
     except SettingError as error:
         raise SettingError(
             f"--method {method} cannot replace the run's own, which is needed to tell what you "
             f"changed: {error}"
         ) from error
-    changed = _changes(before, OmegaConf.to_container(config))
-    return OmegaConf.merge(_preset(env, method, config.scale), changed)
+    return overlay(_preset(env, method, scale), _changes(before, settings))
 
 
-def _changes(before: Any, after: Any) -> dict[str, Any]:
+def _changes(before: Layer, after: Layer) -> dict[str, Any]:
     """The settings that differ in `after`, except those that were "auto" in `before`."""
     changes: dict[str, Any] = {}
     for key, value in after.items():
-        if isinstance(value, dict):
-            changes[key] = _changes(before.get(key, {}), value)
-        elif key not in before or before[key] not in (value, "auto"):
+        old = before.get(key)
+        if isinstance(value, Mapping) and isinstance(old, Mapping):
+            changes[key] = _changes(old, value)
+        elif key not in before or old not in (value, "auto"):
             changes[key] = value
     return changes
 
 
-def _read_method(method: str) -> dict[str, DictConfig]:
+def _read_method(method: str) -> dict[str, Layer]:
     """The files of a method and of those that it extends, by name, the root first."""
     if is_method_file(method):
         layer = _read_file(Path(method))
     else:
         layer = _read(f"methods/{choose('--method', method, method_names(), '')}.yaml")
-    extended = layer.pop("extends", None)
-    if extended is None:
+    if "extends" not in layer:
         return {method: layer}
-    choose(f"extends in {method}", str(extended), method_names(), "")
-    return {**_read_method(extended), method: layer}
+    extended = choose(f"extends in {method}", str(layer["extends"]), method_names(), "")
+    own = {key: value for key, value in layer.items() if key != "extends"}
+    return {**_read_method(extended), method: own}
 
 
-def _read_file(path: Path) -> DictConfig:
+def _read_file(path: Path) -> Layer:
     """Read a method file of the user's own.
 
     Raises:
         SettingError: if there is no such file, or it does not hold settings in YAML.
     """
-    if not path.is_file():
-        raise SettingError(
-            f"method {path} is not a file. Name a YAML file of settings, or one of "
-            f"{', '.join(method_names())}."
-        )
+    name = f"method {path}"
     try:
-        layer = OmegaConf.create(path.read_text(encoding="utf-8"))
-    except Exception as error:  # YAML's own errors have no common base in OmegaConf
-        raise SettingError(f"method {path} could not be read: {first_line(error)}.") from error
-    check(isinstance(layer, DictConfig), f"method {path}", layer, "a mapping of settings")
-    return layer  # pyright: ignore[reportReturnType]
+        if not path.is_file():
+            raise SettingError(
+                f"{name} is not a file. Name a YAML file of settings, or one of "
+                f"{', '.join(method_names())}."
+            )
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise SettingError(f"{name} could not be read: it is not text in UTF-8.") from error
+    except OSError as error:
+        raise SettingError(f"{name} could not be read: {error.strerror}.") from error
+    layer = read_yaml(text, name)
+    check(layer is None or isinstance(layer, dict), name, layer, "a mapping of settings")
+    return layer or {}
 
 
-def _read_env(env: str, chain: dict[str, DictConfig]) -> list[DictConfig]:
+def _read_env(env: str, chain: Mapping[str, Layer]) -> list[Layer]:
     """The environment's file, then its sections for the method."""
     if re.search(r"[/:]|-v\d+$", env):
-        return [OmegaConf.create({"env": {"id": env}})]
+        return [{"env": {"id": env}}]
     advice = " Or give a Gymnasium id, as in --env my_package:MyGame-v0."
     return _read_sections(f"{choose('--env', env, env_names(), advice)}.yaml", chain)
 
 
-def _read_scale(scale: str, chain: dict[str, DictConfig]) -> list[DictConfig]:
+def _read_scale(scale: str, chain: Mapping[str, Layer]) -> list[Layer]:
     """What all scales share, then the scale's own file, each with its sections for the method."""
     if not scale:
         return []
@@ -281,24 +294,24 @@ def _read_scale(scale: str, chain: dict[str, DictConfig]) -> list[DictConfig]:
     return [layer for name in names for layer in _read_sections(f"scales/{name}.yaml", chain)]
 
 
-def _read_sections(name: str, chain: dict[str, DictConfig]) -> list[DictConfig]:
+def _read_sections(name: str, chain: Mapping[str, Layer]) -> list[Layer]:
     """A file, then its sections for a method and those that it extends, the root first.
 
     A section of an extended method leaves out what the methods that extend it set themselves:
     otherwise it would take from them what makes them different.
     """
     layer = _read(name)
-    sections = layer.pop("methods", None) or {}
-    layers = [layer]
+    sections = layer.get("methods", {})
+    layers: list[Layer] = [{key: value for key, value in layer.items() if key != "methods"}]
     for place, method in enumerate(chain):
-        section = OmegaConf.to_container(OmegaConf.create(sections.get(method, {})))
+        section = sections.get(method, {})
         for extending in list(chain.values())[place + 1 :]:
-            section = _without(section, OmegaConf.to_container(extending))
-        layers.append(OmegaConf.create(section))  # pyright: ignore[reportArgumentType]
+            section = _without(section, extending)
+        layers.append(section)
     return layers
 
 
-def _without(values: Any, taken: Any) -> dict[Any, Any]:
+def _without(values: Layer, taken: Layer) -> dict[str, Any]:
     """Settings without those that stand in `taken` too."""
     return {
         key: _without(value, taken.get(key, {})) if isinstance(value, dict) else value
@@ -307,71 +320,13 @@ def _without(values: Any, taken: Any) -> dict[Any, Any]:
     }
 
 
-def _read(name: str) -> DictConfig:
+@cache
+def _read(name: str) -> Layer:
+    """Read a file of the package, once; callers share it."""
     text = files(PACKAGE).joinpath(name).read_text(encoding="utf-8")
-    return OmegaConf.create(text)  # pyright: ignore[reportReturnType]
+    return read_yaml(text, name) or {}
 
 
 def _yaml_names(folder: str) -> list[str]:
     names = [entry.name for entry in files(f"{PACKAGE}{folder}").iterdir()]
     return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
-
-
-# ---- merging ----
-
-
-def _merge(config: Any, layer: DictConfig) -> Any:
-    values: Any = OmegaConf.to_container(layer)
-    layer = OmegaConf.create(use_new_names(values))
-    try:
-        return OmegaConf.merge(config, layer)
-    except ConfigKeyError as error:
-        raise SettingError(_unknown_key(config, layer)) from error
-    except OmegaConfBaseException as error:
-        key = error.full_key or error.key or next(iter(layer))
-        raise SettingError(f"{key}: {first_line(error)}.") from error
-
-
-def _build(config: Any, overrides: Sequence[str]) -> Config:
-    """Merge what the user typed and make the dataclasses, which check themselves."""
-    config = _merge(config, parse_overrides(overrides))
-    try:
-        built: Any = OmegaConf.to_object(config)
-    except OmegaConfBaseException as error:
-        raise SettingError(f"{error.full_key}: {first_line(error)}.") from error
-    typed = [word.partition("=")[0] for word in overrides]
-    if built.model.trust_remote_code and TRUST not in typed:
-        raise SettingError(
-            f"{TRUST}=true stands in a file (a run's config.yaml or a method), where it does not "
-            f"count: it runs code that comes with the model. Type {TRUST}=true in this command if "
-            "you trust the model's authors, or =false."
-        )
-    return built
-
-
-def _unknown_key(config: DictConfig, layer: DictConfig) -> str:
-    """Name the first key of the layer that is not a setting, and the nearest one that is."""
-    known = _leaves(OmegaConf.to_container(config))
-    key = next(key for key in _leaves(OmegaConf.to_container(layer)) if not _is_known(key, known))
-    by_last_word = {name.rsplit(".", 1)[-1]: name for name in known}
-    word = key.rsplit(".", 1)[-1]
-    near = [by_last_word[word]] if word in by_last_word else []  # right word, wrong group
-    near += difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-    near += [by_last_word[w] for w in difflib.get_close_matches(word, by_last_word, n=1)]
-    nearest = near[0] if near else ""
-    hint = f" Did you mean {nearest}?" if nearest else " See docs/settings.md."
-    return f"{key} is not a setting.{hint}"
-
-
-def _is_known(key: str, known: Sequence[str]) -> bool:
-    return key in known or key.startswith("env.options.")
-
-
-def _leaves(values: Any, prefix: str = "") -> list[str]:
-    if not isinstance(values, dict) or not values:
-        return [prefix]
-    return [
-        leaf
-        for key, value in values.items()
-        for leaf in _leaves(value, f"{prefix}.{key}" if prefix else str(key))
-    ]

@@ -6,15 +6,28 @@ each method that needs other values), the scale's file if one is chosen
 (`configs/scales/<scale>.yaml`, with sections likewise), and what the user types as
 `group.key=value`. Each "auto" is resolved when the run starts; the result is written to the run
 folder.
+
+A group checks the type and range of each of its settings, so that every layer is checked by itself;
+`Config` checks how settings fit together.
 """
 
 from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import check, check_choice
+from .typed import fit_fields, plain
 
 NUM_PUZZLES = 100_000
 """Number of puzzles reserved for validation, and as many again for the reported results."""
+
+
+def check_temperature(key: str, temperature: float) -> None:
+    """Refuse temperatures with which logits, divided by them, overflow or become equal.
+
+    Raises:
+        SettingError: if the temperature is out of range.
+    """
+    check(0.0001 <= temperature <= 1000, key, temperature, "from 0.0001 to 1000")
 
 
 @dataclass
@@ -34,6 +47,8 @@ class EnvConfig:
     trajectory ends with an error. 0 for no limit."""
 
     def __post_init__(self) -> None:
+        fit_fields(self, "env")
+        self.options = plain(self.options, "env.options")
         check(self.max_turns >= 1, "env.max_turns", self.max_turns, "at least 1")
         check(self.step_timeout >= 0, "env.step_timeout", self.step_timeout, "at least 0")
         check(
@@ -72,6 +87,7 @@ class ModelConfig:
     run's `config.yaml` or a method file cannot set it."""
 
     def __post_init__(self) -> None:
+        fit_fields(self, "model")
         check_choice("model.dtype", self.dtype, ("float32", "bfloat16"))
         check_choice("model.context", self.context, ("state", "window", "full"))
         check_choice("model.device", self.device, ("auto", "cpu", "cuda"))
@@ -99,13 +115,14 @@ class EngineConfig:
     """Fraction of a GPU's memory that vLLM uses for weights and KV cache while it generates."""
 
     def __post_init__(self) -> None:
+        fit_fields(self, "engine")
         check(
             0 < self.memory_fraction < 1,
             "engine.memory_fraction",
             self.memory_fraction,
             "above 0 and below 1",
         )
-        check(self.temperature > 0, "engine.temperature", self.temperature, "above 0")
+        check_temperature("engine.temperature", self.temperature)
         for key in ("max_new_tokens", "max_prompt_tokens", "max_batch_tokens"):
             check(getattr(self, key) >= 1, f"engine.{key}", getattr(self, key), "at least 1")
 
@@ -158,14 +175,9 @@ class SamplingConfig:
     branches) or `independent`."""
 
     def __post_init__(self) -> None:
+        fit_fields(self, "sampling")
         proposers = ("history", "one_response", "without_replacement", "independent")
         check_choice("sampling.proposer", self.proposer, proposers)
-        check(
-            self.name != "two_stage" or self.proposer in ("history", "without_replacement"),
-            "sampling.proposer",
-            self.proposer,
-            "history or without_replacement with sampling.name=two_stage",
-        )
         check_choice("sampling.allocation", self.allocation, ("early", "even"))
         check_choice("sampling.merge_states", self.merge_states, ("on", "off", "auto"))
         check_choice("sampling.stop_on_success", self.stop_on_success, ("on", "off", "auto"))
@@ -175,13 +187,6 @@ class SamplingConfig:
             check(getattr(self, key) >= 1, f"sampling.{key}", getattr(self, key), "at least 1")
         for key in ("max_retries", "max_redraws"):
             check(getattr(self, key) >= 0, f"sampling.{key}", getattr(self, key), "at least 0")
-        check(
-            self.name != "tree" or self.max_trajectories >= self.num_proposals,
-            "sampling.max_trajectories",
-            self.max_trajectories,
-            f"at least sampling.num_proposals ({self.num_proposals})",
-            "Raise the cap or lower num_proposals.",
-        )
 
 
 @dataclass
@@ -256,6 +261,7 @@ class LossConfig:
     penalty on the response grows from 0 to 1 (trajectory and tree credit). 0 for no penalty."""
 
     def __post_init__(self) -> None:
+        fit_fields(self, "loss")
         check_choice("loss.baseline", self.baseline, ("mean", "max"))
         check_choice("loss.group_std", self.group_std, ("population", "sample"))
         check_choice("loss.aggregate", self.aggregate, ("trajectory", "token"))
@@ -275,13 +281,6 @@ class LossConfig:
         check(0 < self.filter_ratio <= 1, "loss.filter_ratio", self.filter_ratio, "in (0, 1]")
         check(0 < self.clip_low < 1, "loss.clip_low", self.clip_low, "between 0 and 1")
         check(self.clip_high > 0, "loss.clip_high", self.clip_high, "above 0")
-        check(
-            self.dual_clip == 0 or self.dual_clip > 1 + self.clip_high,
-            "loss.dual_clip",
-            self.dual_clip,
-            f"0 (off) or above 1 + loss.clip_high ({1 + self.clip_high:g})",
-            "RAGEN's is 3.",
-        )
         for key in ("entropy_coef", "kl_coef", "format_penalty", "overlong_buffer"):
             check(getattr(self, key) >= 0, f"loss.{key}", getattr(self, key), "at least 0")
 
@@ -330,13 +329,9 @@ class OptimConfig:
     """Number of newest checkpoints to keep."""
 
     def __post_init__(self) -> None:
-        check(
-            0 < self.lr < float("inf"),
-            "optim.lr",
-            self.lr,
-            "above 0 and finite",
-            "Try 1e-3 for sesa-tiny, 1e-6 for a 0.5B model.",
-        )
+        fit_fields(self, "optim")
+        advice = "Try 1e-3 for sesa-tiny, 1e-6 for a 0.5B model."
+        check(self.lr > 0, "optim.lr", self.lr, "above 0", advice)
         budgets = ("max_policy_calls", "max_response_tokens", "max_env_steps", "max_seconds")
         for key in ("weight_decay", *budgets, "warmup_steps"):
             check(getattr(self, key) >= 0, f"optim.{key}", getattr(self, key), "at least 0")
@@ -371,12 +366,13 @@ class EvalConfig:
     """Sampling temperature of evaluation (RAGEN's)."""
 
     def __post_init__(self) -> None:
+        fit_fields(self, "eval")
         for key in ("every", "samples"):
             check(getattr(self, key) >= 1, f"eval.{key}", getattr(self, key), "at least 1")
         for key in ("episodes", "final_episodes"):
             num = getattr(self, key)
             check(1 <= num <= NUM_PUZZLES, f"eval.{key}", num, f"from 1 to {NUM_PUZZLES}")
-        check(self.temperature > 0, "eval.temperature", self.temperature, "above 0")
+        check_temperature("eval.temperature", self.temperature)
 
 
 @dataclass
@@ -390,6 +386,7 @@ class MonitorConfig:
     those of `sesa`, with its credit and loss; the learning rate stays)."""
 
     def __post_init__(self) -> None:
+        fit_fields(self, "monitor")
         check(self.window >= 1, "monitor.window", self.window, "at least 1")
         check_choice("monitor.rescue", self.rescue, ("off", "auto"))
 
@@ -405,6 +402,7 @@ class LogConfig:
     """Project name in these services."""
 
     def __post_init__(self) -> None:
+        fit_fields(self, "log")
         known = {"wandb", "trackio"}
         check(known.issuperset(self.names), "log.to", self.to, "wandb, trackio or wandb,trackio")
         check(bool(self.project), "log.project", self.project, "a name")
@@ -440,6 +438,30 @@ class Config:
     log: LogConfig = field(default_factory=LogConfig)
 
     def __post_init__(self) -> None:
+        fit_fields(self, "")
+        check(0 <= self.seed < 10_000, "seed", self.seed, "from 0 to 9999")
+        sampling = self.sampling
+        check(
+            sampling.name != "two_stage" or sampling.proposer in ("history", "without_replacement"),
+            "sampling.proposer",
+            sampling.proposer,
+            "history or without_replacement with sampling.name=two_stage",
+        )
+        check(
+            sampling.name != "tree" or sampling.max_trajectories >= sampling.num_proposals,
+            "sampling.max_trajectories",
+            sampling.max_trajectories,
+            f"at least sampling.num_proposals ({sampling.num_proposals})",
+            "Raise the cap or lower num_proposals.",
+        )
+        loss = self.loss
+        check(
+            loss.dual_clip == 0 or loss.dual_clip > 1 + loss.clip_high,
+            "loss.dual_clip",
+            loss.dual_clip,
+            f"0 (off) or above 1 + loss.clip_high ({1 + loss.clip_high:g})",
+            "RAGEN's is 3.",
+        )
         check(
             self.monitor.rescue == "off" or self.sampling.name == "parallel",
             "monitor.rescue",
@@ -447,7 +469,6 @@ class Config:
             f"off with sampling.name={self.sampling.name}",
             "It replaces independent rollouts, as of --method ragen. Set monitor.rescue=off.",
         )
-        check(0 <= self.seed < 10_000, "seed", self.seed, "from 0 to 9999")
         check(
             self.loss.overlong_buffer <= self.engine.max_new_tokens,
             "loss.overlong_buffer",

@@ -14,6 +14,7 @@ from .adapters.guard import EnvError, GuardedEnv
 from .adapters.known_games import adapt
 from .adapters.plugins import make_plugin
 from .checks import check_text_env
+from .options import fit_options
 from .text_env import (
     TextEnv,
     TextGame,
@@ -58,10 +59,11 @@ def make_env(env_id: str, *, step_timeout: float = 60.0, **options: Any) -> gymn
 
     Raises:
         gymnasium.error.Error: if the id is unknown.
-        SettingError: if its actions or observations cannot be put into words.
+        SettingError: if it has no such option, or its actions or observations cannot be put into
+            words.
     """
     if env_id in ENVIRONMENTS:
-        return gymnasium.make(env_id, **options)
+        return gymnasium.make(env_id, **fit_options(gymnasium.spec(env_id), options))
     return GuardedEnv(partial(_make_text_env, env_id, options), step_timeout)
 
 

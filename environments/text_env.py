@@ -19,18 +19,20 @@ import string
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, SupportsFloat, TypeVar
+from typing import Any, Generic, Literal, SupportsFloat, TypeVar
 
 import gymnasium
 import numpy as np
 from gymnasium.spaces import Text
 
-from ..configs.errors import SettingError
+from ..configs.errors import SettingError, check
 from .descriptions import describe_value
 
 Action = TypeVar("Action")
 Game = TypeVar("Game", bound="TextGame[Any]")
 Copied = TypeVar("Copied")
+RenderMode = Literal["ansi", "rgb_array"] | None
+"""How a `TextEnv` renders itself."""
 _ANY_SEED = np.random.SeedSequence(0)
 
 
@@ -138,8 +140,7 @@ class TextEnv(gymnasium.Env[str, str]):
     metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 4}
 
     def __init__(self, game: TextGame[Any], max_steps: int, render_mode: str | None = None):
-        if max_steps < 1:
-            raise ValueError(f"max_steps must be at least 1, got {max_steps}.")
+        check(max_steps >= 1, "max_steps", max_steps, "at least 1")
         self.game = game
         self.max_steps = max_steps
         self.render_mode = render_mode

@@ -11,21 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from sesa_agent.configs import schema
-from sesa_agent.environments.games.countdown import CountdownKnobs, make_countdown
-from sesa_agent.environments.games.frozen_lake import FrozenLakeGame, make_frozen_lake
-from sesa_agent.environments.games.math_problems import MathGame, MathKnobs, make_math
+from sesa_agent.environments.games.countdown import make_countdown
+from sesa_agent.environments.games.frozen_lake import make_frozen_lake
+from sesa_agent.environments.games.math_problems import make_math
 from sesa_agent.environments.games.path_exploration import make_path_exploration
-from sesa_agent.environments.games.sokoban import SokobanKnobs, make_sokoban
-from sesa_agent.environments.games.sudoku import SudokuGame, make_sudoku
+from sesa_agent.environments.games.sokoban import make_sokoban
+from sesa_agent.environments.games.sudoku import make_sudoku
 
 ROOT = Path(__file__).parents[1]
-KNOBS = {
-    "sokoban": (make_sokoban, SokobanKnobs),
-    "countdown": (make_countdown, CountdownKnobs),
-    "frozen_lake": (make_frozen_lake, FrozenLakeGame),
-    "sudoku": (make_sudoku, SudokuGame),
-    "path_exploration": (make_path_exploration,),
-    "math": (make_math, MathGame, MathKnobs),
+MAKERS = {
+    "sokoban": make_sokoban,
+    "countdown": make_countdown,
+    "frozen_lake": make_frozen_lake,
+    "sudoku": make_sudoku,
+    "path_exploration": make_path_exploration,
+    "math": make_math,
 }
 """What takes the `env.options` of each game."""
 INTRODUCTION = """\
@@ -39,9 +39,14 @@ the defaults of this page, then the method's file (`--method`), then the environ
 (`--env`), then the scale's (`--scale`, if given), then what you type; the last one wins. Each
 `auto` is resolved when the run starts; the result is `config.yaml` in the run folder.
 
+Values are read as in YAML 1.2: `1e-4`, `true`, `null`, `[1, 2]`, `{a: 1}`. The value of a text
+setting is taken literally, with `$` and quotes. An option of an environment (`env.options.KEY`)
+has the type that its constructor asks for; quote text that looks like something else:
+`env.options.path='"3"'`. A word that a later one replaces is checked too.
+
 A method of your own is a YAML file: `--method path/to/mine.yaml`. With `extends: ragen` it begins
 with that method's settings, including its sections in the files of environments and scales, and
-holds only what differs.
+holds only what differs. Tags, aliases and repeated keys are refused.
 """
 
 
@@ -53,8 +58,8 @@ def settings_page() -> str:
             lines += [f"## {field.name}\n", f"{inspect.getdoc(group)}\n"]
             lines += _table(f"{field.name}.", group)
     lines += ["## env.options\n", "Difficulty, reward and step limit of each game.\n"]
-    for name, sources in KNOBS.items():
-        lines.append(f"* `{name}`: {', '.join(_parameters(*sources))}")
+    for name, make in MAKERS.items():
+        lines.append(f"* `{name}`: {', '.join(_options(make))}")
     lines.append("")
     folders = (("Methods", "methods/*"), ("Environments", "*"), ("Scales", "scales/*"))
     for title, pattern in folders:
@@ -87,12 +92,10 @@ def _explained(group: Any) -> Iterator[tuple[Any, str]]:
             yield field, texts[field.name].replace("|", "\\|")
 
 
-def _parameters(*sources: Any) -> Iterator[str]:
-    for source in sources:
-        for parameter in inspect.signature(source).parameters.values():
-            is_knob = parameter.default is not parameter.empty
-            if is_knob and parameter.name != "render_mode":
-                yield f"`{parameter.name}` ({_show(parameter.default)})"
+def _options(make: Any) -> Iterator[str]:
+    for option in inspect.signature(make).parameters.values():
+        if option.name != "render_mode":
+            yield f"`{option.name}` ({_show(option.default)})"
 
 
 def _show(default: Any) -> str:

@@ -5,7 +5,6 @@ results. Nothing is printed by default; warnings go to the logger `sesa_agent`. 
 `SettingError`; the options of the command line that it names are arguments here.
 """
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from sesa_agent.commands.evaluate import evaluate_policy
 from sesa_agent.commands.evaluate_api import PREFIX
 from sesa_agent.commands.train import Run, run_training
 from sesa_agent.configs.errors import SettingError, check
-from sesa_agent.configs.load import load_config
+from sesa_agent.configs.load import load_config, override_word
 from sesa_agent.environments.splits import puzzle_seeds
 from sesa_agent.evaluation.evaluate import Evaluation
 from sesa_agent.runs import find_policy, new_run, resumed_run
@@ -150,7 +149,4 @@ def _words(settings: Settings) -> list[str]:
     if not isinstance(settings, Mapping):
         check(not isinstance(settings, str), "settings", settings, "a dict or a list of key=value")
         return list(settings)
-    return [
-        f"{key}={value if isinstance(value, str) else json.dumps(value)}"
-        for key, value in settings.items()
-    ]
+    return [override_word(key, value) for key, value in settings.items()]

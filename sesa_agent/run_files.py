@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from sesa_agent.commands.train import RESULT_FILE
 from sesa_agent.configs.errors import SettingError, first_line
-from sesa_agent.configs.load import env_names, method_label, short_env_name, use_new_names
+from sesa_agent.configs.layers import use_new_names
+from sesa_agent.configs.load import env_names, method_label, short_env_name
+from sesa_agent.configs.yaml_text import read_yaml
 from sesa_agent.evaluation.experiments.arms import RESULT_FILE as ARM_FILE
 from sesa_agent.evaluation.experiments.results import SPENT
 from sesa_agent.runs import CONFIG_FILE
@@ -77,14 +77,14 @@ def read_run_files(folder: Path) -> RunFiles:
     arm, result = (read_object(folder / name) for name in (ARM_FILE, RESULT_FILE))
     try:
         text = (folder / CONFIG_FILE).read_text(encoding="utf-8")
-        settings = use_new_names(dict(yaml.safe_load(text)))
+        settings = use_new_names(dict(read_yaml(text, CONFIG_FILE)))
         label = arm.get("label") or method_label(settings["method"])
         env = arm.get("env") or settings["env"]["id"]
         line = Line(env, label, int(settings["seed"]), _rows(folder, arm))
         events = tuple(
             Event(event["step"], event["kind"], event["text"]) for event in read_events(folder)
         )
-    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise SettingError(f"{folder} is damaged: {first_line(error)}.") from error
     return RunFiles(folder, settings, line, events, arm, result)
 

@@ -3,11 +3,10 @@
 from pathlib import Path
 from tempfile import TemporaryFile
 
-import yaml
-
 from sesa_agent.configs.errors import SettingError, check, first_line
 from sesa_agent.configs.load import config_from_dict, env_names, load_config, method_label
 from sesa_agent.configs.schema import Config
+from sesa_agent.configs.yaml_text import read_yaml
 from sesa_agent.training.checkpoint import latest_checkpoint
 from sesa_agent.training.loggers import check_loggers
 from sesa_agent.training.setup import resolve_auto
@@ -74,9 +73,10 @@ def read_run(folder: Path, env: str, method: str, overrides: list[str]) -> Confi
             environment than `env`.
     """
     try:
-        values = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        text = (folder / CONFIG_FILE).read_text(encoding="utf-8")
+        values = read_yaml(text, str(folder / CONFIG_FILE))
         check(isinstance(values, dict), str(folder / CONFIG_FILE), values, "a mapping of settings")
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise SettingError(f"{folder / CONFIG_FILE} is damaged: {first_line(error)}.") from error
     cfg = config_from_dict(values, method, overrides)
     if env:

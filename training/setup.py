@@ -12,7 +12,7 @@ from ..agents.engines.base import Engine, SamplingParams
 from ..agents.lora import add_adapter, import_peft, is_adapter, load_adapter
 from ..agents.policy import Policy
 from ..agents.prompts import STOP
-from ..configs.errors import SettingError, check, check_choice
+from ..configs.errors import SettingError, check, check_choice, first_line
 from ..configs.schema import Config, EngineConfig
 from ..environments import ENVIRONMENTS, EnvError, is_deterministic, make_env
 from ..environments.descriptions import describe_error, describe_message
@@ -58,7 +58,7 @@ def build_env(cfg: Config) -> gymnasium.Env[Any, Any]:
             f"env.options does not fit {cfg.env.id}: {describe_message(error).rstrip('.')}."
         ) from error
     except Exception as error:
-        if cfg.env.id in ENVIRONMENTS:
+        if cfg.env.id in ENVIRONMENTS and not isinstance(error, OSError):  # of a file in an option
             raise
         raise SettingError(
             f"env.id {cfg.env.id} fails when made: {describe_error(error)}"
@@ -77,7 +77,7 @@ def check_env_opens(cfg: Config, env: gymnasium.Env[Any, Any]) -> None:
             return
         except ValueError as error:
             raise SettingError(
-                f"env.options does not fit {cfg.env.id}: {str(error).rstrip('.')}."
+                f"env.options does not fit {cfg.env.id}: {first_line(error)}."
             ) from error
         except EnvError as error:
             failure = error

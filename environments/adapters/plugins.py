@@ -14,10 +14,11 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
-from gymnasium.envs.registration import namespace, parse_env_id
+from gymnasium.envs.registration import _find_spec, namespace, parse_env_id
 from gymnasium.error import NameNotFound, NamespaceNotFound
 
 from ..descriptions import describe_error
+from ..options import fit_options
 from ..text_env import text_spec
 from .collections import register_collection
 
@@ -54,7 +55,8 @@ def make_plugin(env_id: str, **options: Any) -> gymnasium.Env[Any, Any]:
 def _make(env_id: str, options: dict[str, Any]) -> gymnasium.Env[Any, Any]:
     if "render_mode" not in options and _renders_text.get(env_id, False):
         options = {**options, "render_mode": "ansi"}
-    env = gymnasium.make(env_id, **options)
+    spec = _find_spec(env_id)
+    env = gymnasium.make(spec, **fit_options(spec, options))
     if "render_mode" in options or env_id in _renders_text:
         return env
     has_text = text_spec(env) is not None

@@ -14,7 +14,8 @@ import numpy as np
 from gymnasium.spaces import Box, MultiDiscrete
 
 from ...configs.errors import check
-from ..text_env import TextEnv, TextGame, TextSpec
+from ..options import options_of
+from ..text_env import RenderMode, TextEnv, TextGame, TextSpec
 from .expressions import (
     MAX_DIGITS,
     OPERATORS,
@@ -64,8 +65,9 @@ class CountdownKnobs:
         numbers = f"from min_number ({self.min_number}) to {top}"
         check(self.min_number <= self.max_number <= top, "max_number", self.max_number, numbers)
         check(1 <= self.max_target <= top, "max_target", self.max_target, f"from 1 to {top}")
-        is_known = bool(self.operators) and set(self.operators) <= set(OPERATORS)
-        check(is_known, "operators", self.operators, f"one or more of {OPERATORS}")
+        signs = set(self.operators)
+        is_known = bool(signs) and signs <= set(OPERATORS) and len(signs) == len(self.operators)
+        check(is_known, "operators", self.operators, f"one or more of {OPERATORS}, each once")
 
 
 def generate_puzzle(seed: int, knobs: CountdownKnobs) -> tuple[tuple[int, ...], int]:
@@ -249,8 +251,9 @@ class CountdownGame(TextGame[np.ndarray]):
         return draw_text(f"{' '.join(map(str, self.numbers))}\n={self.target}")
 
 
+@options_of(CountdownKnobs)
 def make_countdown(
-    max_steps: int = 1, render_mode: str | None = None, reward: str = "success", **knobs: Any
+    max_steps: int = 1, render_mode: RenderMode = None, reward: str = "success", **knobs: Any
 ) -> TextEnv:
     """Build the text environment; see `CountdownGame` and `CountdownKnobs` for the arguments."""
     return OneAnswerEnv(CountdownGame(reward, **knobs), max_steps, render_mode)

@@ -18,7 +18,9 @@ from gymnasium.envs.toy_text.frozen_lake import DOWN, RIGHT, FrozenLakeEnv
 from gymnasium.spaces import Box, Discrete, Space
 from numpy.typing import NDArray
 
-from ..text_env import TextEnv, TextGame, TextSpec
+from ...configs.errors import check, check_choice
+from ..options import options_of
+from ..text_env import RenderMode, TextEnv, TextGame, TextSpec
 
 ACTIONS = ("Left", "Down", "Right", "Up")
 """The canonical action names, at Gymnasium's numbers."""
@@ -158,18 +160,13 @@ class FrozenLakeGame(TextGame[int]):
         min_solution: int = 1,
         reward: str = "success",
     ):
-        if not 2 <= size <= 16:
-            raise ValueError(f"size must be 2 to 16, got {size}.")
-        if not 0 < frozen_probability <= 1:
-            raise ValueError(
-                f"frozen_probability must be above 0 and at most 1, got {frozen_probability}."
-            )
-        if not 1 <= min_solution <= 2 * size - 2:
-            raise ValueError(
-                f"min_solution must be 1 to {2 * size - 2} at size={size}, got {min_solution}."
-            )
-        if reward not in ("success", "dense"):
-            raise ValueError(f"reward must be one of success, dense, got {reward!r}.")
+        check(2 <= size <= 16, "size", size, "from 2 to 16")
+        is_share = 0 < frozen_probability <= 1
+        check(is_share, "frozen_probability", frozen_probability, "above 0 and at most 1")
+        longest = 2 * size - 2
+        moves = f"from 1 to {longest} at size={size}"
+        check(1 <= min_solution <= longest, "min_solution", min_solution, moves)
+        check_choice("reward", reward, ("success", "dense"))
         self.size = size
         self.frozen_probability = frozen_probability
         self.slippery = slippery
@@ -284,7 +281,8 @@ def _text_spec(slippery: bool) -> TextSpec:
     )
 
 
-def make_frozen_lake(max_steps: int = 10, render_mode: str | None = None, **knobs: Any) -> TextEnv:
+@options_of(FrozenLakeGame)
+def make_frozen_lake(max_steps: int = 10, render_mode: RenderMode = None, **knobs: Any) -> TextEnv:
     """Build `sesa/FrozenLake-v0`; `knobs` are the arguments of `FrozenLakeGame`."""
     return TextEnv(FrozenLakeGame(**knobs), max_steps, render_mode)
 

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 from gymnasium.spaces import Text
 
-from ...configs.errors import check
-from ..text_env import TextEnv, TextGame, TextSpec
-from .data_files import Rows, column_names, deal_rows, is_garbled, read_rows, row_of
+from ...configs.errors import check, check_choice
+from ..options import options_of
+from ..text_env import RenderMode, TextEnv, TextGame, TextSpec
+from .data_files import BROKEN_ROWS, Rows, column_names, deal_rows, is_garbled, read_rows, row_of
 from .math_answers import extract_answer, is_equal, is_readable
 from .math_numbers import MAX_ANSWER_LENGTH, clean_answer, parse_number
 from .one_answer import OneAnswerEnv
@@ -303,6 +304,7 @@ class MathGame(TextGame[str]):
     ):
         for name, value in {"path": path, "test_path": test_path}.items():
             check(isinstance(value, str), name, value, "the name of a file")
+        check_choice("broken_rows", broken_rows, BROKEN_ROWS)
         if test_path and not path:
             raise ValueError(f"test_path needs a path to train on, got {test_path!r} alone.")
         if path and knobs:
@@ -384,6 +386,7 @@ def _text_spec(is_generated: bool) -> TextSpec:
     )
 
 
-def make_math(max_steps: int = 1, render_mode: str | None = None, **options: Any) -> TextEnv:
+@options_of(MathGame, MathKnobs)
+def make_math(max_steps: int = 1, render_mode: RenderMode = None, **options: Any) -> TextEnv:
     """Build the text environment; see `MathGame` and `MathKnobs` for the options."""
     return OneAnswerEnv(MathGame(**options), max_steps, render_mode)

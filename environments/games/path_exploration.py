@@ -17,7 +17,8 @@ from typing import Any, cast
 import numpy as np
 from gymnasium.spaces import Discrete, Space, Text
 
-from ..text_env import TextEnv, TextGame, TextSpec
+from ...configs.errors import check_choice
+from ..text_env import RenderMode, TextEnv, TextGame, TextSpec
 from .one_answer import OneAnswerEnv
 from .pixels import draw_text
 from .places import PLACES, TREASURES
@@ -139,8 +140,7 @@ class PathExplorationGame(TextGame[int]):
     num_targets = len(TREASURES)
 
     def __init__(self, world: str = "closed"):
-        if world not in WORLDS:
-            raise ValueError(f"world must be one of {', '.join(WORLDS)}, got {world!r}.")
+        check_choice("world", world, WORLDS)
         self.render_mode = "rgb_array"
         self.world = world
         self.text_spec = _text_spec(world)
@@ -203,7 +203,7 @@ def _text_spec(world: str) -> TextSpec:
 
 
 def make_path_exploration(
-    max_steps: int = 1, render_mode: str | None = None, world: str = "closed"
+    max_steps: int = 1, render_mode: RenderMode = None, world: str = "closed"
 ) -> TextEnv:
     """Build the text environment; see `PathExplorationGame` for the arguments."""
     env = OneAnswerEnv(PathExplorationGame(world), max_steps, render_mode)

@@ -17,7 +17,8 @@ from gymnasium.spaces import Box, Discrete, Space
 from numpy.typing import NDArray
 
 from ...configs.errors import check
-from ..text_env import TextEnv, TextGame, TextSpec
+from ..options import options_of
+from ..text_env import RenderMode, TextEnv, TextGame, TextSpec
 from .sokoban_rules import (
     BOX,
     BOX_ON_TARGET,
@@ -275,8 +276,9 @@ class SokobanEnv(TextGame[int]):
         return tiles.swapaxes(1, 2).reshape(self._shape[0] * TILE, self._shape[1] * TILE, 3)
 
 
+@options_of(SokobanKnobs)
 def make_sokoban(
-    max_steps: int = 10, render_mode: str | None = None, reward: str = "success", **knobs: Any
+    max_steps: int = 10, render_mode: RenderMode = None, reward: str = "success", **knobs: Any
 ) -> TextEnv:
     """Build the text environment; see `SokobanEnv` and `SokobanKnobs` for the arguments."""
     return TextEnv(SokobanEnv(reward, **knobs), max_steps, render_mode)

@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 from gymnasium.spaces import Box, MultiDiscrete
 
-from ...configs.errors import check
-from ..text_env import TextEnv, TextGame, TextSpec
+from ...configs.errors import check, check_choice
+from ..options import options_of
+from ..text_env import RenderMode, TextEnv, TextGame, TextSpec
+from .data_files import BROKEN_ROWS
 from .one_answer import OneAnswerEnv
 from .pixels import draw_text
 from .sudoku_rules import (
@@ -67,6 +69,8 @@ class SudokuKnobs:
     def __post_init__(self) -> None:
         check(isinstance(self.path, str), "path", self.path, "the name of a file")
         check(self.size in (None, *DEFAULT_BLANKS), "size", self.size, "4 or 9")
+        check_choice("broken_rows", self.broken_rows, BROKEN_ROWS)
+        check(self.max_rows >= 1, "max_rows", self.max_rows, "at least 1")
         if self.path:
             check(self.side == 9, "size", self.size, "9 with path")
             check(self.num_blanks is None, "num_blanks", self.num_blanks, "left out with path")
@@ -244,8 +248,9 @@ def _text_spec(size: int, answer: str) -> TextSpec:
     )
 
 
+@options_of(SudokuGame, SudokuKnobs)
 def make_sudoku(
-    max_steps: int | None = None, render_mode: str | None = None, **knobs: Any
+    max_steps: int | None = None, render_mode: RenderMode = None, **knobs: Any
 ) -> TextEnv:
     """Build the text environment; see `SudokuGame` and `SudokuKnobs` for the arguments.
 

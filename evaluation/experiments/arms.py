@@ -18,11 +18,10 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import yaml
-
 from ...configs.errors import SettingError
 from ...configs.load import config_to_dict, load_config, method_label
 from ...configs.schema import Config
+from ...configs.yaml_text import write_yaml
 from ...training import trainer
 from ...training.checkpoint import latest_checkpoint, read_state
 from ...training.progress import BUDGETS, Progress
@@ -142,7 +141,7 @@ def _run_arm(arm: Arm, cfg: Config, folder: Path, runs: Path, watch: Watch) -> R
     session = _open_session(arm, cfg, folder, start) if arm.is_trained else None
     policy = session.agent.policy if session else build_agent(cfg).policy
     folder.mkdir(parents=True, exist_ok=True)
-    replace_text(folder / "config.yaml", yaml.safe_dump(config_to_dict(cfg)))
+    replace_text(folder / "config.yaml", write_yaml(config_to_dict(cfg)))
     end, lines = start, []
     if session:
         if not _train(arm, session, start, watch):

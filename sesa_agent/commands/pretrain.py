@@ -6,7 +6,7 @@ from pathlib import Path
 from sesa_agent.commands.evaluate import evaluate_policy
 from sesa_agent.commands.model_card import write_model_card
 from sesa_agent.configs.errors import check
-from sesa_agent.configs.load import choose, env_names, load_config
+from sesa_agent.configs.load import choose, env_names, load_config, override_word
 from sesa_agent.runs import check_writable
 from sesa_agent.screen import console, progress_bar, result_table
 from sesa_agent.training.pretraining.recipes import RECIPES
@@ -37,8 +37,8 @@ def run_pretraining(
     results = {}
     for course in recipe.courses:
         options = {f"env.options.{key}": value for key, value in course.options.items()}
-        options |= {"env.max_turns": course.max_turns, "model.path": output}
-        words = [f"{key}={value}" for key, value in options.items()]
+        options |= {"env.max_turns": course.max_turns, "model.path": str(output)}
+        words = [override_word(key, value) for key, value in options.items()]
         cfg = load_config(names[course.env_id], "ragen", words)
         results[course.env_id] = evaluate_policy(cfg, build_policy(cfg), episodes)
         console.print(result_table(course.env_id, {name: results[course.env_id]}))

@@ -11,13 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from sesa_agent.agents.engines.base import EngineError
 from sesa_agent.agents.policy import Policy
 from sesa_agent.commands.evaluate import evaluate_agent
 from sesa_agent.configs.load import config_to_dict
 from sesa_agent.configs.schema import Config
+from sesa_agent.configs.yaml_text import write_yaml
 from sesa_agent.evaluation.evaluate import Evaluation
 from sesa_agent.evaluation.validation import validate
 from sesa_agent.runs import CONFIG_FILE
@@ -82,7 +81,7 @@ def _run_training(cfg: Config, folder: Path) -> Run:
     # A wrong model fails before anything is written, and all ranks have looked by then.
     session = agreed(lambda: trainer.open_session(cfg, folder))
     if is_rank_zero():
-        replace_text(folder / CONFIG_FILE, yaml.safe_dump(config_to_dict(cfg)))
+        replace_text(folder / CONFIG_FILE, write_yaml(config_to_dict(cfg)))
     processes = f", {world_size()} processes" if world_size() > 1 else ""
     say(f"{cfg.method} on {cfg.env.id}, model {cfg.model.path}, run folder {folder}{processes}")
     if cfg.loss.credit == "trajectory" and cfg.loss.baseline == "max":

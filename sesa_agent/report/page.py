@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from sesa_agent.configs.yaml_text import write_yaml
 from sesa_agent.evaluation.experiments.arms import without_folder
 from sesa_agent.report.episodes import Episode
 from sesa_agent.run_files import Event, Line, RunFiles, newest_trees
@@ -111,7 +110,7 @@ def settings_text(settings: Mapping[str, Any]) -> str:
     """Settings as YAML, without paths of this machine."""
     model = {**settings["model"], "path": without_folder(str(settings["model"]["path"]))}
     method, output = without_folder(str(settings["method"])), Path(str(settings["output"])).name
-    return yaml.safe_dump({**settings, "model": model, "method": method, "output": output})
+    return write_yaml({**settings, "model": model, "method": method, "output": output})
 
 
 def shown_tree(run: RunFiles) -> TrajectoryTree | None:

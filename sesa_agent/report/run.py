@@ -1,13 +1,18 @@
 """The report of one run."""
 
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sesa_agent.configs.errors import SettingError
-from sesa_agent.configs.load import config_to_dict, env_names, load_config, short_env_name
+from sesa_agent.configs.load import (
+    config_to_dict,
+    env_names,
+    load_config,
+    override_word,
+    short_env_name,
+)
 from sesa_agent.evaluation.experiments.arms import without_folder
 from sesa_agent.report.episodes import sample_episodes
 from sesa_agent.report.page import (
@@ -117,8 +122,7 @@ def repeat_command(settings: Mapping[str, Any]) -> str:
     for key, value in after.items():
         is_setting = key not in ("method", "scale", "env.id", "output", "model.device")
         if is_setting and before.get(key) != value:
-            text = value if isinstance(value, str) else json.dumps(value)
-            words.append(without_folder(f"{key}={text}"))
+            words.append(without_folder(override_word(key, value)))
     return shlex.join(words)
 
 

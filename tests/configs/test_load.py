@@ -1,13 +1,15 @@
 """Which layer wins for a setting, what a method can extend, and what is rejected."""
 
 import logging
+from typing import Any
 
+import numpy as np
 import pytest
-import yaml
-from omegaconf import OmegaConf
+from hypothesis import given
+from hypothesis import strategies as st
 
-from sesa_agent.configs import load
-from sesa_agent.configs.errors import SettingError
+from sesa_agent.configs import layers, load
+from sesa_agent.configs.errors import MAX_LENGTH, SettingError
 from sesa_agent.configs.load import (
     config_from_dict,
     config_to_dict,
@@ -15,9 +17,11 @@ from sesa_agent.configs.load import (
     load_config,
     method_label,
     method_names,
+    override_word,
     parse_overrides,
 )
 from sesa_agent.configs.schema import NUM_PUZZLES, Config, LossConfig, SamplingConfig
+from sesa_agent.configs.yaml_text import read_yaml, write_yaml
 from sesa_agent.environments import ENVIRONMENTS
 from sesa_agent.environments.splits import SPLITS
 from sesa_agent.sampling import SAMPLERS
@@ -29,7 +33,7 @@ from sesa_agent.training.setup import resolve_auto
 def files(monkeypatch):
     """Configuration files by name, in place of the shipped ones."""
     texts = {"methods/sesa.yaml": "", "methods/ragen.yaml": "", "game.yaml": "env: {id: A/B-v0}"}
-    monkeypatch.setattr(load, "_read", lambda name: OmegaConf.create(texts[name]))
+    monkeypatch.setattr(load, "_read", lambda name: read_yaml(texts[name], name) or {})
     monkeypatch.setattr(load, "env_names", lambda: ["game"])
     return texts
 
@@ -77,8 +81,8 @@ def test_every_file_loads_and_every_auto_is_resolved(env, method):
         return
     config = resolve_auto(config)
     values = config_to_dict(config)
-    assert "auto" not in yaml.safe_dump(values)
-    assert config_from_dict(yaml.safe_load(yaml.safe_dump(values))) == config
+    assert "auto" not in write_yaml(values)
+    assert config_from_dict(read_yaml(write_yaml(values), "config.yaml")) == config
 
 
 @pytest.mark.parametrize("method", [name for name in method_names() if name.startswith("ragen")])
@@ -131,7 +135,7 @@ def test_a_text_is_taken_literally():
     ],
 )
 def test_words_are_parsed(word, value):
-    assert OmegaConf.to_container(parse_overrides([word])) == value
+    assert parse_overrides([word]) == value
 
 
 @pytest.mark.parametrize(
@@ -141,17 +145,53 @@ def test_words_are_parsed(word, value):
         ("=3", "Settings are written group.key=value"),
         ("optim=3", "optim is a group of settings"),
         ("optim.lr=[1", "optim.lr could not be read"),
-        ("optim.lr=fast", "optim.lr: Value 'fast'"),
-        ("optim.lr=", "optim.lr: Incompatible value"),
-        ("optim.lr=inf", "optim.lr must be above 0 and finite"),
-        ("optim.lr.x=3", "optim.lr"),
+        ("optim.lr=fast", "optim.lr must be a number, got 'fast'."),
+        ("optim.lr=", "optim.lr must be a number, got ''."),
+        ("optim.lr=inf", "optim.lr must be a number, got 'inf'."),
+        ("optim.lr=.inf", "optim.lr must be finite, got inf."),
+        ("optim.lr.x=3", "optim.lr must be a number, got {'x': 3}."),
+        ("optim.weight_decay=.inf", "optim.weight_decay must be finite, got inf."),
+        ("loss.entropy_coef=.nan", "loss.entropy_coef must be finite, got nan."),
+        ("loss.clip_high=1e999", "loss.clip_high must be finite, got inf."),
+        ("engine.temperature=0", "engine.temperature must be from 0.0001 to 1000, got 0.0."),
+        ("engine.temperature=1e-30", "engine.temperature must be from 0.0001 to 1000"),
+        ("eval.temperature=1e6", "eval.temperature must be from 0.0001 to 1000"),
+        ("seed=1:30", "seed must be a whole number, got '1:30'."),
+        ("optim.steps=1_000", "optim.steps must be a whole number, got '1_000'."),
+        ("optim.steps=null", "optim.steps must be a whole number, got None."),
+        ("optim.steps=9223372036854775808", "a whole number has more than 64 bits"),
+        ("model.thinking=yes", "model.thinking must be true or false, got 'yes'."),
+        ("model.thinking=1", "model.thinking must be true or false, got 1."),
+        ("optim.lr=???", "optim.lr must be a number, got '???'."),
+        ("optim.lr=${oc.env:HOME}", "optim.lr must be a number, got '${oc.env:HOME}'."),
+        ("optim.lr=!!float 3", "optim.lr must be a number, got '!!float 3'."),
+        ("a..b=1", "Settings are written group.key=value, got 'a..b=1'."),
+        (".=1", "Settings are written group.key=value"),
+        ("", "Settings are written group.key=value, got ''."),
+        ("optim..=1", "Settings are written group.key=value"),
+        ("a" * 10**6 + "=1", "aaa is not a setting. See docs/settings.md."),
+        ("model.path=a\0b", r"model.path must be text in UTF-8, got 'a\x00b'."),
+        ("model.path=\udc80", r"model.path must be text in UTF-8, got '\udc80'."),
+        ("optim\n.lr=3", r"optim\n.lr is not a setting. Did you mean optim.lr?"),
+        ("optim.\udc80=3", r"optim.\udc80 is not a setting."),
+        ("env=3", "env is a group of settings"),
+        ("env.options=[1]", "env.options must be a mapping whose keys are text, got [1]."),
+        ("env.options=", "env.options must be a mapping whose keys are text, got ''."),
+        (
+            "env.options.a=[" + "[" * 1000,
+            "env.options.a could not be read: it is nested too deeply",
+        ),
+        ("env.options" + ".a" * 3000 + "=1", "nested at most 20 deep"),
+        ("env.options={a: &a [1], b: *a}", "write out what *a stands for"),
+        ("env.options={a: !!python/name:os.system x}", "tags such as"),
+        ("env.options={a: 1, a: 2}", "a is set twice"),
+        ("env.options={1: 2}", "env.options must be a mapping whose keys are text, got {1: 2}."),
         ("sampling.num_proposals=2.5", "sampling.num_proposals"),
         ("lr=3", "Did you mean optim.lr?"),
         ("xyz.abc=1", "xyz.abc is not a setting. See docs/settings.md."),
-        ("model.path=${nothing}", "model.path"),
         ("method=ragen", "method is set by --method"),
         ("env.id=Game-v0", "env.id is set by --env"),
-        ("env.options=3", "env.options"),
+        ("env.options=3", "env.options must be a mapping whose keys are text, got 3."),
         ("seed=-1", "seed must be from 0 to 9999"),
         ("sampling.max_redraws=-1", "sampling.max_redraws must be at least 0, got -1"),
         ("loss.overlong_buffer=-1", "loss.overlong_buffer must be at least 0, got -1"),
@@ -165,7 +205,122 @@ def test_a_wrong_word_is_reported_in_one_line(word, hint):
     with pytest.raises(SettingError) as error:
         load_config("sokoban", "sesa", [word])
     assert hint in str(error.value)
-    assert "\n" not in str(error.value)
+    assert is_a_line(error)
+
+
+def is_a_line(error):
+    """Whether an error can be printed in a line, and is not endless."""
+    line = str(error.value)
+    return line.isprintable() and len(line) <= MAX_LENGTH
+
+
+@pytest.mark.parametrize("word", ["optim.steps=-1", "optim.steps=x", "sampling.num_tasks=0"])
+def test_a_value_that_a_later_word_replaces_is_checked_too(word):
+    """`train optim.steps=-1 --steps 1` hid the mistake, and so did a repeated word."""
+    key, _, value = word.partition("=")
+    with pytest.raises(SettingError, match=f"{key} must be .*, got '?{value}"):
+        load_config("sokoban", "sesa", [word, f"{key}=4"])
+
+
+def test_a_value_that_only_fits_with_a_later_word_is_allowed():
+    """How settings fit together is checked once all are known."""
+    words = ["sampling.max_trajectories=2", "sampling.num_proposals=2", "sampling.num_proposals=1"]
+    assert load_config("sokoban", "sesa", words).sampling.max_trajectories == 2
+    with pytest.raises(SettingError, match="sampling.max_trajectories must be at least sampling"):
+        load_config("sokoban", "sesa", words[:1])
+
+
+def test_nothing_in_a_text_is_interpreted(monkeypatch):
+    """`output=${oc.env:TOKEN}` wrote the variable's value into the run folder."""
+    monkeypatch.setenv("TOKEN", "secret")
+    texts = "${oc.env:TOKEN}", "${optim.lr}", "${", "???", "!!int 3", "*a"
+    for text in texts:
+        words = [f"output={text}", f"env.options.name={text}"]
+        config = load_config("sokoban", "sesa", words)
+        assert (config.output, config.env.options["name"]) == (text, text)
+        values = read_yaml(write_yaml(config_to_dict(config)), "config.yaml")
+        assert config_from_dict(values) == config
+
+
+@pytest.mark.parametrize(
+    "value", ["0123", "on", "~", "1e-4", "[a", "", "a b", 3, 1e-05, True, None]
+)
+def test_a_word_is_made_from_any_value(value):
+    word = override_word("env.options.name", value)
+    assert load_config("sokoban", "sesa", [word]).env.options["name"] == value
+    if isinstance(value, str):
+        assert load_config("sokoban", "sesa", [override_word("output", value)]).output == value
+
+
+def test_values_from_python_are_checked_like_those_that_are_typed():
+    """A numpy number was refused, or written to config.yaml as an object."""
+    values = {
+        "seed": np.int64(3),
+        "optim": {"lr": np.float32(0.5)},
+        "env": {"options": {"n": (1,)}},
+    }
+    config = config_from_dict(values)
+    assert config == config_from_dict(
+        {"seed": 3, "optim": {"lr": 0.5}, "env": {"options": {"n": [1]}}}
+    )
+    assert "!!" not in write_yaml(config_to_dict(config))
+    wrongs: list[Any] = [{"optim": {"lr": "1e-3"}}, {"optim": None}, {"seed": 2**64}, {1: 2}, [1]]
+    for wrong in wrongs:
+        with pytest.raises(SettingError):
+            config_from_dict(wrong)
+
+
+def test_files_of_the_package_are_read_once(monkeypatch):
+    first = load_config("sokoban")
+    first.env.options["max_steps"] = 99  # is the caller's own
+    monkeypatch.setattr(load, "files", None)
+    monkeypatch.setattr(load, "_yaml_names", lambda folder: ["sesa", "sokoban"])
+    assert load_config("sokoban").env.options["max_steps"] == 10
+
+
+ODD = st.one_of(
+    st.sampled_from(
+        ["", "-1", "0", "1", "1e9", "1e999", ".inf", ".nan", "~", "true", "auto", "off"]
+    ),
+    st.sampled_from(
+        ["[", "{a: 1}", "[[]]", "&a", "*a", "!!set {a}", "${a}", "???", "9" * 25, "\udc80"]
+    ),
+    st.text(max_size=20),
+    st.integers().map(str),
+    st.floats().map(str),
+)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([*layers.TYPES, "env.options.a", "x.y", ""]), ODD), max_size=3
+    )
+)
+def test_odd_words_give_a_configuration_or_a_line(words):
+    try:
+        config = load_config("sokoban", "ragen", [f"{key}={value}" for key, value in words])
+    except SettingError as error:
+        assert str(error).isprintable() and len(str(error)) <= MAX_LENGTH
+    else:
+        assert config_from_dict(read_yaml(write_yaml(config_to_dict(config)), "file")) == config
+
+
+NATIVE = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+NATIVE |= st.lists(NATIVE, max_size=2) | st.dictionaries(
+    st.integers() | st.text(), NATIVE, max_size=2
+)
+
+
+@given(st.dictionaries(st.sampled_from([*layers.TYPES]), NATIVE, max_size=3))
+def test_odd_values_from_python_give_a_configuration_or_a_line(values):
+    settings = {}
+    for key, value in values.items():
+        group, _, name = key.rpartition(".")
+        settings = layers.overlay(settings, {group: {name: value}} if group else {name: value})
+    try:
+        config_from_dict(settings)
+    except SettingError as error:
+        assert str(error).isprintable()
 
 
 def test_unknown_names_are_reported_with_the_nearest_one():
@@ -257,16 +412,49 @@ def test_another_method_of_a_run_may_be_a_file(mine):
         ("extends: ragenn", "mine.yaml must be one of dapo, ragen, "),
         ("extends: mine.yaml", "mine.yaml must be one of dapo, ragen, "),
         ("los: {kl_coef: 1}", "mine.yaml: los.kl_coef is not a setting. Did you mean loss.kl_coef"),
-        ("loss: {kl_coef: much}", "mine.yaml: loss.kl_coef: Value 'much'"),
-        ("loss: {kl_coef: -1}", "loss.kl_coef must be at least 0, got -1"),
+        ("loss: {kl_coef: much}", "mine.yaml: loss.kl_coef must be a number, got 'much'."),
+        ("loss: {kl_coef: -1}", "mine.yaml: loss.kl_coef must be at least 0, got -1"),
+        ("loss: {kl_coef: 1_0}", "mine.yaml: loss.kl_coef must be a number, got '1_0'."),
+        ("loss: {kl_coef: 1, kl_coef: 2}", "mine.yaml could not be read: kl_coef is set twice"),
+        (
+            "loss: &a {kl_coef: 1}\nx: *a",
+            "could not be read: write out what *a stands for in line 2",
+        ),
+        ("loss: !!python/name:os.system x", "could not be read: tags such as"),
+        ("loss: {kl_coef: '${optim.lr}'}", "loss.kl_coef must be a number, got '${optim.lr}'."),
+        ("loss:", "mine.yaml: loss must be a group of settings, got None."),
+        ("loss: 3", "mine.yaml: loss must be a group of settings, got 3."),
+        ("model: {path: 0123}", "model.path must be text, got 123. Quote it to pass it as text"),
+        ("1: 2", "mine.yaml: 1 is not a setting."),
+        ("extends: [ragen]", "extends in "),
+        (b"loss: {kl_coef: 1} # \xff", "mine.yaml could not be read: it is not text in UTF-8."),
     ],
+    ids=str,
 )
 def test_a_wrong_method_file_is_reported_in_one_line(mine, text, hint):
-    mine.unlink() if text is None else mine.write_text(text)
+    mine.unlink()
+    if text is not None:
+        mine.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(SettingError) as error:
         load_config("sokoban", str(mine))
     assert hint in str(error.value)
-    assert "\n" not in str(error.value)
+    assert is_a_line(error)
+
+
+@pytest.mark.parametrize(
+    "name", ["{folder}", "{folder}/no.yaml", "a" * 10_000 + "/b.yaml", "a\0/b.yaml"]
+)
+def test_a_method_that_is_no_file_is_reported_in_one_line(tmp_path, name):
+    with pytest.raises(SettingError, match="^method .*") as error:
+        load_config("sokoban", name.format(folder=tmp_path))
+    assert is_a_line(error)
+
+
+def test_a_method_file_may_begin_with_a_byte_order_mark_or_be_empty(mine):
+    mine.write_bytes(b"\xef\xbb\xbfloss: {kl_coef: 0.5}")
+    assert load_config("sokoban", str(mine)).loss.kl_coef == 0.5
+    mine.write_text("")
+    assert load_config("sokoban", str(mine)).loss == Config().loss
 
 
 # ---- settings with new names ----
@@ -275,7 +463,7 @@ def test_a_wrong_method_file_is_reported_in_one_line(mine, text, hint):
 @pytest.fixture
 def hints(caplog):
     """The hints that are logged, once each in a process."""
-    load._hint_at_new_name.cache_clear()
+    layers._hint_at_new_name.cache_clear()
     caplog.set_level(logging.WARNING, "sesa_agent")
     return caplog
 
@@ -285,9 +473,8 @@ NEW = ("loss.history_correction=truncated", "loss.engine_importance_cap=3")
 
 
 def test_every_new_name_is_a_setting_and_no_old_one_is():
-    leaves = load._leaves(config_to_dict(Config()))
-    assert set(load.RENAMED.values()) <= set(leaves)
-    assert not set(load.RENAMED) & set(leaves)
+    assert set(layers.RENAMED.values()) <= set(layers.TYPES)
+    assert not set(layers.RENAMED) & set(layers.TYPES)
 
 
 def test_old_names_work_on_the_command_line_with_one_hint_each(hints):

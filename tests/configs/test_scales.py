@@ -3,7 +3,6 @@
 from functools import cache
 
 import pytest
-import yaml
 
 from sesa_agent.commands.memory import estimate_memory, least_vllm_share
 from sesa_agent.configs.errors import SettingError
@@ -16,6 +15,7 @@ from sesa_agent.configs.load import (
     scale_names,
 )
 from sesa_agent.configs.schema import Config
+from sesa_agent.configs.yaml_text import read_yaml, write_yaml
 from sesa_agent.training.monitor import rescued_config
 from sesa_agent.training.setup import resolve_auto
 
@@ -64,7 +64,7 @@ def test_no_number_of_the_bundled_models_is_left(method):
 def test_every_auto_is_resolved(env):
     method = "sesa" if load_config(env).env.max_turns > 1 else "sesa-two-stage"
     config = resolve_auto(load_config(env, method, scale="3b-8gpu"))
-    assert "auto" not in yaml.safe_dump(config_to_dict(config))
+    assert "auto" not in write_yaml(config_to_dict(config))
 
 
 @pytest.mark.parametrize("scale", scale_names())
@@ -103,7 +103,7 @@ def test_typed_settings_win():
 def test_a_resumed_run_keeps_its_scale_with_another_method_too():
     words = ["optim.steps=7", "env.options.max_steps=9"]
     old = resolve_auto(load_config("sokoban", "ragen", words, "7b-1gpu"))
-    values = yaml.safe_load(yaml.safe_dump(config_to_dict(old)))
+    values = read_yaml(write_yaml(config_to_dict(old)), "config.yaml")
     assert config_from_dict(values) == old
     new = resolve_auto(load_config("sokoban", "sesa", words, "7b-1gpu"))
     assert resolve_auto(config_from_dict(values, "sesa")) == new

@@ -70,7 +70,7 @@ MISTAKES = {
     ),
     "a file name that is no text": (
         ("train", "--env", "math", "env.options.path=5"),
-        "path must be the name of a file, got 5",
+        "env.options.path must be text, got 5",
     ),
     "unknown environment": (("train", "--env", "sokobann"), "Did you mean 'sokoban'?"),
     "no environment": (("train",), "--env must be given"),
@@ -89,6 +89,16 @@ MISTAKES = {
     "negative learning rate": ((*TRAIN, "optim.lr=-1e-3"), "optim.lr must be above 0"),
     "a word for a number": ((*TRAIN, "optim.lr=fast"), "optim.lr"),
     "no steps": ((*TRAIN, "--steps", "0"), "optim.steps must be at least 1"),
+    "a mistake that a later word replaces": (
+        (*TRAIN, "optim.steps=-1", "optim.steps=1"),
+        "optim.steps must be at least 1, got -1.",
+    ),
+    "half a character": ((*TRAIN, "optim.\udc80=3"), r"optim.\udc80 is not a setting"),
+    "a long word": ((*TRAIN, "optim." + "a" * 10**6), "group.key=value, got 'optim.aaa"),
+    "an option of the wrong type": (
+        ("train", "--env", "frozen_lake", "env.options.slippery=flase"),
+        "env.options.slippery must be true or false, got 'flase'.",
+    ),
     "unknown engine": ((*TRAIN, "engine.name=vlm"), "engine.name must be one of"),
     "unknown knob": ((*TRAIN, "env.options.boxes=2"), "boxes"),
     "bad knob": ((*TRAIN, "env.options.max_steps=0"), "max_steps must be at least 1"),
@@ -200,7 +210,11 @@ def test_a_run_resumes_only_in_its_own_environment(mistake, old_run):
 @pytest.mark.usefixtures("no_model")
 def test_a_damaged_run_is_rejected(mistake, old_run):
     assert "no checkpoint yet" in mistake("evaluate", old_run)
-    wrong = {"[": "is damaged", "3": "mapping of settings", "optim: {speed: 3}": "optim.speed"}
+    wrong = {
+        "[": "could not be read",
+        "3": "mapping of settings",
+        "optim: {speed: 3}": "optim.speed",
+    }
     for text, hint in wrong.items():
         (old_run / "config.yaml").write_text(text)
         assert hint in mistake("train", "--resume", old_run)

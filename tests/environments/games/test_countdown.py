@@ -222,7 +222,7 @@ def test_same_seed_same_puzzle_in_another_process():
         ({"min_number": 0}, "min_number must be from 1"),
         ({"max_number": 0}, r"max_number must be from min_number \(1\)"),
         ({"max_target": 0}, "max_target must be from 1"),
-        ({"operators": "+^"}, r"operators must be one or more of \+-\*/, got '\+\^'"),
+        ({"operators": "+^"}, r"operators must be one or more of \+-\*/, each once, got '\+\^'"),
         ({"reward": "big"}, "reward must be one of success, dense, got 'big'"),
         ({"operators": "+", "min_number": 90}, "max_target must be within reach"),
         ({"max_steps": 0}, "max_steps must be at least 1"),

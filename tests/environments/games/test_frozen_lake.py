@@ -238,9 +238,9 @@ def test_habit_goes_right_then_down_wherever_the_goal_is():
 @pytest.mark.parametrize(
     ("knobs", "complaint"),
     [
-        ({"size": 1}, "size must be 2 to 16, got 1"),
+        ({"size": 1}, "size must be from 2 to 16, got 1"),
         ({"frozen_probability": 0.0}, "frozen_probability must be above 0"),
-        ({"min_solution": 7}, "min_solution must be 1 to 6 at size=4, got 7"),
+        ({"min_solution": 7}, "min_solution must be from 1 to 6 at size=4, got 7"),
         ({"reward": "rich"}, "reward must be one of success, dense, got 'rich'"),
     ],
 )
