@@ -30,6 +30,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..agents.finite import all_finite
+from ..agents.lora import is_adapter
 from ..configs.errors import SettingError, first_line
 from .progress import Progress
 
@@ -295,8 +296,9 @@ def _check_content(checkpoint: Path, parts: tuple[str, ...]) -> None:
         ValueError: saying what is wrong.
         OSError: if a file is missing.
     """
-    files = sorted((checkpoint / MODEL_FOLDER).glob("*.safetensors"))
-    if not files or not any((checkpoint / MODEL_FOLDER).glob("*config.json")):
+    model = checkpoint / MODEL_FOLDER
+    files = sorted(model.glob("*.safetensors"))
+    if not files or not ((model / "config.json").is_file() or is_adapter(str(model))):
         raise ValueError(f"{MODEL_FOLDER} lacks its weights or its config.json")
     if OPTIMIZER_FILE in parts:
         _read_optimizer(checkpoint / OPTIMIZER_FILE)

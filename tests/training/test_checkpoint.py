@@ -53,6 +53,7 @@ def take_steps(model: torch.nn.Module, optimizer: torch.optim.Optimizer, num: in
 def save(folder: Path, step: int, optimizer: torch.optim.Optimizer, keep: int = 2, text="w"):
     def save_model(path: Path) -> None:
         (path / "config.json").write_text(json.dumps({"text": text}))
+        (path / "tokenizer_config.json").write_text("{}")
         save_file({"weight": torch.arange(12.0).reshape(3, 4)}, path / "model.safetensors")
 
     return save_checkpoint(
@@ -127,7 +128,8 @@ def test_the_folder_holds_model_state_and_no_pickle(tmp_path, optimizer):
     checkpoint = save(tmp_path, 10, optimizer)
     assert checkpoint == tmp_path / "checkpoints" / "step-000010"
     names = {str(p.relative_to(checkpoint)) for p in checkpoint.rglob("*") if p.is_file()}
-    assert names == {"model/config.json", WEIGHTS_FILE, OPTIMIZER_FILE, STATE_FILE, SUMS_FILE}
+    model = {"model/config.json", "model/tokenizer_config.json", WEIGHTS_FILE}
+    assert names == {*model, OPTIMIZER_FILE, STATE_FILE, SUMS_FILE}
     state = read_state(checkpoint)
     assert (state["step"], state["num_policy_calls"]) == (10, 100)
     assert Progress.from_json(state).num_policy_calls == 100
@@ -324,6 +326,12 @@ def test_without_checksums_what_cannot_be_read_is_damaged(saved, optimizer, capl
     check_the_older_one_is_used(saved, caplog, optimizer, name)
 
 
+def test_without_checksums_a_missing_config_is_damage(saved, optimizer, caplog):
+    (newest(saved) / SUMS_FILE).unlink()
+    (newest(saved) / "model" / "config.json").unlink()
+    check_the_older_one_is_used(saved, caplog, optimizer)
+
+
 @pytest.mark.parametrize("name", [OPTIMIZER_FILE, WEIGHTS_FILE])
 def test_without_checksums_numbers_that_are_not_finite_are_damage(saved, optimizer, caplog, name):
     """A run that diverged used to save NaN as its newest checkpoint."""
@@ -373,7 +381,7 @@ def test_the_checksums_are_those_of_sha256sum(saved):
         pytest.skip("sha256sum is not installed")
     done = subprocess.run(command, cwd=newest(saved), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count(": OK\n") == 4
+    assert done.stdout.count(": OK\n") == 5
 
 
 @pytest.mark.parametrize("shape", [(1,), (3, 4), (4, 3, 1)])

@@ -227,3 +227,11 @@ def test_nobody_logged_in_is_one_line(wandb, monkeypatch, tmp_path):
 def test_an_unknown_logger_is_refused(to):
     with pytest.raises(SettingError, match="log.to must be wandb, trackio or wandb,trackio"):
         make_config(to)
+
+
+@pytest.mark.parametrize("text", ["{", "null", "[1]"])
+def test_a_damaged_file_of_ids_does_not_stop_a_run(tmp_path, text):
+    """A run without loggers ended with a traceback, too; the ids are replaced by new ones."""
+    (tmp_path / "loggers.json").write_text(text)
+    write(load_config(ENV_ID, "sesa"), tmp_path, [0])
+    assert len(read_metrics(tmp_path)) == 1
