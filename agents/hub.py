@@ -5,6 +5,7 @@ network a wrong name took it a minute to refuse, and a model in the cache three 
 the hub is asked once beforehand; downloads keep all the time they need.
 """
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -14,8 +15,8 @@ from typing import Any
 from ..configs.errors import SettingError, first_line
 
 ANSWER_S = 7.0
-"""Seconds in which the hub must answer. The client's own limit is per address and leaves out the
-search for the address."""
+"""Seconds in which the hub must answer, unless HF_HUB_ETAG_TIMEOUT is set. The client's own limit
+is per address and leaves out the search for the address."""
 ADAPTER_FILE = "adapter_config.json"
 ADVICE = "Check the name; a folder is given as ./path."
 
@@ -37,7 +38,8 @@ def find_on_hub(name: str, ask: Callable[[str], Any] | None = None) -> str:
     if constants.HF_HUB_OFFLINE:
         answer: Any = OSError("HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set")
     else:
-        answer = (ask or ask_hub)(name)
+        wait_s = float(os.environ.get("HF_HUB_ETAG_TIMEOUT") or ANSWER_S)
+        answer = ask(name) if ask else ask_hub(name, wait_s=wait_s)
     if isinstance(answer, HfHubHTTPError) and not isinstance(answer, RepositoryNotFoundError):
         return name  # a busy hub: transformers tries again
     is_known = not isinstance(answer, Exception)
@@ -90,7 +92,7 @@ def ask_hub(name: str, endpoint: str | None = None, wait_s: float = ANSWER_S) ->
 
     def ask() -> None:
         try:
-            answers.put(HfApi(endpoint).model_info(name, timeout=wait_s))
+            answers.put(HfApi(endpoint).model_info(name, timeout=2 * wait_s))
         except Exception as error:  # those of the hub, of its HTTP client and of the system
             answers.put(error)
 
@@ -99,4 +101,4 @@ def ask_hub(name: str, endpoint: str | None = None, wait_s: float = ANSWER_S) ->
     try:
         return answers.get(timeout=wait_s)
     except Empty:
-        return TimeoutError(f"no answer within {wait_s:g} s")
+        return TimeoutError(f"no answer within {wait_s:g} s (HF_HUB_ETAG_TIMEOUT=60 waits longer)")
