@@ -1,5 +1,6 @@
 """The presets of real models override the values of the bundled ones, and fit a GPU."""
 
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -55,7 +56,8 @@ def test_no_number_of_the_bundled_models_is_left(method):
             config = load_config(env, method, scale=scale)
             assert config.model == expected.model
             assert config.engine == expected.engine
-            assert config.optim == expected.optim
+            of_method = load_config(env, method).optim.beta2  # part of RAGEN's trainer
+            assert config.optim == replace(expected.optim, beta2=of_method)
             assert config.sampling.num_tasks == expected.sampling.num_tasks
             assert (config.scale, config.method) == (scale, method)
 

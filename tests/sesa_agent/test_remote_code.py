@@ -17,6 +17,7 @@ from sesa_agent.configs.errors import SettingError
 from sesa_agent.configs.load import config_from_dict, config_to_dict, load_config
 from sesa_agent.runs import find_policy, resumed_run
 from sesa_agent.training.checkpoint import save_checkpoint
+from sesa_agent.training.progress import Progress
 from sesa_agent.training.monitor import rescued_config
 from sesa_agent.training.setup import build_policy, resolve_auto
 
@@ -78,7 +79,7 @@ def run(tmp_path, model, marker):
         folder,
         save_model=lambda place: give_code(save_llama(place), marker),
         optimizer=torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))]),
-        state={"step": 9},
+        state=vars(Progress(step=9)),
         keep=1,
     )
     return folder

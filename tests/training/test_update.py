@@ -207,7 +207,7 @@ def test_beta2_is_that_of_the_settings_also_after_a_checkpoint(llama, tmp_path):
     policy = build_policy(cfg)
     optimizer = build_optimizer(policy, replace(cfg.optim, beta2=0.999))
     save_checkpoint(
-        tmp_path, save_model=policy.save, optimizer=optimizer, state={"step": 1}, keep=1
+        tmp_path, save_model=policy.save, optimizer=optimizer, state=vars(Progress(step=1)), keep=1
     )
     for beta2 in (0.999, 0.95):
         optim = replace(cfg.optim, beta2=beta2)
