@@ -1,6 +1,7 @@
 """What every game owes to a model's text: an action or None, at once, whatever it says."""
 
 import time
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,7 +16,9 @@ VARIANTS = {
     "PathExploration, open": ("sesa/PathExploration-v0", {"world": "open"}),
     "Countdown, dense": ("sesa/Countdown-v0", {"reward": "dense"}),
 }
-ENVS = {name: make_env(env_id, **options) for name, (env_id, options) in VARIANTS.items()}
+ENVS: dict[str, Any] = {
+    name: make_env(env_id, **options) for name, (env_id, options) in VARIANTS.items()
+}
 PIECES = [
     *("Left", "up", "1", "2 3 4", "1 2 3 4", "/", "|", " / ", "\n", " ", ",", ".", "-", "−", "+"),
     *("*", "(", ")", "=", "²", "٣", "３", "½", "Ⅷ", "①", "\\boxed{", "}", "{", "\\frac", "\\sqrt{"),
