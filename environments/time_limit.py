@@ -134,7 +134,7 @@ class _Insistent(TimeUp):
 
     def __del__(self) -> None:
         (limit,) = self.args
-        limit.raise_later(sys._getframe(1))
+        limit.raise_later(sys._getframe().f_back)  # None at the end of the process
 
 
 def _is_ours(frame: FrameType | None) -> bool:

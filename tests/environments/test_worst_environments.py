@@ -33,7 +33,7 @@ PLAYED = [name for name in WORST if name not in REFUSED]
 
 
 def make(name):
-    seconds = 0.2 if WORST[name].hangs else 60
+    seconds = 0.5 if WORST[name].hangs else 60
     return build_env(load_config(f"worst/{name}-v0", overrides=[f"env.step_timeout={seconds}"]))
 
 

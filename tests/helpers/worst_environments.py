@@ -236,7 +236,7 @@ def property_that(act: Callable[[Any], Any]) -> Any:
     return property(act, lambda self, value: None)  # TextEnv sets some of them
 
 
-LIMIT = r"took longer than env.step_timeout=0.2 seconds"
+LIMIT = r"took longer than env.step_timeout=0.5 seconds"
 TRUE = "True or False as "
 RESET = r"reset\(seed=\d+\)"
 NO_COPY = "a fork must return a copy"

@@ -31,7 +31,8 @@ class Stubborn(TextEnv):
 
 
 def bad(fault: str) -> GuardedEnv:
-    env = make_env(ENV_ID, step_timeout=0.2, fault=fault)
+    seconds = 0.2 if fault in ("hang", "swallow") else 60.0  # a busy machine pauses
+    env = make_env(ENV_ID, step_timeout=seconds, fault=fault)
     assert isinstance(env, GuardedEnv)
     env.reset(seed=0)
     return env
@@ -162,3 +163,15 @@ def test_outside_the_main_thread_there_is_no_limit():
     thread.start()
     thread.join()
     assert seen == ["done"]
+
+
+@pytest.mark.parametrize("method", ["close", "render"])
+def test_closing_and_drawing_are_limited_too(method):
+    class Hangs(TextEnv):
+        def __init__(self):
+            super().__init__(LineGame(), max_steps=10)
+
+    setattr(Hangs, method, lambda self: time.sleep(60))
+    env = GuardedEnv(Hangs, step_timeout=0.05)
+    with pytest.raises(EnvError, match=rf"{method}\(\) took longer"):
+        getattr(env, method)()
