@@ -54,12 +54,16 @@ def save_checkpoint(
     _delete_hidden(parent)
     if not _is_whole(target):
         draft = _hidden(target)
-        (draft / "model").mkdir(parents=True)
-        save_model(draft / "model")
-        _save_optimizer(draft, optimizer)
-        (draft / STATE_FILE).write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
-        _flush(draft)
-        draft.rename(target)
+        try:
+            (draft / "model").mkdir(parents=True)
+            save_model(draft / "model")
+            _save_optimizer(draft, optimizer)
+            (draft / STATE_FILE).write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
+            _flush(draft)
+            draft.rename(target)
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)  # it may be what fills the disk
+            raise
         _flush_entry(parent)
     for old in _checkpoints(parent)[:-keep]:
         old.rename(_hidden(old))

@@ -10,15 +10,15 @@ After a resume the lines equal those of an uninterrupted run, except for `time_s
 
 import json
 import math
-import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
 
-from tensorboardX import SummaryWriter
-
+from ..configs.writing import replace_text, writing
 from ..sampling.trajectory import TrajectoryTree
+from .event_file import EventFile
 
 
 class Logger(Protocol):
@@ -41,6 +41,9 @@ class RunLog:
         resume_step: first step to run again; entries of this and later steps are dropped. None
             starts a new log and replaces an old one.
         loggers: receive the same metrics and are closed with the log.
+
+    Raises:
+        DiskError: here or in any method, if a file could not be written.
     """
 
     def __init__(
@@ -48,19 +51,14 @@ class RunLog:
     ):
         self.folder = folder
         self._loggers = loggers
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "metrics.jsonl"
+        self._path = path = folder / "metrics.jsonl"
         kept = _keep_before(path, resume_step)
         if (folder / "events.jsonl").exists():
             _keep_before(folder / "events.jsonl", resume_step)
         self._start = time.monotonic() - (kept[-1]["time_s"] if kept else 0.0)
-        self._file = path.open("a", encoding="utf-8")
-        self._events = SummaryWriter(
-            str(folder / "tensorboard"),
-            purge_step=resume_step,
-            # The default name is the time in seconds: a second file in that second overwrites it.
-            filename_suffix=f".{time.time_ns()}",
-        )
+        with writing(path):
+            self._file = path.open("a", encoding="utf-8")
+        self._events = EventFile(folder / "tensorboard", resume_step)
 
     def __enter__(self) -> "RunLog":
         return self
@@ -69,11 +67,13 @@ class RunLog:
         self.close()
 
     def close(self) -> None:
-        """Close the files."""
-        self._file.close()
-        self._events.close()
-        for logger in self._loggers:
-            logger.close()
+        """Close the files, each of them even if another one cannot be written any more."""
+        with ExitStack() as stack:
+            for logger in self._loggers:
+                stack.callback(logger.close)
+            stack.callback(self._events.close)
+            stack.enter_context(writing(self._path))
+            stack.callback(self._file.close)
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Append a line of metrics and flush it to the operating system.
@@ -84,8 +84,9 @@ class RunLog:
         """
         values = {name: _json_number(value) for name, value in metrics.items()}
         line = {"step": step, "time_s": round(time.monotonic() - self._start, 3), **values}
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
+        with writing(self._path):
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
         finite = {name: value for name, value in values.items() if value is not None}
         for name, value in finite.items():
             self._events.add_scalar(name, value, step)
@@ -102,7 +103,8 @@ class RunLog:
             text: a sentence or two.
         """
         line = {"step": step, "kind": kind, "text": text}
-        with (self.folder / "events.jsonl").open("a", encoding="utf-8") as file:
+        path = self.folder / "events.jsonl"
+        with writing(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
         self._events.add_text(f"event/{kind}", text, step)
         self._events.flush()
@@ -110,10 +112,8 @@ class RunLog:
     def write_trees(self, step: int, trees: Iterable[TrajectoryTree]) -> None:
         """Write sample trees as one JSON list, `TrajectoryTree.to_json` each."""
         path = self.folder / "trees" / f"step-{step:06d}.json"
-        path.parent.mkdir(exist_ok=True)
-        replace_text(
-            path, json.dumps([tree.to_json() for tree in trees], ensure_ascii=False) + "\n"
-        )
+        values = [tree.to_json() for tree in trees]
+        replace_text(path, json.dumps(values, ensure_ascii=False) + "\n")
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
@@ -147,10 +147,3 @@ def _lines_before(path: Path, step: float) -> list[dict[str, Any]]:
         if line["step"] < step:
             lines.append(line)
     return lines
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a file atomically: a kill leaves either the old text or the new."""
-    draft = path.with_suffix(path.suffix + ".tmp")
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, path)

@@ -23,9 +23,11 @@ import yaml
 from ...configs.errors import SettingError
 from ...configs.load import config_to_dict, load_config, method_label
 from ...configs.schema import Config
+from ...configs.writing import replace_text, writing
 from ...training import trainer
 from ...training.checkpoint import latest_checkpoint, read_state
 from ...training.progress import BUDGETS, Progress
+from ...training.run_log import read_metrics
 from ...training.setup import build_agent, resolve_auto
 from ..validation import validate
 from .results import (
@@ -33,7 +35,7 @@ from .results import (
     Result,
     curve,
     measure,
-    read_log,
+    read_kept,
     spent,
     weights_digest,
     write_json,
@@ -98,13 +100,14 @@ def arm_folder(arm: Arm, runs: Path) -> Path:
 
 
 def read_result(arm: Arm, runs: Path) -> Result | None:
-    """Return the stored result of an arm; None if it is not finished or was measured otherwise."""
-    path = arm_folder(arm, runs) / RESULT_FILE
-    if not path.is_file():
-        return None
-    result = json.loads(path.read_text(encoding="utf-8"))
+    """Return the stored result of an arm.
+
+    Returns:
+        None if it is not finished or was measured otherwise, or the file is damaged.
+    """
+    result = read_kept(arm_folder(arm, runs) / RESULT_FILE)
     wanted = [asdict(measurement) for measurement in _measurements(arm, resolve_arm(arm))]
-    return result if result["measurements"] == json.loads(json.dumps(wanted)) else None
+    return result if result.get("measurements") == json.loads(json.dumps(wanted)) else None
 
 
 def run_arm(arm: Arm, runs: Path, watch: Watch = lambda *_: False) -> Result | None:
@@ -123,6 +126,7 @@ def run_arm(arm: Arm, runs: Path, watch: Watch = lambda *_: False) -> Result | N
 
     Raises:
         SettingError: in one line, for a setting that is not allowed or a missing checkpoint.
+        DiskError: if a file could not be written.
     """
     result = read_result(arm, runs)
     if result is not None:
@@ -132,13 +136,12 @@ def run_arm(arm: Arm, runs: Path, watch: Watch = lambda *_: False) -> Result | N
     # A wrong model fails before anything else is written.
     session = _open_session(arm, cfg, folder, start) if arm.is_trained else None
     policy = session.agent.policy if session else build_agent(cfg).policy
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump(config_to_dict(cfg)), encoding="utf-8")
+    replace_text(folder / "config.yaml", yaml.safe_dump(config_to_dict(cfg)))
     end, lines = start, []
     if session:
         if not _train(arm, session, start, watch):
             return None
-        end, lines = session.progress, read_log(folder)
+        end, lines = session.progress, read_metrics(folder)
     result = {
         "label": arm.label,
         "env": arm.env,
@@ -218,12 +221,13 @@ def _copy_start(arm: Arm, runs: Path, folder: Path) -> Progress:
         )
     target = folder / "checkpoints" / checkpoint.name
     if latest_checkpoint(folder) is None:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source / "metrics.jsonl", folder / "metrics.jsonl")
         draft = target.with_name(f".{target.name}.tmp")
-        shutil.rmtree(draft, ignore_errors=True)
-        shutil.copytree(checkpoint, draft)
-        draft.rename(target)
+        with writing(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / "metrics.jsonl", folder / "metrics.jsonl")
+            shutil.rmtree(draft, ignore_errors=True)
+            shutil.copytree(checkpoint, draft)
+            draft.rename(target)
     return Progress(**read_state(checkpoint))
 
 

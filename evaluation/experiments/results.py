@@ -15,9 +15,10 @@ from ...agents.policy import BUNDLED, Policy, bundled_model_folder
 from ...configs.errors import SettingError
 from ...configs.load import config_to_dict, method_label
 from ...configs.schema import Config
+from ...configs.writing import replace_text
 from ...training.checkpoint import latest_checkpoint, read_state
 from ...training.progress import BUDGETS, Progress
-from ...training.run_log import replace_text
+from ...training.run_log import read_metrics
 from ...training.setup import build_dialogue, build_engine, build_policy, sampling_params
 from ..evaluate import evaluate
 
@@ -91,7 +92,7 @@ def measure_run(
     }
     key = json.loads(json.dumps(key))
     path = folder / MEASURED_FILE
-    kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    kept = read_kept(path)
     if any(kept.get(name) != value for name, value in key.items()):
         policy = build_policy(cfg, str(checkpoint / "model"))
         kept = {**key, "measured": measure(cfg, policy, measurements, cfg.seed)}
@@ -106,7 +107,7 @@ def measure_run(
         **spent(Progress(**read_state(checkpoint)), Progress()),
         "measurements": key["measurements"],
         "measured": json.loads(json.dumps(kept["measured"])),
-        "curve": curve(read_log(folder)),
+        "curve": curve(read_metrics(folder)),
     }
 
 
@@ -144,12 +145,6 @@ def curve(lines: Sequence[dict[str, Any]], start_step: int = 0) -> list[dict[str
     return rows
 
 
-def read_log(folder: Path) -> list[dict[str, Any]]:
-    """Read the metrics of a run folder, one line per step."""
-    texts = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(text) for text in texts]
-
-
 def weights_digest(path: str) -> str:
     """A digest of the weights in a model folder: of the sizes and beginnings of their files."""
     folder = bundled_model_folder(path) if path in BUNDLED else Path(path)
@@ -160,6 +155,19 @@ def weights_digest(path: str) -> str:
     return digest.hexdigest()
 
 
+def read_kept(path: Path) -> dict[str, Any]:
+    """Read a stored result; empty if there is none or it is damaged, so that it is made again."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError:
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
 def write_json(path: Path, values: Any) -> None:
-    """Write a JSON file atomically: a kill leaves the old text or the new."""
+    """Write a JSON file whole.
+
+    Raises:
+        DiskError: if it could not be written.
+    """
     replace_text(path, json.dumps(values, indent=1) + "\n")
