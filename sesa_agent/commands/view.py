@@ -4,7 +4,8 @@ import webbrowser
 from pathlib import Path
 
 from sesa_agent.configs.errors import SettingError, check
-from sesa_agent.runs import check_writable
+from sesa_agent.configs.writing import replace_text
+from sesa_agent.runs import check_file_writable
 from sesa_agent.screen import console, say
 from sesa_agent.view.page import render
 from sesa_agent.view.saved import SavedTree, prompt_decoder, read_saved
@@ -27,11 +28,9 @@ def run_view(
             print_tree(console, one, run.title)
         return
     target = output or folder / PAGE_FILE
-    check(not target.is_dir(), "--output", str(target), "a file, not a folder")
-    check_writable(target.parent, "--output")
+    check_file_writable(target, "--output")
     text = render(run.title, saved, chosen[0], prompt_decoder(run))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(text, encoding="utf-8")
+    replace_text(target, text)
     say(f"Written: {target} ({len(saved)} trees, {len(text.encode()) / 1e6:.1f} MB)")
     if opens:
         webbrowser.open(target.resolve().as_uri())
