@@ -71,7 +71,8 @@ def main() -> None:
     except (SettingError, EngineError) as error:
         _fail(str(error), 2 if isinstance(error, SettingError) else 1)
     except OSError as error:
-        if error.errno not in REFUSALS:
+        is_full = "No usable temporary directory" in str(error)  # where libraries test theirs
+        if error.errno not in REFUSALS and not is_full:
             raise
         drop_output(sys.stdout)  # it may be what could not be written
         _fail(f"{error.filename or 'the output'}: {error.strerror}.", 2)

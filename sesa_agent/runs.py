@@ -1,6 +1,5 @@
 """Run folders: claim one for a new run, resume one, and find the policy to play with."""
 
-import os
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -129,7 +128,7 @@ def check_writable(folder: Path, option: str) -> None:
     check("\0" not in str(folder), option, str(folder), "a path without NUL characters")
     try:
         # A link to nowhere is there, but does not exist: a folder cannot be made in its place.
-        there = (path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+        there = (path for path in (folder, *folder.absolute().parents) if _is_there(path))
         TemporaryFile(dir=next(there)).close()
     except OSError as error:
         raise SettingError(
@@ -148,10 +147,23 @@ def check_file_writable(file: Path, option: str) -> None:
         if file.exists() and not file.is_file():
             return  # a device or a pipe, in a folder that is not the user's
         check_writable(file.parent, option)
-        is_dangling = not file.exists() and os.path.lexists(file)
+        is_dangling = _is_there(file) and not file.exists()
         check(not is_dangling, option, str(file), "a file, not a link to nowhere")
-        draft_of(file).exists()  # raises if its name is too long
+        _is_there(draft_of(file))  # raises if its name is too long
     except OSError as error:
         raise SettingError(
             f"{option} {file} is not writable: {error.strerror}. Choose another file."
         ) from error
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is anything of that name, be it a link to nowhere.
+
+    Raises:
+        OSError: if the name is not allowed.
+    """
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
