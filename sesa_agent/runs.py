@@ -78,7 +78,7 @@ def read_run(folder: Path, env: str, method: str, overrides: list[str]) -> Confi
     try:
         values = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8"))
         check(isinstance(values, dict), str(folder / CONFIG_FILE), values, "a mapping of settings")
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise SettingError(f"{folder / CONFIG_FILE} is damaged: {first_line(error)}.") from error
     cfg = config_from_dict(values, method, overrides)
     if env:
@@ -126,6 +126,8 @@ def check_writable(folder: Path, option: str) -> None:
         SettingError: if it is not.
     """
     check("\0" not in str(folder), option, str(folder), "a path without NUL characters")
+    is_short = all(len(os.fsencode(name)) <= 255 for name in folder.parts)
+    check(is_short, option, str(folder), "a path whose names have at most 255 bytes")
     try:
         # A link to nowhere is there, but does not exist: a folder cannot be made in its place.
         there = (path for path in (folder, *folder.absolute().parents) if _is_there(path))

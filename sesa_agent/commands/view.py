@@ -5,6 +5,7 @@ from pathlib import Path
 
 from sesa_agent.configs.errors import SettingError, check
 from sesa_agent.configs.writing import replace_text
+from sesa_agent.reading import reading
 from sesa_agent.runs import check_file_writable
 from sesa_agent.screen import console, say
 from sesa_agent.view.page import render
@@ -21,15 +22,19 @@ def run_view(
     if in_terminal:
         check(output is None, "--output", str(output), "left out with --terminal")
         check(not opens, "--open", True, "left out with --terminal")
-    run, saved = read_saved(folder)
+    with reading(folder):
+        run, saved = read_saved(folder)
     chosen = _of_step(saved, step, folder)
     if in_terminal:
-        for one in chosen:
-            print_tree(console, one, run.title)
+        with reading(folder):
+            for one in chosen:
+                print_tree(console, one, run.title)
         return
     target = output or folder / PAGE_FILE
     check_file_writable(target, "--output")
-    text = render(run.title, saved, chosen[0], prompt_decoder(run))
+    decode = prompt_decoder(run)
+    with reading(folder):
+        text = render(run.title, saved, chosen[0], decode)
     replace_text(target, text)
     say(f"Written: {target} ({len(saved)} trees, {len(text.encode()) / 1e6:.1f} MB)")
     if opens:
