@@ -1,5 +1,6 @@
 """Run folders: claim one for a new run, resume one, and find the policy to play with."""
 
+import os
 from pathlib import Path
 from tempfile import TemporaryFile
 
