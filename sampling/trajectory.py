@@ -208,8 +208,16 @@ class TrajectoryTree:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "TrajectoryTree":
-        """Rebuild a tree from `to_json`; older files call the duplicates repeats."""
+        """Rebuild a tree from `to_json`; older files call the duplicates repeats.
+
+        Raises:
+            ValueError: if a turn's parent is not an earlier turn: its path would not end.
+        """
         values = dict(data)
+        parents = data["parents"]
+        are_earlier = all(ROOT <= parent < node for node, parent in enumerate(parents))
+        if not are_earlier or len(parents) != len(data["turns"]):
+            raise ValueError("every turn must have one parent, an earlier turn or the start")
         duplicates = values.pop("repeats", None) or values.get("duplicates", ())
         turns: list[dict[str, Any]] = [dict(turn) for turn in data["turns"]]
         for node, key, first, first_key in _shared_texts(data["parents"]):

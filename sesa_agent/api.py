@@ -15,6 +15,7 @@ import gymnasium
 from sesa_agent import environments
 from sesa_agent.commands.evaluate import evaluate_policy
 from sesa_agent.commands.evaluate_api import PREFIX
+from sesa_agent.commands.evaluate_options import MAX_SAMPLES
 from sesa_agent.commands.train import Run, run_training
 from sesa_agent.configs.errors import SettingError, check
 from sesa_agent.configs.load import load_config, override_word
@@ -23,6 +24,7 @@ from sesa_agent.evaluation.evaluate import Evaluation
 from sesa_agent.runs import find_policy, new_run, resumed_run
 from sesa_agent.screen import showing
 from sesa_agent.training.setup import build_policy
+from sesa_agent.typed import with_options
 
 Settings = Mapping[str, Any] | Sequence[str]
 """`{"optim.lr": 3e-4}`, or as typed on the command line: `["optim.lr=3e-4"]`."""
@@ -67,8 +69,12 @@ def train(
         SettingError: in one line, for a user error; before a model is loaded, if possible.
         EngineError: if the engine failed; saved checkpoints are complete.
     """
-    named = {"model.path": os.fspath(model) or None, "optim.steps": steps, "seed": seed}
-    words = [*_words(settings), *_words({k: v for k, v in named.items() if v is not None})]
+    options = {
+        "model.path": ("model", os.fspath(model) or None),
+        "optim.steps": ("steps", steps),
+        "seed": ("seed", seed),
+    }
+    words = with_options(_words(settings), options)
     if resume is not None:
         check(output is None, "output", output, "left out with resume")
         check(not scale, "scale", scale, "left out with resume", "A run keeps its own.")
@@ -111,11 +117,11 @@ def evaluate(
         SettingError: as `train`.
     """
     check(episodes >= 1, "episodes", episodes, "at least 1")
-    check(samples >= 1, "samples", samples, "at least 1")
+    check(1 <= samples <= MAX_SAMPLES, "samples", samples, f"1 to {MAX_SAMPLES}")
+    check(seed >= 0, "seed", seed, "0 or more")
     check(all(1 <= k <= samples for k in ks), "ks", list(ks), f"from 1 to samples ({samples})")
     puzzle_seeds("test", episodes)  # raises if there are not enough puzzles
-    words = _words(settings)
-    words += [f"eval.temperature={temperature}"] if temperature is not None else []
+    words = with_options(_words(settings), {"eval.temperature": ("temperature", temperature)})
     place = str(target.folder) if isinstance(target, Run) else os.fspath(target)
     if place.startswith(PREFIX):
         raise SettingError(f"Measure a model behind an API with: sesa-agent evaluate {place}")

@@ -3,17 +3,23 @@
 A user error is one line and exit code 2; any other exception is a bug and shows its traceback.
 """
 
+import errno
 import os
+import shlex
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from sesa_agent import __version__
 from sesa_agent.agents.engines.base import EngineError
 from sesa_agent.configs.errors import SettingError, check
+from sesa_agent.configs.writing import DiskError
+from sesa_agent.streams import drop_output, prepare_streams, unstoppable_output
+from sesa_agent.typed import refuse_fixed, with_options
 
 app = typer.Typer(
     help="Train LLM agents in text games by RL with sequential sampling (SESA).",
@@ -31,6 +37,12 @@ Overrides = Annotated[
 REPORT_DELAY_S = 30
 """The processes of torchrun mostly fail alike: rank 0 reports the error, and torchrun ends the
 others. A process that is still alive after this time reports its own."""
+REFUSALS = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO),
+    *(errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP),
+)
+"""Errors of the system that are about the user's files and disks, not about our code."""
 API_PANEL = "With api:MODEL"
 EnvName = Annotated[
     str, typer.Option(help="Environment: a short name or a Gymnasium id (module:Name-v0).")
@@ -48,14 +60,62 @@ def main() -> None:
     """Run the command line."""
     # Threads that spin while they wait slow down a shared machine; read when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    sys.path.append(os.getcwd())  # --env my_file:MyGame-v0, wherever the command is installed
+    prepare_streams()
     try:
+        check_words(sys.argv[1:])
+        sys.path.append(working_folder())  # --env my_file:MyGame-v0, wherever it is installed
         app()
+    except DiskError as error:
+        again = shlex.join(["sesa-agent", *sys.argv[1:]])
+        _fail(f"{error} When that is mended, run again: {again}", 2)
     except (SettingError, EngineError) as error:
-        if os.environ.get("LOCAL_RANK", "0") != "0":
-            time.sleep(REPORT_DELAY_S)
-        typer.echo(f"sesa-agent: {error}", err=True)
-        raise SystemExit(2 if isinstance(error, SettingError) else 1) from None
+        _fail(str(error), 2 if isinstance(error, SettingError) else 1)
+    except OSError as error:
+        is_full = "No usable temporary directory" in str(error)  # where libraries test theirs
+        if error.errno not in REFUSALS and not is_full:
+            raise
+        drop_output(sys.stdout)  # it may be what could not be written
+        _fail(f"{error.filename or 'the output'}: {error.strerror}.", 2)
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def _fail(line: str, code: int) -> NoReturn:
+    """Print an error and exit."""
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        time.sleep(REPORT_DELAY_S)
+    typer.echo(f"sesa-agent: {line}", err=True)
+    raise SystemExit(code) from None
+
+
+def check_words(words: Sequence[str]) -> None:
+    """Check that every word is a text, and not an empty one.
+
+    An empty word is mostly a variable of the shell that is not set; as a path it would be the
+    working folder. Bytes that are no text could not be written to any of our files.
+
+    Raises:
+        SettingError: naming the word.
+    """
+    for before, word in zip(["", *words], words, strict=False):
+        option = before if before.startswith("--") else "an argument"
+        if word.startswith("--") and word.endswith("="):
+            option, word = word[:-1], ""
+        check(bool(word), option, word, "not empty")
+        is_text = not any("\ud800" <= letter <= "\udfff" for letter in word)
+        check(is_text, option, word, "UTF-8 text", "Rename it, or set PYTHONUTF8=1.")
+
+
+def working_folder() -> str:
+    """The working folder.
+
+    Raises:
+        SettingError: if it was deleted.
+    """
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        raise SettingError("The working folder was deleted. Change to another one.") from None
 
 
 def show_version(wanted: bool) -> None:
@@ -99,15 +159,21 @@ def train(
     from sesa_agent.commands.train import run_training
     from sesa_agent.runs import new_run, resumed_run
 
-    typed = list(overrides or [])
-    named = {"model.path": model or None, "optim.steps": steps, "seed": seed}
-    typed += [f"{key}={value}" for key, value in named.items() if value is not None]
+    named = {
+        "model.path": ("--model", model or None),
+        "optim.steps": ("--steps", steps),
+        "seed": ("--seed", seed),
+    }
+    typed = with_options(overrides or [], named)
+    refuse_fixed(typed, {"output": "--output"} if output else {})
     if resume is not None:
         check(output is None, "--output", str(output), "left out with --resume")
         check(not scale, "--scale", scale, "left out with --resume", "A run keeps its own.")
-        run_training(*resumed_run(resume, env, method, typed))
+        run = resumed_run(resume, env, method, typed)
     else:
-        run_training(*new_run(env, method or "sesa", typed, output, scale))
+        run = new_run(env, method or "sesa", typed, output, scale)
+    with unstoppable_output():
+        run_training(*run)
 
 
 def _api_option(text: str) -> Any:
@@ -155,8 +221,7 @@ def evaluate(
     from sesa_agent.commands.evaluate import EvaluateOptions, run_evaluation
     from sesa_agent.commands.evaluate_api import ApiOptions
 
-    typed = list(overrides or [])
-    typed += [f"eval.temperature={temperature}"] if temperature is not None else []
+    typed = with_options(overrides or [], {"eval.temperature": ("--temperature", temperature)})
     options = EvaluateOptions(episodes, samples, k, seed, json_file)
     api = ApiOptions(
         base_url=base_url,
@@ -224,7 +289,8 @@ def compare(
         compare_finished_runs(folders, settings, episodes, reference, output)
         return
     check(bool(env), "--env", env, "given, or two run folders or more", "Try --env sokoban.")
-    run_comparison(options, reference, jobs, output, runs)
+    with unstoppable_output():
+        run_comparison(options, reference, jobs, output, runs)
 
 
 @app.command()
@@ -374,7 +440,8 @@ def pretrain(
     """Train a bundled model again: on scripted play; measures it and writes its model card."""
     from sesa_agent.commands.pretrain import run_pretraining
 
-    run_pretraining(model, output, steps, seed, episodes)
+    with unstoppable_output():
+        run_pretraining(model, output, steps, seed, episodes)
 
 
 @app.command()
@@ -400,4 +467,6 @@ def reproduce(
     from sesa_agent.commands.reproduce import ReproduceOptions, run_reproduction
 
     typed = list(overrides or [])
-    run_reproduction(ReproduceOptions(experiment, typed, model, seeds, quick, jobs, output, runs))
+    options = ReproduceOptions(experiment, typed, model, seeds, quick, jobs, output, runs)
+    with unstoppable_output():
+        run_reproduction(options)

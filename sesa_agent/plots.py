@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from sesa_agent.configs.writing import drafted
 from sesa_agent.evaluation.statistics import t_interval
 
 COLOURS = {
@@ -221,7 +222,8 @@ def _save(figure: Figure, all_axes: Sequence[Axes], path: Path) -> None:
     labelled = [axes for axes in all_axes if axes.get_legend_handles_labels()[0]]
     if labelled:
         labelled[-1].legend(frameon=False)
-    figure.savefig(path)
+    with drafted(path) as draft:
+        figure.savefig(draft, format="png")
 
 
 def _unique(names: Any) -> list[str]:

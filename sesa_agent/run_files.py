@@ -116,13 +116,14 @@ def newest_trees(folder: Path) -> Iterator[tuple[int, TrajectoryTree]]:
     """
     for file in sorted((folder / "trees").glob("step-*.json"), reverse=True):
         try:
+            step = int(file.stem.removeprefix("step-"))
             values = json.loads(file.read_text(encoding="utf-8"))
             trees = [TrajectoryTree.from_json(tree) for tree in values]
         except (ValueError, LookupError) as error:
             raise SettingError(f"{file} is damaged: {error}. Delete it.") from error
         except TypeError:
             continue
-        yield from ((int(file.stem.removeprefix("step-")), tree) for tree in trees)
+        yield from ((step, tree) for tree in trees)
 
 
 def env_title(env: str) -> str:

@@ -1,15 +1,18 @@
 """Run folders: claim one for a new run, resume one, and find the policy to play with."""
 
+import os
 from pathlib import Path
 from tempfile import TemporaryFile
 
 from sesa_agent.configs.errors import SettingError, check, first_line
 from sesa_agent.configs.load import config_from_dict, env_names, load_config, method_label
 from sesa_agent.configs.schema import Config
+from sesa_agent.configs.writing import draft_of
 from sesa_agent.configs.yaml_text import read_yaml
 from sesa_agent.training.checkpoint import latest_checkpoint
 from sesa_agent.training.loggers import check_loggers
 from sesa_agent.training.setup import resolve_auto
+from sesa_agent.typed import with_options
 
 CONFIG_FILE = "config.yaml"
 """The resolved settings of a run, in its folder."""
@@ -34,12 +37,12 @@ def new_run(
     name = env.replace("/", "-").replace(":", "-")
     name = "-".join([name, method_label(method), *([scale] if scale else []), str(cfg.seed)])
     folder = output or Path(cfg.output or f"runs/{name}")
+    check_writable(folder, "--output")
     if (folder / CONFIG_FILE).exists():
         raise SettingError(
             f"--output {folder} already holds a run. Resume it with --resume {folder}, or choose "
             "another folder with --output."
         )
-    check_writable(folder, "--output")
     check_loggers(cfg.log)
     return resolve_auto(cfg), folder
 
@@ -108,7 +111,8 @@ def find_policy(target: str, env: str, overrides: list[str]) -> tuple[Config, st
     folder = Path(target)
     if not (folder / CONFIG_FILE).is_file():
         check(bool(env), "--env", env, "given with a model", "Try --env sokoban.")
-        return resolve_auto(load_config(env, "sesa", [*overrides, f"model.path={target}"])), target
+        words = with_options(overrides, {"model.path": ("the model", target)})
+        return resolve_auto(load_config(env, "sesa", words)), target
     cfg = read_run(folder, env, "", overrides)
     checkpoint = latest_checkpoint(folder)
     if checkpoint is None:
@@ -122,10 +126,47 @@ def check_writable(folder: Path, option: str) -> None:
     Raises:
         SettingError: if it is not.
     """
+    check("\0" not in str(folder), option, str(folder), "a path without NUL characters")
+    is_short = all(len(os.fsencode(name)) <= 255 for name in folder.parts)
+    check(is_short, option, str(folder), "a path whose names have at most 255 bytes")
     try:
-        nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-        TemporaryFile(dir=nearest).close()
+        # A link to nowhere is there, but does not exist: a folder cannot be made in its place.
+        there = (path for path in (folder, *folder.absolute().parents) if _is_there(path))
+        TemporaryFile(dir=next(there)).close()
     except OSError as error:
         raise SettingError(
             f"{option} {folder} is not writable: {error.strerror}. Choose another folder."
         ) from error
+
+
+def check_file_writable(file: Path, option: str) -> None:
+    """Check that a file can be written before any work is done; leaves nothing behind.
+
+    Raises:
+        SettingError: if it cannot.
+    """
+    try:
+        check(not file.is_dir(), option, str(file), "a file, not a folder")
+        if file.exists() and not file.is_file():
+            return  # a device or a pipe, in a folder that is not the user's
+        check_writable(file.parent, option)
+        is_dangling = _is_there(file) and not file.exists()
+        check(not is_dangling, option, str(file), "a file, not a link to nowhere")
+        _is_there(draft_of(file))  # raises if its name is too long
+    except OSError as error:
+        raise SettingError(
+            f"{option} {file} is not writable: {error.strerror}. Choose another file."
+        ) from error
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is anything of that name, be it a link to nowhere.
+
+    Raises:
+        OSError: if the name is not allowed.
+    """
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True

@@ -18,7 +18,8 @@ from pathlib import Path
 from ..configs.errors import SettingError, first_line
 from ..configs.load import config_to_dict
 from ..configs.schema import Config, LogConfig
-from .run_log import Logger, read_metrics, replace_text
+from ..configs.writing import replace_text
+from .run_log import Logger, read_metrics
 
 IDS_FILE = "loggers.json"
 """File in the run folder with the run's id in each logger."""

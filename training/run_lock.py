@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..configs.errors import SettingError
+from ..configs.writing import writing
 from .distributed import agreed, is_rank_zero
 
 LOCK_FILE = ".lock"
@@ -47,8 +48,9 @@ def locked(folder: Path) -> Iterator[None]:
 
 def _lock(folder: Path) -> int:
     """Lock a folder; returns the descriptor that holds the lock until it is closed."""
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o666)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         import fcntl  # not on Windows
 

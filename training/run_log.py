@@ -12,16 +12,16 @@ left out by whoever reads a log; before a file with such lines is written anew, 
 import json
 import logging
 import math
-import os
 import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
 
-from tensorboardX import SummaryWriter
-
+from ..configs.writing import replace_text, writing
 from ..sampling.trajectory import TrajectoryTree
+from .event_file import EventFile
 
 METRICS_FILE = "metrics.jsonl"
 EVENTS_FILE = "events.jsonl"
@@ -49,6 +49,9 @@ class RunLog:
         resume_step: first step to run again; entries of this and later steps are dropped, since
             they come again. None or 0 starts a new log, and an old one is kept as a copy.
         loggers: receive the same metrics and are closed with the log.
+
+    Raises:
+        DiskError: here or in any method, if a file could not be written.
     """
 
     def __init__(
@@ -56,19 +59,14 @@ class RunLog:
     ):
         self.folder = folder
         self._loggers = loggers
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / METRICS_FILE
+        self._path = path = folder / METRICS_FILE
         kept = _keep_before(path, resume_step or 0)
         if (folder / EVENTS_FILE).exists():
             _keep_before(folder / EVENTS_FILE, resume_step or 0)
         self._start = time.monotonic() - (kept[-1].get("time_s") or 0.0 if kept else 0.0)
-        self._file = path.open("a", encoding="utf-8")
-        self._events = SummaryWriter(
-            str(folder / "tensorboard"),
-            purge_step=resume_step,
-            # The default name is the time in seconds: a second file in that second overwrites it.
-            filename_suffix=f".{time.time_ns()}",
-        )
+        with writing(path):
+            self._file = path.open("a", encoding="utf-8")
+        self._events = EventFile(folder / "tensorboard", resume_step)
 
     def __enter__(self) -> "RunLog":
         return self
@@ -77,11 +75,13 @@ class RunLog:
         self.close()
 
     def close(self) -> None:
-        """Close the files."""
-        self._file.close()
-        self._events.close()
-        for logger in self._loggers:
-            logger.close()
+        """Close the files, each of them even if another one cannot be written any more."""
+        with ExitStack() as stack:
+            for logger in self._loggers:
+                stack.callback(logger.close)
+            stack.callback(self._events.close)
+            stack.enter_context(writing(self._path))
+            stack.callback(self._file.close)
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Append a line of metrics and flush it to the operating system.
@@ -92,8 +92,9 @@ class RunLog:
         """
         values = {name: _json_number(value) for name, value in metrics.items()}
         line = {"step": step, "time_s": round(time.monotonic() - self._start, 3), **values}
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
+        with writing(self._path):
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
         finite = {name: value for name, value in values.items() if value is not None}
         for name, value in finite.items():
             self._events.add_scalar(name, value, step)
@@ -110,7 +111,8 @@ class RunLog:
             text: a sentence or two.
         """
         line = {"step": step, "kind": kind, "text": text}
-        with (self.folder / EVENTS_FILE).open("a", encoding="utf-8") as file:
+        path = self.folder / EVENTS_FILE
+        with writing(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
         self._events.add_text(f"event/{kind}", text, step)
         self._events.flush()
@@ -118,10 +120,8 @@ class RunLog:
     def write_trees(self, step: int, trees: Iterable[TrajectoryTree]) -> None:
         """Write sample trees as one JSON list, `TrajectoryTree.to_json` each."""
         path = self.folder / "trees" / f"step-{step:06d}.json"
-        path.parent.mkdir(exist_ok=True)
-        replace_text(
-            path, json.dumps([tree.to_json() for tree in trees], ensure_ascii=False) + "\n"
-        )
+        values = [tree.to_json() for tree in trees]
+        replace_text(path, json.dumps(values, ensure_ascii=False) + "\n")
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
@@ -170,7 +170,8 @@ def _back_up(path: Path) -> Path:
     while copy.exists():
         number += 1
         copy = path.with_name(f"{path.name}.bak-{number}")
-    shutil.copyfile(path, copy)
+    with writing(copy):
+        shutil.copyfile(path, copy)
     return copy
 
 
@@ -212,10 +213,3 @@ def _is_event(line: Any) -> bool:
 
 def _has_step(line: Any) -> bool:
     return isinstance(line, dict) and type(line.get("step")) is int and line["step"] >= 0
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a file atomically: a kill leaves either the old text or the new."""
-    draft = path.with_suffix(path.suffix + ".tmp")
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, path)

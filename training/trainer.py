@@ -16,6 +16,7 @@ from ..agents.engines.base import Engine
 from ..agents.policy import Policy
 from ..configs.errors import SettingError
 from ..configs.schema import Config, LossConfig, OptimConfig
+from ..configs.writing import writing
 from ..sampling.dialogue import Dialogue
 from ..sampling.trajectory import TrajectoryTree
 from .checkpoint import latest_checkpoint, read_state, save_checkpoint
@@ -130,6 +131,7 @@ def train(
         SettingError: if the environment opens no puzzle, or a step makes numbers that are not
             finite; that step is not saved.
         EngineError: if the engine fails; what was saved is whole.
+        DiskError: if log or checkpoint could not be written; what was saved is whole.
     """
     progress, policy = session.progress, session.agent.policy
     session.learner.clock.lap()  # the time before the first step is no part of it
@@ -249,13 +251,14 @@ def _open_log(session: Session, tell: Tell) -> RunLog:
 
 
 def _save(session: Session) -> None:
-    save_checkpoint(
-        session.folder,
-        save_model=session.agent.policy.save,
-        optimizer=session.learner.optimizer,
-        state=vars(session.progress),
-        keep=session.cfg.optim.keep_checkpoints,
-    )
+    with writing(session.folder / "checkpoints"):
+        save_checkpoint(
+            session.folder,
+            save_model=session.agent.policy.save,
+            optimizer=session.learner.optimizer,
+            state=vars(session.progress),
+            keep=session.cfg.optim.keep_checkpoints,
+        )
 
 
 def _tell_news(log: RunLog, step: int, news: Sequence[Symptom], tell: Tell) -> None:

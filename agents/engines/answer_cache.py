@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ...configs.writing import writing
 from .chat_endpoint import Answer
 
 
@@ -44,11 +45,16 @@ class AnswerCache:
         return f"{digest}-{self._num_asked[digest]}"
 
     def add(self, key: str, answer: Answer) -> None:
-        """Store an answer."""
+        """Store an answer.
+
+        Raises:
+            DiskError: if the file could not be written.
+        """
         self.answers[key] = answer
         if self.path is None:
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         line = json.dumps({"key": key, **asdict(answer)})
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(f"\n{line}")  # line end first, because the file may end in half a line
+        with writing(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(f"\n{line}")  # line end first, because the file may end in half a line

@@ -21,12 +21,13 @@ from pathlib import Path
 from ...configs.errors import SettingError
 from ...configs.load import config_to_dict, load_config, method_label
 from ...configs.schema import Config
+from ...configs.writing import replace_text, writing
 from ...configs.yaml_text import write_yaml
 from ...training import trainer
 from ...training.checkpoint import latest_checkpoint, read_state
 from ...training.progress import BUDGETS, Progress
 from ...training.run_lock import locked
-from ...training.run_log import read_metrics, replace_text
+from ...training.run_log import read_metrics
 from ...training.setup import build_agent, resolve_auto
 from ..validation import validate
 from .results import (
@@ -125,6 +126,7 @@ def run_arm(arm: Arm, runs: Path, watch: Watch = lambda *_: False) -> Result | N
 
     Raises:
         SettingError: in one line, for a setting that is not allowed or a missing checkpoint.
+        DiskError: if a file could not be written.
     """
     result = read_result(arm, runs)
     if result is not None:
@@ -140,7 +142,6 @@ def _run_arm(arm: Arm, cfg: Config, folder: Path, runs: Path, watch: Watch) -> R
     # A wrong model fails before anything else is written.
     session = _open_session(arm, cfg, folder, start) if arm.is_trained else None
     policy = session.agent.policy if session else build_agent(cfg).policy
-    folder.mkdir(parents=True, exist_ok=True)
     replace_text(folder / "config.yaml", write_yaml(config_to_dict(cfg)))
     end, lines = start, []
     if session:
@@ -226,12 +227,13 @@ def _copy_start(arm: Arm, runs: Path, folder: Path) -> Progress:
         )
     target = folder / "checkpoints" / checkpoint.name
     if latest_checkpoint(folder) is None:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source / "metrics.jsonl", folder / "metrics.jsonl")
         draft = target.with_name(f".{target.name}.tmp")
-        shutil.rmtree(draft, ignore_errors=True)
-        shutil.copytree(checkpoint, draft)
-        draft.rename(target)
+        with writing(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / "metrics.jsonl", folder / "metrics.jsonl")
+            shutil.rmtree(draft, ignore_errors=True)
+            shutil.copytree(checkpoint, draft)
+            draft.rename(target)
     return Progress(**read_state(checkpoint))
 
 

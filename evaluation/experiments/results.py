@@ -15,9 +15,10 @@ from ...agents.policy import BUNDLED, Policy, bundled_model_folder
 from ...configs.errors import SettingError
 from ...configs.load import config_to_dict, method_label
 from ...configs.schema import Config
+from ...configs.writing import replace_text
 from ...training.checkpoint import latest_checkpoint, read_state
 from ...training.progress import BUDGETS, Progress
-from ...training.run_log import read_metrics, replace_text
+from ...training.run_log import read_metrics
 from ...training.setup import build_dialogue, build_engine, build_policy, sampling_params
 from ..evaluate import evaluate
 
@@ -164,5 +165,9 @@ def read_kept(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, values: Any) -> None:
-    """Write a JSON file atomically: a kill leaves the old text or the new."""
+    """Write a JSON file whole.
+
+    Raises:
+        DiskError: if it could not be written.
+    """
     replace_text(path, json.dumps(values, indent=1) + "\n")

@@ -51,7 +51,8 @@ def run_arms(
         The results by arm; after a stop only those of finished arms.
 
     Raises:
-        SettingError: of the first arm with a wrong setting or model; the others are stopped.
+        SettingError: of the first arm with a wrong setting or model, or a file that could not be
+            written; the others are stopped.
     """
     results: dict[Arm, Result] = {}
     arms = list(dict.fromkeys(arms))

@@ -19,6 +19,9 @@ STYLES = {"passed": "green", "failed": "red", "warned": "yellow", "skipped": "di
 MAX_LENGTH = 500
 """Maximum number of characters of a finding to print; it may quote a long observation."""
 
+MAX_EPISODES = 100_000
+"""Maximum number of puzzles to play in a check."""
+
 
 def run_check_env(
     env: str,
@@ -33,7 +36,8 @@ def run_check_env(
     Raises:
         SettingError: for an unknown environment, setting or model.
     """
-    check(episodes >= 1, "--episodes", episodes, "at least 1")
+    check(1 <= episodes <= MAX_EPISODES, "--episodes", episodes, f"from 1 to {MAX_EPISODES}")
+    check(seed >= 0, "--seed", seed, "0 or more")
     cfg = load_config(env, overrides=overrides)
     count_tokens = token_counter(model) if model else None
     findings = run_checks(build_env(cfg), episodes, seed, actions, count_tokens)

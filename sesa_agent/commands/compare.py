@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sesa_agent.commands.experiment_progress import check_needs, refuse_fixed, run_with_bar
+from sesa_agent.commands.experiment_progress import check_needs, run_with_bar
 from sesa_agent.commands.experiment_tables import (
     file_name,
     result_head,
@@ -37,6 +37,7 @@ from sesa_agent.evaluation.experiments.paper import (
 from sesa_agent.runs import check_writable
 from sesa_agent.screen import say
 from sesa_agent.training.progress import BUDGETS
+from sesa_agent.typed import refuse_fixed
 
 METHODS = "base,ragen,ragen-entropy,sesa-paper,sesa"
 """The arms of the paper's Table 1."""

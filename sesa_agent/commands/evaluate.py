@@ -11,6 +11,7 @@ from sesa_agent.commands.evaluate_options import EvaluateOptions
 from sesa_agent.configs.errors import check
 from sesa_agent.configs.load import load_config
 from sesa_agent.configs.schema import Config
+from sesa_agent.configs.writing import replace_text
 from sesa_agent.evaluation.evaluate import Evaluation, evaluate
 from sesa_agent.runs import find_policy
 from sesa_agent.screen import console, result_table, say
@@ -27,15 +28,16 @@ from sesa_agent.training.setup import (
 def run_evaluation(
     target: str, env: str, overrides: list[str], options: EvaluateOptions, api: ApiOptions
 ) -> None:
-    """Evaluate a run's newest checkpoint, or a model, and print the result."""
+    """Evaluate a run's newest checkpoint, or a model; print the result, then write it."""
     api.check(target)
     options.check()
     if target.startswith(PREFIX):
         check(bool(env), "--env", env, "given with a model", "Try --env sokoban.")
         cfg = resolve_auto(load_config(env, "sesa", overrides))
         result, account = evaluate_api(target, cfg, options, api)
-        _report(target, cfg, result, options, api=account)
+        _show(target, cfg, result, options)
         report_calls(result, account, cfg)
+        _write(target, cfg, result, options, api=account)
         return
     cfg, path = find_policy(target, env, overrides)
     policy = build_policy(cfg, path)
@@ -43,13 +45,12 @@ def run_evaluation(
         result = evaluate_policy(
             cfg, policy, options.episodes, options.samples, options.seed, options.ks
         )
-    _report(target, cfg, result, options)
+    _show(target, cfg, result, options)
+    _write(target, cfg, result, options)
 
 
-def _report(
-    target: str, cfg: Config, result: Evaluation, options: EvaluateOptions, **more: Any
-) -> None:
-    """Print the result and write it to the JSON file, together with `more`."""
+def _show(target: str, cfg: Config, result: Evaluation, options: EvaluateOptions) -> None:
+    """Print the result."""
     console.print(result_table(cfg.env.id, {Path(target).name or target: result}, options.ks))
     if result.num_env_errors:
         say(
@@ -57,11 +58,16 @@ def _report(
             f"failure count as not solved; {len(result.left_out)} puzzles that could not be opened "
             "are left out."
         )
+
+
+def _write(
+    target: str, cfg: Config, result: Evaluation, options: EvaluateOptions, **more: Any
+) -> None:
+    """Write the result to the JSON file, if one is wanted, together with `more`."""
     if options.json_file:
         values = {"target": target, "env": cfg.env.id, "seed": options.seed}
         values |= {**result.to_json(), **more}
-        options.json_file.parent.mkdir(parents=True, exist_ok=True)
-        options.json_file.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        replace_text(options.json_file, json.dumps(values, indent=2) + "\n")
 
 
 def evaluate_policy(

@@ -5,7 +5,10 @@ from pathlib import Path
 
 from sesa_agent.configs.errors import check
 from sesa_agent.environments.splits import puzzle_seeds
-from sesa_agent.runs import check_writable
+from sesa_agent.runs import check_file_writable
+
+MAX_SAMPLES = 10_000
+"""Maximum number of attempts at a puzzle: they are all in memory at once."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +38,12 @@ class EvaluateOptions:
                 writable.
         """
         check(self.episodes >= 1, "--episodes", self.episodes, "at least 1")
-        check(self.samples >= 1, "--samples", self.samples, "at least 1")
+        check(1 <= self.samples <= MAX_SAMPLES, "--samples", self.samples, f"1 to {MAX_SAMPLES}")
+        check(self.seed >= 0, "--seed", self.seed, "0 or more")
         read_ks(self.k, self.samples)
         puzzle_seeds("test", self.episodes)  # raises if there are not enough puzzles
         if self.json_file:
-            is_file = not self.json_file.is_dir()
-            check(is_file, "--json", str(self.json_file), "a file, not a folder")
-            check_writable(self.json_file.parent, "--json")
+            check_file_writable(self.json_file, "--json")
 
 
 def read_ks(text: str, samples: int) -> list[int]:

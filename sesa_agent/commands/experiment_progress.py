@@ -5,7 +5,6 @@ from pathlib import Path
 
 from sesa_agent.agents.policy import BUNDLED, check_model_path
 from sesa_agent.commands.train import stop_on_interrupt
-from sesa_agent.configs.errors import SettingError
 from sesa_agent.configs.schema import Config
 from sesa_agent.evaluation.experiments.arms import Arm, Result
 from sesa_agent.evaluation.experiments.paper import Metric
@@ -15,22 +14,6 @@ from sesa_agent.training.loggers import check_loggers
 
 UNKNOWN_CALLS = 50_000
 """Policy calls that the bar assumes for a run whose budget is not in policy calls."""
-
-
-def refuse_fixed(overrides: Sequence[str], options: Mapping[str, str]) -> None:
-    """Reject settings that belong to an option of the command.
-
-    Args:
-        overrides: `group.key=value` words.
-        options: the option of each such setting.
-
-    Raises:
-        SettingError: with the name of the option.
-    """
-    for word in overrides:
-        key = word.partition("=")[0]
-        if key in options:
-            raise SettingError(f"{key} is set by {options[key]}, got {word!r}.")
 
 
 def check_needs(cfg: Config) -> None:

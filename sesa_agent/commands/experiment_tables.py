@@ -13,6 +13,7 @@ import transformers
 from rich.table import Table
 
 from sesa_agent import __version__
+from sesa_agent.configs.writing import replace_text
 from sesa_agent.evaluation.experiments.arms import Result, without_folder
 from sesa_agent.evaluation.experiments.compare import Row, compare, estimate
 from sesa_agent.evaluation.experiments.paper import PASS_RATIO, SUCCESS, Metric
@@ -100,7 +101,7 @@ def show_estimate(value: Mapping[str, Any]) -> str:
 def write_comparison(
     values: dict[str, Any], title: str, results: Sequence[Result], reference: str, output: Path
 ) -> None:
-    """Compare arms; write JSON file, Markdown page and plot; print tables and sentences.
+    """Compare arms; print tables and sentences; write JSON file, Markdown page and plot.
 
     Args:
         values: first entries of the JSON file, as of `result_head`.
@@ -133,11 +134,11 @@ def write_comparison(
         markdown_table(budgets, spent),
         " ".join(found["notes"]),
     ]
-    picture = write_files(values, title, "\n\n".join(parts), output)
     print_table(title, columns, measured)
     print_table("spent on training, mean over seeds", budgets, spent)
     for line in (*found["sentences"], *found["notes"]):
         say(line)
+    picture = write_files(values, title, "\n\n".join(parts), output)
     save_success(found["rows"], title, picture)
     say_written(picture)
 
@@ -167,15 +168,13 @@ def write_results(
     notes: str,
     output: Path,
 ) -> Path:
-    """Write values as JSON and rows as a Markdown table; print the table.
+    """Print the table; write values as JSON and rows as a Markdown table.
 
     Returns:
         The path for the plot.
     """
-    text = f"{markdown_table(columns, rows)}\n\n{notes}"
-    picture = write_files(values, title, text, output)
     print_table(title, columns, rows)
-    return picture
+    return write_files(values, title, f"{markdown_table(columns, rows)}\n\n{notes}", output)
 
 
 def file_name(env: str) -> str:
@@ -193,11 +192,10 @@ def write_files(values: dict[str, Any], title: str, text: str, output: Path) -> 
     Returns:
         The path for the plot.
     """
-    output.mkdir(parents=True, exist_ok=True)
     path = output / values["experiment"]
     write_json(path.with_suffix(".json"), values)
     page = f"# {title}\n\n{text} Made by\n\n```\n{values['command']}\n```\n"
-    path.with_suffix(".md").write_text(page, encoding="utf-8")
+    replace_text(path.with_suffix(".md"), page)
     return path.with_suffix(".png")
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sesa_agent.configs.writing import replace_text
 from sesa_agent.evaluation.evaluate import Evaluation
 
 ABOUT = {
@@ -57,4 +58,4 @@ def write_model_card(
         *rows,
         "",
     ]
-    (folder / "README.md").write_text("\n".join(lines), encoding="utf-8")
+    replace_text(folder / "README.md", "\n".join(lines))

@@ -5,6 +5,7 @@ The files come from `new_env/*.template`, with `$package` and `$name` as placeho
 
 import keyword
 import re
+import shutil
 import sys
 from importlib.resources import files
 from importlib.util import find_spec
@@ -12,6 +13,8 @@ from pathlib import Path
 from string import Template
 
 from sesa_agent.configs.errors import SettingError, check
+from sesa_agent.configs.writing import replace_text, writing
+from sesa_agent.runs import check_writable
 from sesa_agent.screen import say
 
 TEMPLATES = {
@@ -22,6 +25,8 @@ TEMPLATES = {
     "test_game.py": "tests/test_game.py",
 }
 """The target of each template."""
+MAX_NAME = 100
+"""Maximum length of a package's name; names of files have at most 255 bytes."""
 
 
 def run_new_env(package: str, folder: Path) -> None:
@@ -31,6 +36,7 @@ def run_new_env(package: str, folder: Path) -> None:
         SettingError: if the name is not allowed, or the folder is not writable.
     """
     check_package_name(package)
+    check_writable(folder, "--folder")
     target = folder / package
     if target.exists():
         raise SettingError(
@@ -55,6 +61,7 @@ def check_package_name(name: str) -> None:
         near = near if near[:1].isalpha() and near.isascii() else "my_game"
         allowed = "lower-case letters, digits and single underscores, beginning with a letter"
         check(False, "NAME", name, allowed, f"Try {near}.")
+    check(len(name) <= MAX_NAME, "NAME", name, f"at most {MAX_NAME} characters long")
     spec = find_spec(name)
     is_installed = spec is not None and spec.origin is not None  # a bare folder is no package
     is_word = keyword.iskeyword(name) or name in sys.stdlib_module_names or name == "tests"
@@ -72,23 +79,22 @@ def class_name(package: str) -> str:
 
 
 def write_package(package: str, target: Path) -> list[Path]:
-    """Write every file of the package; none of them may exist.
+    """Write the package, all of it or nothing; its folder must not exist.
 
     Raises:
-        SettingError: if the folder is not writable.
+        DiskError: if a file could not be written.
     """
-    paths = []
+    draft = target.with_name(f".{target.name}.tmp")
+    places = [Path(place.format(package=package)) for place in TEMPLATES.values()]
     try:
-        for template, place in TEMPLATES.items():
-            path = target / place.format(package=package)
-            path.parent.mkdir(parents=True, exist_ok=True)
+        for template, place in zip(TEMPLATES, places, strict=True):
             source = files("sesa_agent").joinpath("new_env", f"{template}.template")
             text = Template(source.read_text(encoding="utf-8"))
-            with path.open("x", encoding="utf-8") as file:
-                file.write(text.substitute(package=package, name=class_name(package)))
-            paths.append(path)
-    except OSError as error:
-        raise SettingError(
-            f"--folder {target.parent} is not writable: {error.strerror}. Choose another folder."
-        ) from error
-    return paths
+            name = class_name(package)
+            replace_text(draft / place, text.substitute(package=package, name=name))
+        with writing(target):
+            draft.rename(target)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)  # half a package would be in the way
+        raise
+    return [target / place for place in places]

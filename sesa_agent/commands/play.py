@@ -23,6 +23,9 @@ from sesa_agent.training.setup import (
     sampling_params,
 )
 
+MAX_DELAY_S = 3600
+"""Maximum number of seconds between two turns of a policy."""
+
 
 def run_play(
     env: str, overrides: Sequence[str], policy: str, seed: int, delay_s: float | None
@@ -34,7 +37,8 @@ def run_play(
     """
     check(seed >= 0, "--seed", seed, "0 or more")
     if policy:
-        check(delay_s is None or delay_s >= 0, "--delay", delay_s, "0 or more seconds")
+        is_delay = delay_s is None or 0 <= delay_s <= MAX_DELAY_S
+        check(is_delay, "--delay", delay_s, f"from 0 to {MAX_DELAY_S} seconds")
         cfg, path = find_policy(policy, env, list(overrides))
         _guarded(cfg, partial(_watch, cfg, policy, path, seed, delay_s))
         return

@@ -7,6 +7,7 @@ from sesa_agent.commands.evaluate import evaluate_policy
 from sesa_agent.commands.model_card import write_model_card
 from sesa_agent.configs.errors import check
 from sesa_agent.configs.load import choose, env_names, load_config, override_word
+from sesa_agent.environments.splits import puzzle_seeds
 from sesa_agent.runs import check_writable
 from sesa_agent.screen import console, progress_bar, result_table
 from sesa_agent.training.pretraining.recipes import RECIPES
@@ -21,6 +22,8 @@ def run_pretraining(
     recipe = RECIPES[choose("MODEL", name, list(RECIPES), "")]
     check(steps is None or steps >= 1, "--steps", steps, "at least 1")
     check(episodes >= 1, "--episodes", episodes, "at least 1")
+    check(0 <= seed < 2**32, "--seed", seed, "from 0 to 2^32 - 1")
+    puzzle_seeds("test", episodes)  # raises if there are not enough puzzles
     output = output or Path(name)
     check_writable(output, "--output")
     recipe = replace(recipe, seed=seed, steps=recipe.steps if steps is None else steps)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sesa_agent.commands.experiment_progress import check_needs, refuse_fixed, run_with_bar
+from sesa_agent.commands.experiment_progress import check_needs, run_with_bar
 from sesa_agent.commands.experiment_tables import (
     result_head,
     say_written,
@@ -33,6 +33,7 @@ from sesa_agent.training.setup import (
     resolve_auto,
     sampling_params,
 )
+from sesa_agent.typed import refuse_fixed, with_options
 
 DIVERSITY = "diversity"
 FIXED = {"seed": "--seeds", "output": "--runs"}
@@ -61,7 +62,7 @@ class ReproduceOptions:
     @property
     def words(self) -> list[str]:
         """The settings of all arms, including the model."""
-        return [*self.overrides, *([f"model.path={self.model}"] if self.model else [])]
+        return with_options(self.overrides, {"model.path": ("--model", self.model or None)})
 
     def command(self) -> list[str]:
         """The command with these options, without `--jobs` and what has its default value."""

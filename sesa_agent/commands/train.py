@@ -14,8 +14,10 @@ from typing import Any
 from sesa_agent.agents.engines.base import EngineError
 from sesa_agent.agents.policy import Policy
 from sesa_agent.commands.evaluate import evaluate_agent
+from sesa_agent.configs.errors import SettingError
 from sesa_agent.configs.load import config_to_dict
 from sesa_agent.configs.schema import Config
+from sesa_agent.configs.writing import DiskError, replace_text
 from sesa_agent.configs.yaml_text import write_yaml
 from sesa_agent.evaluation.evaluate import Evaluation
 from sesa_agent.evaluation.validation import validate
@@ -32,7 +34,7 @@ from sesa_agent.training.distributed import (
 )
 from sesa_agent.training.progress import Progress
 from sesa_agent.training.run_lock import locked
-from sesa_agent.training.run_log import read_metrics, replace_text
+from sesa_agent.training.run_log import read_metrics
 from sesa_agent.training.setup import Agent, build_agent
 from sesa_agent.training.stopwatch import PHASES, profile
 
@@ -86,18 +88,38 @@ def _run_training(cfg: Config, folder: Path) -> Run:
     say(f"{cfg.method} on {cfg.env.id}, model {cfg.model.path}, run folder {folder}{processes}")
     if cfg.loss.credit == "trajectory" and cfg.loss.baseline == "max":
         warn("Warning: loss.baseline=max never gives a positive advantage. Take mean to learn.")
-    base = None if session.progress.step else measure_policy(cfg, session.agent, "base")
-    was_stopped = _train(session)
-    results = {}
-    if was_stopped:
-        say(f"Stopped. Resume with: {resume_command(folder)}")
-    else:
-        # The base of a resumed run is loaded again; that of a new one was measured as it began.
-        base = base or measure_policy(cfg, build_agent(cfg), "base")
-        trained = measure_policy(cfg, session.agent, "trained")
-        results = report_result(cfg, folder, {"base": base, "trained": trained})
+    with _resumable(folder):
+        results = _train_and_measure(session)
     leave_processes(cfg)
     return Run(folder, cfg, session.agent.policy, results)
+
+
+@contextmanager
+def _resumable(folder: Path) -> Iterator[None]:
+    """Say how to resume a run that ends early."""
+    again = resume_command(folder)
+    try:
+        yield
+    except EngineError as error:
+        raise EngineError(f"{error}. What was saved is whole; resume with: {again}") from error
+    except DiskError as error:
+        raise SettingError(f"{error} What was saved is whole; resume with: {again}") from error
+    except KeyboardInterrupt:
+        say(f"Stopped at once. Resume with: {again}")
+        raise
+
+
+def _train_and_measure(session: trainer.Session) -> dict[str, Evaluation]:
+    """Train; return base and trained policy on held-out puzzles, nothing if it was stopped."""
+    cfg, folder = session.cfg, session.folder
+    base = None if session.progress.step else measure_policy(cfg, session.agent, "base")
+    if _train(session):
+        say(f"Stopped. Resume with: {resume_command(folder)}")
+        return {}
+    # The base of a resumed run is loaded again; that of a new one was measured as it began.
+    base = base or measure_policy(cfg, build_agent(cfg), "base")
+    trained = measure_policy(cfg, session.agent, "trained")
+    return report_result(cfg, folder, {"base": base, "trained": trained})
 
 
 def _train(session: trainer.Session) -> bool:
@@ -117,11 +139,7 @@ def _train(session: trainer.Session) -> bool:
                 bar.console.print(describe(progress, metrics))
             return bool(interrupt)
 
-        try:
-            trainer.train(session, partial(validate, cfg), watch, warn)
-        except EngineError as error:
-            again = resume_command(session.folder)
-            raise EngineError(f"{error}. What was saved is whole; resume with: {again}") from error
+        trainer.train(session, partial(validate, cfg), watch, warn)
         was_stopped = any(all_gather(bool(interrupt)))
         if not was_stopped:
             bar.update(task, completed=1.0)
@@ -138,11 +156,11 @@ def measure_policy(cfg: Config, agent: Agent, name: str) -> Evaluation:
 def report_result(
     cfg: Config, folder: Path, results: dict[str, Evaluation]
 ) -> dict[str, Evaluation]:
-    """Write, print and return how base and trained policy compare on held-out puzzles."""
+    """Print, write and return how base and trained policy compare on held-out puzzles."""
+    console.print(result_table(cfg.env.id, results))
     if is_rank_zero():
         values = {name: result.to_json() for name, result in results.items()}
         replace_text(folder / RESULT_FILE, json.dumps(values, indent=2) + "\n")
-    console.print(result_table(cfg.env.id, results))
     say(describe_time(read_metrics(folder)))
     say(f"Curves: tensorboard --logdir {shlex.quote(str(folder))}")
     return results

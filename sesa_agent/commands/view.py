@@ -4,7 +4,9 @@ import webbrowser
 from pathlib import Path
 
 from sesa_agent.configs.errors import SettingError, check
-from sesa_agent.runs import check_writable
+from sesa_agent.configs.writing import replace_text
+from sesa_agent.reading import reading
+from sesa_agent.runs import check_file_writable
 from sesa_agent.screen import console, say
 from sesa_agent.view.page import render
 from sesa_agent.view.saved import SavedTree, prompt_decoder, read_saved
@@ -20,18 +22,20 @@ def run_view(
     if in_terminal:
         check(output is None, "--output", str(output), "left out with --terminal")
         check(not opens, "--open", True, "left out with --terminal")
-    run, saved = read_saved(folder)
+    with reading(folder):
+        run, saved = read_saved(folder)
     chosen = _of_step(saved, step, folder)
     if in_terminal:
-        for one in chosen:
-            print_tree(console, one, run.title)
+        with reading(folder):
+            for one in chosen:
+                print_tree(console, one, run.title)
         return
     target = output or folder / PAGE_FILE
-    check(not target.is_dir(), "--output", str(target), "a file, not a folder")
-    check_writable(target.parent, "--output")
-    text = render(run.title, saved, chosen[0], prompt_decoder(run))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(text, encoding="utf-8")
+    check_file_writable(target, "--output")
+    decode = prompt_decoder(run)
+    with reading(folder):
+        text = render(run.title, saved, chosen[0], decode)
+    replace_text(target, text)
     say(f"Written: {target} ({len(saved)} trees, {len(text.encode()) / 1e6:.1f} MB)")
     if opens:
         webbrowser.open(target.resolve().as_uri())

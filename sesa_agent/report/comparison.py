@@ -12,6 +12,7 @@ from sesa_agent.evaluation.experiments.arms import RESULT_FILE as ARM_FILE
 from sesa_agent.evaluation.experiments.paper import EXPERIMENTS
 from sesa_agent.evaluation.experiments.results import SPENT
 from sesa_agent.evaluation.significance import ALPHA
+from sesa_agent.reading import reading
 from sesa_agent.report.episodes import sample_episodes
 from sesa_agent.report.page import (
     SPENT_NAMES,
@@ -45,10 +46,8 @@ def comparison_page(path: Path, runs: Path) -> Page:
             f"{path} is not a comparison: it has no table of arms. Give a .json file that "
             "sesa-agent compare or reproduce wrote, or a run folder."
         )
-    try:
+    with reading(path):
         return _page(values, find_runs(values["arms"], runs))
-    except (AttributeError, KeyError, TypeError) as error:
-        raise SettingError(f"{path} is damaged: {error!r}. Write it again.") from error
 
 
 def find_runs(arms: Sequence[Mapping[str, Any]], runs: Path) -> list[RunFiles]:

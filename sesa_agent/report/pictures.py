@@ -17,6 +17,8 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from sesa_agent.configs.writing import drafted
+
 INK = "#010203"
 """Placeholder for the page's text colour."""
 WON = "#2e8b57"
@@ -94,7 +96,8 @@ def save_png(panels: Sequence[Panel], path: Path) -> None:
         legend = figure.legend(list(lines.values()), list(lines), **place)
         for text in legend.get_texts():
             text.set_parse_math(False)
-    figure.savefig(path)
+    with drafted(path) as draft:
+        figure.savefig(draft, format="png")
 
 
 def _draw(panel: Panel, axes: Axes) -> None:

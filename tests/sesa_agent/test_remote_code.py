@@ -17,8 +17,8 @@ from sesa_agent.configs.errors import SettingError
 from sesa_agent.configs.load import config_from_dict, config_to_dict, load_config
 from sesa_agent.runs import find_policy, resumed_run
 from sesa_agent.training.checkpoint import save_checkpoint
-from sesa_agent.training.progress import Progress
 from sesa_agent.training.monitor import rescued_config
+from sesa_agent.training.progress import Progress
 from sesa_agent.training.setup import build_policy, resolve_auto
 
 from ..helpers.report_files import write_run

@@ -25,6 +25,7 @@ from ...agents.prompts import (
     outline,
     propose_another,
 )
+from ...configs.writing import writing
 from ...environments import make_env
 from ...environments.games.places import PLACES
 from ...sampling.dialogue import prompt_style
@@ -60,6 +61,9 @@ def pretrain(
         folder: where the model is written, in Hugging Face format.
         recipe: its data and hyperparameters.
         report: called after every step with its number and its loss in nats per response token.
+
+    Raises:
+        DiskError: if it could not be written.
     """
     rng = random.Random(recipe.seed)
     tokenizer = build_tokenizer(recipe.phrases(recipe))
@@ -83,7 +87,8 @@ def pretrain(
         optimizer.step()
         optimizer.zero_grad()
         report(step + 1, loss)
-    policy.save(folder)
+    with writing(folder):
+        policy.save(folder)
     return policy
 
 

@@ -147,7 +147,6 @@ NAMES = {
     "ice lake": "Try ice_lake.",
     "../ice": "Try ice.",
     "9lives": "Try my_game.",
-    "": "Try my_game.",
     "été": "Try t.",
     "class": "Try class_game.",
     "json": "Try json_game.",
