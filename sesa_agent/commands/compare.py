@@ -34,7 +34,7 @@ from sesa_agent.evaluation.experiments.paper import (
     comparison_measurements,
     plan_arms,
 )
-from sesa_agent.runs import check_writable
+from sesa_agent.outputs import check_writable
 from sesa_agent.screen import say
 from sesa_agent.training.progress import BUDGETS
 from sesa_agent.typed import refuse_fixed

@@ -18,7 +18,8 @@ from sesa_agent.environments.splits import puzzle_seeds
 from sesa_agent.evaluation.experiments.arms import BASE
 from sesa_agent.evaluation.experiments.paper import comparison_measurements
 from sesa_agent.evaluation.experiments.results import measure_run
-from sesa_agent.runs import CONFIG_FILE, check_writable, read_run
+from sesa_agent.outputs import check_writable
+from sesa_agent.runs import CONFIG_FILE, read_run
 from sesa_agent.screen import console
 
 

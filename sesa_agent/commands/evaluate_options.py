@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sesa_agent.configs.errors import check
 from sesa_agent.environments.splits import puzzle_seeds
-from sesa_agent.runs import check_file_writable
+from sesa_agent.outputs import check_file_writable
 
 MAX_SAMPLES = 10_000
 """Maximum number of attempts at a puzzle: they are all in memory at once."""

@@ -14,7 +14,7 @@ from string import Template
 
 from sesa_agent.configs.errors import SettingError, check
 from sesa_agent.configs.writing import replace_text, writing
-from sesa_agent.runs import check_writable
+from sesa_agent.outputs import check_writable
 from sesa_agent.screen import say
 
 TEMPLATES = {

@@ -8,7 +8,7 @@ from sesa_agent.commands.model_card import write_model_card
 from sesa_agent.configs.errors import check
 from sesa_agent.configs.load import choose, env_names, load_config, override_word
 from sesa_agent.environments.splits import puzzle_seeds
-from sesa_agent.runs import check_writable
+from sesa_agent.outputs import check_writable
 from sesa_agent.screen import console, progress_bar, result_table
 from sesa_agent.training.pretraining.recipes import RECIPES
 from sesa_agent.training.pretraining.recipes import pretrain as pretrain_model

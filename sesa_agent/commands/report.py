@@ -5,12 +5,12 @@ from pathlib import Path
 from sesa_agent.commands.experiment_tables import installed_versions
 from sesa_agent.configs.errors import SettingError, check
 from sesa_agent.configs.writing import replace_text
+from sesa_agent.outputs import check_file_writable, check_writable
 from sesa_agent.reading import reading
 from sesa_agent.report.comparison import comparison_page
 from sesa_agent.report.render import render, save_pictures
 from sesa_agent.report.run import run_page
 from sesa_agent.run_files import read_run_files
-from sesa_agent.runs import check_file_writable, check_writable
 from sesa_agent.screen import say
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from sesa_agent.configs.errors import SettingError, check
 from sesa_agent.configs.writing import replace_text
+from sesa_agent.outputs import check_file_writable
 from sesa_agent.reading import reading
-from sesa_agent.runs import check_file_writable
 from sesa_agent.screen import console, say
 from sesa_agent.view.page import render
 from sesa_agent.view.saved import SavedTree, prompt_decoder, read_saved

@@ -13,7 +13,7 @@ import pytest
 from sesa_agent.cli import check_words
 from sesa_agent.configs.errors import SettingError
 from sesa_agent.configs.writing import DiskError, drafted, replace_text, writing
-from sesa_agent.runs import check_file_writable, check_writable
+from sesa_agent.outputs import check_file_writable, check_writable
 
 from ..helpers.report_files import write_run
 from ..helpers.runs import SMALL_COMMAND, run_python

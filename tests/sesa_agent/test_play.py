@@ -201,7 +201,7 @@ def test_a_broken_environment_ends_in_one_line(play, fault):
         (("--env", "sokoban", "--seed", "-1"), "--seed must be 0 or more, got -1."),
         (("--env", "sokoban", "--delay", "1"), "--delay must be left out without --policy"),
         (("--policy", "sesa-tiny"), "--env must be given with a model"),
-        (("--policy", "sesa-tiny", "--env", "sokoban", "--delay", "-1"), "--delay must be 0 or"),
+        (("--policy", "sesa-tiny", "--env", "sokoban", "--delay", "-1"), "--delay must be from 0"),
         (("--policy", "./no-model", "--env", "sokoban"), "no-model"),
     ],
 )
