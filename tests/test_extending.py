@@ -43,7 +43,7 @@ def parts(tmp_path, monkeypatch):
 def test_parts_from_outside_train_two_steps(parts, llama):
     *_, script = blocks("python")
     small = [*SMALL, f"model.path={llama}", "eval.final_episodes=4", "sampling.max_trajectories=4"]
-    run = f"run = train('sokoban', 'my_method.yaml', steps=2, settings={small!r})"
+    run = f"run = train('sokoban', 'my_method.yaml', settings={small!r})"
     told = {}
     exec(script.replace(re.findall(r"train\(.*\)", script)[0], run), told)
     finished = told["run"]

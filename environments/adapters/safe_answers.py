@@ -13,8 +13,8 @@ MAX_NUMBER = 1e12
 MAX_EXPONENT = 100
 FUNCTIONS = {"sqrt", "exp", "log", "sin", "cos", "tan", "asin", "acos", "atan"}
 """Functions that a formula may call."""
-_WARNED = re.compile(r"\\|(?<![\w.])\.?[0-9][\w.]*?(?:and|else|for|if|in|is|not|or)", re.ASCII)
-"""What Python warns about on the screen when it parses it: 1if, 5or, and backslashes."""
+_WARNED = re.compile(r"\\|[0-9][\w.]*?(?:and|else|for|if|in|is|not|or)", re.ASCII)
+"""What Python may warn about on the screen when it parses it: 1if, A.0or, and backslashes."""
 SIGNS = (ast.UnaryOp, ast.USub, ast.UAdd)
 NAMES = (ast.Expression, ast.Constant, ast.Name, ast.Load)
 SUMS = (ast.BinOp, ast.Add, ast.Sub, ast.Mult, ast.Div, ast.Pow)

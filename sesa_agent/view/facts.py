@@ -87,6 +87,8 @@ def _end(turn: Turn) -> str:
 
 def turn_values(tree: TrajectoryTree, cfg: LossConfig) -> list[float | None]:
     """The value of each turn, as `VALUE_WORDS` explains it."""
+    if not _has_finite_rewards(tree):
+        return [None] * len(tree)
     if cfg.credit == "expected":
         by_action = expected_values(tree, cfg.discount, cfg.format_penalty)
         pairs = zip(tree.parents, tree.turns, strict=True)
@@ -98,11 +100,18 @@ def turn_values(tree: TrajectoryTree, cfg: LossConfig) -> list[float | None]:
     return [None if math.isnan(value) else value for value in values]
 
 
+def _has_finite_rewards(tree: TrajectoryTree) -> bool:
+    """Whether the tree could be trained on; a file may hold others."""
+    return all(math.isfinite(turn.reward) for turn in tree.turns)
+
+
 def turn_advantages(tree: TrajectoryTree, cfg: LossConfig) -> list[float | None]:
     """The advantage of each turn; for a turn of several trajectories their weighted mean.
 
     All outcomes of an action have the advantage of the action.
     """
+    if not _has_finite_rewards(tree):
+        return [None] * len(tree)
     credit = ADVANTAGES[cfg.credit](tree, leaf_returns(tree, cfg.format_penalty), cfg)
     with np.errstate(divide="ignore", invalid="ignore"):
         means = (credit.positive + credit.negative) / credit.weight

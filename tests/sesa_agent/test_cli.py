@@ -93,7 +93,7 @@ MISTAKES = {
         (*TRAIN, "optim.steps=-1", "optim.steps=1"),
         "optim.steps must be at least 1, got -1.",
     ),
-    "half a character": ((*TRAIN, "optim.\udc80=3"), r"optim.\udc80 is not a setting"),
+    "half a character": ((*TRAIN, "optim.\udc80=3"), r"must be UTF-8 text, got 'optim.\udc80=3'"),
     "a long word": ((*TRAIN, "optim." + "a" * 10**6), "group.key=value, got 'optim.aaa"),
     "an option of the wrong type": (
         ("train", "--env", "frozen_lake", "env.options.slippery=flase"),

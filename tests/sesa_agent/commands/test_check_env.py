@@ -102,7 +102,7 @@ MISTAKES = {
     "unknown module": (("no_such_pkg:Game-v0",), "no_such_pkg"),
     "unknown knob": (("sokoban", "env.options.boxes=2"), "boxes"),
     "unknown setting": (("sokoban", "env.boxes=2"), "env.boxes is not a setting"),
-    "no episodes": (("sokoban", "--episodes", "0"), "--episodes must be at least 1, got 0"),
+    "no episodes": (("sokoban", "--episodes", "0"), "--episodes must be from 1 to 100000, got 0"),
     "unknown model": (("sokoban", "--model", "./none"), "./none"),
 }
 
