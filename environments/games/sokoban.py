@@ -39,6 +39,7 @@ from .sokoban_rules import (
     move,
     player_cell,
     read_board,
+    search,
     solve,
 )
 
@@ -47,6 +48,8 @@ REWARDS = ("success", "dense")
 
 MAX_DRAWS = 200_000
 """Boards drawn for one puzzle before its knobs are declared impossible."""
+MAX_WORK = 5_000_000
+"""Visited states, and cells of drawn boards, before they are: half a minute on large boards."""
 DETOUR = 4
 """Number of moves that `expert_action` searches beyond the longest puzzle."""
 TILE = 16
@@ -115,13 +118,16 @@ def generate_level(seed: int, knobs: SokobanKnobs | None = None) -> Level:
     numbers come from `Random.random`, whose stream is the same in all versions of Python.
 
     Raises:
-        ValueError: if none of `MAX_DRAWS` boards fits the knobs.
+        ValueError: if none of `MAX_DRAWS` boards fits the knobs, or the search takes `MAX_WORK`.
     """
     knobs = knobs or SokobanKnobs()
-    rng = random.Random(seed)
+    rng, work = random.Random(seed), 0
     for _ in range(MAX_DRAWS):
+        if work > MAX_WORK:
+            break
         board = _draw_board(rng, knobs)
-        solution = solve(board, knobs.max_solution) if board else None
+        solution, num_states = search(board, knobs.max_solution) if board else (None, 0)
+        work += len(board) // 4 + num_states
         if solution is not None and len(solution) >= knobs.min_solution:
             return Level(bytes(board), len(solution))
     raise ValueError(

@@ -127,12 +127,19 @@ def solve(board: Board, max_length: int, max_states: int = MAX_STATES) -> list[i
     Returns:
         Actions; None if no solution has at most `max_length` moves or the search gave up.
     """
+    return search(board, max_length, max_states)[0]
+
+
+def search(
+    board: Board, max_length: int, max_states: int = MAX_STATES
+) -> tuple[list[int] | None, int]:
+    """What `solve` returns, and the number of states that were visited."""
     ground = bytes(board).translate(GROUND)
     steps, distances = directions(board), push_distances(ground)
     boxes = frozenset(i for i, code in enumerate(board) if code == BOX or code == BOX_ON_TARGET)
     estimate = sum([distances[box] for box in boxes])
     if estimate > max_length:
-        return None
+        return None, 0
     # waiting[n] holds the states whose path so far plus estimate is n moves.
     waiting: list[list[Any]] = [[] for _ in range(max_length + 1)]
     waiting[estimate].append(((player_cell(board), boxes), None, 0, estimate))
@@ -144,13 +151,13 @@ def solve(board: Board, max_length: int, max_states: int = MAX_STATES) -> list[i
                 continue
             came_from[state] = previous, action
             if estimate == 0:
-                return _path(state, came_from)
+                return _path(state, came_from), len(came_from)
             for action, child, pushed in _children(state, ground, steps):
                 left = estimate + distances[pushed] - distances[child[0]] if pushed else estimate
                 child_total = total + 1 + left - estimate
                 if child_total <= max_length and child not in came_from:
                     waiting[child_total].append((child, state, action, left))
-    return None
+    return None, len(came_from)
 
 
 def _children(

@@ -303,6 +303,19 @@ def test_impossible_knobs_name_what_to_change(monkeypatch):
 # ---- scripted players ----
 
 
+def test_a_search_on_boards_of_2500_cells_is_bounded_in_all(monkeypatch):
+    """100 boxes on a large board: each search was bounded, but 200 000 of them took hours."""
+    monkeypatch.setattr("sesa_agent.environments.games.sokoban.MAX_WORK", 50_000)
+    draws = []
+    monkeypatch.setattr(
+        "sesa_agent.environments.games.sokoban.search",
+        lambda board, longest: (None, draws.append(len(board)) or 1000),
+    )
+    with pytest.raises(ValueError, match="max_solution must be within reach"):
+        generate_level(3, SokobanKnobs(num_rows=50, num_columns=50, num_boxes=100))
+    assert len(draws) == 31  # 50 000 / (2550 / 4 + 1000), and the one that exceeds it
+
+
 def test_the_expert_solves_in_the_optimal_number_of_moves():
     game = SokobanEnv()
     for seed in range(30):
