@@ -49,10 +49,12 @@ def main() -> None:
     file = RESULTS / "faults.json"
     report = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     for part in args.parts or PARTS:
-        report[part] = [asdict(row) for row in _run_part(part, args.seed)]
-        report = {name: report[name] for name in PARTS if name in report}
-        file.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-        write_table(RESULTS / "faults.md", report)
+        report[part] = []
+        for row in _run_part(part, args.seed):
+            report[part].append(asdict(row))
+            ordered = {name: report[name] for name in PARTS if name in report}
+            file.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
+            write_table(RESULTS / "faults.md", ordered)
     sys.exit(any(row["faults"] for part in args.parts or PARTS for row in report[part]))
 
 
