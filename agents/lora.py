@@ -8,7 +8,6 @@ A saved adapter is a folder in PEFT's format, with `adapter_config.json` (which 
 model) and `adapter_model.safetensors`. PEFT is an extra, so it is imported where it is used.
 """
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..configs.errors import SettingError, first_line
+from ..configs.json_text import read_json_file
 from .finite import all_finite
 
 CONFIG_FILE = "adapter_config.json"
@@ -40,7 +40,7 @@ def base_of(folder: str) -> str:
         SettingError: if the adapter does not name it, or is not a LoRA adapter.
     """
     try:
-        config = json.loads((Path(folder) / CONFIG_FILE).read_text(encoding="utf-8"))
+        config = read_json_file(Path(folder) / CONFIG_FILE)
         base, kind = config["base_model_name_or_path"], config["peft_type"]
     except (ValueError, KeyError, TypeError) as error:
         raise SettingError(

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..configs.errors import SettingError, first_line
+from ..configs.json_text import read_json_file
 from .finite import all_finite
 from .hub import find_on_hub
 from .logprobs import MAX_LOGITS, chunked_logprobs, has_plain_head, token_logprobs
@@ -405,7 +406,7 @@ def check_model_path(path: str) -> None:
     if not config.is_file():
         raise SettingError(f"model.path {path!r} has no config.json, so it is not a model folder.")
     try:
-        if not isinstance(json.loads(config.read_text(encoding="utf-8")), dict):
+        if not isinstance(read_json_file(config), dict):
             raise ValueError("no object")
     except ValueError as error:
         raise SettingError(

@@ -4,7 +4,6 @@ These files may come from anyone: a damaged file is a one-line error, and a miss
 out. Whoever shows their texts escapes them.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from sesa_agent.commands.train import RESULT_FILE
 from sesa_agent.configs.errors import SettingError, first_line
+from sesa_agent.configs.json_text import read_json_file
 from sesa_agent.configs.layers import use_new_names
 from sesa_agent.configs.load import env_names, method_label, short_env_name
 from sesa_agent.configs.yaml_text import read_yaml
@@ -98,7 +98,7 @@ def read_object(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json_file(path)
     except ValueError as error:
         raise SettingError(f"{path} is damaged: {error}.") from error
     if not isinstance(values, dict):
@@ -117,10 +117,12 @@ def newest_trees(folder: Path) -> Iterator[tuple[int, TrajectoryTree]]:
     for file in sorted((folder / "trees").glob("step-*.json"), reverse=True):
         try:
             step = int(file.stem.removeprefix("step-"))
-            values = json.loads(file.read_text(encoding="utf-8"))
+            values = read_json_file(file)
             trees = [TrajectoryTree.from_json(tree) for tree in values]
         except (ValueError, LookupError) as error:
             raise SettingError(f"{file} is damaged: {error}. Delete it.") from error
+        except OSError as error:
+            raise SettingError(f"{file} cannot be read: {error.strerror}. Delete it.") from error
         except TypeError:
             continue
         yield from ((step, tree) for tree in trees)

@@ -32,6 +32,7 @@ from torch import Tensor
 from ..agents.finite import all_finite
 from ..agents.lora import is_adapter
 from ..configs.errors import SettingError, first_line
+from ..configs.json_text import read_json, read_json_file
 from .progress import Progress
 
 MODEL_FOLDER = "model"
@@ -166,7 +167,7 @@ def put_aside(checkpoint: Path) -> Path:
 
 def read_state(checkpoint: Path) -> dict[str, Any]:
     """Return the `state` that was saved with a checkpoint."""
-    return json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
+    return read_json_file(checkpoint / STATE_FILE)
 
 
 def load_optimizer(folder: Path, optimizer: torch.optim.Optimizer) -> None:
@@ -205,7 +206,7 @@ def _read_optimizer(path: Path) -> tuple[dict[str, Any], Tensor, list[dict[str, 
         metadata = file.metadata() or {}
         tensors = {key: file.get_tensor(key) for key in file.keys()}
     try:
-        scalars, groups = (json.loads(metadata[key]) for key in ("scalars", "param_groups"))
+        scalars, groups = (read_json(metadata[key]) for key in ("scalars", "param_groups"))
         groups = [
             {key: tuple(v) if key == "betas" else v for key, v in group.items()} for group in groups
         ]

@@ -16,6 +16,7 @@ from io import StringIO
 from pathlib import Path
 
 from ..configs.errors import SettingError, first_line
+from ..configs.json_text import read_json_file
 from ..configs.load import config_to_dict
 from ..configs.schema import Config, LogConfig
 from ..configs.writing import replace_text
@@ -211,7 +212,7 @@ def open_loggers(cfg: Config, folder: Path, tell: Tell) -> list[Logger]:
 def _read_ids(path: Path) -> dict[str, str]:
     """The ids of the run in its loggers; those of a damaged file are lost, but not the run."""
     try:
-        ids = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        ids = read_json_file(path) if path.exists() else {}
     except ValueError:
         ids = None
     return ids if isinstance(ids, dict) else {}

@@ -19,6 +19,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
 
+from ..configs.json_text import read_json
 from ..configs.writing import replace_text, writing
 from ..sampling.trajectory import TrajectoryTree
 from .event_file import EventFile
@@ -192,8 +193,8 @@ def _read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
     texts = path.read_bytes().split(b"\n") if path.exists() else []
     for place, text in enumerate(texts):
         try:
-            line = json.loads(text.decode("utf-8"))
-        except (ValueError, RecursionError):
+            line = read_json(text)
+        except ValueError:
             line = None
         if is_right(line):
             lines.append(line)

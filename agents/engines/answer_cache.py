@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ...configs.json_text import read_json
 from ...configs.writing import writing
 from .chat_endpoint import Answer
 
@@ -31,7 +32,7 @@ class AnswerCache:
         self._num_asked: Counter[str] = Counter()
         for line in path.read_bytes().splitlines() if path and path.exists() else []:
             try:
-                values = json.loads(line)
+                values = read_json(line)
                 key = values.pop("key")
                 self.answers[key] = Answer(**values)
             except (ValueError, TypeError, LookupError, AttributeError):

@@ -22,6 +22,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ...configs.errors import SettingError, check
+from ...configs.json_text import read_json
 
 LONGEST_PAUSE_S = 60.0
 """Waits between attempts double up to this."""
@@ -190,11 +191,11 @@ class Endpoint:
 
     def _read_answer(self, raw: bytes) -> Answer:
         try:
-            body = json.loads(raw)
+            body = read_json(raw)
             choice = body["choices"][0]
             text = choice["message"].get("content")
             usage = body.get("usage") or {}
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        except (ValueError, LookupError, TypeError, AttributeError):
             said = self._clean(_error_message(raw))
             raise _TryAgain("a body that is no answer" + (f": {said}" if said else "")) from None
         if not (text is None or isinstance(text, str)):
@@ -270,11 +271,11 @@ def _read_body(response: Any, timeout_s: float) -> bytes:
 def _error_message(raw: bytes) -> str:
     """Return what the server says about an error: its JSON message, else its plain text."""
     try:
-        body = json.loads(raw)
+        body = read_json(raw)
         error = body.get("error", body)
         message = error if isinstance(error, str) else error["message"]
         return str(message)
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+    except (ValueError, LookupError, TypeError, AttributeError):
         text = raw[:10_000].decode(errors="replace")
         return "" if "<" in text else text  # a page of HTML is no use in a terminal
 

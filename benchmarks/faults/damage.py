@@ -82,8 +82,8 @@ ANY_FILE: dict[str, Callable[[Path], None]] = {
 }
 JSON_FILE = {
     text: _text(text)
-    for text in ("{}", "null", "[]", '"text"', "NaN", '{"step": "3"}', '{"step": -1}', "[" * 10**5)
-}
+    for text in ("{}", "null", "[]", '"text"', "NaN", '{"step": "3"}', '{"step": -1}')
+} | {"nested too deeply": _text("[" * 10**5)}
 
 
 def _tensors(change: Callable[[dict[str, torch.Tensor]], None]) -> Callable[[Path], None]:
@@ -98,7 +98,8 @@ def _tensors(change: Callable[[dict[str, torch.Tensor]], None]) -> Callable[[Pat
 
 
 def _largest(tensors: dict[str, torch.Tensor]) -> str:
-    return max(tensors, key=lambda name: tensors[name].numel())
+    floats = {name: t.numel() for name, t in tensors.items() if t.is_floating_point()}
+    return max(floats, key=floats.__getitem__)
 
 
 def _cut(tensors: dict[str, torch.Tensor]) -> None:
@@ -173,7 +174,10 @@ def _case(file: Path, damage: str, reader: str, source: Path, number: int) -> Ca
 
     def before() -> None:  # in the new process, so that few copies exist at a time
         shutil.copytree(source, folder, symlinks=True)
-        damages(file)[damage](folder / file.relative_to(source))
+        damaged = folder / file.relative_to(source)
+        damages(file)[damage](damaged)
+        if damaged.is_file():
+            shutil.copyfile(damaged, _seen(folder))
 
     return Case(name, READERS[reader](folder), folder=source.parent, before=before)
 
@@ -189,12 +193,34 @@ def _judge(outcome: Any, whole: Path) -> str:
             fault = f"not resumed: {outcome.err.strip()[:200]}"
         elif not outcome.code:
             fault = difference(folder, whole)
-            if fault == "another metrics.jsonl" and list(folder.glob("metrics*.bak*")):
-                fault = ""  # the damaged log is kept beside the new one
+            if fault == "another metrics.jsonl" and name.startswith("metrics.jsonl"):
+                fault = _lost_lines(_seen(folder), folder)
             if fault and name.startswith("config.yaml: one bit"):
                 fault = ""  # another valid setting
     shutil.rmtree(folder, ignore_errors=True)
+    _seen(folder).unlink(missing_ok=True)
     return f"{name}: {fault}" if fault else ""
+
+
+def _seen(folder: Path) -> Path:
+    """A copy of the damaged file, as the command found it."""
+    return folder.with_name(f"{folder.name}.seen")
+
+
+def _lost_lines(seen: Path, folder: Path) -> str:
+    """Lines of a damaged log that are neither in the new one nor in a copy, which is a fault.
+
+    A last line without a line break was being written. Steps after the checkpoint come again.
+    """
+    kept = {line for path in folder.glob("metrics.jsonl*") for line in _whole_lines(path)}
+    lost = [line for line in _whole_lines(seen) if line not in kept]
+    again = b'{"step": %d,' % (STEPS - 1)
+    lost = [line for line in lost if not line.startswith(again)]
+    return f"a lost line {lost[0][:80]!r}" if lost else ""
+
+
+def _whole_lines(path: Path) -> list[bytes]:
+    return path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
 
 
 def _no_whole_checkpoint(scratch: Path, stopped: Path) -> Iterator[Row]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from ...agents.policy import BUNDLED, Policy, bundled_model_folder
 from ...configs.errors import SettingError
+from ...configs.json_text import read_json_file
 from ...configs.load import config_to_dict, method_label
 from ...configs.schema import Config
 from ...configs.writing import replace_text
@@ -158,7 +159,7 @@ def weights_digest(path: str) -> str:
 def read_kept(path: Path) -> dict[str, Any]:
     """Read a stored result; empty if there is none or it is damaged, so that it is made again."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        values = read_json_file(path) if path.is_file() else {}
     except ValueError:
         return {}
     return values if isinstance(values, dict) else {}

@@ -4,7 +4,6 @@ With `--json FILE` every answer is stored as soon as it arrives, in the file of 
 the ending `.answers.jsonl`. After Ctrl-C, a crash or failed calls the same command resumes.
 """
 
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from sesa_agent.agents.engines.base import Usage
 from sesa_agent.agents.engines.chat_endpoint import Endpoint
 from sesa_agent.commands.evaluate_options import EvaluateOptions
 from sesa_agent.configs.errors import SettingError, check
+from sesa_agent.configs.json_text import read_json
 from sesa_agent.configs.schema import Config
 from sesa_agent.evaluation.evaluate import Evaluation, evaluate
 from sesa_agent.screen import console, say
@@ -72,7 +72,7 @@ class ApiOptions:
             SettingError: if it is not a JSON object.
         """
         try:
-            fields = json.loads(self.request or "{}")
+            fields = read_json(self.request or "{}")
         except ValueError:
             fields = None
         if isinstance(fields, dict):
