@@ -72,6 +72,7 @@ def _pipe_screen() -> None:
         child = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=number)
         assert child.stdin
         os.dup2(child.stdin.fileno(), number)
+    sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)
 
 
 def mounted_rows(scratch: Path) -> Iterator[Row]:

@@ -22,35 +22,28 @@ EVENTS = ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate
 
 
 def random_kills(scratch: Path, num_kills: int, seed: int) -> Iterator[Row]:
-    """Kill each method's run at random moments of its life, up to three times a run."""
+    """Kill each method's run at random moments, every second one again as it resumes."""
     rng = random.Random(seed)
     for method in GAMES:
         wanted = whole_run(method, scratch / method)
         seconds = run(Case("timing", train_words(method, scratch / f"{method}-timed"))).seconds
-        cases = [_killed_case(method, scratch, i, rng, seconds) for i in range(num_kills)]
-        faults = []
-        for outcome in run_all(cases):
-            folder = scratch / outcome.case.name
-            fault = outcome.fault
-            for _ in range(rng.randrange(2)):  # some are killed again as they resume
-                words = again_words(method, folder)
-                again = run(_dying(outcome.case.name, words, rng.uniform(0, seconds)))
-                fault = fault or again.fault
-            faults.append(fault or finish(method, folder, wanted))
-        yield Row(f"kill -9 at a random moment, {method}", len(faults), tuple(filter(None, faults)))
+        folders = [scratch / f"{method}-{i}" for i in range(num_kills)]
+        faults = _killed(method, folders, [rng.uniform(0, seconds) for _ in folders])
+        faults += _killed(method, folders[::2], [rng.uniform(0, seconds) for _ in folders[::2]])
+        faults += _finished(method, folders, wanted)
+        yield Row(f"kill -9 at a random moment, {method}", num_kills, tuple(faults))
 
 
-def kills_at_files(scratch: Path, method: str = "sesa", every: int = 1) -> Iterator[Row]:
-    """Kill a run before each (or each `every`-th) file operation in its folder."""
+def kills_at_files(scratch: Path, method: str = "sesa") -> Iterator[Row]:
+    """Kill a run before each file operation in its folder."""
     wanted = whole_run(method, scratch / "whole")
-    counted = scratch / "counted"
-    log = scratch / "operations"
+    counted, log = scratch / "counted", scratch / "operations"
     run(Case("counting", train_words(method, counted), before=_on_file(counted, 0, log)))
     operations = log.read_text().splitlines()
     inside = [i for i, path in enumerate(operations, 1) if "/checkpoints/" in path]
     outside = [i for i in range(1, len(operations) + 1) if i not in inside]
     for name, places in (("inside checkpoints", inside), ("elsewhere in its folder", outside)):
-        folders = {scratch / f"at-{i}": i for i in places[::every]}
+        folders = {scratch / f"at-{place}": place for place in places}
         cases = [
             Case(
                 folder.name,
@@ -60,29 +53,36 @@ def kills_at_files(scratch: Path, method: str = "sesa", every: int = 1) -> Itera
             )
             for folder, place in folders.items()
         ]
-        faults = [
-            outcome.fault or finish(method, scratch / outcome.case.name, wanted)
-            for outcome in run_all(cases)
-        ]
+        faults = [f"{o.case.name}: {o.fault}" for o in run_all(cases) if o.fault]
+        faults += _finished(method, list(folders), wanted)
         what = f"kill -9 before a file operation {name}, {method}"
-        yield Row(what, len(faults), tuple(filter(None, faults)))
+        yield Row(what, len(cases), tuple(faults))
+
+
+def _killed(method: str, folders: list[Path], moments: list[float]) -> list[str]:
+    """Start or resume runs and kill each at its moment, in seconds; what else went wrong."""
+    pairs = zip(folders, moments, strict=True)
+    cases = [_dying(folder.name, again_words(method, folder), after) for folder, after in pairs]
+    return [f"{o.case.name}: {o.fault}" for o in run_all(cases) if o.fault]
+
+
+def _finished(method: str, folders: list[Path], wanted: Path) -> list[str]:
+    """Resume runs to their end; what is wrong with them then. Deletes sound ones."""
+    open_ = [folder for folder in folders if not (folder / "result.json").exists()]
+    cases = [Case(folder.name, again_words(method, folder), codes=(0,)) for folder in open_]
+    faults = [f"{o.case.name}: {o.fault}" for o in run_all(cases) if o.fault]
+    for folder in folders:
+        differs = difference(folder, wanted)
+        if differs:
+            faults.append(f"{folder.name}: {differs}")
+        else:
+            shutil.rmtree(folder)
+    return faults
 
 
 def finish(method: str, folder: Path, wanted: Path) -> str:
-    """Resume a run to its end; what is wrong with it then. Deletes a sound one."""
-    if not (folder / "result.json").exists():
-        outcome = run(Case(folder.name, again_words(method, folder), codes=(0,)))
-        if outcome.fault:
-            return f"{folder.name}: {outcome.fault}"
-    differs = difference(folder, wanted)
-    if not differs:
-        shutil.rmtree(folder)
-    return f"{folder.name}: {differs}" if differs else ""
-
-
-def _killed_case(method: str, scratch: Path, i: int, rng: random.Random, seconds: float) -> Case:
-    name = f"{method}-{i}"
-    return _dying(name, train_words(method, scratch / name), rng.uniform(0, seconds))
+    """Resume one run to its end; what is wrong with it then."""
+    return "; ".join(_finished(method, [folder], wanted))
 
 
 def _dying(name: str, words: tuple[str, ...], after_s: float) -> Case:
