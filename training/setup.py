@@ -49,7 +49,9 @@ def build_env(cfg: Config) -> gymnasium.Env[Any, Any]:
             f"--env {cfg.env.id!r} names a module that cannot be imported: "
             f"{str(error).rstrip('.')}. Install it."
         ) from error
-    except SettingError:
+    except SettingError as error:  # a constructor names its option as Python does
+        if str(error).partition(" ")[0] in cfg.env.options:
+            raise SettingError(f"env.options.{error}") from error
         raise
     except EnvError as error:
         raise SettingError(f"env.id {cfg.env.id} fails when made: {error}.") from error
