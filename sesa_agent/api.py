@@ -21,10 +21,10 @@ from sesa_agent.configs.errors import SettingError, check
 from sesa_agent.configs.load import load_config, override_word
 from sesa_agent.environments.splits import puzzle_seeds
 from sesa_agent.evaluation.evaluate import Evaluation
+from sesa_agent.option_settings import with_options
 from sesa_agent.runs import find_policy, new_run, resumed_run
 from sesa_agent.screen import showing
 from sesa_agent.training.setup import build_policy
-from sesa_agent.typed import with_options
 
 Settings = Mapping[str, Any] | Sequence[str]
 """`{"optim.lr": 3e-4}`, or as typed on the command line: `["optim.lr=3e-4"]`."""

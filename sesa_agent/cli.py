@@ -18,8 +18,8 @@ from sesa_agent import __version__
 from sesa_agent.agents.engines.base import EngineError
 from sesa_agent.configs.errors import SettingError, check
 from sesa_agent.configs.writing import DiskError
+from sesa_agent.option_settings import refuse_fixed, with_options
 from sesa_agent.streams import drop_output, prepare_streams, unstoppable_output
-from sesa_agent.typed import refuse_fixed, with_options
 
 app = typer.Typer(
     help="Train LLM agents in text games by RL with sequential sampling (SESA).",

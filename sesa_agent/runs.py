@@ -6,11 +6,11 @@ from sesa_agent.configs.errors import SettingError, check, first_line
 from sesa_agent.configs.load import config_from_dict, env_names, load_config, method_label
 from sesa_agent.configs.schema import Config
 from sesa_agent.configs.yaml_text import read_yaml
+from sesa_agent.option_settings import with_options
 from sesa_agent.outputs import check_writable
 from sesa_agent.training.checkpoint import latest_checkpoint
 from sesa_agent.training.loggers import check_loggers
 from sesa_agent.training.setup import resolve_auto
-from sesa_agent.typed import with_options
 
 CONFIG_FILE = "config.yaml"
 """The resolved settings of a run, in its folder."""

