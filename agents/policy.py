@@ -312,6 +312,10 @@ def _load_pretrained(path: str, dtype: str, trust_remote_code: bool) -> tuple[An
             f"model.path {path!r} is damaged: its weight files do not hold what config.json "
             f"says, {wrong[0]} among others. Copy or download it again."
         )
+    if getattr(model.config.get_text_config(), "num_hidden_layers", 1) < 1:
+        raise SettingError(
+            f"model.path {path!r} is damaged: config.json says that the model has no layers."
+        )
     num_embeddings = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > num_embeddings:
         raise SettingError(

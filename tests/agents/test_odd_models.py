@@ -55,6 +55,12 @@ def lose_everything(folder):
         file.unlink()
 
 
+def lose_layers(folder):
+    """A negative number raised deep inside of transformers' cache."""
+    values = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(values | {"num_hidden_layers": -1}))
+
+
 def lose_tokenizer(folder):
     (folder / "tokenizer.json").unlink()
 
@@ -87,6 +93,7 @@ def test_a_model_without_end_padding_or_words_plays(folder, change):
     [
         (lose_everything, "has no config.json"),
         (lose_tokenizer, "could not be loaded: .*tokenizer"),
+        (lose_layers, "is damaged: config.json says that the model has no layers"),
         (lose_template, "names a model without a chat template"),
         (write_binary_template, "could not be loaded: .*utf-8"),
         (divide_by_zero, "its chat template fails: ZeroDivisionError: division by zero"),
