@@ -15,6 +15,9 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
+
+from sesa_agent.configs.writing import replace_text
 
 from .damage import damaged_files
 from .disk import disk_rows
@@ -46,16 +49,24 @@ def main() -> None:
     unknown = [name for name in args.parts if name not in PARTS]
     if unknown:
         parser.error(f"there is no part {unknown[0]}; there are {', '.join(PARTS)}")
+    has_faults = False
+    for part in args.parts or PARTS:
+        rows = []
+        for row in _run_part(part, args.seed):
+            rows.append(asdict(row))
+            has_faults |= bool(row.faults)
+            _write(part, rows)
+    sys.exit(has_faults)
+
+
+def _write(part: str, rows: list[dict[str, Any]]) -> None:
+    """Write the rows of a part so far, beside those of the other parts, and the table of all."""
     file = RESULTS / "faults.json"
     report = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    for part in args.parts or PARTS:
-        report[part] = []
-        for row in _run_part(part, args.seed):
-            report[part].append(asdict(row))
-            ordered = {name: report[name] for name in PARTS if name in report}
-            file.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
-            write_table(RESULTS / "faults.md", ordered)
-    sys.exit(any(row["faults"] for part in args.parts or PARTS for row in report[part]))
+    report[part] = rows
+    report = {name: report[name] for name in PARTS if name in report}
+    replace_text(file, json.dumps(report, indent=1) + "\n")
+    write_table(RESULTS / "faults.md", report)
 
 
 def _run_part(part: str, seed: int) -> Iterator[Row]:

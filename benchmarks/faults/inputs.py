@@ -55,7 +55,7 @@ ODD_TEXTS = (
     "é" * 300,
 )
 OPTION_VALUES = ("flase", "1.5e0x", "nan", "{a: 1}", "[[]]", "-7", "1e99", "", "null", "3.5", "--")
-QUICK = ("optim.steps=1", *SETTINGS)
+QUICK = ("optim.steps=1", *SETTINGS, "engine.max_new_tokens=6", "env.max_turns=3")
 COMMAND_LINES = Path(__file__).with_name("command_lines.txt")
 
 

@@ -9,25 +9,29 @@ from .process import Case, run
 
 STEPS = 4
 SETTINGS = (
-    "sampling.num_tasks=2",
-    "sampling.max_trajectories=3",
-    "engine.max_new_tokens=6",
-    "env.max_turns=3",
+    "sampling.num_tasks=4",
+    "sampling.max_trajectories=4",
     "optim.checkpoint_every=1",
     "optim.keep_checkpoints=2",
     "eval.every=2",
     "eval.episodes=4",
     "eval.final_episodes=4",
 )
-GAMES = {"sesa": "sokoban", "ragen": "frozen_lake", "dapo": "sokoban", "sesa-two-stage": "sudoku"}
+GAMES = {"sesa": "sokoban", "ragen": "frozen_lake", "dapo": "sokoban", "sesa-two-stage": "math"}
 """A method of each kind (tree, parallel, resampled groups, single answers) and its game."""
-MORE = {"dapo": ("sampling.max_redraws=1",), "sesa-two-stage": ("env.max_turns=1",)}
+MORE = {
+    "sesa": ("sampling.num_tasks=6",),
+    "dapo": ("sampling.max_trajectories=6", "sampling.max_redraws=1"),
+    "sesa-two-stage": ("sampling.max_trajectories=6",),
+}
 
 
 def train_words(method: str, folder: Path, *more: str) -> tuple[str, ...]:
     """The command that starts the run."""
     head = ("train", "--env", GAMES[method], "--method", method, "--steps", str(STEPS))
-    return (*head, "--output", str(folder), *SETTINGS, *MORE.get(method, ()), *more)
+    words = (*SETTINGS, *MORE.get(method, ()), *more)
+    last = {word.partition("=")[0]: word for word in words}  # a setting may be given once
+    return (*head, "--output", str(folder), *last.values())
 
 
 def resume_words(folder: Path) -> tuple[str, ...]:
@@ -46,6 +50,9 @@ def whole_run(method: str, folder: Path) -> Path:
     outcome = run(Case(f"{method}, undisturbed", train_words(method, folder), codes=(0,)))
     if outcome.fault:
         raise RuntimeError(f"the undisturbed run failed: {outcome.fault}")
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    if not all(json.loads(line)["train/tokens"] for line in lines):
+        raise RuntimeError(f"{method} had a step that taught nothing: it would prove little")
     return folder
 
 
