@@ -111,12 +111,18 @@ def _fuzz(task: tuple[int, int]) -> list[str]:
 
 
 def _try(name: str, read: Callable[[str], Any], text: str, limit_s: float) -> list[str]:
-    start = time.thread_time()
     try:
-        read(text)
+        seconds = _seconds(read, text)
+        if seconds > limit_s:  # again: it may have been a pause of the machine
+            seconds = min(seconds, _seconds(read, text), _seconds(read, text))
     except Exception as error:
         return [f"{name}: {type(error).__name__} at {text[:60]!r} ({len(text)} characters)"]
-    seconds = time.thread_time() - start
     if seconds > limit_s:
         return [f"{name}: {seconds:.2f} s at {text[:40]!r} ({len(text)} characters)"]
     return []
+
+
+def _seconds(read: Callable[[str], Any], text: str) -> float:
+    start = time.thread_time()
+    read(text)
+    return time.thread_time() - start
