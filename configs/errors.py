@@ -24,8 +24,16 @@ class SettingError(ValueError):
     def __init__(self, message: str):
         if len(message) > MAX_LENGTH:
             message = f"{message[: MAX_LENGTH // 2]} ... {message[-MAX_LENGTH // 4 :]}"
-        shown = (sign if sign.isprintable() else ascii(sign)[1:-1] for sign in message)
-        super().__init__("".join(shown))
+        super().__init__(printable(message))
+
+
+def printable(text: str) -> str:
+    r"""Escape line breaks, control characters and halves of characters.
+
+    >>> printable("a\x1b[1m\ud800")
+    'a\\x1b[1m\\ud800'
+    """
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
 
 
 def check(condition: bool, key: str, value: Any, allowed: str, advice: str = "") -> None:

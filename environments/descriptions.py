@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..configs.errors import printable
+
 TEXT_LIMIT = 300
 """Length of a quoted message or value, in characters."""
 
@@ -50,8 +52,7 @@ def one_line(text: str) -> str:
     >>> one_line("a\n  b\x1b[1m\ud800")
     'a b\\x1b[1m\\ud800'
     """
-    words = " ".join(text.split())[:TEXT_LIMIT]
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in words)
+    return printable(" ".join(text.split())[:TEXT_LIMIT])
 
 
 def _written(write: Callable[[Any], str], value: Any) -> str:

@@ -22,9 +22,10 @@ from sesa_agent.configs.writing import replace_text
 from .damage import damaged_files
 from .disk import disk_rows
 from .games import game_rows
-from .inputs import input_rows, run_for_inputs
+from .inputs import input_rows
 from .kills import kills_at_files, random_kills
 from .process import JOBS
+from .small_run import whole_run
 from .table import Row, write_table
 from .texts import text_rows
 
@@ -34,7 +35,7 @@ PARTS: dict[str, Callable[[Path, int], Iterator[Row]]] = {
     "files": lambda scratch, seed: kills_at_files(scratch),
     "damage": lambda scratch, seed: damaged_files(scratch),
     "disk": lambda scratch, seed: disk_rows(scratch),
-    "inputs": lambda scratch, seed: input_rows(scratch, run_for_inputs(scratch)),
+    "inputs": lambda scratch, seed: input_rows(scratch, whole_run("sesa", scratch / "finished")),
     "games": lambda scratch, seed: game_rows(scratch),
     "texts": lambda scratch, seed: text_rows(1_000_000, seed),
 }

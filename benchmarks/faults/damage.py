@@ -17,7 +17,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from .process import Case, run, run_all
+from .process import Case, Outcome, run, run_all
 from .small_run import STEPS, difference, resume_words, train_words, whole_run
 from .table import Row
 
@@ -182,7 +182,7 @@ def _case(file: Path, damage: str, reader: str, source: Path, number: int) -> Ca
     return Case(name, READERS[reader](folder), folder=source.parent, before=before)
 
 
-def _judge(outcome: Any, whole: Path) -> str:
+def _judge(outcome: Outcome, whole: Path) -> str:
     """What is wrong with the end of a command that read a damaged run; deletes the copy."""
     name, words = outcome.case.name, outcome.case.words
     folder = Path(words[2] if words[0] == "train" else words[1])

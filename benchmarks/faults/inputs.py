@@ -20,8 +20,8 @@ from gymnasium.envs.registration import load_env_creator
 from sesa_agent.configs.load import env_names, load_config
 from sesa_agent.configs.schema import Config
 
-from .process import Case, run, run_all
-from .small_run import SETTINGS, train_words
+from .process import Case, run_all
+from .small_run import SETTINGS
 from .table import Row
 
 NEVER_A_NUMBER = (
@@ -265,10 +265,3 @@ def _screens(run_: Path) -> Row:
         if "Traceback" in err or "Exception ignored" in err or done.returncode < 0:
             faults.append(f"{name}: {(err.strip().splitlines() or [''])[-1][:200]}")
     return Row("a bad screen, locale or home", len(commands), tuple(faults))
-
-
-def run_for_inputs(scratch: Path) -> Path:
-    """A finished run for the commands that read one."""
-    folder = scratch / "finished"
-    run(Case("finished", train_words("sesa", folder), codes=(0,)))
-    return folder
