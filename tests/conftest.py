@@ -1,4 +1,5 @@
 import runpy
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from .helpers.tiny_models import save_llama
 # No deadline: shared machines pause, and the first call of torch or of an import takes a second.
 settings.register_profile("shared", deadline=None, max_examples=40)
 settings.load_profile("shared")
+# A shell that runs tests in the background has them ignore Ctrl-C, and so the commands they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
