@@ -192,19 +192,27 @@ def describe_time(lines: Sequence[Mapping[str, Any]]) -> str:
 
 @contextmanager
 def stop_on_interrupt() -> Iterator[list[int]]:
-    """Collect the first Ctrl-C, so that the step can end and be saved; a second stops at once."""
+    """Collect the first Ctrl-C or SIGTERM, so that the step can end and be saved.
+
+    A second one stops at once. Job schedulers send SIGTERM some time before they kill.
+    """
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield received  # Python gives signals to the main thread alone
         return
 
+    def restore() -> None:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
     def on_signal(signum: int, frame: Any) -> None:
         received.append(signum)
-        signal.signal(signal.SIGINT, before)
-        warn("Stopping after this step, then saving. Ctrl-C again stops at once.")
+        restore()
+        again = "Ctrl-C again" if signum == signal.SIGINT else "Another SIGTERM"
+        warn(f"Stopping after this step, then saving. {again} stops at once.")
 
-    before = signal.signal(signal.SIGINT, on_signal)
+    before = {each: signal.signal(each, on_signal) for each in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield received
     finally:
-        signal.signal(signal.SIGINT, before)
+        restore()
