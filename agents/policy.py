@@ -16,24 +16,16 @@ import torch
 from torch import Tensor
 
 from ..configs.errors import SettingError, first_line
-from ..configs.json_text import read_json_file
 from .finite import all_finite
-from .hub import find_on_hub
 from .logprobs import MAX_LOGITS, chunked_logprobs, has_plain_head, token_logprobs
 from .lora import base_of, is_adapter, merge_adapter, merged_weights, without_adapter
+from .model_folder import locate_model
 from .prefix_rows import PrefixRows, share_prefixes
 
 MIN_GAIN = 1.1
 """Smallest ratio of padded to shared-prefix tokens at which prefixes are shared; below it,
 gathering costs more than it saves."""
 _KERNEL = re.compile(r'attn_implementation\w*": (\{[^}]*|"[^"]*)/[^"]*"')
-BUNDLED = ("sesa-tiny", "sesa-tiny-answers")
-"""The names of the models that ship with the package."""
-
-
-def bundled_model_folder(name: str) -> Path:
-    """Return the folder of a bundled model."""
-    return Path(__file__).parent / "bundled" / name
 
 
 class Rows(Protocol):
@@ -345,17 +337,6 @@ def quiet_transformers() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def locate_model(path: str) -> str:
-    """Return what transformers should load: a folder, or the name of a model on the hub.
-
-    Raises:
-        SettingError: if there is no such model.
-    """
-    place = str(bundled_model_folder(path)) if path in BUNDLED else path
-    check_model_path(place)
-    return place if Path(place).is_dir() else find_on_hub(place)
-
-
 def refuse_own_code(path: str, error: Exception) -> None:
     """Say what to type if transformers refuses to run code that comes with a model.
 
@@ -381,38 +362,3 @@ def check_kernels(place: str) -> None:
     if found := _KERNEL.search(json.dumps(values)):
         wanted = found[0].replace('"', "")
         raise ValueError(f"config.json asks for code from the hub ({wanted})")
-
-
-def check_model_path(path: str) -> None:
-    """Refuse a path that cannot be a trainable model, before anything heavy is imported.
-
-    Raises:
-        SettingError: naming the path and what is missing.
-    """
-    if path.startswith("api:"):
-        raise SettingError(
-            f"model.path {path!r} is a model behind an API, which gives no weights: it can be "
-            "evaluated, not trained. Use sesa-agent evaluate with --base-url, or a model folder."
-        )
-    folder = Path(path)
-    looks_like_hub_name = path.count("/") == 1 and not path.startswith((".", "/", "~"))
-    looks_like_hub_name = looks_like_hub_name and not folder.parent.is_dir()
-    if not folder.is_dir():
-        if not looks_like_hub_name:
-            raise SettingError(
-                f"model.path must be a folder or a model name on the hub, got {path!r}, which does "
-                "not exist. Give the folder that holds config.json."
-            )
-        return
-    if is_adapter(path):
-        return
-    config = folder / "config.json"
-    if not config.is_file():
-        raise SettingError(f"model.path {path!r} has no config.json, so it is not a model folder.")
-    try:
-        if not isinstance(read_json_file(config), dict):
-            raise ValueError("no object")
-    except ValueError as error:
-        raise SettingError(
-            f"model.path {path!r} is damaged: config.json is not JSON ({error})."
-        ) from error

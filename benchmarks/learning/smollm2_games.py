@@ -12,7 +12,6 @@ import argparse
 import json
 import random
 import resource
-import runpy
 import shutil
 import subprocess
 import sys
@@ -24,6 +23,7 @@ import torch
 from sesa_agent.agents.chat import ChatFormat
 from sesa_agent.agents.engines.base import SamplingParams
 from sesa_agent.agents.engines.hf import HFEngine
+from sesa_agent.agents.fetched import fetched_folder
 from sesa_agent.agents.policy import Policy
 from sesa_agent.agents.prompts import STOP
 from sesa_agent.configs.load import load_config
@@ -34,7 +34,6 @@ from sesa_agent.training.checkpoint import latest_checkpoint
 from sesa_agent.training.pretraining.courses import GameCourse
 from sesa_agent.training.pretraining.recipes import add_gradients
 
-SMOLLM2 = Path(__file__).parents[2] / "scripts" / "fetch_smollm2.py"
 PAGE = Path(__file__).parents[2] / "results" / "smollm2.md"
 WORK = Path("runs/smollm2")
 COURSES = {
@@ -153,8 +152,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--steps", type=int, default=10)
     steps = parser.parse_args().steps
-    base = runpy.run_path(str(SMOLLM2))["smollm2_folder"]()
-    if base is None:
+    base = fetched_folder("smollm2")
+    if not base.is_dir():
         raise SystemExit("SmolLM2-135M is missing: run make smollm first.")
     text = [
         "# SmolLM2-135M-Instruct in Sokoban and Countdown, on two CPU cores",

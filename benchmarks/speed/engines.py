@@ -24,10 +24,10 @@ import torch
 from contest import coloured_ratio, take_turns, write_report
 from rich.console import Console
 from rich.table import Table
-from smollm2 import smollm2_folder
 
 from sesa_agent.agents.engines.base import Completion, SamplingParams
 from sesa_agent.agents.engines.hf import HFEngine
+from sesa_agent.agents.fetched import fetched_folder
 from sesa_agent.agents.policy import Policy
 from sesa_agent.configs.load import load_config
 from sesa_agent.environments.splits import training_seeds
@@ -248,11 +248,11 @@ def main() -> None:
     torch.set_num_threads(1)
     os.environ["TRANSFORMERS_VERBOSITY"] = "error"
     console = Console()
-    smollm2 = smollm2_folder()
-    if smollm2 is None:
+    smollm2 = fetched_folder("smollm2")
+    if not smollm2.is_dir():
         console.print("SmolLM2-135M is missing; to measure it too, run make smollm.")
     results = []
-    for make in contests(smollm2):
+    for make in contests(smollm2 if smollm2.is_dir() else None):
         results.append(run(make(), quick))
         console.print(show(results[-1:]))
     if not quick:

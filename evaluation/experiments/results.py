@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ...agents.policy import BUNDLED, Policy, bundled_model_folder
+from ...agents.model_folder import named_folder
+from ...agents.policy import Policy
 from ...configs.errors import SettingError
 from ...configs.json_text import read_json_file
 from ...configs.load import config_to_dict, method_label
@@ -148,7 +149,7 @@ def curve(lines: Sequence[dict[str, Any]], start_step: int = 0) -> list[dict[str
 
 def weights_digest(path: str) -> str:
     """A digest of the weights in a model folder: of the sizes and beginnings of their files."""
-    folder = bundled_model_folder(path) if path in BUNDLED else Path(path)
+    folder = Path(named_folder(path))
     digest = hashlib.sha256()
     for file in sorted(folder.glob("*.safetensors")):
         with file.open("rb") as opened:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from rich.markup import escape
 from rich.table import Table
 
-from sesa_agent.agents.policy import locate_model
+from sesa_agent.agents.model_folder import locate_model
 from sesa_agent.agents.prompts import replace_surrogates
 from sesa_agent.configs.errors import SettingError, check, first_line
 from sesa_agent.configs.load import load_config

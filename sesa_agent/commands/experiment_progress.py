@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sesa_agent.agents.policy import BUNDLED, check_model_path
+from sesa_agent.agents.model_folder import check_model_path, named_folder
 from sesa_agent.commands.train import stop_on_interrupt
 from sesa_agent.configs.schema import Config
 from sesa_agent.evaluation.experiments.arms import Arm, Result
@@ -23,8 +23,7 @@ def check_needs(cfg: Config) -> None:
         SettingError: with the name of what is missing.
     """
     check_loggers(cfg.log)
-    if cfg.model.path not in BUNDLED:
-        check_model_path(cfg.model.path)
+    check_model_path(named_folder(cfg.model.path))
 
 
 def run_with_bar(

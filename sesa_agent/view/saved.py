@@ -1,10 +1,12 @@
 """Reads the saved trees of a run, with their settings and a decoder for their prompts."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from sesa_agent.agents.policy import BUNDLED, bundled_model_folder, quiet_transformers
+from sesa_agent.agents.model_folder import named_folder
+from sesa_agent.agents.policy import quiet_transformers
 from sesa_agent.configs.errors import SettingError
 from sesa_agent.configs.load import TRUST, config_from_dict
 from sesa_agent.configs.schema import Config
@@ -60,9 +62,10 @@ def prompt_decoder(run: RunFiles) -> Decode | None:
     Returns:
         None if the tokenizer is not on this machine. No code of the model is run.
     """
-    saved, path = checkpoints(run.folder)[-1:], str(run.settings["model"]["path"])
-    start = str(bundled_model_folder(path)) if path in BUNDLED else path
-    for place in [*(str(checkpoint / "model") for checkpoint in saved), start]:
+    places = [str(checkpoint / "model") for checkpoint in checkpoints(run.folder)[-1:]]
+    with suppress(SettingError):  # the name of a fetched model that is not here
+        places.append(named_folder(str(run.settings["model"]["path"])))
+    for place in places:
         from transformers import AutoTokenizer
 
         try:

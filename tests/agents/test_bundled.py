@@ -11,7 +11,8 @@ import torch
 from sesa_agent.agents.chat import ChatFormat
 from sesa_agent.agents.engines.base import SamplingParams
 from sesa_agent.agents.engines.hf import HFEngine
-from sesa_agent.agents.policy import BUNDLED, Policy, bundled_model_folder
+from sesa_agent.agents.model_folder import BUNDLED, bundled_model_folder
+from sesa_agent.agents.policy import Policy
 from sesa_agent.configs.load import load_config
 from sesa_agent.environments import make_env
 from sesa_agent.environments.splits import puzzle_seeds

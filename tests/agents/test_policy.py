@@ -4,7 +4,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sesa_agent.agents.policy import BUNDLED, Policy, bundled_model_folder, check_model_path
+from sesa_agent.agents.model_folder import BUNDLED, bundled_model_folder, check_model_path
+from sesa_agent.agents.policy import Policy
 from sesa_agent.configs.errors import SettingError
 from sesa_agent.training.pretraining.tiny_model import build_model, build_tokenizer
 

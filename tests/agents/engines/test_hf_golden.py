@@ -11,7 +11,8 @@ import pytest
 from sesa_agent.agents.chat import ChatFormat
 from sesa_agent.agents.engines.base import Completion, SamplingParams
 from sesa_agent.agents.engines.hf import HFEngine
-from sesa_agent.agents.policy import BUNDLED, Policy
+from sesa_agent.agents.model_folder import BUNDLED
+from sesa_agent.agents.policy import Policy
 from sesa_agent.environments import make_env
 from sesa_agent.sampling.dialogue import Dialogue
 from sesa_agent.sampling.trajectory import Task

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from sesa_agent.agents.chat import ChatFormat
+from sesa_agent.agents.model_folder import BUNDLED
 from sesa_agent.agents.parsing import read_sketch
-from sesa_agent.agents.policy import BUNDLED, Policy
+from sesa_agent.agents.policy import Policy
 from sesa_agent.configs.load import env_names, load_config
 from sesa_agent.environments import make_env
 from sesa_agent.sampling.dialogue import Dialogue
