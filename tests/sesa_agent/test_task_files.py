@@ -27,6 +27,9 @@ Path({marker!r}).touch()
 
 def verify(answer, row):
     return answer.endswith(row["answer"])
+
+def another(answer, row):
+    return 0
 """
 REWARD = "own_judge:verify"
 TYPED = f"env.options.reward={REWARD}"
@@ -116,8 +119,9 @@ def test_a_run_is_read_from_another_folder_and_finds_a_file_that_moved(run, monk
 
 
 def test_a_resumed_run_keeps_its_function_and_may_change_its_method(run):
-    with pytest.raises(SettingError, match="reward cannot change in a resumed run, got 'a:b'"):
-        resumed_run(run, "", "", ["env.options.reward=null", "env.options.reward=a:b"])
+    message = "reward cannot change in a resumed run, got 'own_judge:another'"
+    with pytest.raises(SettingError, match=message):
+        resumed_run(run, "", "", ["env.options.reward=own_judge:another"])
     cfg, _ = resumed_run(run, "", "ragen", [TYPED])
     assert (cfg.sampling.name, cfg.env.options["reward"]) == ("parallel", REWARD)
     assert rescued_config(cfg).sampling.name == "tree"
