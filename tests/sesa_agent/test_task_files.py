@@ -62,7 +62,13 @@ def run(tasks, monkeypatch):
     return folder.absolute()
 
 
-@pytest.mark.parametrize("reward", [(), ("--reward", REWARD)], ids=["comparison", "function"])
+@pytest.mark.parametrize(
+    "reward",
+    [
+        pytest.param((), id="comparison", marks=pytest.mark.slow),
+        pytest.param(("--reward", REWARD), id="function"),
+    ],
+)
 def test_two_steps_are_trained_on_a_task_file(tasks, reward):
     words = ["-m", "sesa_agent", "train", "--env", "tasks.jsonl", *reward, *SMALL_COMMAND]
     words += ["--steps", "2", "--output", "run", "sampling.num_proposals=2"]
