@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -13,6 +14,7 @@ from typing import Any
 from .errors import SettingError, check, show
 from .layers import GROUPS, RENAMED, TYPES, Layer, check_layer, overlay
 from .schema import Config
+from .task_files import REWARD, env_label, is_task_file
 from .typed import plain
 from .yaml_text import read_value, read_yaml
 
@@ -23,6 +25,8 @@ TRUST = "model.trust_remote_code"
 """Runs a model's own code, so it is only ever typed: a file may come from somebody else."""
 COMMON_SCALE = "common"
 """The file of what all scales share; not a scale itself."""
+TASKS = "tasks"
+"""The file that serves all task files; not an environment itself."""
 
 
 def load_config(
@@ -31,8 +35,8 @@ def load_config(
     """Resolve the configuration of a run.
 
     Args:
-        env: a short name (a file in this folder, such as "sokoban") or a Gymnasium id, also
-            `module:Name-v0`.
+        env: a short name (a file in this folder, such as "sokoban"), a Gymnasium id, also
+            `module:Name-v0`, or the path of a task file.
         method: the preset: a name, or the path of a YAML file.
         overrides: `group.key=value` words that the user typed; they override everything else.
         scale: the preset of a model size and its machine, such as "0.5b-1gpu"; empty for none.
@@ -42,7 +46,7 @@ def load_config(
 
     Raises:
         SettingError: in one line, for an unknown environment, method, scale or key, a value that
-            is not allowed, or a file that sets `TRUST`.
+            is not allowed, or a file that sets `TRUST` or `REWARD`.
     """
     return _build(_preset(env, method, scale), overrides)
 
@@ -63,6 +67,26 @@ def config_from_dict(values: Layer, method: str = "", overrides: Sequence[str] =
     if method and method != settings["method"]:
         settings = _switch_method(settings, method)
     return _build(settings, overrides)
+
+
+def code_words(config: Config) -> list[str]:
+    """Return the words that must be typed again for the function that judges a run's answers.
+
+    They make `config_from_dict` accept the settings of a run that is going on in this process.
+    """
+    reward = config.env.options.get("reward")
+    return [override_word(REWARD, reward)] if is_task_file(config.env.id) and reward else []
+
+
+def no_code_words(settings: Layer) -> list[str]:
+    """Return the words with which nothing that a run's settings name is run.
+
+    Args:
+        settings: what a run's `config.yaml` holds.
+    """
+    env = settings.get("env")
+    has_tasks = isinstance(env, Mapping) and is_task_file(str(env.get("id")))
+    return [f"{TRUST}=false", *([f"{REWARD}=null"] if has_tasks else [])]
 
 
 def config_to_dict(config: Config) -> dict[str, Any]:
@@ -96,7 +120,7 @@ def scale_names() -> list[str]:
 
 def env_names() -> list[str]:
     """List the environments that have a file of their own."""
-    return _yaml_names("")
+    return [name for name in _yaml_names("") if name != TASKS]
 
 
 def short_env_name(env: str) -> str:
@@ -127,11 +151,19 @@ def _build(settings: Layer, overrides: Sequence[str]) -> Config:
     settings = overlay(settings, parse_overrides(overrides))
     groups = {key: GROUPS[key](**v) if key in GROUPS else v for key, v in settings.items()}
     config = Config(**groups)
-    if config.model.trust_remote_code and TRUST not in [w.partition("=")[0] for w in overrides]:
+    typed = {word.partition("=")[0] for word in overrides}
+    if config.model.trust_remote_code and TRUST not in typed:
         raise SettingError(
             f"{TRUST}=true stands in a file (a run's config.yaml or a method), where it does not "
             f"count: it runs code that comes with the model. Type {TRUST}=true in this command if "
             "you trust the model's authors, or =false."
+        )
+    reward = config.env.options.get("reward")
+    if is_task_file(config.env.id) and reward and REWARD not in typed:
+        raise SettingError(
+            f"{REWARD}={reward} stands in a file (a run's config.yaml or a method), where it does "
+            f"not count: it runs a function. Type --reward {reward} in this command if you trust "
+            "that function."
         )
     return config
 
@@ -280,9 +312,15 @@ def _read_file(path: Path) -> Layer:
 
 def _read_env(env: str, chain: Mapping[str, Layer]) -> list[Layer]:
     """The environment's file, then its sections for the method."""
+    if is_task_file(env):
+        place = {"id": env_label(env), "options": {"path": os.path.abspath(env)}}
+        return [*_read_sections(f"{TASKS}.yaml", chain), {"env": place}]
     if re.search(r"[/:]|-v\d+$", env):
         return [{"env": {"id": env}}]
-    advice = " Or give a Gymnasium id, as in --env my_package:MyGame-v0."
+    advice = (
+        " Or give a Gymnasium id, as in --env my_package:MyGame-v0, or a file of tasks, as in "
+        "--env tasks.jsonl."
+    )
     return _read_sections(f"{choose('--env', env, env_names(), advice)}.yaml", chain)
 
 

@@ -8,7 +8,9 @@ from functools import partial
 from typing import Any
 
 import gymnasium
+from gymnasium.envs.registration import EnvSpec
 
+from ..configs.task_files import is_task_file
 from .adapters.adapter import TextAdapter
 from .adapters.guard import EnvError, GuardedEnv
 from .adapters.known_games import adapt
@@ -36,6 +38,14 @@ ENVIRONMENTS = {
     "sesa/Math-v0": f"{_GAMES}.math_problems:make_math",
 }
 """The ids of this package and where the function that builds each one is."""
+TASKS = EnvSpec(
+    "sesa/Tasks-v0",
+    f"{_GAMES}.tasks:make_tasks",
+    order_enforce=False,
+    disable_env_checker=True,
+)
+"""The environment of a task file. Not registered: it is made by the file's name, which shows in a
+run's settings that a function of the user may judge the answers."""
 
 
 def register_environments() -> None:
@@ -53,7 +63,7 @@ def make_env(env_id: str, *, step_timeout: float = 60.0, **options: Any) -> gymn
     `TextAdapter` if it has no `text_spec`, and is guarded: every failure in it raises `EnvError`.
 
     Args:
-        env_id: the id.
+        env_id: the id, or the path of a task file.
         step_timeout: seconds in which a guarded environment must answer; 0 for no limit.
         options: keyword arguments of the environment.
 
@@ -64,6 +74,9 @@ def make_env(env_id: str, *, step_timeout: float = 60.0, **options: Any) -> gymn
     """
     if env_id in ENVIRONMENTS:
         return gymnasium.make(env_id, **fit_options(gymnasium.spec(env_id), options))
+    if is_task_file(env_id):
+        options = fit_options(TASKS, {"path": env_id, **options})
+        return GuardedEnv(partial(gymnasium.make, TASKS, **options), step_timeout)
     return GuardedEnv(partial(_make_text_env, env_id, options), step_timeout)
 
 

@@ -17,6 +17,7 @@ from sesa_agent.environments.games.math_problems import make_math
 from sesa_agent.environments.games.path_exploration import make_path_exploration
 from sesa_agent.environments.games.sokoban import make_sokoban
 from sesa_agent.environments.games.sudoku import make_sudoku
+from sesa_agent.environments.games.tasks import make_tasks
 
 ROOT = Path(__file__).parents[1]
 MAKERS = {
@@ -26,6 +27,7 @@ MAKERS = {
     "sudoku": make_sudoku,
     "path_exploration": make_path_exploration,
     "math": make_math,
+    "tasks.jsonl": make_tasks,
 }
 """What takes the `env.options` of each game."""
 INTRODUCTION = """\

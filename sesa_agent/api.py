@@ -6,7 +6,7 @@ results. Nothing is printed by default; warnings go to the logger `sesa_agent`. 
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,16 @@ from sesa_agent.commands.evaluate_api import PREFIX
 from sesa_agent.commands.evaluate_options import MAX_SAMPLES
 from sesa_agent.commands.train import Run, run_training
 from sesa_agent.configs.errors import SettingError, check
-from sesa_agent.configs.load import load_config, override_word
+from sesa_agent.configs.load import code_words, load_config, override_word
 from sesa_agent.environments.splits import puzzle_seeds
 from sesa_agent.evaluation.evaluate import Evaluation
-from sesa_agent.option_settings import with_options
+from sesa_agent.option_settings import reward_option, with_options
 from sesa_agent.runs import find_policy, new_run, resumed_run
 from sesa_agent.screen import showing
 from sesa_agent.training.setup import build_policy
 
+Reward = str | Callable[..., Any]
+"""A function that judges the answers to a task file, or `"module:function"` (docs/tasks.md)."""
 Settings = Mapping[str, Any] | Sequence[str]
 """`{"optim.lr": 3e-4}`, or as typed on the command line: `["optim.lr=3e-4"]`."""
 
@@ -34,6 +36,7 @@ def train(
     env: str = "",
     method: str = "",
     *,
+    reward: Reward = "",
     scale: str = "",
     model: str | os.PathLike[str] = "",
     steps: int | None = None,
@@ -50,8 +53,10 @@ def train(
 
     Args:
         env: a short name such as "sokoban", or a Gymnasium id, which may be registered in the
-            notebook itself.
+            notebook itself, or a task file.
         method: the preset: a name or the path of a YAML file; by default "sesa".
+        reward: the function that judges the answers to a task file; not stored, but imported again
+            by its name.
         scale: the preset for a real model and its machine.
         model: folder or hub name of a causal language model; by default the bundled one.
         steps: number of training steps.
@@ -73,6 +78,7 @@ def train(
         "model.path": ("model", os.fspath(model) or None),
         "optim.steps": ("steps", steps),
         "seed": ("seed", seed),
+        **reward_option(reward, env),
     }
     words = with_options(_words(settings), options)
     if resume is not None:
@@ -90,6 +96,7 @@ def evaluate(
     target: Run | str | os.PathLike[str],
     env: str = "",
     *,
+    reward: Reward = "",
     episodes: int = 1024,
     samples: int = 1,
     ks: Sequence[int] = (),
@@ -103,6 +110,7 @@ def evaluate(
         target: the result of `train`, a run folder, or a model: "sesa-tiny", a folder or a hub
             name.
         env: as for `train`; required with a model.
+        reward: as for `train`; required with the folder of a run that has one.
         episodes: number of held-out puzzles.
         samples: attempts at each puzzle.
         ks: values of k for pass@k, from 1 to `samples`; by default 1, 2, 4, ... and `samples`.
@@ -121,7 +129,10 @@ def evaluate(
     check(seed >= 0, "seed", seed, "0 or more")
     check(all(1 <= k <= samples for k in ks), "ks", list(ks), f"from 1 to samples ({samples})")
     puzzle_seeds("test", episodes)  # raises if there are not enough puzzles
-    words = with_options(_words(settings), {"eval.temperature": ("temperature", temperature)})
+    named = {"eval.temperature": ("temperature", temperature), **reward_option(reward, env)}
+    words = with_options(_words(settings), named)
+    if isinstance(target, Run) and not reward:  # of this process: the user gave it its function
+        words = [*code_words(target.config), *words]
     place = str(target.folder) if isinstance(target, Run) else os.fspath(target)
     if place.startswith(PREFIX):
         raise SettingError(f"Measure a model behind an API with: sesa-agent evaluate {place}")

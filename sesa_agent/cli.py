@@ -18,7 +18,7 @@ from sesa_agent import __version__
 from sesa_agent.agents.engines.base import EngineError
 from sesa_agent.configs.errors import SettingError, check
 from sesa_agent.configs.writing import DiskError
-from sesa_agent.option_settings import refuse_fixed, with_options
+from sesa_agent.option_settings import refuse_fixed, reward_option, with_options
 from sesa_agent.streams import drop_output, prepare_streams, unstoppable_output
 
 app = typer.Typer(
@@ -45,7 +45,14 @@ REFUSALS = (
 """Errors of the system that are about the user's files and disks, not about our code."""
 API_PANEL = "With api:MODEL"
 EnvName = Annotated[
-    str, typer.Option(help="Environment: a short name or a Gymnasium id (module:Name-v0).")
+    str,
+    typer.Option(help="Environment: a short name, a Gymnasium id (module:Name-v0) or a task file."),
+]
+RewardName = Annotated[
+    str,
+    typer.Option(
+        metavar="MODULE:FUNCTION", help="Function that judges the answers to a task file."
+    ),
 ]
 ScaleName = Annotated[
     str,
@@ -139,6 +146,7 @@ def options(
 def train(
     overrides: Overrides = None,
     env: EnvName = "",
+    reward: RewardName = "",
     method: Annotated[
         str,
         typer.Option(
@@ -163,6 +171,7 @@ def train(
         "model.path": ("--model", model or None),
         "optim.steps": ("--steps", steps),
         "seed": ("--seed", seed),
+        **reward_option(reward, env),
     }
     typed = with_options(overrides or [], named)
     refuse_fixed(typed, {"output": "--output"} if output else {})
@@ -191,6 +200,7 @@ def evaluate(
     ],
     overrides: Overrides = None,
     env: EnvName = "",
+    reward: RewardName = "",
     episodes: Annotated[int, typer.Option(help="Number of held-out puzzles.")] = 1024,
     samples: Annotated[int, typer.Option(help="Attempts at each puzzle, for pass@k.")] = 1,
     k: Annotated[
@@ -221,7 +231,8 @@ def evaluate(
     from sesa_agent.commands.evaluate import EvaluateOptions, run_evaluation
     from sesa_agent.commands.evaluate_api import ApiOptions
 
-    typed = with_options(overrides or [], {"eval.temperature": ("--temperature", temperature)})
+    named = {"eval.temperature": ("--temperature", temperature), **reward_option(reward, env)}
+    typed = with_options(overrides or [], named)
     options = EvaluateOptions(episodes, samples, k, seed, json_file)
     api = ApiOptions(
         base_url=base_url,
@@ -246,6 +257,7 @@ def compare(
         ),
     ] = None,
     env: EnvName = "",
+    reward: RewardName = "",
     scale: ScaleName = "",
     methods: Annotated[
         str,
@@ -283,6 +295,7 @@ def compare(
 
     folders = [Path(word) for word in words or [] if "=" not in word or Path(word).is_dir()]
     settings = [word for word in words or [] if Path(word) not in folders]
+    settings = with_options(settings, reward_option(reward, env))
     options = CompareOptions(env, methods, ablate, seeds, budget, episodes, settings, scale)
     if folders:
         options.check_left_out()
@@ -334,9 +347,13 @@ def fetch_model(
 @app.command("check-env")
 def check_env(
     env: Annotated[
-        str, typer.Argument(metavar="ID", help="A short name, or a Gymnasium id (module:Name-v0).")
+        str,
+        typer.Argument(
+            metavar="ID", help="A short name, a Gymnasium id (module:Name-v0) or a task file."
+        ),
     ],
     overrides: Overrides = None,
+    reward: RewardName = "",
     action: Annotated[
         list[str] | None,
         typer.Option(help="An action to play; can be repeated. By default those the game lists."),
@@ -350,7 +367,8 @@ def check_env(
     """Check an environment and say how to fix each failure; exit code 1 if a check fails."""
     from sesa_agent.commands.check_env import run_check_env
 
-    if not run_check_env(env, list(overrides or []), action or [], episodes, seed, model):
+    typed = with_options(overrides or [], reward_option(reward, env))
+    if not run_check_env(env, typed, action or [], episodes, seed, model):
         raise typer.Exit(1)
 
 
@@ -431,6 +449,7 @@ def view(
 def play(
     overrides: Overrides = None,
     env: EnvName = "",
+    reward: RewardName = "",
     policy: Annotated[
         str, typer.Option(metavar="RUN", help="Watch a policy play: a run folder or a model.")
     ] = "",
@@ -443,7 +462,8 @@ def play(
     """Play a game yourself, or watch a policy play: sesa-agent play --env sokoban."""
     from sesa_agent.commands.play import run_play
 
-    run_play(env, list(overrides or []), policy, seed, delay)
+    typed = with_options(overrides or [], reward_option(reward, env))
+    run_play(env, typed, policy, seed, delay)
 
 
 @app.command()

@@ -1,9 +1,10 @@
 """What the user typed: settings as `group.key=value` words, beside the options that set some."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sesa_agent.configs.errors import SettingError
+from sesa_agent.configs.errors import SettingError, check
+from sesa_agent.configs.task_files import REWARD, is_task_file
 
 
 def refuse_fixed(overrides: Sequence[str], options: Mapping[str, str]) -> None:
@@ -38,3 +39,24 @@ def with_options(overrides: Sequence[str], options: Mapping[str, tuple[str, Any]
     given = {key: pair for key, pair in options.items() if pair[1] is not None}
     refuse_fixed(overrides, {key: option for key, (option, _) in given.items()})
     return [*overrides, *(f"{key}={value}" for key, (_, value) in given.items())]
+
+
+def reward_option(reward: str | Callable[..., Any], env: str) -> dict[str, tuple[str, str | None]]:
+    """Return the setting of `--reward`, for `with_options`.
+
+    Args:
+        reward: `module:function`, or from Python the function itself; empty for none.
+        env: the environment, as it was typed; empty for that of a run.
+
+    Raises:
+        SettingError: if the environment judges answers itself, or the function has no name by which
+            another process could import it.
+    """
+    if callable(reward):
+        path = getattr(reward, "__qualname__", "<")
+        advice = "Define it with def, outside of other functions."
+        check("<" not in path, "reward", path, "a function of a module or notebook", advice)
+        reward = f"{reward.__module__}:{path}"
+    fits = not (reward and env) or is_task_file(env)
+    check(fits, "--reward", reward, f"left out with {env!r}, which is no file of tasks")
+    return {REWARD: ("--reward", reward or None)}

@@ -1,10 +1,18 @@
 """Run folders: claim one for a new run, resume one, and find the policy to play with."""
 
 from pathlib import Path
+from typing import Any, NoReturn
 
 from sesa_agent.configs.errors import SettingError, check, first_line
-from sesa_agent.configs.load import config_from_dict, env_names, load_config, method_label
+from sesa_agent.configs.load import (
+    config_from_dict,
+    env_names,
+    load_config,
+    method_label,
+    override_word,
+)
 from sesa_agent.configs.schema import Config
+from sesa_agent.configs.task_files import REWARD, is_task_file
 from sesa_agent.configs.yaml_text import read_yaml
 from sesa_agent.option_settings import with_options
 from sesa_agent.outputs import check_writable
@@ -28,11 +36,11 @@ def new_run(
     """
     if not env:
         raise SettingError(
-            f"--env must be given: one of {', '.join(env_names())}, or a Gymnasium id. "
+            f"--env must be given: one of {', '.join(env_names())}, a Gymnasium id or a task file. "
             "Try --env sokoban."
         )
     cfg = load_config(env, method, overrides, scale)
-    name = env.replace("/", "-").replace(":", "-")
+    name = Path(env).stem if is_task_file(env) else env.replace("/", "-").replace(":", "-")
     name = "-".join([name, method_label(method), *([scale] if scale else []), str(cfg.seed)])
     folder = output or Path(cfg.output or f"runs/{name}")
     check_writable(folder, "--output")
@@ -55,41 +63,62 @@ def resumed_run(folder: Path, env: str, method: str, overrides: list[str]) -> tu
         raise SettingError(f"--resume {folder} is not a run folder: it has no {CONFIG_FILE}.")
     for word in overrides:
         key = word.partition("=")[0]
-        if key in FIXED_SETTINGS or key.startswith("env.options"):
-            raise SettingError(
-                f"{key} cannot change in a resumed run, got {word!r}. Leave it out, or start a new "
-                "run without --resume."
-            )
+        if key in FIXED_SETTINGS or (key.startswith("env.options") and key != REWARD):
+            _refuse_change(key, word)
     cfg = read_run(folder, env, method, overrides)
+    recorded = _read_settings(folder).get("env", {}).get("options", {})
+    if cfg.env.options.get("reward") != recorded.get("reward"):
+        _refuse_change(REWARD, cfg.env.options["reward"])
     check_writable(folder, "--resume")
     check_loggers(cfg.log)
     return cfg, folder
 
 
+def _refuse_change(key: str, got: str) -> NoReturn:
+    raise SettingError(
+        f"{key} cannot change in a resumed run, got {got!r}. Leave it out, or start a new run "
+        "without --resume."
+    )
+
+
 def read_run(folder: Path, env: str, method: str, overrides: list[str]) -> Config:
     """Read the settings in a run folder, with the user's changes.
+
+    Args:
+        folder: the run folder.
+        env: the run's environment, to be checked; a task file may have moved. Empty for none.
+        method: the preset to continue with; empty for the run's own.
+        overrides: `group.key=value` words.
 
     Raises:
         SettingError: if the file is damaged, a change is not allowed, or the run has another
             environment than `env`.
     """
-    try:
-        text = (folder / CONFIG_FILE).read_text(encoding="utf-8")
-        values = read_yaml(text, str(folder / CONFIG_FILE))
-        check(isinstance(values, dict), str(folder / CONFIG_FILE), values, "a mapping of settings")
-    except UnicodeDecodeError as error:
-        raise SettingError(f"{folder / CONFIG_FILE} is damaged: {first_line(error)}.") from error
+    values = _read_settings(folder)
+    wanted = load_config(env).env if env else None
+    if wanted and is_task_file(env):
+        overrides = [override_word("env.options.path", wanted.options["path"]), *overrides]
     cfg = config_from_dict(values, method, overrides)
-    if env:
-        wanted = load_config(env).env.id
+    if wanted:
         check(
-            wanted == cfg.env.id,
+            wanted.id == cfg.env.id,
             "--env",
             env,
             f"the environment of the run in {folder} ({cfg.env.id})",
             "Leave out --env, or choose a run in that environment.",
         )
     return resolve_auto(cfg)
+
+
+def _read_settings(folder: Path) -> dict[str, Any]:
+    """Read the file of settings in a run folder."""
+    path = folder / CONFIG_FILE
+    try:
+        values = read_yaml(path.read_text(encoding="utf-8"), str(path))
+        check(isinstance(values, dict), str(path), values, "a mapping of settings")
+    except UnicodeDecodeError as error:
+        raise SettingError(f"{path} is damaged: {first_line(error)}.") from error
+    return values
 
 
 def find_policy(target: str, env: str, overrides: list[str]) -> tuple[Config, str]:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ..configs.load import TRUST, config_from_dict, config_to_dict
+from ..configs.load import TRUST, code_words, config_from_dict, config_to_dict
 from ..configs.schema import Config
 from .setup import resolve_auto
 
@@ -226,6 +226,7 @@ def rescued_config(cfg: Config) -> Config:
         SettingError: if the user's changes do not fit `sesa`.
     """
     words = ["monitor.rescue=off", f"{TRUST}=false"]  # its model settings are not used
+    words += code_words(cfg)
     switched = config_from_dict(config_to_dict(cfg), "sesa", words)
     rescued = replace(
         cfg,

@@ -76,6 +76,7 @@ class Rows(Iterator[tuple[int, dict[str, Any]]]):
         columns: the columns that are needed; upper and lower case do not matter.
         broken_rows: "skip" or "refuse".
         max_rows: number of rows to read, including broken ones; None for all.
+        keeps_others: yield all columns, named as in the file; `columns` are then names of the file.
 
     Raises:
         ValueError: in one line, if the file or a column is missing, the file cannot be read, or an
@@ -88,6 +89,7 @@ class Rows(Iterator[tuple[int, dict[str, Any]]]):
         columns: Sequence[str],
         broken_rows: str = "skip",
         max_rows: int | None = None,
+        keeps_others: bool = False,
     ):
         if broken_rows not in BROKEN_ROWS:
             choices = ", ".join(BROKEN_ROWS)
@@ -101,8 +103,8 @@ class Rows(Iterator[tuple[int, dict[str, Any]]]):
         """Rows skipped so far."""
         self.first_broken = ""
         """The first skipped row and what is wrong with it."""
-        names = _match_columns(self.path, columns)
-        self._records = islice(_read_records(self.path, names), max_rows)
+        names = _match_columns(self.path, columns, keeps_others)
+        self._records = islice(_read_records(self.path, names, keeps_others), max_rows)
         self._rows = self._read()
 
     def __next__(self) -> tuple[int, dict[str, Any]]:
@@ -142,13 +144,14 @@ def read_rows(
     columns: Sequence[str],
     broken_rows: str = "skip",
     max_rows: int | None = None,
+    keeps_others: bool = False,
 ) -> Rows:
     """Read the rows of a .parquet, .jsonl, .json or .csv file; see `Rows`.
 
     JSON files hold one object per line, or one list of objects. Decimal numbers of JSON arrive as
-    `Decimal`, with all their digits.
+    `Digits`, with all their digits.
     """
-    return Rows(path, columns, broken_rows, max_rows)
+    return Rows(path, columns, broken_rows, max_rows, keeps_others)
 
 
 def column_names(path: str | Path) -> list[str]:
@@ -186,7 +189,9 @@ def _check_beginning(path: Path) -> None:
         raise ValueError(f"{path} is not UTF-8 text, because it holds zero bytes.")
 
 
-def _match_columns(path: Path, columns: Sequence[str]) -> dict[str, str]:
+def _match_columns(
+    path: Path, columns: Sequence[str], keeps_others: bool = False
+) -> dict[str, str]:
     """Map each needed column to its name in the file."""
     present = column_names(path)
     by_fold = {name.strip().casefold(): name for name in reversed(present)}
@@ -197,27 +202,30 @@ def _match_columns(path: Path, columns: Sequence[str]) -> dict[str, str]:
             f"{path} must have the columns {', '.join(columns)}; it has no {', '.join(missing)}, "
             f"only {', '.join(present) or 'nothing at all'}."
         )
-    twice = [found for found in names.values() if found and present.count(found) > 1]
+    used = present if keeps_others else [found for found in names.values() if found]
+    twice = [found for found in used if present.count(found) > 1]
     if twice:
         raise ValueError(f"{path} has the column {twice[0]} twice. Rename one.")
     return {name: found for name, found in names.items() if found is not None}
 
 
-def _read_records(path: Path, names: dict[str, str]) -> Iterator[Record]:
-    """Read the columns `names` (needed name -> name in the file) of every row."""
-    for number, row in _FORMATS[path.suffix.lower()][1](path, list(names.values())):
+def _read_records(path: Path, names: dict[str, str], keeps_others: bool) -> Iterator[Record]:
+    """Read the columns `names` (needed name -> name in the file) of every row, or all columns."""
+    columns = column_names(path) if keeps_others else list(names.values())
+    for number, row in _FORMATS[path.suffix.lower()][1](path, columns):
         if isinstance(row, dict):
-            row = {name: row.get(found) for name, found in names.items()}
-            row = _check_values(row)
+            needed = {name: row.get(found) for name, found in names.items()}
+            row = _find_fault(needed) or (row if keeps_others else needed)
         yield number, row
 
 
-def _check_values(row: dict[str, Any]) -> dict[str, Any] | BrokenRow:
+def _find_fault(row: dict[str, Any]) -> BrokenRow | None:
+    """Return what is wrong with the needed values of a row, if anything is."""
     absent = [name for name, value in row.items() if value is None or value != value]  # NaN
     if absent:
         return BrokenRow(f"has no {absent[0]}")
     garbled = [name for name, value in row.items() if isinstance(value, str) and is_garbled(value)]
-    return BrokenRow(f"has a {garbled[0]} that is not UTF-8") if garbled else row
+    return BrokenRow(f"has a {garbled[0]} that is not UTF-8") if garbled else None
 
 
 def is_garbled(text: str) -> bool:
@@ -227,8 +235,28 @@ def is_garbled(text: str) -> bool:
 
 # ---- formats ----
 
+
+class Digits(Decimal):
+    """A decimal number that `str` writes as the file does.
+
+    >>> str(Digits("1e22")), str(Decimal("1e22"))
+    ('1e22', '1E+22')
+    """
+
+    text: str
+
+    def __new__(cls, text: str) -> "Digits":
+        """Read a number and keep its text."""
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
+
+    def __str__(self) -> str:
+        return self.text
+
+
 # A float would lose digits, and there are no values NaN and Infinity in JSON.
-_DECODER = json.JSONDecoder(parse_float=Decimal, parse_constant=lambda name: None)
+_DECODER = json.JSONDecoder(parse_float=Digits, parse_constant=lambda name: None)
 _BETWEEN_ITEMS = re.compile(r"[\s,]*")
 
 

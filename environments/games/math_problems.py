@@ -190,8 +190,8 @@ def read_problem_set(path: str, test_path: str = "", broken_rows: str = "skip") 
     """
     problems, num_broken = _read_problems(path, broken_rows)
     tests, more_broken = _read_problems(test_path, broken_rows) if test_path else (None, 0)
-    tested = {_content(problem.text) for problem in tests or ()}
-    problems = [problem for problem in problems if _content(problem.text) not in tested]
+    tested = {content_of(problem.text) for problem in tests or ()}
+    problems = [problem for problem in problems if content_of(problem.text) not in tested]
     texts = [problem.text for problem in (*problems, *(tests or ()))]
     return ProblemSet(
         deal_rows(problems, tests, source=path),
@@ -208,12 +208,15 @@ def _read_problems(path: str, broken_rows: str) -> tuple[list[Problem], int]:
     for number, row in rows:
         problem = _read_problem(rows, number, row)
         if problem is not None:
-            problems.setdefault(_content(problem.text), problem)
+            problems.setdefault(content_of(problem.text), problem)
     return list(problems.values()), rows.num_broken
 
 
-def _content(text: str) -> str:
-    """Return what makes a problem the same as another one."""
+def content_of(text: str) -> str:
+    """Return what makes a problem the same as another one: its text without its white space.
+
+    The encoding of accents does not matter either (Unicode NFC).
+    """
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
@@ -247,7 +250,7 @@ def _read_problem(rows: Rows, number: int, row: dict[str, Any]) -> Problem | Non
         found = f": {answer!r}" if answer not in (None, "") else ""
         rows.drop(number, f"has no {name.split()[1]}{found[:60]}")
         return None
-    gold = _read_gold(str(answer))
+    gold = read_gold(str(answer))
     if gold is None:
         rows.drop(number, f"has {name} that cannot be read: {str(answer)[-60:]!r}")
         return None
@@ -265,11 +268,31 @@ def _prompt_text(prompt: Any) -> str | None:
 
 
 @lru_cache(maxsize=100_000)
-def _read_gold(answer: str) -> str | None:
+def read_gold(answer: str) -> str | None:
     """Return the answer in a file's answer column, without its working; None if unreadable."""
     has_mark = "####" in answer or "\\boxed" in answer
     gold = extract_answer(answer) if has_mark else clean_answer(answer)
     return gold if gold and is_readable(gold) else None
+
+
+def read_answer(text: str) -> tuple[str, str] | None:
+    r"""Read the answer in a text, with or without working before it.
+
+    Returns:
+        Its canonical text and the answer itself; None if there is none.
+
+    >>> read_answer("27+38=65; 65-19=46"), read_answer("#### 2  x")
+    (('46', '46'), ('\\boxed{2 x}', '2 x'))
+    """
+    answer = extract_answer(text)
+    if answer is None:
+        return None
+    number = parse_number(answer)
+    answer = " ".join(answer.split()) if number is None else str(number)
+    canonical = f"\\boxed{{{answer}}}" if number is None else answer
+    if len(answer) > MAX_ANSWER_LENGTH or extract_answer(canonical) != answer:
+        return None
+    return canonical, answer
 
 
 # ---- game ----
@@ -354,15 +377,7 @@ class MathGame(TextGame[str]):
 
     def read_action(self, text: str) -> tuple[str, str] | None:
         """Read the answer in a text, with or without working before it."""
-        answer = extract_answer(text)
-        if answer is None:
-            return None
-        number = parse_number(answer)
-        answer = " ".join(answer.split()) if number is None else str(number)
-        canonical = f"\\boxed{{{answer}}}" if number is None else answer
-        if len(answer) > MAX_ANSWER_LENGTH or extract_answer(canonical) != answer:
-            return None
-        return canonical, answer
+        return read_answer(text)
 
     def state_key(self) -> Hashable:
         """Return the problem and the answer, if one was given."""

@@ -21,6 +21,7 @@ from pathlib import Path
 from ...configs.errors import SettingError
 from ...configs.load import config_to_dict, load_config, method_label
 from ...configs.schema import Config
+from ...configs.task_files import is_task_file
 from ...configs.writing import replace_text, writing
 from ...configs.yaml_text import write_yaml
 from ...training import trainer
@@ -37,6 +38,7 @@ from .results import (
     measure,
     read_kept,
     spent,
+    tasks_digest,
     weights_digest,
     write_json,
 )
@@ -244,5 +246,8 @@ def _digest(arm: Arm) -> str:
     values.pop("log")
     start = [_digest(arm.start_from)] if arm.start_from else []
     weights = weights_digest(values["model"]["path"])
-    text = json.dumps([arm.is_trained, values, start, weights], sort_keys=True)
+    parts = [arm.is_trained, values, start, weights]
+    if is_task_file(values["env"]["id"]):
+        parts.append(tasks_digest(values["env"]["options"]))
+    text = json.dumps(parts, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -6,7 +6,8 @@ folder as `measured.json` and reused while checkpoint, environment and measureme
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,20 @@ def weights_digest(path: str) -> str:
     for file in sorted(folder.glob("*.safetensors")):
         with file.open("rb") as opened:
             digest.update(f"{file.name} {file.stat().st_size} ".encode() + opened.read(2**20))
+    return digest.hexdigest()
+
+
+def tasks_digest(options: Mapping[str, Any]) -> str:
+    """A digest of task files, and of the module with the function that judges the answers.
+
+    Args:
+        options: `env.options` of the task file.
+    """
+    module = sys.modules.get(str(options.get("reward")).partition(":")[0])
+    files = (options.get("path"), options.get("test_path"), getattr(module, "__file__", None))
+    digest = hashlib.sha256()
+    for file in filter(None, files):
+        digest.update(hashlib.sha256(Path(file).read_bytes()).digest())
     return digest.hexdigest()
 
 

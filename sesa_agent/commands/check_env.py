@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
@@ -9,16 +10,20 @@ from rich.table import Table
 from sesa_agent.agents.model_folder import locate_model
 from sesa_agent.agents.prompts import replace_surrogates
 from sesa_agent.configs.errors import SettingError, check, first_line
-from sesa_agent.configs.load import load_config
+from sesa_agent.configs.load import code_words, load_config
+from sesa_agent.configs.task_files import is_task_file
 from sesa_agent.environments.checks import run_checks
-from sesa_agent.environments.checks.subject import Finding
+from sesa_agent.environments.checks.subject import Finding, passed, skipped, warned
+from sesa_agent.environments.descriptions import describe_value
+from sesa_agent.environments.text_env import text_game
 from sesa_agent.screen import console, say
 from sesa_agent.training.setup import build_env
 
 STYLES = {"passed": "green", "failed": "red", "warned": "yellow", "skipped": "dim"}
 MAX_LENGTH = 500
 """Maximum number of characters of a finding to print; it may quote a long observation."""
-
+NUM_OWN_ANSWERS = 20
+"""Rows of a task file whose own answers are judged."""
 MAX_EPISODES = 100_000
 """Maximum number of puzzles to play in a check."""
 
@@ -40,13 +45,39 @@ def run_check_env(
     check(seed >= 0, "--seed", seed, "0 or more")
     cfg = load_config(env, overrides=overrides)
     count_tokens = token_counter(model) if model else None
-    findings = run_checks(build_env(cfg), episodes, seed, actions, count_tokens)
+    environment = build_env(cfg)
+    findings = run_checks(environment, episodes, seed, actions, count_tokens)
+    if is_task_file(env):
+        findings["own answers"] = check_own_answers(text_game(environment))
     console.print(findings_table(cfg.env.id, findings))
     counts = Counter(finding.status for finding in findings.values())
     say(", ".join(f"{counts[status]} {status}" for status in STYLES if counts[status]) + ".")
     if not counts["failed"]:
-        say(f"Ready: sesa-agent train --env {env}")
+        reward = [f"--reward {word.partition('=')[2]}" for word in code_words(cfg)]
+        say(" ".join([f"Ready: sesa-agent train --env {env}", *reward]))
     return not counts["failed"]
+
+
+def check_own_answers(game: Any) -> Finding:
+    """Whether the first rows of a task file have right answers of their own.
+
+    Args:
+        game: the environment's `TaskGame`.
+    """
+    judged = list(game.own_answers(NUM_OWN_ANSWERS))
+    if not judged:
+        return skipped("the file has no column of right answers")
+    wrong = [item for item in judged if item[2]]
+    if not wrong:
+        return passed(f"{len(judged)} rows: their own answer counts as right")
+    number, answer, fault = wrong[0]
+    seen = f"{len(wrong)} of {len(judged)} rows: their own answer does not count as right; "
+    seen += f"row {number}, {describe_value(answer)}: {fault}"
+    return warned(
+        seen,
+        "Check the function of --reward, the column env.options.answer, and "
+        "env.options.success_score.",
+    )
 
 
 def findings_table(env_id: str, findings: Mapping[str, Finding]) -> Table:

@@ -1,6 +1,7 @@
 """`sesa-agent compare --env ID`: trains methods with the same budget and compares them."""
 
 import math
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,9 +22,12 @@ from sesa_agent.configs.load import (
     load_config,
     method_label,
     method_names,
+    override_word,
 )
 from sesa_agent.configs.schema import Config
+from sesa_agent.configs.task_files import REWARD, env_label, is_task_file
 from sesa_agent.environments.splits import puzzle_seeds
+from sesa_agent.environments.text_env import num_puzzles
 from sesa_agent.evaluation.experiments.arms import BASE, Arm, resolve_arm
 from sesa_agent.evaluation.experiments.paper import (
     CALLS,
@@ -38,6 +42,7 @@ from sesa_agent.option_settings import refuse_fixed
 from sesa_agent.outputs import check_writable
 from sesa_agent.screen import say
 from sesa_agent.training.progress import BUDGETS
+from sesa_agent.training.setup import build_env
 
 METHODS = "base,ragen,ragen-entropy,sesa-paper,sesa"
 """The arms of the paper's Table 1."""
@@ -69,7 +74,7 @@ class CompareOptions:
     """The options that determine the arms of a comparison."""
 
     env: str
-    """A short name or a Gymnasium id."""
+    """A short name, a Gymnasium id or a task file."""
     methods: str = ""
     """Methods and "base", separated by commas; empty for those of the paper's Table 1."""
     ablate: bool = False
@@ -88,7 +93,7 @@ class CompareOptions:
     @property
     def name(self) -> str:
         """The name of the results files."""
-        parts = [file_name(self.env), self.scale, "ablation" if self.ablate else ""]
+        parts = [file_name(env_label(self.env)), self.scale, "ablation" if self.ablate else ""]
         return "-".join(filter(None, parts))
 
     def check_left_out(self) -> None:
@@ -104,7 +109,7 @@ class CompareOptions:
             "--ablate": self.ablate,
             "--budget": self.budget,
             "--seeds": self.num_seeds,
-            "KEY=VALUE": [word for word in self.overrides if not word.startswith(f"{TRUST}=")],
+            "KEY=VALUE": [w for w in self.overrides if w.partition("=")[0] not in (TRUST, REWARD)],
         }
         for option, value in values.items():
             check(not value, option, value, "left out with run folders")
@@ -134,7 +139,9 @@ def run_comparison(
         check_needs(cfg)
     check_writable(output, "--output")
     check_writable(runs, "--runs")
-    results = run_with_bar(arms, (SUCCESS, PASS_RATIO), runs / file_name(options.env), jobs)
+    results = run_with_bar(
+        arms, (SUCCESS, PASS_RATIO), runs / file_name(env_label(options.env)), jobs
+    )
     command = typed_command()
     if len(results) < len(arms):
         say(f"Stopped. Resume with: {shlex.join(command)}")
@@ -167,9 +174,15 @@ def comparison_arms(options: CompareOptions) -> dict[Arm, Config]:
     # The methods need different numbers of calls per step, so only the budget bounds a run.
     common = ("optim.steps=1000000", read_budget(env, budget))
     common = (*common, f"eval.final_episodes={options.episodes}", *options.overrides)
+    if is_task_file(env):  # the arms have its name, and find it by its place
+        common = (*common, override_word("env.options.path", os.path.abspath(env)))
+        env = env_label(env)
     measurements = comparison_measurements(options.episodes)
     arms = plan_arms(plans, env, range(num_seeds), measurements, common, scale=scale)
     configs = {arm: resolve_arm(arm) for arm in arms}
+    num_tests = num_puzzles(build_env(next(iter(configs.values())))).get("test", options.episodes)
+    advice = "The intervals are over puzzles."
+    check(num_tests >= 2, "--env", options.env, "a file with at least 2 tasks for testing", advice)
     return _without_twins(configs) if options.ablate else configs
 
 

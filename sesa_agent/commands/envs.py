@@ -23,6 +23,7 @@ def run_envs(collection: str) -> None:
     if not collection:
         console.print(own_table())
         console.print(collections_table())
+        say("A file of tasks: sesa-agent train --env tasks.jsonl --reward module:function")
         return
     choose("COLLECTION", collection, tuple(COLLECTIONS), "")
     for env_id in register_collection(collection):

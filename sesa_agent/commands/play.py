@@ -45,8 +45,8 @@ def run_play(
     check(delay_s is None, "--delay", delay_s, "left out without --policy")
     if not env:
         raise SettingError(
-            f"--env must be given: one of {', '.join(env_names())}, or a Gymnasium id; or give "
-            "--policy with a run. Try --env sokoban."
+            f"--env must be given: one of {', '.join(env_names())}, a Gymnasium id or a task "
+            "file; or give --policy with a run. Try --env sokoban."
         )
     cfg = load_config(env, overrides=overrides)
     check_env_opens(cfg, build_env(cfg))

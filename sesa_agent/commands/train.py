@@ -15,7 +15,7 @@ from sesa_agent.agents.engines.base import EngineError
 from sesa_agent.agents.policy import Policy
 from sesa_agent.commands.evaluate import evaluate_agent
 from sesa_agent.configs.errors import SettingError
-from sesa_agent.configs.load import config_to_dict
+from sesa_agent.configs.load import code_words, config_to_dict
 from sesa_agent.configs.schema import Config
 from sesa_agent.configs.writing import DiskError, replace_text
 from sesa_agent.configs.yaml_text import write_yaml
@@ -88,16 +88,16 @@ def _run_training(cfg: Config, folder: Path) -> Run:
     say(f"{cfg.method} on {cfg.env.id}, model {cfg.model.path}, run folder {folder}{processes}")
     if cfg.loss.credit == "trajectory" and cfg.loss.baseline == "max":
         warn("Warning: loss.baseline=max never gives a positive advantage. Take mean to learn.")
-    with _resumable(folder):
+    with _resumable(folder, cfg):
         results = _train_and_measure(session)
     leave_processes(cfg)
     return Run(folder, cfg, session.agent.policy, results)
 
 
 @contextmanager
-def _resumable(folder: Path) -> Iterator[None]:
+def _resumable(folder: Path, cfg: Config) -> Iterator[None]:
     """Say how to resume a run that ends early."""
-    again = resume_command(folder)
+    again = resume_command(folder, cfg)
     try:
         yield
     except EngineError as error:
@@ -114,7 +114,7 @@ def _train_and_measure(session: trainer.Session) -> dict[str, Evaluation]:
     cfg, folder = session.cfg, session.folder
     base = None if session.progress.step else measure_policy(cfg, session.agent, "base")
     if _train(session):
-        say(f"Stopped. Resume with: {resume_command(folder)}")
+        say(f"Stopped. Resume with: {resume_command(folder, cfg)}")
         return {}
     # The base of a resumed run is loaded again; that of a new one was measured as it began.
     base = base or measure_policy(cfg, build_agent(cfg), "base")
@@ -166,11 +166,12 @@ def report_result(
     return results
 
 
-def resume_command(folder: Path) -> str:
+def resume_command(folder: Path, cfg: Config) -> str:
     """The command that resumes a run, in as many processes as it has now."""
     num = world_size()
     program = f"torchrun --nproc-per-node {num} -m sesa_agent" if num > 1 else "sesa-agent"
-    return f"{program} train --resume {shlex.quote(str(folder))}"
+    reward = [f"--reward {word.partition('=')[2]}" for word in code_words(cfg)]
+    return " ".join([f"{program} train --resume {shlex.quote(str(folder))}", *reward])
 
 
 def describe(progress: Progress, metrics: dict[str, float]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from sesa_agent.agents.model_folder import named_folder
 from sesa_agent.agents.policy import quiet_transformers
 from sesa_agent.configs.errors import SettingError
-from sesa_agent.configs.load import TRUST, config_from_dict
+from sesa_agent.configs.load import config_from_dict, no_code_words
 from sesa_agent.configs.schema import Config
 from sesa_agent.run_files import RunFiles, newest_trees, read_run_files
 from sesa_agent.sampling.trajectory import TrajectoryTree
@@ -37,7 +37,7 @@ def read_saved(folder: Path) -> tuple[RunFiles, list[SavedTree]]:
         SettingError: if it is not a run folder, has no trees, or a file in it is damaged.
     """
     run = read_run_files(folder)
-    cfg = config_from_dict(run.settings, overrides=[f"{TRUST}=false"])  # no model is loaded
+    cfg = config_from_dict(run.settings, overrides=no_code_words(run.settings))
     rescue = min((event.step for event in run.events if event.kind == RESCUE.kind), default=None)
     rescued = cfg if rescue is None else rescued_config(cfg)
     by_step: dict[int, list[TrajectoryTree]] = {}

@@ -12,6 +12,7 @@ import pytest
 
 from sesa_agent.commands.compare import CompareOptions, comparison_arms
 from sesa_agent.configs.load import env_names, load_config, method_names
+from sesa_agent.configs.task_files import is_task_file
 from sesa_agent.environments import make_env
 from sesa_agent.evaluation.experiments.paper import EXPERIMENTS
 
@@ -57,6 +58,8 @@ def here(here, monkeypatch):
     for page in PAGES:
         for name, code in python_blocks(page).items():
             (here / f"{name}.py").write_text(code, encoding="utf-8")
+    rows = [{"question": f"{n}?", "answer": n} for n in range(30)]
+    (here / "tasks.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     modules = set(sys.modules)
     yield here
     for name in set(sys.modules) - modules:
@@ -115,6 +118,9 @@ def test_a_documented_command_can_be_typed(page, words, here):
             return  # the game of `new-env my_game`, which test_new_env.py plays
         if not is_installed(words):
             pytest.skip(f"{env} is not installed: make peers, or the extra minigrid")
+        if is_task_file(env):
+            make_env(cfg.env.id, **cfg.env.options, reward=params["reward"] or None)
+            return
         files = {"path", "test_path", "broken_rows"}
         options = {key: value for key, value in cfg.env.options.items() if key not in files}
         make_env(cfg.env.id, **options)
