@@ -4,6 +4,12 @@ Tokens in, tokens out: prompts are assembled from ids, and sampled ids are kept 
 training uses exactly the tokens that were sampled. A conversation of several turns needs a template
 that only appends; `ChatFormat.check_appends` refuses all others.
 
+The ids are those of the whole rendered conversation, for tokenizers of every kind: a text that
+continues another is encoded as its continuation, not as a text of its own, which tokenizers of the
+SentencePiece kind would begin with a space. Only where the tokenizer would join two texts they are
+kept apart: at both ends of a sampled response, before what `append_to_question` adds, and between a
+question and the template's text after it.
+
 Only the template writes control tokens. Contents come from environments and earlier answers: the
 names of control tokens in them, such as `<|im_end|>`, are plain text.
 """
@@ -15,15 +21,16 @@ from typing import Any, Protocol
 
 from ..configs.errors import SettingError, first_line
 from .prompts import replace_surrogates
+from .response_text import FORMAT_TAGS
 from .template_probe import probe
 
 _SYSTEM, _USER, _LATER = "some system text", "first question", ("second question", "third question")
 _THOUGHTS, _REPLY = "<think>some thoughts</think>", "<answer>some reply</answer>"
 _OPENED_THOUGHTS = re.compile(r"<think>\s*\Z")
-_FORMAT_TAGS = ("<think>", "</think>", "<answer>", "</answer>", "<sketch>", "</sketch>")
-"""The prompts name them, so they are no control tokens, whatever a tokenizer says."""
 _CUT = "\udfff"
 """Stands where a text is encoded in two parts. A lone surrogate: no text contains it."""
+_ANCHORS = ("\n", "a", ".", "0")
+"""Texts to continue. One fits if no token spans its end."""
 LONGEST_KEPT = 8_000
 """Characters of a text whose ids are kept for the next time."""
 LONGEST_MARKUP = 100_000
@@ -80,15 +87,16 @@ class ChatFormat:
 
     def reply(self, response_ids: tuple[int, ...], user: str) -> tuple[int, ...]:
         """Return the ids after a response: its end, the next user message, the start of a reply."""
-        end, start = self._between
-        if end and response_ids and response_ids[-1] == end[0]:
-            end = ()  # the sampled response already ends with its end-of-turn token
-        return (*end, *self._encode(start + self._plain(user)), *self.tail_ids)
+        end, between = self._between
+        ids = self._question(between + self._plain(user))
+        if end is not None and response_ids and response_ids[-1] == end:
+            return ids[ids.index(end) + 1 :]  # the sampled response ends with its end-of-turn token
+        return ids
 
     def append_to_question(self, prompt_ids: tuple[int, ...], text: str) -> tuple[int, ...]:
         """Append text to the last user message of a prompt; all other ids stay the same."""
         head = prompt_ids[: len(prompt_ids) - len(self.tail_ids)]
-        return (*head, *self._encode(self._plain(text)), *self.tail_ids)
+        return (*head, *self._question(self._plain(text)))
 
     def check_appends(self, thinking: bool = False) -> None:
         """Refuse a template that rewrites earlier messages when later ones arrive.
@@ -119,36 +127,42 @@ class ChatFormat:
         return [("user", f"{system}\n\n{user}")]
 
     @cached_property
-    def _between(self) -> tuple[tuple[int, ...], str]:
-        """What is between a reply and the next user message: the end-of-turn id, then text."""
+    def _between(self) -> tuple[int | None, str]:
+        """The text between a reply and the next user message, and its end-of-turn id, if any."""
         self.check_appends()
         text = self._text_between() or ""
-        first = self._encode(text)[:1]
-        token = self.tokenizer.added_tokens_decoder.get(*first) if first else None
-        if token and token.special and text.startswith(token.content):
-            return first, text.removeprefix(token.content)
-        return (), text
+        added = self.tokenizer.added_tokens_decoder
+        for token_id in self._encode(text):
+            name = added[token_id].content if token_id in added else ""
+            if name in self._control and text.lstrip().startswith(name):
+                return token_id, text
+        return None, text
 
     def _text_between(self, thinking: bool = False) -> str | None:
-        """Return the text between a reply and the next user message; None if it varies."""
+        """Return the text between a reply and the next user message; None if it varies.
+
+        White space that a template writes before a reply (Llama 2) is the model's to write.
+        """
         reply = _THOUGHTS + _REPLY if thinking else _REPLY
         messages = self._opening_messages(_SYSTEM, _USER)
         texts = set()
         for question in _LATER:
-            before = self._render(messages) + reply
+            before = self._render(messages)
             messages = [*messages, ("assistant", reply), ("user", question)]
             try:
                 after = self._render(messages)
             except SettingError:  # the template allows a single user message
                 return None
-            if not (after.startswith(before) and after.endswith(question + self.tail)):
+            rest = after.removeprefix(before).lstrip()
+            is_kept = after.startswith(before) and rest.startswith(reply)
+            if not (is_kept and after.endswith(question + self.tail)):
                 return None
-            texts.add(after[len(before) : after.rindex(question)])
+            texts.add(rest[len(reply) : rest.rindex(question)])
         return texts.pop() if len(texts) == 1 else None
 
     def _opening(self, system: str, user: str) -> tuple[int, ...]:
         messages = self._opening_messages(self._plain(system), self._plain(user))
-        return (*self._encode(self._render(messages).removesuffix(self.tail)), *self.tail_ids)
+        return self._question(self._render(messages).removesuffix(self.tail), is_start=True)
 
     @lru_cache(maxsize=20_000)  # noqa: B019 - the same boards come back again and again
     def _kept_opening(self, system: str, user: str) -> tuple[int, ...]:
@@ -206,6 +220,13 @@ class ChatFormat:
 
     # ---- text to ids ----
 
+    def _question(self, text: str, is_start: bool = False) -> tuple[int, ...]:
+        """Return the ids of a text that ends with a user message, and of the tail."""
+        ids = self._encode(text + self.tail, is_start)
+        if ids[len(ids) - len(self.tail_ids) :] == self.tail_ids:
+            return ids
+        return (*self._encode(text, is_start), *self.tail_ids)
+
     @cached_property
     def _control(self) -> list[str]:
         """Names of control tokens: special ones, and others with which the template marks turns."""
@@ -216,7 +237,7 @@ class ChatFormat:
             for token in self.tokenizer.added_tokens_decoder.values()
             if token.special or (token.content in markup and not token.content[0].isalnum())
         }
-        return sorted(name for name in names if len(name.strip()) > 1 and name not in _FORMAT_TAGS)
+        return sorted(name for name in names if len(name.strip()) > 1 and name not in FORMAT_TAGS)
 
     def _plain(self, text: str) -> str:
         """Make a content plain text: cut the names of control tokens, replace lone surrogates."""
@@ -226,15 +247,26 @@ class ChatFormat:
                 text = text.replace(name, name[0] + _CUT + name[1:])
         return text
 
-    def _encode(self, text: str) -> tuple[int, ...]:
-        """Return the ids of a text that may have cuts."""
+    def _encode(self, text: str, is_start: bool = False) -> tuple[int, ...]:
+        """Return the ids of a text that may have cuts, and may start a conversation."""
         first, *others = text.split(_CUT)
-        return tuple(chain(self._ids(first), *map(self._continued_ids, others)))
+        start = self._ids(first) if is_start else self._continued_ids(first)
+        return tuple(chain(start, *map(self._continued_ids, others)))
 
     def _continued_ids(self, text: str) -> tuple[int, ...]:
-        """The ids of a text inside a word: some tokenizers put a space before a text."""
-        before, ids = self._ids("\n"), self._ids("\n" + text)
-        return ids[len(before) :] if ids[: len(before)] == before else self._ids(text)
+        """Return the ids of a text that continues another one."""
+        if self._adds_space:
+            for anchor in _ANCHORS:
+                before, ids = self._ids(anchor), self._ids(anchor + text)
+                if ids[: len(before)] == before:
+                    return ids[len(before) :]
+        return self._ids(text)
+
+    @cached_property
+    def _adds_space(self) -> bool:
+        """Whether the tokenizer begins a text with something, as those of SentencePiece do."""
+        alone = self._ids("x")
+        return all(self._ids(one + "x") != (*self._ids(one), *alone) for one in _ANCHORS)
 
     def _ids(self, text: str) -> tuple[int, ...]:
         return self._new_ids(text) if len(text) > LONGEST_KEPT else self._kept_ids(text)

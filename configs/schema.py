@@ -41,7 +41,7 @@ class EnvConfig:
     max_turns: int = 10
     """Maximum number of responses in one episode."""
     actions_per_turn: int = 1
-    """Maximum number of actions in one response, separated by " || "."""
+    """Maximum number of actions in one response, separated by " || " if there may be several."""
     step_timeout: float = 60.0
     """Seconds within which an environment of another package must answer each call; after that the
     trajectory ends with an error. 0 for no limit."""
@@ -58,7 +58,7 @@ class EnvConfig:
 
 @dataclass
 class ModelConfig:
-    """The policy model, and what its prompts contain."""
+    """The policy model, what its prompts contain and how its answers are read."""
 
     path: str = "sesa-tiny"
     """A bundled model (`sesa-tiny` for games, `sesa-tiny-answers` for tasks with a single answer),
@@ -78,6 +78,11 @@ class ModelConfig:
     """`auto` (a GPU if there is one), `cpu` or `cuda`."""
     thinking: bool = False
     """Ask for `<think> ... </think>` before the answer."""
+    answer_format: str = "auto"
+    """What counts as an answer: `strict` (a response in exactly the format that the prompt asks
+    for), `tolerant` (also an answer behind other text or unasked thoughts, with an action in quotes
+    or code marks, or without its last tag), `auto` (strict for the bundled models, which were
+    trained on the format, and tolerant for all others)."""
     context: str = "state"
     """What a prompt contains: `state` (the current observation), `window` (the last turns) or
     `full` (all turns)."""
@@ -92,6 +97,7 @@ class ModelConfig:
         check_choice("model.dtype", self.dtype, ("float32", "bfloat16"))
         check_choice("model.context", self.context, ("state", "window", "full"))
         check_choice("model.device", self.device, ("auto", "cpu", "cuda"))
+        check_choice("model.answer_format", self.answer_format, ("auto", "strict", "tolerant"))
         check(self.lora_rank >= 0, "model.lora_rank", self.lora_rank, "at least 0")
         check(self.window >= 1, "model.window", self.window, "at least 1")
 

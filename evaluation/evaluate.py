@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..agents.engines.base import Engine, SamplingParams
-from ..agents.prompts import SEPARATOR
+from ..agents.parsing import first_action
 from ..configs.errors import SettingError
 from ..configs.schema import SamplingConfig
 from ..sampling.dialogue import Dialogue
@@ -198,7 +198,7 @@ def _play(
     for start in range(0, len(tasks), at_once):
         part = tasks[start : start + at_once]
         trees = player.run(sample_parallel, part, cfg)
-        tallies += map(_tally, trees)
+        tallies += [_tally(tree, dialogue.style.actions_per_turn) for tree in trees]
         errors += [error for tree in trees for error in tree.env_errors]
     return tallies
 
@@ -211,11 +211,16 @@ def _failure(engine: Engine, errors: Sequence[str]) -> str:
     return f"{usage.failed_calls} calls failed, the last with {usage.last_failure}."
 
 
-def _tally(tree: TrajectoryTree) -> _Tally | None:
+def _tally(tree: TrajectoryTree, actions_per_turn: int) -> _Tally | None:
     if tree.num_failed or not len(tree):
         return None
     firsts = {tree.turns[node].action for node in tree.children()[ROOT]}
-    hits = Counter(_answer(path.turns[-1].action) for path in tree.trajectories() if path.success)
+    # The answer that succeeded: a correct one ends the game, so later ones were not played.
+    hits = Counter(
+        first_action(path.turns[-1].action or "", actions_per_turn)
+        for path in tree.trajectories()
+        if path.success
+    )
     return _Tally(
         hits=tuple(hits.values()),
         num_distinct=len(firsts),
@@ -223,11 +228,6 @@ def _tally(tree: TrajectoryTree) -> _Tally | None:
         num_readable=sum(turn.action is not None for turn in tree.turns),
         num_legal=sum(turn.legal for turn in tree.turns),
     )
-
-
-def _answer(action: str | None) -> str:
-    """The answer that succeeded: a correct one ends the game, so later ones were not played."""
-    return (action or "").split(SEPARATOR)[0]
 
 
 def _coverage(

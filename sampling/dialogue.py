@@ -14,7 +14,7 @@ import gymnasium
 
 from ..agents.chat import Chat
 from ..agents.engines.base import Completion
-from ..agents.parsing import read_answer, split_actions
+from ..agents.parsing import bare_action, find_answer, read_answer, split_actions
 from ..agents.prompts import (
     SEPARATOR,
     SYSTEM,
@@ -102,6 +102,7 @@ class Dialogue:
             observation alone, `max_turns` the whole conversation.
         max_prompt_tokens: a longer first prompt loses its beginning; an episode whose next prompt
             would be longer is truncated.
+        is_strict: whether only the exact format of an answer is read (`model.answer_format`).
 
     Raises:
         SettingError: if the environment has no text interface, or if the chat template rewrites
@@ -117,7 +118,9 @@ class Dialogue:
         thinking: bool = False,
         window: int = 1,
         max_prompt_tokens: int = 4096,
+        is_strict: bool = True,
     ):
+        self.is_strict = is_strict
         self.make, self.chat, self.max_turns = make, chat, max_turns
         self.window, self.max_prompt_tokens = window, max_prompt_tokens
         if window > 1:
@@ -203,25 +206,39 @@ class Dialogue:
         is_cut = is_cut or len(prompt) > self.max_prompt_tokens
         return Request(prompt[-self.max_prompt_tokens :], is_cut)
 
-    def read(self, position: Position, response: str) -> str | None:
+    def read(self, position: Position, completion: Completion) -> str | None:
         """Return the canonical action of a response, or None if it has none.
 
         Several actions are joined by the separator; reading stops at the first unknown one. If the
         environment fails, return the response itself: the error recurs when it is played.
         """
         try:
-            actions, _ = self._read_actions(position, response)
+            actions, _ = self._read_actions(position, completion)
         except EnvError:
-            return response
+            return completion.text
         return SEPARATOR.join(actions) or None
 
-    def _read_actions(self, position: Position, response: str) -> tuple[list[str], bool]:
+    def _read_actions(self, position: Position, completion: Completion) -> tuple[list[str], bool]:
         """The canonical actions up to the first unknown one, and whether all are known."""
-        answer = read_answer(response, self.style.thinking) or ""
+        if self.is_strict:
+            answer = read_answer(completion.text, self.style.thinking) or ""
+        else:
+            answer = find_answer(completion.text, completion.finish_reason != "length") or ""
+        read = self._known_actions(position, answer)
+        if self.is_strict or self.style.actions_per_turn == 1 or read[1]:
+            return read
+        bare = bare_action(answer)  # quotes may enclose all the actions
+        inside = self._known_actions(position, bare) if bare != answer else read
+        return inside if inside[1] else read
+
+    def _known_actions(self, position: Position, answer: str) -> tuple[list[str], bool]:
+        """Those of an answer, as `_read_actions` returns them."""
         given = split_actions(answer, self.style.actions_per_turn)
         actions: list[str] = []
         for text in given:
             canonical = canonical_action(position.env, text)
+            if canonical is None and not self.is_strict and (bare := bare_action(text)) != text:
+                canonical = canonical_action(position.env, bare)
             if canonical is None:
                 break
             actions.append(canonical)
@@ -249,7 +266,7 @@ class Dialogue:
         """
         actions, all_readable, env = [], False, position.env
         try:
-            actions, all_readable = self._read_actions(position, completion.text)
+            actions, all_readable = self._read_actions(position, completion)
             env = position.env if in_place else fork(position.env, noise)
             outcome = _step(env, actions, position.observation)
         except EnvError as error:

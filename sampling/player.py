@@ -76,10 +76,10 @@ class Player:
         with self.phase("environment"):
             return self.dialogue.open(tree)
 
-    def read(self, position: Position, response: str) -> str | None:
+    def read(self, position: Position, completion: Completion) -> str | None:
         """The canonical action of a response; see `Dialogue.read`."""
         with self.phase("environment"):
-            return self.dialogue.read(position, response)
+            return self.dialogue.read(position, completion)
 
     def play(
         self,

@@ -12,6 +12,7 @@ words of its sketch in Stage II; both are counted.
 from collections.abc import Sequence
 from dataclasses import replace
 
+from ..agents.engines.base import Completion
 from ..agents.parsing import read_sketch
 from ..agents.prompts import SKETCH_STOP
 from ..configs.schema import SamplingConfig
@@ -51,8 +52,8 @@ async def draft_sketches(draft: Decision, player: Player, cfg: SamplingConfig) -
         cfg: `sketch_tokens`, `proposer` and `max_retries`.
     """
 
-    def read(text: str) -> str | None:
-        sketch = read_sketch(text)
+    def read(completion: Completion) -> str | None:
+        sketch = read_sketch(completion.text)
         known = {earlier.casefold(): earlier for earlier in draft.readable}
         return sketch and known.get(sketch.casefold(), sketch)
 

@@ -194,7 +194,7 @@ def answer_tokens(batch: Batch, tokenizer: Any) -> Tensor:
         if batch.turn[row, column] != turn:
             turn, text = int(batch.turn[row, column]), ""
         text += pieces[int(batch.token_ids[row, column])]
-        result[row, column] = ANSWER_TAG in text
+        result[row, column] = ANSWER_TAG in text.lower()
     return result
 
 

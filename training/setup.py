@@ -10,10 +10,10 @@ from ..agents.chat import Chat, ChatFormat
 from ..agents.engines import ENGINES, load_engine
 from ..agents.engines.base import Engine, SamplingParams
 from ..agents.lora import add_adapter, import_peft, is_adapter, load_adapter
-from ..agents.policy import Policy
+from ..agents.policy import BUNDLED, Policy
 from ..agents.prompts import STOP
 from ..configs.errors import SettingError, check, check_choice, first_line
-from ..configs.schema import Config, EngineConfig
+from ..configs.schema import Config, EngineConfig, ModelConfig
 from ..environments import ENVIRONMENTS, EnvError, is_deterministic, make_env
 from ..environments.descriptions import describe_error, describe_message
 from ..sampling import SAMPLERS
@@ -126,7 +126,7 @@ def resolve_auto(cfg: Config) -> Config:
         stops = "on" if is_tree and deterministic else "off"
     return replace(
         cfg,
-        model=replace(cfg.model, device=device),
+        model=replace(cfg.model, device=device, answer_format=answer_format(cfg.model)),
         sampling=replace(
             cfg.sampling,
             merge_states="on" if merges else "off",
@@ -134,6 +134,13 @@ def resolve_auto(cfg: Config) -> Config:
         ),
         loss=replace(cfg.loss, credit=_resolve_credit(cfg, deterministic, merges)),
     )
+
+
+def answer_format(cfg: ModelConfig) -> str:
+    """Return `strict` or `tolerant`, what `model.answer_format` stands for."""
+    if cfg.answer_format != "auto":
+        return cfg.answer_format
+    return "strict" if cfg.path in BUNDLED else "tolerant"
 
 
 def _resolve_credit(cfg: Config, deterministic: bool, merges: bool) -> str:
@@ -234,6 +241,7 @@ def build_chat_dialogue(cfg: Config, chat: Chat, max_prompt_tokens: int) -> Dial
         thinking=cfg.model.thinking,
         window=windows[cfg.model.context],
         max_prompt_tokens=max_prompt_tokens,
+        is_strict=answer_format(cfg.model) == "strict",
     )
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ...configs.errors import SettingError
+from ..response_text import ResponseDecoder
 from .base import Completion, SamplingParams, Usage
 from .kv_cache import KVCache, NoKVCache, open_kv_cache
 from .token_sampling import next_token_probs, sample_tokens, without_excluded
@@ -50,6 +51,7 @@ class HFEngine:
     def __init__(self, policy: "Policy", max_batch_tokens: int = 65536):
         self.model = policy.model
         self.tokenizer = policy.tokenizer
+        self.decoder = ResponseDecoder(policy.tokenizer)
         self.max_batch_tokens = max_batch_tokens
         self.usage = Usage()
         self._cached: _CachedPrompts | None = None
@@ -122,14 +124,14 @@ class _Batch:
         uniforms: Tensor,
         cached: _CachedPrompts | None,
     ):
-        self.model, self.tokenizer, self.params = engine.model, engine.tokenizer, params
+        self.model, self.decoder, self.params = engine.model, engine.decoder, params
         self.uniforms = uniforms.to(engine.model.device)
         self.prompts, self.cached = prompts, cached
         self.ids: list[list[int]] = [[] for _ in prompts]
         self.logprobs: list[list[float]] = [[] for _ in prompts]
         self.raw: list[list[float]] = [[] for _ in prompts]
         self.finish = ["length"] * len(prompts)
-        self.eos = end_ids(self.model, self.tokenizer)
+        self.eos = end_ids(self.model, engine.tokenizer)
 
     def run(self, excluded: Sequence[Sequence[Completion]]) -> list[Completion]:
         """Compute the prompts, then sample token by token; finished rows leave the batch."""
@@ -232,15 +234,14 @@ class _Batch:
         elif self.params.stop:
             # Each token adds at least one byte, so this many last tokens contain the stop string.
             longest = max(len(stop.encode()) for stop in self.params.stop)
-            recent = self.tokenizer.decode(self.ids[row][-longest - 1 :])
+            recent = self.decoder.text(self.ids[row][-longest - 1 :])
             if any(stop in recent for stop in self.params.stop):
                 self.finish[row] = "stop"
         return self.finish[row] != "length"
 
     def _completion(self, row: int) -> Completion:
-        text = self.tokenizer.decode(self.ids[row], skip_special_tokens=True)
         return Completion(
-            text,
+            self.decoder.text(self.ids[row]),
             tuple(self.ids[row]),
             tuple(self.logprobs[row]),
             self.finish[row],

@@ -19,6 +19,7 @@ from torch import Tensor
 from ...configs.errors import SettingError, first_line
 from ...configs.schema import EngineConfig
 from ..policy import quiet_transformers
+from ..response_text import ResponseDecoder
 from .base import Completion, EngineError, SamplingParams, Usage
 from .hf import end_ids
 from .vllm_head_padding import MIN_HEAD_DIM, head_dim, widen_config, widen_weights
@@ -55,7 +56,7 @@ class VLLMEngine:
     """
 
     def __init__(self, policy: "Policy", cfg: EngineConfig):
-        self.tokenizer = policy.tokenizer
+        self.decoder = ResponseDecoder(policy.tokenizer)
         self.usage = Usage()
         self._end_ids = sorted(end_ids(policy.model, policy.tokenizer))
         self._is_wide = needs_wide_heads(policy)
@@ -134,6 +135,8 @@ class VLLMEngine:
             stop=list(params.stop),
             stop_token_ids=self._end_ids,
             include_stop_str_in_output=True,
+            skip_special_tokens=False,  # a stop string may be a special token
+            spaces_between_special_tokens=False,
             seed=seed % 2**63,
             logprobs=0,  # of the sampled token only
             output_kind=RequestOutputKind.FINAL_ONLY,
@@ -172,7 +175,7 @@ class VLLMEngine:
         )
         is_end = sample.finish_reason == "stop" and not isinstance(sample.stop_reason, str)
         completion = Completion(
-            self.tokenizer.decode(ids, skip_special_tokens=True),
+            self.decoder.text(ids),
             ids,
             logprobs,
             "eos" if is_end else sample.finish_reason,

@@ -12,7 +12,13 @@ from typing import Any
 
 import gymnasium
 
-from sesa_agent.agents.parsing import read_answer, read_sketch, split_actions
+from sesa_agent.agents.parsing import (
+    bare_action,
+    find_answer,
+    read_answer,
+    read_sketch,
+    split_actions,
+)
 from sesa_agent.configs.load import env_names, load_config
 from sesa_agent.environments.games.expressions import evaluate_expression
 from sesa_agent.environments.games.math_answers import extract_answer, is_equal, parse_number
@@ -28,7 +34,7 @@ WORDS = r"""
 <answer> </answer> <think> </think> <sketch> </sketch> Left Down right UP || Go to A row column R1C2
 0 1 2 37 1,2 1e5 - + * / ( ) = . , [ ] e if or lambda __import__('os') #### x= % $ the answer
 \boxed{ } { \frac \sqrt ^ _ \left( \right) \pi \text{ ^\circ \infty \begin{pmatrix} & \\ × ÷ − ½
-１２ é 😀 ٣ <|im_end|>
+１２ é 😀 ٣ <|im_end|> <Answer> </ANSWER>
 """.split()
 PARTS = (*WORDS, " ", "\n", "\t", " || ", "1 2 3", "9" * 30, "\u200b", "\u202e", "\x00", "\ud800")
 REPEATS = (
@@ -44,6 +50,8 @@ REPEATS = (
     " ",
     "a",
     "((((1))))",
+    "**`",
+    "```\n",
     "\\sqrt{",
     "||",
     "1,",
@@ -75,6 +83,8 @@ def readers() -> dict[str, Callable[[str], Any]]:
     found: dict[str, Callable[[str], Any]] = {
         "read_answer": lambda text: read_answer(text, thinking=False),
         "read_answer, thinking": lambda text: read_answer(text, thinking=True),
+        "find_answer": find_answer,
+        "bare_action": bare_action,
         "split_actions": lambda text: split_actions(text, 3),
         "read_sketch": read_sketch,
         "extract_answer": extract_answer,

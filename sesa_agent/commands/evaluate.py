@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ def run_evaluation(
     options.check()
     if target.startswith(PREFIX):
         check(bool(env), "--env", env, "given with a model", "Try --env sokoban.")
-        cfg = resolve_auto(load_config(env, "sesa", overrides))
+        cfg = load_config(env, "sesa", overrides)
+        cfg = resolve_auto(replace(cfg, model=replace(cfg.model, path=target)))
         result, account = evaluate_api(target, cfg, options, api)
         _show(target, cfg, result, options)
         report_calls(result, account, cfg)

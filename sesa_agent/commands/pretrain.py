@@ -41,6 +41,7 @@ def run_pretraining(
     for course in recipe.courses:
         options = {f"env.options.{key}": value for key, value in course.options.items()}
         options |= {"env.max_turns": course.max_turns, "model.path": str(output)}
+        options |= {"model.answer_format": "strict"}  # it was trained on the format
         words = [override_word(key, value) for key, value in options.items()]
         cfg = load_config(names[course.env_id], "ragen", words)
         results[course.env_id] = evaluate_policy(cfg, build_policy(cfg), episodes)

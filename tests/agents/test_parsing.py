@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sesa_agent.agents.parsing import read_answer, read_sketch, split_actions
+from sesa_agent.agents.parsing import (
+    bare_action,
+    find_answer,
+    first_action,
+    read_answer,
+    read_sketch,
+    split_actions,
+)
 
 TAGS = ["<answer>", "</answer>", "<think>", "</think>", " ", "\n", "Up", "||", "<", "√", "\x00"]
 SKETCH_TAGS = ["<sketch>", "</sketch>", "<sketch", " ", "\n", "\u2028", "Up", ".", "rows", "\x00"]
@@ -56,7 +63,10 @@ def test_thinking_format_needs_thoughts_before_the_answer(response, answer):
         ("Up", 1, ["Up"]),
         ("Up || Left || Up", 5, ["Up", "Left", "Up"]),
         ("Up||Left", 5, ["Up", "Left"]),
-        ("Up || Left || Up", 1, ["Up"]),
+        ("Up || Left || Up", 2, ["Up", "Left"]),
+        ("SELECT a || b", 1, ["SELECT a || b"]),
+        ("make || exit 1", 1, ["make || exit 1"]),
+        (" ", 1, []),
         ("|| Up ||  || Left ||", 5, ["Up", "Left"]),
         ("Up | Left", 5, ["Up | Left"]),
         ("", 5, []),
@@ -77,7 +87,8 @@ def test_any_text_is_read_without_an_error(response, thinking, max_actions):
     assert answer is None or answer == answer.strip()
     actions = split_actions(response if answer is None else answer, max_actions)
     assert len(actions) <= max_actions
-    assert all(action and action == action.strip() and "||" not in action for action in actions)
+    assert all(action and action == action.strip() for action in actions)
+    assert max_actions == 1 or not any("||" in action for action in actions)
 
 
 @given(st.text())
@@ -139,14 +150,119 @@ def test_an_answer_is_what_the_pattern_of_the_format_says(response, thinking):
     assert read_answer(response, thinking) == (match.group(1).strip() if match else None)
 
 
+# ---- tolerant reading ----
+
+
+@pytest.mark.parametrize(
+    "response, answer",
+    [
+        ("<answer>Up</answer>", "Up"),
+        ("Sure: <answer>Up</answer>", "Up"),
+        ("<answer> Up </answer>\nBecause the box is there.", "Up"),
+        ("<Answer>Up</ANSWER>", "Up"),
+        ("<think>hm</think><answer>Up</answer>", "Up"),
+        ("<THINK>hm</Think> so: <answer>Up</answer>", "Up"),
+        ("opened by the template</think><answer>Up</answer>", "Up"),
+        # which of several: the first that ends, outside thoughts
+        ("<answer>Up</answer><answer>Down</answer>", "Up"),
+        ("<answer>Up</answer> or <answer>Down", "Up"),
+        ("<think><answer>Up</answer></think><answer>Left</answer>", "Left"),
+        ("<answer>Up</answer><think><answer>Left</answer></think>", "Up"),
+        ("In <answer> tags: <answer>Up</answer>", "Up"),
+        ("<answer><answer>Up</answer>", "Up"),
+        ("Well <answer><think>hm</think><answer>Up</answer>", "Up"),
+        ("<answer></answer><answer>Up</answer>", ""),
+        # none
+        ("Up</answer><answer>Down</answer>", None),
+        ("<think><answer>Up</answer>", None),
+        ("<think>a</think><think><answer>Up</answer>", None),
+        ("<answer>Up<think></answer>", None),
+        ("< answer>Up</ answer>", None),
+        ("Up", None),
+        ("", None),
+    ],
+)
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_a_tolerant_answer_ends_at_the_first_end_outside_thoughts(response, answer, is_whole):
+    assert find_answer(response, is_whole) == answer
+
+
+@pytest.mark.parametrize(
+    "response", ["<answer>Up", "so: <Answer> Up\n", "<think>?</think><answer>Up"]
+)
+def test_the_last_tag_may_be_missing_where_the_model_ended_the_response(response):
+    """Where a limit cut the response, the action might have gone on."""
+    assert find_answer(response, is_whole=True) == "Up"
+    assert find_answer(response, is_whole=False) is None
+
+
+words = st.lists(st.sampled_from([tag for tag in TAGS if ">" not in tag])).map("".join)
+
+
+@given(words, words, st.lists(st.sampled_from(TAGS)).map("".join), st.booleans(), st.booleans())
+def test_tolerance_reads_the_format_as_ever(thoughts, answer, after, thinking, is_whole):
+    before = f" <think>{thoughts}</think>\n" if thinking else "\n"
+    response = f"{before}<answer>{answer}</answer>{after}"
+    assert find_answer(response, is_whole) == read_answer(response, thinking) == answer.strip()
+
+
+@given(st.lists(st.sampled_from([*TAGS, "<ANSWER>", "</Think>"]), max_size=14).map("".join))
+def test_what_comes_after_an_answer_changes_nothing(response):
+    answer = find_answer(response, is_whole=False)
+    if answer is not None:
+        for more in TAGS:
+            assert find_answer(response + more) == answer
+
+
+@pytest.mark.parametrize(
+    "text, bare",
+    [
+        ("Up", "Up"),
+        ("Up.", "Up"),
+        ('"Up"', "Up"),
+        ("'Up',", "Up"),
+        ("“Up”", "Up"),
+        ("`Up`", "Up"),
+        ("**Up**", "Up"),
+        ("*Up*:", "Up"),
+        ("**`Up`**.", "Up"),
+        ("```\nUp\n```", "Up"),
+        ("```text\nUp\n```", "Up"),
+        ("```Up```", "Up"),
+        ("``` \n1 + 2\n```", "1 + 2"),
+        ("'a' || 'b'", "'a' || 'b'"),
+        ("2*", "2*"),
+        ("3!", "3!"),
+        ("-3", "-3"),
+        ("'Up", "'Up"),
+        ("''", "''"),
+        ("", ""),
+    ],
+)
+def test_a_bare_action_has_lost_what_stands_around_it(text, bare):
+    assert bare_action(text) == bare
+
+
+@given(st.text("Up*_`'\".;\n ", max_size=20))
+def test_a_bare_action_is_a_part_of_the_text(text):
+    assert bare_action(text) in text
+
+
+def test_the_first_of_joined_actions():
+    assert first_action("Up || Left", max_actions=5) == "Up"
+    assert first_action("a || b", max_actions=1) == "a || b"
+
+
 READERS = {
+    "tolerant answer": find_answer,
+    "bare action": bare_action,
     "answer": lambda text: read_answer(text, thinking=False),
     "answer after thoughts": lambda text: read_answer(text, thinking=True),
     "actions": lambda text: split_actions(text, max_actions=5),
     "sketch": read_sketch,
 }
 REPEATED = ("</think><answer>", "</think>", "<think>", "<answer>", " ", "</think> ", "||", ".")
-REPEATED += (". ", "<sketch>", "\n", "\ud800", "\0", "a", "<")
+REPEATED += (". ", "<sketch>", "\n", "\ud800", "\0", "a", "<", "'", "`'", "**`", "\"'.", "```\n")
 
 
 @pytest.mark.parametrize("reader", READERS)

@@ -210,9 +210,14 @@ class LetterTokenizer:
     def __init__(self, letters: str, eos_token_id: int | None = None):
         self.letters, self.eos_token_id = letters, eos_token_id
 
-    def decode(self, ids, skip_special_tokens: bool = False) -> str:
-        kept = [i for i in ids if not (skip_special_tokens and i == self.eos_token_id)]
-        return "".join(self.letters[i] for i in kept)
+        end = AddedToken("" if eos_token_id is None else letters[eos_token_id], special=True)
+        self.added_tokens_decoder = {eos_token_id: end}
+
+    def encode(self, text: str, **_: Any) -> list[int]:
+        return [self.letters.index(letter) for letter in text if letter in self.letters]
+
+    def decode(self, ids, **_: Any) -> str:
+        return "".join(self.letters[i] for i in ids)
 
 
 class TableModel:

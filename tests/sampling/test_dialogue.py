@@ -18,6 +18,19 @@ from ..helpers.tiny_models import CHATML, FORGETFUL, byte_tokenizer
 TASK = Task("Line-v0", 0)
 
 
+class FreeText(gymnasium.Env):
+    """Takes any text, and rewards each."""
+
+    text_spec = TextSpec("Play.", "", "anything")
+    observation_space = action_space = Text(10)
+
+    def reset(self, *, seed=None, options=None):
+        return "go", {}
+
+    def step(self, action):
+        return "on", 0.25, action == "end", False, {}
+
+
 def completion(text, *end):
     ids = (*TOKENIZER.encode(text, add_special_tokens=False), *end)
     return Completion(text, ids, (-0.5,) * len(ids), "stop")
@@ -214,12 +227,53 @@ def test_actions_are_played_up_to_the_first_that_nobody_knows(
 ):
     dialogue = line_dialogue(actions_per_turn=3)
     (start, after), (turn,) = play(dialogue, answer(reply))
-    assert dialogue.read(start, f"<answer>{reply}</answer>") == turn.action == action
+    assert dialogue.read(start, answer(reply)) == turn.action == action
     assert after.observation == f"You are at {cell}."
     assert after.actions_left == 10 - num_played
     assert after.turn == 2
     assert (turn.legal, turn.reward) == (legal, 0.0)
     assert (turn.terminated, turn.truncated, turn.success) == (False, False, False)
+
+
+@pytest.mark.parametrize(
+    "response, action, exact",
+    [
+        ("<answer>Right</answer>", "Right", "Right"),
+        ("Sure: <answer>**right**.</answer>", "Right", None),
+        ("<think>Left?</think><Answer>`Right`</Answer>", "Right", None),
+        ("<answer>Right || 'Left'</answer>", "Right || Left", "Right"),
+        ('<answer>"Right || Left."</answer>', "Right || Left", None),
+        ("<answer>`Right` || `Left`</answer>", "Right || Left", None),
+        ("<answer>Right || fly</answer>", "Right", "Right"),
+        ("<answer>'Right || fly'</answer>", None, None),
+        ("<answer>I would go right</answer>", None, None),
+        ("Right", None, None),
+    ],
+)
+def test_a_tolerant_dialogue_reads_what_cannot_mean_anything_else(response, action, exact):
+    dialogue = line_dialogue(actions_per_turn=3, is_strict=False)
+    (start, _), (turn,) = play(dialogue, completion(response))
+    assert dialogue.read(start, completion(response)) == turn.action == action
+    strict = line_dialogue(actions_per_turn=3)
+    assert strict.read(start, completion(response)) == exact
+
+
+def test_an_answer_may_lack_its_end_only_where_the_model_ended_it():
+    dialogue = line_dialogue(is_strict=False)
+    start = dialogue.start(TASK)
+    for reason, action in (("eos", "Right"), ("length", None)):
+        response = Completion("<answer>Right", (1,), (-0.5,), reason)
+        assert dialogue.read(start, response) == action
+        assert dialogue.play(start, response)[0].action == action
+
+
+@pytest.mark.parametrize("is_strict", [True, False])
+def test_with_one_action_a_turn_the_separator_belongs_to_the_action(is_strict):
+    """`SELECT a || b` was cut at `||`, in environments whose prompt never mentions it."""
+    dialogue = Dialogue(FreeText, CHAT, is_strict=is_strict)
+    _, (turn,) = play(dialogue, answer("SELECT 'a' || b;"))
+    assert turn.action == "SELECT 'a' || b;"
+    assert turn.num_env_steps == 1
 
 
 @pytest.mark.parametrize(
@@ -235,17 +289,7 @@ def test_a_turn_ends_with_the_game(reply, reward, success):
 
 
 def test_rewards_of_one_turn_are_added_up():
-    class Generous(gymnasium.Env):
-        text_spec = TextSpec("Play.", "", "anything")
-        observation_space = action_space = Text(10)
-
-        def reset(self, *, seed=None, options=None):
-            return "go", {}
-
-        def step(self, action):
-            return "on", 0.25, action == "end", False, {}
-
-    dialogue = Dialogue(Generous, CHAT, actions_per_turn=4)
+    dialogue = Dialogue(FreeText, CHAT, actions_per_turn=4)
     _, (turn,) = play(dialogue, answer("a || b || end || c"))
     assert (turn.reward, turn.action) == (0.75, "a || b || end || c")
     assert turn.terminated and turn.success and turn.legal  # an end with a reward counts as won

@@ -4,7 +4,9 @@ import pytest
 
 from sesa_agent.configs.errors import SettingError
 from sesa_agent.configs.load import load_config
-from sesa_agent.training.setup import resolve_auto
+from sesa_agent.training.setup import build_chat_dialogue, resolve_auto
+
+from ..helpers.games import CHAT
 
 
 @pytest.mark.parametrize(
@@ -21,3 +23,21 @@ def test_a_name_that_nothing_bears_is_refused_with_those_that_there_are(word, hi
     key = word.partition("=")[0]
     with pytest.raises(SettingError, match=f"{key} must be one of {hint}"):
         resolve_auto(load_config("sokoban", overrides=[word]))
+
+
+@pytest.mark.parametrize(
+    ("words", "resolved"),
+    [
+        ([], "strict"),
+        (["model.path=sesa-tiny-answers"], "strict"),
+        (["model.answer_format=tolerant"], "tolerant"),
+        (["model.path=some/model"], "tolerant"),
+        (["model.path=some/model", "model.answer_format=strict"], "strict"),
+    ],
+)
+def test_only_bundled_models_are_read_strictly_by_themselves(words, resolved):
+    cfg = load_config("sokoban", overrides=words)
+    assert resolve_auto(cfg).model.answer_format == resolved
+    again = resolve_auto(resolve_auto(cfg))
+    assert again == resolve_auto(cfg)
+    assert build_chat_dialogue(cfg, CHAT, 1000).is_strict == (resolved == "strict")

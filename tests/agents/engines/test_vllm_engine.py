@@ -7,6 +7,7 @@ from importlib.util import find_spec
 
 import pytest
 import torch
+from transformers import AutoTokenizer
 
 from sesa_agent.agents.chat import ChatFormat
 from sesa_agent.agents.engines import load_engine
@@ -182,3 +183,25 @@ def test_a_failing_engine_raises_in_one_line(engine, monkeypatch):
     monkeypatch.setattr(engine._llm.llm_engine, "step", fail)
     with pytest.raises(EngineError, match="^vLLM failed: out of cache blocks$"):
         engine.generate([PROMPTS[0]], SamplingParams(max_new_tokens=1))
+
+
+@needs_vllm
+def test_a_stop_string_that_is_a_special_token_stops(policy, tmp_path):
+    """It vanished from the text before vLLM looked for it, so every response ran to its limit."""
+    policy.save(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    tags = ["<answer>", "</answer>"]
+    ids = tokenizer.convert_tokens_to_ids(tags)
+    tokenizer.add_special_tokens({"extra_special_tokens": tags})
+    assert {*tokenizer.convert_tokens_to_ids(tags)} <= {*tokenizer.all_special_ids}
+    assert tokenizer.convert_tokens_to_ids(tags) == ids
+    tokenizer.save_pretrained(tmp_path)
+    tagged = Policy.load(str(tmp_path), device="cpu")
+    params = SamplingParams(temperature=1e-4, max_new_tokens=24, stop=("</answer>",))
+    prompts = [list(ChatFormat(policy.tokenizer).opening("Play.", "Which way?"))]
+    expected = HFEngine(policy).generate(prompts, params)
+    assert expected[0].text.endswith("</answer>") and expected[0].finish_reason == "stop"
+    for engine in (HFEngine(tagged), load_engine(tagged, CFG)):
+        (found,) = engine.generate(prompts, params)
+        assert (found.text, found.token_ids) == (expected[0].text, expected[0].token_ids)
+        assert found.finish_reason == "stop"

@@ -86,6 +86,14 @@ def test_truncated_answers_are_reported(call, server):
     assert "0.0% of the answers were readable" in out
 
 
+def test_answers_in_other_words_than_asked_for_are_read(call, server):
+    server.reply = lambda body: "Sure! <Answer> `Up`.</Answer>"
+    code, out, _ = call(*words(server, "--episodes", 1))
+    assert (code, "100.0% of the answers were readable" in out) == (0, True)
+    _, out, _ = call(*words(server, "--episodes", 1, "model.answer_format=strict"))
+    assert "0.0% of the answers were readable" in out and "100.0%" not in out
+
+
 def test_a_request_can_be_changed(call, server):
     changes = '{"max_tokens": null, "max_completion_tokens": 99, "temperature": null}'
     command = words(server, "--episodes", 1, "--json", "r.json", "--request", changes)

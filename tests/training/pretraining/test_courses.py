@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from sesa_agent.agents.chat import ChatFormat
+from sesa_agent.agents.engines.base import Completion
 from sesa_agent.agents.parsing import read_answer, read_sketch
 from sesa_agent.environments import make_env
 from sesa_agent.environments.splits import puzzle_seeds
@@ -55,6 +56,10 @@ def starts(course, count=1):
     )
     seeds = puzzle_seeds("pretraining", count)
     return dialogue, [dialogue.start(Task(course.env_id, seed)) for seed in seeds]
+
+
+def written(text):
+    return Completion(text, (), (), "stop")
 
 
 def text_of(prompt_ids, course):
@@ -167,7 +172,7 @@ def test_first_items_come_by_weight_and_second_ones_from_what_is_left():
 def test_every_listed_place_can_be_read_by_its_game():
     dialogue, [start] = starts(LISTS)
     for name in LISTS.answers:
-        assert dialogue.read(start, f"<answer>{name}</answer>") == name
+        assert dialogue.read(start, written(f"<answer>{name}</answer>")) == name
 
 
 # ---- methods ----
@@ -224,5 +229,5 @@ def test_the_answers_of_the_methods_can_be_read_by_their_game(course):
     examples = list(read(replace(course, num_puzzles=20, sketch_share=1.0)))
     for position, triple in zip(positions, zip(*[iter(examples)] * 3, strict=True), strict=True):
         for _, learnt in triple[:2]:
-            assert dialogue.read(position, learnt.removesuffix(END)) is not None
+            assert dialogue.read(position, written(learnt.removesuffix(END))) is not None
         assert read_answer(triple[2][1], thinking=False) is None
