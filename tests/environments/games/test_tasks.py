@@ -13,6 +13,7 @@ from sesa_agent.configs.errors import SettingError
 from sesa_agent.environments import EnvError, check_text_env, fork, make_env, state_key
 from sesa_agent.environments.games.task_file import deal_groups, find_columns, prompt_text
 from sesa_agent.environments.text_env import num_puzzles
+from sesa_agent.sampling.dialogue import canonical_action
 
 ROWS = [{"question": f"{n} + {n}?", "answer": str(2 * n), "id": str(n)} for n in range(10)]
 MODULE = """
@@ -151,7 +152,9 @@ def test_without_a_function_answers_are_compared_as_in_math_or_by_their_words(
     env = make_env(write(rows))
     for answer, score in ((right, 1.0), (wrong, 0.0)):
         env.reset(seed=0)
-        assert env.step(env.unwrapped.canonical_action(answer))[1] == score
+        canonical = canonical_action(env, answer)
+        assert canonical is not None
+        assert env.step(canonical)[1] == score
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
