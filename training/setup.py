@@ -14,8 +14,9 @@ from ..agents.policy import Policy
 from ..agents.prompts import STOP
 from ..configs.errors import SettingError, check, check_choice, first_line
 from ..configs.schema import Config, EngineConfig
-from ..environments import ENVIRONMENTS, EnvError, is_deterministic, make_env
+from ..environments import ENVIRONMENTS, EnvError, GuardedEnv, is_deterministic, make_env
 from ..environments.descriptions import describe_error, describe_message
+from ..environments.success_probe import probe_success, refute_guess
 from ..sampling import SAMPLERS
 from ..sampling.dialogue import Dialogue, check_single_answer, prompt_style
 from ..sampling.tree import resolve_merging
@@ -34,7 +35,12 @@ def build_env(cfg: Config) -> gymnasium.Env[Any, Any]:
         SettingError: in one line, if the id is unknown or an option is not allowed.
     """
     try:
-        return make_env(cfg.env.id, step_timeout=cfg.env.step_timeout, **cfg.env.options)
+        return make_env(
+            cfg.env.id,
+            step_timeout=cfg.env.step_timeout,
+            success_rule=cfg.env.success,
+            **cfg.env.options,
+        )
     except gymnasium.error.Error as error:
         is_missing = isinstance(
             error, gymnasium.error.NameNotFound | gymnasium.error.NamespaceNotFound
@@ -88,6 +94,37 @@ def check_env_opens(cfg: Config, env: gymnasium.Env[Any, Any]) -> None:
     )
 
 
+def resolve_success(cfg: Config, env: gymnasium.Env[Any, Any]) -> str:
+    """Return the rule of success that a run follows.
+
+    Args:
+        cfg: the run's configuration.
+        env: its environment; some random episodes are played in it.
+
+    Returns:
+        The setting, or the `reward_threshold` of the environment as such a rule; empty where the
+        environment says what success is, or may mean it by a positive reward at the end.
+
+    Raises:
+        SettingError: if a positive reward at the end cannot mean success, and nothing else does.
+    """
+    if cfg.env.success or not isinstance(env, GuardedEnv):
+        return cfg.env.success
+    episodes = probe_success(env)
+    if episodes is None:
+        return ""
+    if env.success.source == "reward_threshold":
+        return str(env.success.rule)
+    reason = refute_guess(episodes)
+    if reason:
+        raise SettingError(
+            f"env.success must be set for {cfg.env.id}, whose rewards do not say what success is: "
+            f"{reason}. Choose a rule: env.success=terminated, env.success=truncated, "
+            "'env.success=return>=N' or 'env.success=reward>N'."
+        )
+    return ""
+
+
 def check_names(cfg: Config) -> None:
     """Check the names of sampler, credit rule, exploration method and engine.
 
@@ -116,6 +153,7 @@ def resolve_auto(cfg: Config) -> Config:
     env = build_env(cfg)
     check_env_opens(cfg, env)
     prompt_style(env)  # raises if the environment has no text_spec
+    success = resolve_success(cfg, env)
     if SAMPLERS[cfg.sampling.name].is_single_answer:
         check_single_answer(cfg.sampling.name, cfg.env.max_turns)
     deterministic = is_deterministic(env)
@@ -126,6 +164,7 @@ def resolve_auto(cfg: Config) -> Config:
         stops = "on" if is_tree and deterministic else "off"
     return replace(
         cfg,
+        env=replace(cfg.env, success=success),
         model=replace(cfg.model, device=device),
         sampling=replace(
             cfg.sampling,

@@ -14,6 +14,7 @@ import numpy as np
 from gymnasium.spaces import Discrete, MultiBinary, MultiDiscrete, Text
 
 from ...configs.errors import SettingError
+from ..success import reported_success
 from ..text_env import TextSpec, is_deterministic, max_steps
 from .plugins import make_plugin
 from .wording import (
@@ -48,9 +49,9 @@ class TextAdapter(gymnasium.Env[str, str]):
     Observation: the environment's observation as `observation_text` writes it, any text.
     Actions: any text; text that `read_action` cannot read changes nothing.
     Reward and episode end: the environment's; also truncated after `max_steps` actions, by default
-    the environment's own limit. Info: the environment's, with `success` (its own, else the result
-    of `is_success`) and `legal` (the action could be read, and the environment's `action_mask`, if
-    any, allowed it).
+    the environment's own limit. Info: the environment's, with `success` (its own under any name of
+    `SUCCESS_KEYS`, else the result of `is_success`; left out if `knows_success` is False) and
+    `legal` (the action could be read, and the environment's `action_mask`, if any, allowed it).
 
     Args:
         env: the environment; None to make `env_id`.
@@ -117,9 +118,14 @@ class TextAdapter(gymnasium.Env[str, str]):
     def is_success(self, reward: float, terminated: bool, info: dict[str, Any]) -> bool:
         """Return whether a step won the game: by default, if it ended it with a positive reward.
 
-        Only used if the environment does not set `info["success"]` itself.
+        Only used if the environment does not say it itself.
         """
         return terminated and reward > 0
+
+    @property
+    def knows_success(self) -> bool:
+        """Whether `is_success` is right; the default is no more than a guess."""
+        return type(self).is_success is not TextAdapter.is_success
 
     @property
     def is_drawn(self) -> bool:
@@ -150,15 +156,18 @@ class TextAdapter(gymnasium.Env[str, str]):
         reading = self.read_action(action)
         if reading is None:
             is_over = self.num_steps >= self.max_steps
-            return self.text, 0.0, False, is_over, {"success": False, "legal": False}
+            info = {"success": False} if self.knows_success else {}
+            return self.text, 0.0, False, is_over, {**info, "legal": False}
         legal = self._is_allowed(reading[1])
         observation, reward, terminated, truncated, info = self.env.step(reading[1])
         reward, self.action_mask = float(reward), info.get("action_mask")
         self.text = self.observation_text(observation)
-        success = info.get("success", self.is_success(reward, terminated, info))
+        success = reported_success(info)
+        if success is None and self.knows_success:
+            success = self.is_success(reward, terminated, info)
         legal = bool(info.get("legal", legal))
         truncated = truncated or (not terminated and self.num_steps >= self.max_steps)
-        info = {**info, "success": bool(success), "legal": legal}
+        info = {**info, "legal": legal} | ({} if success is None else {"success": bool(success)})
         return self.text, reward, terminated, truncated, info
 
     def render(self) -> Any:

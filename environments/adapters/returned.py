@@ -12,6 +12,7 @@ import gymnasium
 import numpy as np
 
 from ..descriptions import describe_value
+from ..success import as_flag
 
 MAX_TEXT = 200_000
 """Length of the longest text that an environment may return, in characters."""
@@ -149,7 +150,9 @@ def _checked_info(info: Any) -> dict[str, Any]:
     info = dict(info)
     for name in FLAGS:
         if name in info:
-            info[name] = _checked_flag(info[name], f"info[{name!r}]")
+            flag = as_flag(info[name])
+            require(flag is not None, f"True or False as info[{name!r}]", info[name])
+            info[name] = flag
     return info
 
 

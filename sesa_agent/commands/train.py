@@ -22,7 +22,14 @@ from sesa_agent.configs.yaml_text import write_yaml
 from sesa_agent.evaluation.evaluate import Evaluation
 from sesa_agent.evaluation.validation import validate
 from sesa_agent.runs import CONFIG_FILE
-from sesa_agent.screen import console, progress_bar, result_table, say, warn
+from sesa_agent.screen import (
+    console,
+    differs_from_success,
+    progress_bar,
+    result_table,
+    say,
+    warn,
+)
 from sesa_agent.training import trainer
 from sesa_agent.training.distributed import (
     agreed,
@@ -175,8 +182,11 @@ def resume_command(folder: Path) -> str:
 
 def describe(progress: Progress, metrics: dict[str, float]) -> str:
     """One line about an evaluation during training."""
+    success, mean_return = metrics["eval/success_rate"], metrics.get("eval/return")
+    has_return = differs_from_success(mean_return, success)
+    shown = f"return {mean_return:.3f}  " if has_return else ""
     return (
-        f"step {progress.step - 1:4d}  success {metrics['eval/success_rate']:.3f}  "
+        f"step {progress.step - 1:4d}  success {success:.3f}  {shown}"
         f"groups with signal {metrics['rollout/signal_groups']:.2f}  "
         f"entropy {metrics.get('train/entropy', float('nan')):.3f}  "
         f"calls {progress.num_policy_calls}"
