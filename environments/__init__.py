@@ -69,7 +69,11 @@ def make_env(
     """
     if env_id in ENVIRONMENTS:
         check(
-            not success_rule, "env.success", success_rule, "empty", f"{env_id} has a rule of its own."
+            not success_rule,
+            "env.success",
+            success_rule,
+            "empty",
+            f"{env_id} has a rule of its own.",
         )
         return gymnasium.make(env_id, **fit_options(gymnasium.spec(env_id), options))
     build = partial(_make_text_env, env_id, options)

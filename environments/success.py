@@ -167,7 +167,9 @@ def reported_success(info: Mapping[str, Any]) -> bool | None:
     flag = info.get("success")
     if flag is True or flag is False:  # fast
         return flag
-    return next((flag for key in SUCCESS_KEYS if (flag := as_flag(info.get(key))) is not None), None)
+    return next(
+        (flag for key in SUCCESS_KEYS if (flag := as_flag(info.get(key))) is not None), None
+    )
 
 
 def as_flag(value: Any) -> bool | None:

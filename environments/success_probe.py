@@ -39,14 +39,19 @@ def probe_success(env: GuardedEnv, seconds: float = MAX_SECONDS) -> list[ProbedE
         seconds: when to stop.
 
     Returns:
-        The episodes, up to the first failure of the environment; None if the environment says
+        The episodes, without those in which the environment failed; None if the environment says
         itself what success is.
+
+    Raises:
+        EnvError: if the first step of every episode failed.
     """
     end = time.monotonic() + seconds
-    spec = text_spec(env)
-    actions = spec.listed_actions() if spec else [""]
+    spec, read = text_spec(env), env.canonical_action
+    listed = spec.listed_actions() if spec else []
+    actions = [text for text in listed if read is None or read(text) is not None]
     episodes: list[ProbedEpisode] = []
-    for seed in range(NUM_EPISODES):
+    failure, num_failed = None, 0
+    for seed in range(NUM_EPISODES if actions else 0):
         rng, rewards, terminated = random.Random(seed), list[float](), False
         try:
             env.reset(seed=seed)
@@ -57,9 +62,12 @@ def probe_success(env: GuardedEnv, seconds: float = MAX_SECONDS) -> list[ProbedE
                     return None
                 if terminated or truncated:
                     break
-        except EnvError:  # the run reports it where it happens
-            return episodes
+        except EnvError as error:  # a later one is reported by the run, where it happens
+            failure, num_failed = error, num_failed + (not rewards)
+            continue
         episodes.append(ProbedEpisode(tuple(rewards), terminated))
+    if failure is not None and num_failed == NUM_EPISODES:
+        raise failure
     return episodes
 
 

@@ -184,7 +184,9 @@ def _evaluation(
         mean_return=mean_return,
         return_low=return_low,
         return_high=return_high,
-        unreadable_response=next((t.unreadable_response for t in tallies if t.unreadable_response), ""),
+        unreadable_response=next(
+            (t.unreadable_response for t in tallies if t.unreadable_response), ""
+        ),
         cut_rate=sum(tally.num_cut for tally in tallies) / num_turns,
     )
 

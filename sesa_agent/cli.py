@@ -323,11 +323,13 @@ def check_env(
     model: Annotated[
         str, typer.Option(help="Report lengths in the tokens of this model too.")
     ] = "",
+    seconds: Annotated[float, typer.Option(help="Time of each check.")] = 20.0,
 ) -> None:
     """Check an environment and say how to fix each failure; exit code 1 if a check fails."""
     from sesa_agent.commands.check_env import run_check_env
 
-    if not run_check_env(env, list(overrides or []), action or [], episodes, seed, model):
+    overrides, action = list(overrides or []), action or []
+    if not run_check_env(env, overrides, action, episodes, seed, model, seconds):
         raise typer.Exit(1)
 
 

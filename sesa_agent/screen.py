@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from sesa_agent.configs.schema import Config
     from sesa_agent.evaluation.evaluate import Evaluation
 
 console = Console()
@@ -19,6 +20,13 @@ console = Console()
 def say(line: str) -> None:
     """Print a line without wrapping it, so that a command in it can be copied."""
     console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+
+def say_success(cfg: "Config") -> None:
+    """Say what counts as success, if a rule decides it and not the environment."""
+    if cfg.env.success:
+        turns = f"within env.max_turns={cfg.env.max_turns} responses"
+        say(f"Success in {cfg.env.id} is {cfg.env.success}, {turns}. env.success changes it.")
 
 
 def printable(text: str) -> str:

@@ -15,6 +15,7 @@ from ..agents.prompts import STOP
 from ..configs.errors import SettingError, check, check_choice, first_line
 from ..configs.schema import Config, EngineConfig
 from ..environments import ENVIRONMENTS, EnvError, GuardedEnv, is_deterministic, make_env
+from ..environments.adapters.refusals import refuse_id
 from ..environments.descriptions import describe_error, describe_message
 from ..environments.success_probe import probe_success, refute_guess
 from ..sampling import SAMPLERS
@@ -42,6 +43,9 @@ def build_env(cfg: Config) -> gymnasium.Env[Any, Any]:
             **cfg.env.options,
         )
     except gymnasium.error.Error as error:
+        reason = refuse_id(cfg.env.id)
+        if reason:
+            raise SettingError(f"env.id {cfg.env.id} cannot be played: {reason}.") from error
         is_missing = isinstance(
             error, gymnasium.error.NameNotFound | gymnasium.error.NamespaceNotFound
         )
@@ -51,6 +55,9 @@ def build_env(cfg: Config) -> gymnasium.Env[Any, Any]:
             f"--env {cfg.env.id!r} is not an environment: {error}{advice}"
         ) from error
     except ModuleNotFoundError as error:
+        reason = refuse_id(cfg.env.id)
+        if reason:
+            raise SettingError(f"env.id {cfg.env.id} cannot be played: {reason}.") from error
         raise SettingError(
             f"--env {cfg.env.id!r} names a module that cannot be imported: "
             f"{str(error).rstrip('.')}. Install it."
@@ -106,11 +113,17 @@ def resolve_success(cfg: Config, env: gymnasium.Env[Any, Any]) -> str:
         environment says what success is, or may mean it by a positive reward at the end.
 
     Raises:
-        SettingError: if a positive reward at the end cannot mean success, and nothing else does.
+        SettingError: if a positive reward at the end cannot mean success, and nothing else does;
+            or if the environment fails in every first step.
     """
     if cfg.env.success or not isinstance(env, GuardedEnv):
         return cfg.env.success
-    episodes = probe_success(env)
+    try:
+        episodes = probe_success(env)
+    except EnvError as error:
+        raise SettingError(
+            f"env.id {cfg.env.id} fails in its first step, in every puzzle tried: {error}."
+        ) from error
     if episodes is None:
         return ""
     if env.success.source == "reward_threshold":

@@ -11,12 +11,14 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Discrete, MultiBinary, MultiDiscrete, Text
+from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Text
 
 from ...configs.errors import SettingError
 from ..success import reported_success
 from ..text_env import TextSpec, is_deterministic, max_steps
 from .plugins import make_plugin
+from .refusals import is_pixels, refuse_rewards
+from .returned import single_reward, step_values
 from .wording import (
     MAX_NUMBERS,
     count_numbers,
@@ -159,8 +161,9 @@ class TextAdapter(gymnasium.Env[str, str]):
             info = {"success": False} if self.knows_success else {}
             return self.text, 0.0, False, is_over, {**info, "legal": False}
         legal = self._is_allowed(reading[1])
-        observation, reward, terminated, truncated, info = self.env.step(reading[1])
-        reward, self.action_mask = float(reward), info.get("action_mask")
+        given = step_values(self.env.step(reading[1]))
+        observation, reward, terminated, truncated, info = given
+        reward, self.action_mask = single_reward(reward), info.get("action_mask")
         self.text = self.observation_text(observation)
         success = reported_success(info)
         if success is None and self.knows_success:
@@ -227,11 +230,16 @@ class TextAdapter(gymnasium.Env[str, str]):
         space = self.env.action_space
         can_read = isinstance(space, Discrete | MultiDiscrete | MultiBinary | Text)
         if not can_read and type(self).read_action is TextAdapter.read_action:
-            raise SettingError(f"env.id {name} has actions without names, {space}: {DOCS}.")
+            kind = "continuous actions" if isinstance(space, Box) else "actions without names"
+            raise SettingError(f"env.id {name} has {kind}, {space}: {DOCS}.")
+        reason = refuse_rewards(self.env)
+        if reason:
+            raise SettingError(f"env.id {name} cannot be played: {reason}.")
         size = count_numbers(self.env.observation_space)
         can_say = self.is_drawn or size <= MAX_NUMBERS
         if not can_say and type(self).observation_text is TextAdapter.observation_text:
+            numbers = "pixels" if is_pixels(self.env.observation_space) else "numbers"
             raise SettingError(
-                f"env.id {name} shows {size} numbers, more than the {MAX_NUMBERS} that are written "
-                f"as text: {DOCS}."
+                f"env.id {name} shows {size} {numbers}, more than the {MAX_NUMBERS} that are "
+                f"written as text: {DOCS}."
             )

@@ -41,8 +41,7 @@ def checked_step(result: Any) -> tuple[str, float, bool, bool, dict[str, Any]]:
     Raises:
         InvalidValue: with what was wanted and what came.
     """
-    require(isinstance(result, tuple) and len(result) == 5, STEP, result)
-    observation, reward, terminated, truncated, info = result
+    observation, reward, terminated, truncated, info = step_values(result)
     return (
         checked_text(observation, "observation"),
         _checked_reward(reward),
@@ -50,6 +49,29 @@ def checked_step(result: Any) -> tuple[str, float, bool, bool, dict[str, Any]]:
         _checked_flag(truncated, "truncated"),
         _checked_info(info),
     )
+
+
+def step_values(result: Any) -> tuple[Any, Any, Any, Any, Any]:
+    """Take apart what `step` returned.
+
+    Raises:
+        InvalidValue: if it is not five values.
+    """
+    is_old = isinstance(result, tuple) and len(result) == 4
+    wanted = f"{STEP}, not four values as the old package gym" if is_old else STEP
+    require(isinstance(result, tuple) and len(result) == 5, wanted, result)
+    return result
+
+
+def single_reward(reward: Any) -> float:
+    """Return a reward as a number, finite or not.
+
+    Raises:
+        InvalidValue: if it is several numbers.
+    """
+    several = np.size(reward) != 1 if isinstance(reward, np.ndarray | list | tuple) else False
+    require(not several, "one number as reward, not one for each objective", reward)
+    return float(reward)
 
 
 def checked_text(text: Any, name: str) -> str:

@@ -2,18 +2,24 @@
 
 import math
 import random
+import re
+import string
 import time
 import unicodedata
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import gymnasium
 import numpy as np
 from gymnasium.spaces import Text
 
+from ..adapters.adapter import TextAdapter
 from ..adapters.returned import STEP, InvalidValue, checked_text
 from ..descriptions import describe_value
-from ..text_env import has_state_key, max_steps, text_spec
+from ..success import reported_success
+from ..success_probe import ProbedEpisode, refute_guess
+from ..text_env import action_reader, has_state_key, layers, max_steps, text_spec
 from .subject import (
     CheckFailed,
     Finding,
@@ -23,6 +29,7 @@ from .subject import (
     canonical_action,
     fork_env,
     passed,
+    random_episode,
     random_steps,
     raw_step,
     read_flag,
@@ -61,6 +68,15 @@ PICTURES = {"ansi": "a str", "rgb_array": "uint8 (height, width, 3)"}
 """Render modes that are checked, and what they return."""
 SLOWEST = {"steps": 100, "forks": 100, "resets": 10}
 """Rates per second below which an environment keeps the policy waiting."""
+EXAMPLES_ADVICE = (
+    "set text_spec.examples to some that can be read, or pass some: "
+    "check_text_env(actions=[...]), check-env --action TEXT."
+)
+SUCCESS_ADVICE = (
+    "Set info['success'], give a TextAdapter an is_success(), or choose a rule: "
+    "env.success=terminated, env.success=truncated, 'env.success=return>=N' or "
+    "'env.success=reward>N'."
+)
 SPEED_SECONDS = 0.5
 """How long the speed is measured."""
 
@@ -135,7 +151,7 @@ def _require_step(given: Any) -> None:
     require(
         is_step,
         f"step() must return {STEP}, got {describe_value(given)}.",
-        "Return these five, info as a dict.",
+        "Return these five, info as a dict; the old package gym returned four.",
     )
     _require_text(given[0], "step")
     for name, flag in zip(("terminated", "truncated"), given[2:4], strict=True):
@@ -159,21 +175,64 @@ def check_observations(subject: Subject) -> Finding:
     space = subject.env.observation_space
     for text in texts:
         require(text.strip(), "An observation was empty.", "Always describe the current state.")
+        _require_content(text)
         control = {c for c in text if c != "\n" and unicodedata.category(c) in ("Cc", "Cs")}
         require(
             not control,
             f"An observation contained control characters: {sorted(control)}.",
             "Leave out colours, tabs and cursor codes: a model reads them as symbols.",
         )
+        reason = why_outside(text, space)
         require(
-            space.contains(text),
-            f"An observation was outside {space}: {describe_value(text)}.",
-            "Set the space's charset, max_length and min_length=0 to fit.",
+            not reason,
+            f"An observation was outside its space: {reason}. It was {describe_value(text)}.",
+            "Fit observation_space: Text(max_length, min_length=0, charset=string.printable).",
         )
     seen = f"{_show_range([len(text) for text in texts])} characters"
     if subject.count_tokens is not None:
         seen += f", {_show_range([subject.count_tokens(text) for text in texts])} tokens"
     return passed(seen)
+
+
+def _require_content(text: str) -> None:
+    """The text is not what Python writes for a missing value, a number or an object."""
+    require(
+        text.strip() != "None",
+        "An observation was the text 'None': render() returned None, or a part of it is missing.",
+        "Return the text from render(), or take 'ansi' out of metadata['render_modes'], so that "
+        "the numbers are shown; observation_text() of a TextAdapter can also write it.",
+    )
+    wrong = _NO_NUMBER.search(text) or _OBJECT.search(text)
+    require(
+        wrong is None,
+        f"An observation contained {wrong[0] if wrong else ''!r}: {describe_value(text)}.",
+        "Compute numbers that are finite, and write what an object means instead of the object.",
+    )
+
+
+_NO_NUMBER = re.compile(r"(?<![\w'-])(?:nan|NaN)(?![\w'-])")
+"""A number that is none."""
+_OBJECT = re.compile(r"<[\w.]+ object at 0x[0-9a-f]+>")
+"""An object without a text of its own."""
+
+
+def why_outside(text: str, space: gymnasium.Space[Any]) -> str:
+    """Say why a space does not contain a text; empty if it does.
+
+    >>> why_outside("go on", Text(10))
+    "it has ' ', but the charset of Text(10) is letters and digits only, Gymnasium's default"
+    """
+    if space.contains(text):
+        return ""
+    if not isinstance(space, Text):
+        return f"{space} holds no text"
+    name = f"Text({space.max_length})"
+    characters = "".join(sorted({*text} - {*space.character_set}))
+    if characters:
+        is_default = {*space.character_set} == {*string.ascii_letters, *string.digits}
+        words = "letters and digits only, Gymnasium's default" if is_default else "another"
+        return f"it has {characters[:20]!r}, but the charset of {name} is {words}"
+    return f"it has {len(text)} characters, but {name} has {space.min_length} to {space.max_length}"
 
 
 def _show_range(numbers: list[int]) -> str:
@@ -191,11 +250,22 @@ def check_actions(subject: Subject) -> Finding:
     env = subject.env
     reset(env, subject.seeds[0])
     unreadable = [t for t in subject.actions if canonical_action(env, t, default=t) is None]
+    reason = next(filter(None, (_why_refused(env, text) for text in unreadable)), "")
+    require(
+        not reason,
+        f"Actions must be readable, but {unreadable[:1]} is outside its space: {reason}.",
+        "Fit action_space: Text(max_length, charset=string.printable).",
+    )
+    is_form = unreadable == subject.actions and len(unreadable) == 1
+    require(
+        not is_form,
+        f"{unreadable} is no action, so there is nothing to play.",
+        f"If actions are free text, {EXAMPLES_ADVICE}",
+    )
     require(
         not unreadable,
         f"Actions must be readable, but these are not: {unreadable}.",
-        "If text_spec.actions is not a list of names, set text_spec.examples to texts that can be "
-        "read, or pass some: check_text_env(actions=[...]), check-env --action TEXT.",
+        f"If text_spec.actions is not a list of names, {EXAMPLES_ADVICE}",
     )
     for text in subject.actions:
         canonical = canonical_action(env, text, default=text)
@@ -205,6 +275,9 @@ def check_actions(subject: Subject) -> Finding:
             f"canonical_action({text!r}) gave {canonical!r}, which reads as {again!r}.",
             "A canonical action must be a str that reads as itself.",
         )
+    if subject.are_all and len(subject.actions) == 1:
+        seen = f"{subject.actions[0]!r} was the only text to play"
+        return warned(seen, f"If actions are free text, {EXAMPLES_ADVICE}")
     legal = {text for text, given in random_steps(subject) if read_flag(given[4], "legal", True)}
     actions = dict.fromkeys(subject.actions)
     never = [text for text in actions if text not in legal]
@@ -212,6 +285,13 @@ def check_actions(subject: Subject) -> Finding:
         advice = "Check that info['legal'] is right; more episodes may also help."
         return warned(f"readable, but never legal in random play: {never}", advice)
     return passed(f"{len(actions)} actions readable, {len(actions) - len(never)} seen as legal")
+
+
+def _why_refused(env: TextEnvironment, text: str) -> str:
+    """Say which text space around or below the environment refuses an action; empty if none."""
+    spaces = [getattr(layer, "action_space", None) for layer in layers(env)]
+    reasons = [why_outside(text, space) for space in spaces if isinstance(space, Text)]
+    return next((reason for reason in reasons if "charset" in reason), "")
 
 
 def check_garbage(subject: Subject) -> Finding:
@@ -223,7 +303,8 @@ def check_garbage(subject: Subject) -> Finding:
         before = reset(env, subject.seeds[0])
         key = _key_or_none(env) if has_key else None
         outcome = step(env, text)
-        if canonical_action(env, text, default=None) is not None:
+        is_action = canonical_action(env, text, default=None) is not None
+        if is_action or (action_reader(env) is None and outcome.legal):  # free text
             continue
         num_texts += 1
         require(
@@ -261,23 +342,49 @@ def check_rewards(subject: Subject) -> Finding:
 
 
 def check_info(subject: Subject) -> Finding:
-    """Every step sets `info["success"]` and `info["legal"]`, and a won game is over."""
-    num_won = 0
-    for text, (_, _, terminated, _, info) in random_steps(subject):
-        for name in ("success", "legal"):
+    """Every step says whether it succeeded and was legal, and a won game is over."""
+    success, played = subject.env.success, list[ProbedEpisode]()
+    num_won, is_reported = 0, success.source == "setting"
+    for seed in subject.seeds:
+        rewards, terminated, is_won = list[float](), False, False
+        for text, (_, reward, terminated, truncated, info) in random_episode(subject, seed):
+            rewards.append(float(reward))
+            _require_flag(text, info, "legal")
+            flag = reported_success(info)
+            if flag is None and not isinstance(subject.env.unwrapped, TextAdapter):
+                is_set = success.source == "setting"
+                require(is_set, *_missing_flag(text, info, "success"))
+            is_reported |= flag is not None
             require(
-                isinstance(info.get(name), bool | np.bool_),
-                f"step({text[:50]!r}) must give info[{name!r}] as a bool, got "
-                f"{describe_value(info.get(name))}.",
-                "success: the game is won; legal: the text was an action that the rules allow.",
+                terminated or not flag or success.source == "setting",
+                "A won game must be over, but a step set success without terminated.",
+                "Set terminated = True when the game is won.",
             )
-        require(
-            terminated or not info["success"],
-            "A won game must be over, but a step set success without terminated.",
-            "Set terminated = True when the game is won.",
-        )
-        num_won += bool(info["success"])
-    return passed(f"success and legal in every step; {num_won} of {len(subject.seeds)} games won")
+            total = math.fsum(rewards)
+            is_won = success.of_step(rewards[-1], total, terminated, truncated, info)
+        num_won += is_won
+        played.append(ProbedEpisode(tuple(rewards), bool(terminated)))
+    won = f"{num_won} of {len(subject.seeds)} games won"
+    if is_reported:
+        return passed(f"success and legal in every step; {won}")
+    reason = refute_guess(played) if success.source == "guess" else ""
+    require(not reason, f"The rewards do not say what success is: {reason}.", SUCCESS_ADVICE)
+    source = "" if success.source == "guess" else f", the {success.source}"
+    return passed(f"success is taken to be {success.rule}{source}; {won}")
+
+
+def _require_flag(text: str, info: Mapping[str, Any], name: str) -> None:
+    is_flag = isinstance(info.get(name), bool | np.bool_)
+    require(is_flag, *_missing_flag(text, info, name))
+
+
+def _missing_flag(text: str, info: Mapping[str, Any], name: str) -> tuple[str, str]:
+    """What is wrong with a flag, and what to do."""
+    shown = describe_value(info.get(name))
+    return (
+        f"step({text[:50]!r}) must give info[{name!r}] as a bool, got {shown}.",
+        "success: the game is won; legal: the text was an action that the rules allow.",
+    )
 
 
 def check_episode_end(subject: Subject) -> Finding:

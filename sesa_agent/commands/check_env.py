@@ -19,6 +19,8 @@ STYLES = {"passed": "green", "failed": "red", "warned": "yellow", "skipped": "di
 MAX_LENGTH = 500
 """Maximum number of characters of a finding to print; it may quote a long observation."""
 
+SLOW = 1.0
+"""Seconds from which on the time of a check is shown."""
 MAX_EPISODES = 100_000
 """Maximum number of puzzles to play in a check."""
 
@@ -30,6 +32,7 @@ def run_check_env(
     episodes: int,
     seed: int,
     model: str,
+    seconds: float,
 ) -> bool:
     """Print the findings of every check; return whether all passed.
 
@@ -40,13 +43,30 @@ def run_check_env(
     check(seed >= 0, "--seed", seed, "0 or more")
     cfg = load_config(env, overrides=overrides)
     count_tokens = token_counter(model) if model else None
-    findings = run_checks(build_env(cfg), episodes, seed, actions, count_tokens)
+    check(seconds > 0, "--seconds", seconds, "above 0")
+    with console.status("") as status:
+        findings = run_checks(
+            build_env(cfg),
+            episodes,
+            seed,
+            actions,
+            count_tokens,
+            seconds=seconds,
+            before=lambda name: status.update(f"checking: {name}"),
+            after=_tell_slow,
+        )
     console.print(findings_table(cfg.env.id, findings))
     counts = Counter(finding.status for finding in findings.values())
     say(", ".join(f"{counts[status]} {status}" for status in STYLES if counts[status]) + ".")
     if not counts["failed"]:
         say(f"Ready: sesa-agent train --env {env}")
     return not counts["failed"]
+
+
+def _tell_slow(name: str, seconds: float) -> None:
+    """Say how long a check took, if one had to wait for it."""
+    if seconds >= SLOW:
+        say(f"{name}: {seconds:.0f} s")
 
 
 def findings_table(env_id: str, findings: Mapping[str, Finding]) -> Table:

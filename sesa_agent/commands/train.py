@@ -28,6 +28,7 @@ from sesa_agent.screen import (
     progress_bar,
     result_table,
     say,
+    say_success,
     warn,
 )
 from sesa_agent.training import trainer
@@ -93,6 +94,7 @@ def _run_training(cfg: Config, folder: Path) -> Run:
         replace_text(folder / CONFIG_FILE, write_yaml(config_to_dict(cfg)))
     processes = f", {world_size()} processes" if world_size() > 1 else ""
     say(f"{cfg.method} on {cfg.env.id}, model {cfg.model.path}, run folder {folder}{processes}")
+    say_success(cfg)
     if cfg.loss.credit == "trajectory" and cfg.loss.baseline == "max":
         warn("Warning: loss.baseline=max never gives a positive advantage. Take mean to learn.")
     with _resumable(folder):

@@ -177,7 +177,7 @@ def test_any_small_observation_becomes_text(space):
 
 
 def test_spaces_that_cannot_become_text_are_refused_with_advice():
-    with pytest.raises(SettingError, match=r"Pendulum-v1 has actions without names, Box.*docs/env"):
+    with pytest.raises(SettingError, match=r"Pendulum-v1 has continuous actions, Box.*docs/env"):
         make_env("Pendulum-v1")
     with pytest.raises(SettingError, match=r"shows 4800 numbers, more than the 512.*docs/env"):
         bare(Box(0, 1, (40, 40, 3)), Discrete(2))
