@@ -75,9 +75,9 @@ def refute_guess(episodes: Sequence[ProbedEpisode]) -> str:
     """Say why a positive reward at the end cannot mean success; empty if it may.
 
     >>> refute_guess([ProbedEpisode((1.0, 1.0, 1.0, 1.0), terminated=True)])
-    'in random play every reward was positive, 1 to 1'
+    'in random play every reward was positive (1 to 1)'
     >>> refute_guess([ProbedEpisode((-1.0, -1.0), terminated=True)])
-    'in random play no reward was positive, -1 to -1, at the end of a game neither'
+    'in random play no reward was positive (-1 to -1), not even at the end of a game'
     >>> refute_guess([ProbedEpisode((0.0, 0.0, 1.0), terminated=True)])
     ''
     """
@@ -86,10 +86,10 @@ def refute_guess(episodes: Sequence[ProbedEpisode]) -> str:
     rewards = [*before_end, *last]
     span = f"{min(rewards):g} to {max(rewards):g}" if rewards else ""
     if len(before_end) >= NUM_ALIKE and min(rewards) > 0:
-        return f"in random play every reward was positive, {span}"
+        return f"in random play every reward was positive ({span})"
     if not before_end or not last or max(rewards) > 0 or min(rewards) == 0:
         return ""
     # A lost game costs more than a step does; one that ends at its goal does not.
     if max(last) < min(before_end):
         return ""
-    return f"in random play no reward was positive, {span}, at the end of a game neither"
+    return f"in random play no reward was positive ({span}), not even at the end of a game"

@@ -36,7 +36,7 @@ def describe_unreadable(response: str, cut_rate: float, cfg: Config) -> str:
     ]
     if cut_rate >= 0.5:
         limit = cfg.engine.max_new_tokens
-        texts.append(f"Responses are cut off: raise engine.max_new_tokens={limit}.")
+        texts.append(f"Responses are cut off: raise engine.max_new_tokens ({limit}).")
     if getattr(cfg.model, "reading", "tolerant") != "tolerant":
         texts.append("model.reading=tolerant also reads answers in other forms.")
     texts.append(

@@ -14,16 +14,16 @@ from ..agents.policy import Policy
 from ..agents.prompts import STOP
 from ..configs.errors import SettingError, check, check_choice, first_line
 from ..configs.schema import Config, EngineConfig
-from ..environments import ENVIRONMENTS, EnvError, GuardedEnv, is_deterministic, make_env
+from ..environments import ENVIRONMENTS, EnvError, is_deterministic, make_env
 from ..environments.adapters.refusals import refuse_id
 from ..environments.descriptions import describe_error, describe_message
-from ..environments.success_probe import probe_success, refute_guess
 from ..sampling import SAMPLERS
 from ..sampling.dialogue import Dialogue, check_single_answer, prompt_style
 from ..sampling.tree import resolve_merging
 from .advantages import ADVANTAGES
 from .exploration import EXPLORATIONS
 from .losses import LOSSES
+from .success import resolve_success
 
 NUM_TRIED_PUZZLES = 3
 """Puzzles to try before an environment that opens none is refused."""
@@ -99,43 +99,6 @@ def check_env_opens(cfg: Config, env: gymnasium.Env[Any, Any]) -> None:
     raise SettingError(
         f"env.id {cfg.env.id} opens none of the puzzles 0 to {NUM_TRIED_PUZZLES - 1}: {failure}."
     )
-
-
-def resolve_success(cfg: Config, env: gymnasium.Env[Any, Any]) -> str:
-    """Return the rule of success that a run follows.
-
-    Args:
-        cfg: the run's configuration.
-        env: its environment; some random episodes are played in it.
-
-    Returns:
-        The setting, or the `reward_threshold` of the environment as such a rule; empty where the
-        environment says what success is, or may mean it by a positive reward at the end.
-
-    Raises:
-        SettingError: if a positive reward at the end cannot mean success, and nothing else does;
-            or if the environment fails in every first step.
-    """
-    if cfg.env.success or not isinstance(env, GuardedEnv):
-        return cfg.env.success
-    try:
-        episodes = probe_success(env)
-    except EnvError as error:
-        raise SettingError(
-            f"env.id {cfg.env.id} fails in its first step, in every puzzle tried: {error}."
-        ) from error
-    if episodes is None:
-        return ""
-    if env.success.source == "reward_threshold":
-        return str(env.success.rule)
-    reason = refute_guess(episodes)
-    if reason:
-        raise SettingError(
-            f"env.success must be set for {cfg.env.id}, whose rewards do not say what success is: "
-            f"{reason}. Choose a rule: env.success=terminated, env.success=truncated, "
-            "'env.success=return>=N' or 'env.success=reward>N'."
-        )
-    return ""
 
 
 def check_names(cfg: Config) -> None:

@@ -19,12 +19,9 @@ from ..descriptions import describe_error
 from ..text_env import TextSpec, text_spec
 from .copies import check_forks, check_noise, check_seeding, check_siblings, check_state_key
 from .play import (
-    check_actions,
     check_api,
     check_episode_end,
-    check_garbage,
     check_info,
-    check_observations,
     check_pictures,
     check_rewards,
     check_speed,
@@ -40,6 +37,7 @@ from .subject import (
     time_budget,
     warned,
 )
+from .texts import check_actions, check_garbage, check_observations
 
 CHECKS: dict[str, Callable[[Subject], Finding]] = {
     "api": check_api,

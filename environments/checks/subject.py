@@ -253,3 +253,13 @@ def fork_env(env: TextEnvironment, reseed: int | None = None) -> TextEnvironment
         "out of it, such as locks, files and connections."
     )
     return call("fork(env)", advice, fork, env, reseed)
+
+
+def show_range(numbers: list[int]) -> str:
+    """Write the range from smallest to largest.
+
+    >>> show_range([3, 1]), show_range([2, 2])
+    ('1 to 3', '2')
+    """
+    low, high = min(numbers), max(numbers)
+    return f"{low}" if low == high else f"{low} to {high}"

@@ -153,8 +153,8 @@ def test_own_games_have_their_own_rule():
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("AlwaysPositive-v0", "in random play every reward was positive, 1 to 1"),
-        ("CostsOnly-v0", "in random play no reward was positive, -1 to -1"),
+        ("AlwaysPositive-v0", "in random play every reward was positive (1 to 1)"),
+        ("CostsOnly-v0", "in random play no reward was positive (-1 to -1)"),
     ],
 )
 def test_rewards_that_say_nothing_of_success_are_asked_about(name, reason):

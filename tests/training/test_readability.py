@@ -53,7 +53,7 @@ def test_unreadable_responses_are_quoted_with_the_wanted_format():
 
 def test_responses_that_are_cut_need_more_tokens():
     (symptom,) = find_unreadable([0.0], [tree("I think that", None, num_tokens=3)], CONFIG)
-    assert "raise engine.max_new_tokens=3" in symptom.text
+    assert "raise engine.max_new_tokens (3)" in symptom.text
 
 
 def test_of_a_long_response_the_end_is_quoted():
