@@ -77,6 +77,8 @@ class TextAdapter(gymnasium.Env[str, str]):
     200 if it has none."""
     is_deterministic: bool = False
     """Whether a state and an action determine the next state."""
+    knows_success: bool = False
+    """Whether the default of `is_success` is right, and no guess; that of a subclass always is."""
     metadata = {"render_modes": ["ansi"], "render_fps": 4}
 
     def __init__(self, env: gymnasium.Env[Any, Any] | None = None, **options: Any):
@@ -87,6 +89,7 @@ class TextAdapter(gymnasium.Env[str, str]):
         limits = (self.max_steps, time_limit, max_steps(self.env), 200)
         self.max_steps = next(n for n in limits if isinstance(n, int) and n > 0)
         self.is_deterministic |= is_deterministic(self.env)
+        self.knows_success |= type(self).is_success is not TextAdapter.is_success
         self.action_names = self._name_actions()
         self.text_spec = TextSpec(
             instruction=self.rules or documented_rules(game) or f"Play {type(game).__name__}.",
@@ -123,11 +126,6 @@ class TextAdapter(gymnasium.Env[str, str]):
         Only used if the environment does not say it itself.
         """
         return terminated and reward > 0
-
-    @property
-    def knows_success(self) -> bool:
-        """Whether `is_success` is right; the default is no more than a guess."""
-        return type(self).is_success is not TextAdapter.is_success
 
     @property
     def is_drawn(self) -> bool:

@@ -79,5 +79,6 @@ def refuse_rewards(env: gymnasium.Env[Any, Any]) -> str:
 
 def is_pixels(space: gymnasium.Space[Any]) -> bool:
     """Return whether observations are a picture: bytes, with one, three or four colours."""
+    shape = space.shape or ()
     is_bytes = isinstance(space, Box) and space.dtype == np.uint8
-    return is_bytes and len(space.shape) == 3 and bool({1, 3, 4} & {space.shape[0], space.shape[2]})
+    return is_bytes and len(shape) == 3 and bool({1, 3, 4} & {shape[0], shape[2]})

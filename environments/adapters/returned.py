@@ -60,7 +60,8 @@ def step_values(result: Any) -> tuple[Any, Any, Any, Any, Any]:
     is_old = isinstance(result, tuple) and len(result) == 4
     wanted = f"{STEP}, not four values as the old package gym" if is_old else STEP
     require(isinstance(result, tuple) and len(result) == 5, wanted, result)
-    return result
+    observation, reward, terminated, truncated, info = result
+    return observation, reward, terminated, truncated, info
 
 
 def single_reward(reward: Any) -> float:
@@ -69,9 +70,9 @@ def single_reward(reward: Any) -> float:
     Raises:
         InvalidValue: if it is several numbers.
     """
-    several = np.size(reward) != 1 if isinstance(reward, np.ndarray | list | tuple) else False
-    require(not several, "one number as reward, not one for each objective", reward)
-    return float(reward)
+    is_several = isinstance(reward, np.ndarray | list | tuple) and np.size(reward) != 1
+    require(not is_several, "one number as reward, not one for each objective", reward)
+    return float(reward)  # pyright: ignore[reportArgumentType]
 
 
 def checked_text(text: Any, name: str) -> str:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from sesa_agent.configs.errors import SettingError
 from sesa_agent.configs.load import load_config
-from sesa_agent.environments import fork, make_env
+from sesa_agent.environments import GuardedEnv, fork, make_env
 from sesa_agent.environments.success import (
     GUESS,
     SUCCESS_KEYS,
@@ -22,6 +22,12 @@ from sesa_agent.training.setup import resolve_auto
 
 WALK = "tests.plugins.rewards:"
 finite = st.floats(-1e6, 1e6)
+
+
+def guarded(env_id: str) -> GuardedEnv:
+    env = make_env(env_id)
+    assert isinstance(env, GuardedEnv)
+    return env
 
 
 def resolved(env_id: str, *words: str) -> str:
@@ -194,4 +200,4 @@ def test_the_probe_of_a_slow_environment_stops_in_time():
 
 @pytest.mark.parametrize("env_id", ["CliffWalking-v1", "FrozenLake-v1", "Blackjack-v1"])
 def test_known_games_are_not_asked_about(env_id):
-    assert probe_success(make_env(env_id)) is None and resolved(env_id) == ""
+    assert probe_success(guarded(env_id)) is None and resolved(env_id) == ""

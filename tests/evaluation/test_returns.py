@@ -23,7 +23,7 @@ class Toll(gymnasium.Wrapper):
 
     def step(self, action):
         observation, reward, *rest = self.env.step(action)
-        return observation, reward - 0.25, *rest
+        return observation, float(reward) - 0.25, *rest
 
 
 def play(script: list[str], toll: bool, num_puzzles: int = 2) -> Evaluation:

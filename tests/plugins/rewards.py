@@ -52,7 +52,7 @@ REWARDS = {
     "SaysSolved-v0": {"step": 1.0, "key": "solved"},
 }
 for env_id, options in REWARDS.items():
-    gymnasium.register(env_id, Walk, kwargs=options)
-gymnasium.register("Threshold-v0", Walk, kwargs={"step": 1.0}, reward_threshold=3.0)
-gymnasium.register("VectorReward-v0", VectorReward)
-gymnasium.register("UndeclaredVector-v0", UndeclaredVector)
+    gymnasium.register(env_id, Walk, kwargs=options)  # pyright: ignore
+gymnasium.register("Threshold-v0", Walk, kwargs={"step": 1.0}, reward_threshold=3.0)  # pyright: ignore
+gymnasium.register("VectorReward-v0", VectorReward)  # pyright: ignore
+gymnasium.register("UndeclaredVector-v0", UndeclaredVector)  # pyright: ignore

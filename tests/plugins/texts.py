@@ -98,5 +98,5 @@ class TwoPlayers:
 
 KINDS = (NaNObservation, NoneRendering, Pixels, Continuous, TypedText, FreeText, NoExamples)
 for kind in (*KINDS, SlowText, OldStep):
-    gymnasium.register(f"{kind.__name__}-v0", kind, disable_env_checker=True)
+    gymnasium.register(f"{kind.__name__}-v0", kind, disable_env_checker=True)  # pyright: ignore
 gymnasium.register("TwoPlayers-v0", TwoPlayers)  # pyright: ignore[reportArgumentType]
