@@ -57,9 +57,9 @@ def step_values(result: Any) -> tuple[Any, Any, Any, Any, Any]:
     Raises:
         InvalidValue: if it is not five values.
     """
-    is_old = isinstance(result, tuple) and len(result) == 4
-    wanted = f"{STEP}, not four values as the old package gym" if is_old else STEP
-    require(isinstance(result, tuple) and len(result) == 5, wanted, result)
+    count = len(result) if isinstance(result, tuple) else 0
+    wanted = f"{STEP}, not four values as the old package gym" if count == 4 else STEP
+    require(count == 5, wanted, result)
     observation, reward, terminated, truncated, info = result
     return observation, reward, terminated, truncated, info
 

@@ -192,10 +192,7 @@ def test_a_game_of_one_step_is_not_asked_about():
 
 
 def test_the_probe_of_a_slow_environment_stops_in_time():
-    assert (
-        probe_success(make_env(WALK + "CostsOnly-v0"), seconds=0.0)
-        == [ProbedEpisode((), False)] * 3
-    )
+    assert probe_success(guarded(WALK + "CostsOnly-v0"), 0.0) == [ProbedEpisode((), False)] * 3
 
 
 @pytest.mark.parametrize("env_id", ["CliffWalking-v1", "FrozenLake-v1", "Blackjack-v1"])
