@@ -45,6 +45,11 @@ class EnvConfig:
     step_timeout: float = 60.0
     """Seconds within which an environment of another package must answer each call; after that the
     trajectory ends with an error. 0 for no limit."""
+    success: str = ""
+    """What counts as success in an environment that does not say it: `terminated` (the game ended),
+    `truncated` (its own limit was reached), `reward>N` (the game ended with such a reward) or
+    `return>=N` (the sum of the rewards reached N). Empty for what the environment says, else its
+    `reward_threshold`, else an end with a positive reward."""
 
     def __post_init__(self) -> None:
         fit_fields(self, "env")

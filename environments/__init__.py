@@ -10,6 +10,7 @@ from typing import Any
 import gymnasium
 from gymnasium.envs.registration import EnvSpec
 
+from ..configs.errors import check
 from ..configs.task_files import is_task_file
 from .adapters.adapter import TextAdapter
 from .adapters.guard import EnvError, GuardedEnv
@@ -56,7 +57,9 @@ def register_environments() -> None:
             gymnasium.register(env_id, entry_point, order_enforce=False, disable_env_checker=True)
 
 
-def make_env(env_id: str, *, step_timeout: float = 60.0, **options: Any) -> gymnasium.Env[Any, Any]:
+def make_env(
+    env_id: str, *, step_timeout: float = 60.0, success_rule: str = "", **options: Any
+) -> gymnasium.Env[Any, Any]:
     """Build a text environment by its Gymnasium id; `module:Name-v0` and plug-ins work too.
 
     Environments of this package are returned as they are. Any other gets a text interface from
@@ -65,19 +68,29 @@ def make_env(env_id: str, *, step_timeout: float = 60.0, **options: Any) -> gymn
     Args:
         env_id: the id, or the path of a task file.
         step_timeout: seconds in which a guarded environment must answer; 0 for no limit.
+        success_rule: what counts as success in an environment that does not say it, as the setting
+            `env.success` gives it.
         options: keyword arguments of the environment.
 
     Raises:
         gymnasium.error.Error: if the id is unknown.
         SettingError: if it has no such option, or its actions or observations cannot be put into
-            words.
+            words, or there is no such rule.
     """
     if env_id in ENVIRONMENTS:
+        check(
+            not success_rule,
+            "env.success",
+            success_rule,
+            "empty",
+            f"{env_id} has a rule of its own.",
+        )
         return gymnasium.make(env_id, **fit_options(gymnasium.spec(env_id), options))
     if is_task_file(env_id):
         options = fit_options(TASKS, {"path": env_id, **options})
         return GuardedEnv(partial(gymnasium.make, TASKS, **options), step_timeout)
-    return GuardedEnv(partial(_make_text_env, env_id, options), step_timeout)
+    build = partial(_make_text_env, env_id, options)
+    return GuardedEnv(build, step_timeout, success=success_rule)
 
 
 def _make_text_env(env_id: str, options: dict[str, Any]) -> gymnasium.Env[Any, Any]:

@@ -249,7 +249,7 @@ def fork_kind(env: gymnasium.Env[Any, Any]) -> str:
     only for environments that `make_env` returned. Wrappers are copied around the result.
     """
     innermost = env
-    for layer in _layers(env):
+    for layer in layers(env):
         if hasattr(layer, "fork_kind"):
             return layer.fork_kind
         if hasattr(layer, "fork"):
@@ -259,7 +259,7 @@ def fork_kind(env: gymnasium.Env[Any, Any]) -> str:
     return "state" if has_state and innermost.spec is not None else "deepcopy"
 
 
-def _layers(env: Any) -> Iterator[Any]:
+def layers(env: Any) -> Iterator[Any]:
     """Yield an environment and all that it wraps, from the outside in."""
     while isinstance(env, gymnasium.Env):
         yield env

@@ -7,6 +7,7 @@ candidates.
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from ..sampling.player import Player
 from ..sampling.trajectory import ROOT, Task, TrajectoryTree
 from ..training.distributed import all_gather, own_rng, parallel_map
 from ..training.metrics import RATIO_K
-from .statistics import coverage_at_k, mean_pass_at_k, wilson_interval
+from .statistics import coverage_at_k, mean_pass_at_k, t_interval, wilson_interval
 
 EPISODES_AT_ONCE = 1024
 """Bounds the memory of an evaluation; all attempts at a puzzle are in the same batch."""
@@ -70,6 +71,15 @@ class Evaluation:
     puzzle."""
     num_env_errors: int = 0
     """Failures of the environment. An attempt that ends with one counts as a failure."""
+    mean_return: float | None = None
+    """Sum of the rewards of an attempt, mean over puzzles and attempts; None in older files."""
+    return_low: float | None = None
+    """95 % t interval of the mean return over puzzles; None with one puzzle."""
+    return_high: float | None = None
+    unreadable_response: str = ""
+    """One response without a readable action; empty if there is none."""
+    cut_rate: float | None = None
+    """Share of responses that are as long as `engine.max_new_tokens` allows."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for `json.dump`; `wins` as text on one line, "1 0 1"."""
@@ -86,6 +96,11 @@ class _Tally:
     num_turns: int
     num_readable: int
     num_legal: int
+    mean_return: float
+    num_cut: int
+    """Number of responses that are as long as allowed."""
+    unreadable_response: str
+    """One response without an action; empty if there is none."""
 
 
 def evaluate(
@@ -148,6 +163,8 @@ def _evaluation(
     passes = {k: mean_pass_at_k(wins, num_samples, k) for k in ks}
     rate = float(wins.mean() / num_samples)
     low, high = _interval(rate, num_puzzles)
+    mean_return, *ends = t_interval([tally.mean_return for tally in tallies])
+    return_low, return_high = ends if num_puzzles > 1 else (None, None)
     return Evaluation(
         num_episodes=num_puzzles,
         num_samples=num_samples,
@@ -164,6 +181,13 @@ def _evaluation(
         readable_rate=sum(tally.num_readable for tally in tallies) / num_turns,
         legal_rate=sum(tally.num_legal for tally in tallies) / num_turns,
         mean_turns=num_turns / (num_puzzles * num_samples),
+        mean_return=mean_return,
+        return_low=return_low,
+        return_high=return_high,
+        unreadable_response=next(
+            (t.unreadable_response for t in tallies if t.unreadable_response), ""
+        ),
+        cut_rate=sum(tally.num_cut for tally in tallies) / num_turns,
     )
 
 
@@ -195,10 +219,12 @@ def _play(
     player = Player(engine, dialogue, params, own_rng(params.seed))
     at_once = max(1, EPISODES_AT_ONCE // num_samples)
     tallies: list[_Tally | None] = []
+    limit = params.max_new_tokens
     for start in range(0, len(tasks), at_once):
         part = tasks[start : start + at_once]
         trees = player.run(sample_parallel, part, cfg)
-        tallies += [_tally(tree, dialogue.style.actions_per_turn) for tree in trees]
+        actions_per_turn = dialogue.style.actions_per_turn
+        tallies += [_tally(tree, actions_per_turn, limit) for tree in trees]
         errors += [error for tree in trees for error in tree.env_errors]
     return tallies
 
@@ -211,22 +237,27 @@ def _failure(engine: Engine, errors: Sequence[str]) -> str:
     return f"{usage.failed_calls} calls failed, the last with {usage.last_failure}."
 
 
-def _tally(tree: TrajectoryTree, actions_per_turn: int) -> _Tally | None:
+def _tally(tree: TrajectoryTree, actions_per_turn: int, max_new_tokens: int) -> _Tally | None:
     if tree.num_failed or not len(tree):
         return None
     firsts = {tree.turns[node].action for node in tree.children()[ROOT]}
+    paths = list(tree.trajectories())
     # The answer that succeeded: a correct one ends the game, so later ones were not played.
     hits = Counter(
         first_action(path.turns[-1].action or "", actions_per_turn)
-        for path in tree.trajectories()
+        for path in paths
         if path.success
     )
+    unreadable = (turn.response for turn in tree.turns if turn.action is None)
     return _Tally(
         hits=tuple(hits.values()),
         num_distinct=len(firsts),
         num_turns=len(tree),
         num_readable=sum(turn.action is not None for turn in tree.turns),
         num_legal=sum(turn.legal for turn in tree.turns),
+        mean_return=fmean(path.episode_return for path in paths),
+        num_cut=sum(len(turn.response_ids) >= max_new_tokens for turn in tree.turns),
+        unreadable_response=next(unreadable, ""),
     )
 
 

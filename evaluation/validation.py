@@ -31,6 +31,7 @@ def validate(
     result = evaluate(engine, dialogue, cfg.env.id, seeds, params, num_samples, ks)
     metrics = {
         "eval/success_rate": result.success_rate,
+        "eval/return": result.mean_return or 0.0,
         "eval/readable_rate": result.readable_rate,
         "eval/legal_rate": result.legal_rate,
         "eval/turns": result.mean_turns,

@@ -27,6 +27,7 @@ from ..agents.prompts import (
 from ..configs.errors import SettingError, check
 from ..environments import EnvError, fork
 from ..environments.splits import puzzle_seeds
+from ..environments.success import step_success
 from ..environments.text_env import (
     action_reader,
     max_steps,
@@ -353,7 +354,7 @@ def _step(env: gymnasium.Env[Any, Any], actions: list[str], observation: str) ->
             outcome.reward + float(reward),
             terminated,
             truncated,
-            bool(info.get("success", terminated and float(reward) > 0)),
+            step_success(info, float(reward), terminated),
             outcome.legal and bool(info.get("legal", True)),
         )
         if terminated or truncated:

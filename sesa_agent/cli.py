@@ -363,12 +363,13 @@ def check_env(
     model: Annotated[
         str, typer.Option(help="Report lengths in the tokens of this model too.")
     ] = "",
+    seconds: Annotated[float, typer.Option(help="Time of each check.")] = 20.0,
 ) -> None:
     """Check an environment and say how to fix each failure; exit code 1 if a check fails."""
     from sesa_agent.commands.check_env import run_check_env
 
     typed = with_options(overrides or [], reward_option(reward, env))
-    if not run_check_env(env, typed, action or [], episodes, seed, model):
+    if not run_check_env(env, typed, action or [], episodes, seed, model, seconds):
         raise typer.Exit(1)
 
 

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from sesa_agent.configs.schema import Config
     from sesa_agent.evaluation.evaluate import Evaluation
 
 console = Console()
@@ -19,6 +20,13 @@ console = Console()
 def say(line: str) -> None:
     """Print a line without wrapping it, so that a command in it can be copied."""
     console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+
+def say_success(cfg: "Config") -> None:
+    """Say what counts as success, if a rule decides it and not the environment."""
+    if cfg.env.success:
+        turns = f"within env.max_turns={cfg.env.max_turns} responses"
+        say(f"Success in {cfg.env.id} is {cfg.env.success}, {turns}. env.success changes it.")
 
 
 def printable(text: str) -> str:
@@ -81,7 +89,9 @@ def progress_bar() -> Progress:
 
 
 def result_table(env_id: str, results: Mapping[str, "Evaluation"], ks: Sequence[int] = ()) -> Table:
-    """Success with its interval, pass@k and Coverage@k, one row per policy.
+    """Success with its interval, return, pass@k and Coverage@k, one row per policy.
+
+    Returns are left out where they equal success, as with a reward of 1 for a win and 0 otherwise.
 
     Args:
         env_id: the environment's id.
@@ -94,16 +104,30 @@ def result_table(env_id: str, results: Mapping[str, "Evaluation"], ks: Sequence[
     coverage_ks = [k for k in ks or pass_ks[-1:] if k in first.coverage_at_k]
     title = f"{env_id}: {first.num_episodes} held-out puzzles, T = {first.temperature:g}"
     table = Table(title=title, min_width=len(title))
-    names = ["policy", "success", "95 % interval", *(f"pass@{k}" for k in pass_ks)]
+    has_return = any(differs_from_success(r.mean_return, r.success_rate) for r in results.values())
+    names = ["policy", "success", "95 % interval", *(["return"] if has_return else [])]
+    names += [f"pass@{k}" for k in pass_ks]
     for name in (*names, *(f"coverage@{k}" for k in coverage_ks)):
         table.add_column(name)
     for name, result in results.items():
         interval = f"{result.low:.3f} to {result.high:.3f}"
         values = [result.pass_at_k[k] for k in pass_ks]
         values += [result.coverage_at_k[k] for k in coverage_ks]
-        numbers = [f"{value:.3f}" for value in values]
+        numbers = [show_number(result.mean_return)] if has_return else []
+        numbers += [f"{value:.3f}" for value in values]
         table.add_row(name, f"{result.success_rate:.3f}", interval, *numbers)
     return table
+
+
+def differs_from_success(mean_return: float | None, success_rate: float | None) -> bool:
+    """Whether a mean return says more than the success rate beside it; None is an unknown return.
+
+    >>> differs_from_success(9.4, 0.0), differs_from_success(0.5, 0.5)
+    (True, False)
+    """
+    if mean_return is None or success_rate is None:
+        return False
+    return abs(mean_return - success_rate) >= 0.0005
 
 
 def shown_ks(ks: Sequence[int]) -> list[int]:

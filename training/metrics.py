@@ -31,6 +31,7 @@ def rollout_metrics(
     trees = [tree for tree in trees if len(tree)]
     turns = [turn for tree in trees for turn in tree.turns]
     leaves = [tree.turns[leaf] for tree in trees for leaf in tree.leaves()]
+    paths = [path for tree in trees for path in tree.trajectories()]
     firsts = [{tree.turns[node].action for node in tree.children()[ROOT]} for tree in trees]
     decisions = [
         sum(tree.turns[child].outcome == 0 for child in children)
@@ -40,6 +41,7 @@ def rollout_metrics(
     calls = sum(tree.num_calls for tree in trees)
     return {
         "rollout/success_rate": float(np.mean([leaf.success for leaf in leaves])),
+        "rollout/return": float(np.mean([path.episode_return for path in paths])),
         "rollout/solved_groups": float(np.mean([tree.success for tree in trees])),
         "rollout/signal_groups": float(np.mean([has_signal(group) for group in returns])),
         "rollout/trajectories": len(leaves) / len(trees),

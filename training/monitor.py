@@ -89,12 +89,27 @@ DRIFT = 0.1
 DRIFT_METRIC = "gap/engine_mean"
 TOO_HARD = (
     "Hardly any group has had returns that differ: the task is too hard for this policy at the "
-    "start. Make it easier (env.options), raise sampling.max_trajectories, or start from another "
-    "model."
+    "start. Make it easier (env.options), allow more turns (env.max_turns), raise "
+    "engine.temperature or sampling.max_trajectories, or start from another model."
 )
+TOO_EASY = (
+    "All rollouts of a group have had the same return so far, and nearly all succeed: the task is "
+    "too easy to learn from. Make it harder (env.options)."
+)
+SAME_RETURNS = (
+    "All rollouts of a group have had the same return so far, so there is nothing to learn from. "
+    "Raise engine.temperature or sampling.max_trajectories."
+)
+NO_START = ("too_hard", "too_easy", "same_returns")
+"""Kinds of symptoms of a run that has not begun to learn."""
+EARLY = 5
+"""Number of first steps without any signal after which that is said."""
+READABLE = "rollout/readable_rate"
+NUM_UNREADABLE = 3
+"""Number of steps without readable responses after which that is said."""
 SUCCESS = ("rollout/success_rate", "eval/success_rate")
 """The larger of the two counts: a tree's distinct rollouts succeed less often than the policy."""
-WATCHED = {*SUCCESS, DRIFT_METRIC, *(indicator.metric for indicator in INDICATORS)}
+WATCHED = {*SUCCESS, READABLE, DRIFT_METRIC, *(indicator.metric for indicator in INDICATORS)}
 
 
 @dataclass(frozen=True)
@@ -177,6 +192,24 @@ def diagnose(
     return symptoms
 
 
+def find_no_start(history: Sequence[Mapping[str, float]]) -> list[Symptom]:
+    """Detect within a few steps that no group of a run has had any signal yet.
+
+    >>> step = {"rollout/signal_groups": 0.0, "rollout/success_rate": 0.0}
+    >>> [symptom.kind for symptom in find_no_start([step] * 5)]
+    ['too_hard']
+    """
+    signals = [step.get("rollout/signal_groups", 1.0) for step in history]
+    if len(history) < EARLY or any(signals):
+        return []
+    success = _mean(history, "rollout/success_rate") or 0.0
+    if success <= HOPELESS:
+        return [Symptom("too_hard", TOO_HARD)]
+    if success >= SOLVED:
+        return [Symptom("too_easy", TOO_EASY)]
+    return [Symptom("same_returns", SAME_RETURNS)]
+
+
 def find_drift(history: Sequence[Mapping[str, float]], window: int) -> list[Symptom]:
     """Detect that the engine samples from another distribution than the trainer's policy.
 
@@ -193,6 +226,13 @@ def find_drift(history: Sequence[Mapping[str, float]], window: int) -> list[Symp
         "engine.name=hf."
     )
     return [Symptom("drift", text)]
+
+
+def latest_readable_rates(history: Sequence[Mapping[str, float]]) -> list[float]:
+    """Return the share of readable responses in each of the latest steps; empty if unknown."""
+    latest = history[-NUM_UNREADABLE:]
+    rates = [step[READABLE] for step in latest if READABLE in step]
+    return rates if len(rates) == NUM_UNREADABLE else []
 
 
 def is_collapsing(symptoms: Sequence[Symptom]) -> bool:

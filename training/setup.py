@@ -15,6 +15,7 @@ from ..agents.prompts import STOP
 from ..configs.errors import SettingError, check, check_choice, first_line
 from ..configs.schema import Config, EngineConfig, ModelConfig
 from ..environments import ENVIRONMENTS, EnvError, is_deterministic, make_env
+from ..environments.adapters.refusals import refuse_id
 from ..environments.descriptions import describe_error, describe_message
 from ..sampling import SAMPLERS
 from ..sampling.dialogue import Dialogue, check_single_answer, prompt_style
@@ -22,6 +23,7 @@ from ..sampling.tree import resolve_merging
 from .advantages import ADVANTAGES
 from .exploration import EXPLORATIONS
 from .losses import LOSSES
+from .success import resolve_success
 
 NUM_TRIED_PUZZLES = 3
 """Puzzles to try before an environment that opens none is refused."""
@@ -34,8 +36,16 @@ def build_env(cfg: Config) -> gymnasium.Env[Any, Any]:
         SettingError: in one line, if the id is unknown or an option is not allowed.
     """
     try:
-        return make_env(cfg.env.id, step_timeout=cfg.env.step_timeout, **cfg.env.options)
+        return make_env(
+            cfg.env.id,
+            step_timeout=cfg.env.step_timeout,
+            success_rule=cfg.env.success,
+            **cfg.env.options,
+        )
     except gymnasium.error.Error as error:
+        reason = refuse_id(cfg.env.id)
+        if reason:
+            raise SettingError(f"env.id {cfg.env.id} cannot be played: {reason}.") from error
         is_missing = isinstance(
             error, gymnasium.error.NameNotFound | gymnasium.error.NamespaceNotFound
         )
@@ -45,6 +55,9 @@ def build_env(cfg: Config) -> gymnasium.Env[Any, Any]:
             f"--env {cfg.env.id!r} is not an environment: {error}{advice}"
         ) from error
     except ModuleNotFoundError as error:
+        reason = refuse_id(cfg.env.id)
+        if reason:
+            raise SettingError(f"env.id {cfg.env.id} cannot be played: {reason}.") from error
         raise SettingError(
             f"--env {cfg.env.id!r} names a module that cannot be imported: "
             f"{str(error).rstrip('.')}. Install it."
@@ -116,6 +129,7 @@ def resolve_auto(cfg: Config) -> Config:
     env = build_env(cfg)
     check_env_opens(cfg, env)
     prompt_style(env)  # raises if the environment has no text_spec
+    success = resolve_success(cfg, env)
     if SAMPLERS[cfg.sampling.name].is_single_answer:
         check_single_answer(cfg.sampling.name, cfg.env.max_turns)
     deterministic = is_deterministic(env)
@@ -126,6 +140,7 @@ def resolve_auto(cfg: Config) -> Config:
         stops = "on" if is_tree and deterministic else "off"
     return replace(
         cfg,
+        env=replace(cfg.env, success=success),
         model=replace(cfg.model, device=device, answer_format=answer_format(cfg.model)),
         sampling=replace(
             cfg.sampling,

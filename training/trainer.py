@@ -25,16 +25,20 @@ from .exploration import next_entropy_coef
 from .loggers import check_loggers, open_loggers
 from .metrics import rollout_metrics, variety_metrics
 from .monitor import (
+    NO_START,
     RESCUE,
     Symptom,
     advise,
     diagnose,
     find_drift,
+    find_no_start,
     is_collapsing,
+    latest_readable_rates,
     remember,
     rescued_config,
 )
 from .progress import Progress
+from .readability import find_unreadable
 from .rollout import Rollout, first_error, rollout, step_player
 from .run_log import RunLog
 from .score import with_plain_logprobs
@@ -305,8 +309,14 @@ def _look_after(
     if progress.sampler != cfg.sampling.name:
         progress.sampler, progress.history, progress.symptoms = cfg.sampling.name, [], []
     progress.history = remember(progress.history, metrics, cfg.monitor.window)
-    found = diagnose(progress.history, cfg.monitor.window, progress.symptoms)
-    found += find_drift(progress.history, cfg.monitor.window)
+    history, window = progress.history, cfg.monitor.window
+    unreadable = find_unreadable(latest_readable_rates(history), trees, cfg)
+    found = diagnose(history, window, progress.symptoms)
+    if not any(symptom.kind == "too_hard" for symptom in found):
+        found += find_no_start(history)
+    if unreadable:  # then the rest follows from it
+        found = [symptom for symptom in found if symptom.kind not in NO_START]
+    found += [*unreadable, *find_drift(history, window)]
     news = [
         replace(symptom, text=f"{symptom.text} {advise(symptom, cfg)}".rstrip())
         for symptom in found

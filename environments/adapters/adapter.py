@@ -11,11 +11,14 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Discrete, MultiBinary, MultiDiscrete, Text
+from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Text
 
 from ...configs.errors import SettingError
+from ..success import reported_success
 from ..text_env import TextSpec, is_deterministic, max_steps
 from .plugins import make_plugin
+from .refusals import is_pixels, refuse_rewards
+from .returned import single_reward, step_values
 from .wording import (
     MAX_NUMBERS,
     count_numbers,
@@ -48,9 +51,9 @@ class TextAdapter(gymnasium.Env[str, str]):
     Observation: the environment's observation as `observation_text` writes it, any text.
     Actions: any text; text that `read_action` cannot read changes nothing.
     Reward and episode end: the environment's; also truncated after `max_steps` actions, by default
-    the environment's own limit. Info: the environment's, with `success` (its own, else the result
-    of `is_success`) and `legal` (the action could be read, and the environment's `action_mask`, if
-    any, allowed it).
+    the environment's own limit. Info: the environment's, with `success` (its own under any name of
+    `SUCCESS_KEYS`, else the result of `is_success`; left out if `knows_success` is False) and
+    `legal` (the action could be read, and the environment's `action_mask`, if any, allowed it).
 
     Args:
         env: the environment; None to make `env_id`.
@@ -74,6 +77,8 @@ class TextAdapter(gymnasium.Env[str, str]):
     200 if it has none."""
     is_deterministic: bool = False
     """Whether a state and an action determine the next state."""
+    knows_success: bool = False
+    """Whether the default of `is_success` is right, and no guess; that of a subclass always is."""
     metadata = {"render_modes": ["ansi"], "render_fps": 4}
 
     def __init__(self, env: gymnasium.Env[Any, Any] | None = None, **options: Any):
@@ -84,6 +89,7 @@ class TextAdapter(gymnasium.Env[str, str]):
         limits = (self.max_steps, time_limit, max_steps(self.env), 200)
         self.max_steps = next(n for n in limits if isinstance(n, int) and n > 0)
         self.is_deterministic |= is_deterministic(self.env)
+        self.knows_success |= type(self).is_success is not TextAdapter.is_success
         self.action_names = self._name_actions()
         self.text_spec = TextSpec(
             instruction=self.rules or documented_rules(game) or f"Play {type(game).__name__}.",
@@ -117,7 +123,7 @@ class TextAdapter(gymnasium.Env[str, str]):
     def is_success(self, reward: float, terminated: bool, info: dict[str, Any]) -> bool:
         """Return whether a step won the game: by default, if it ended it with a positive reward.
 
-        Only used if the environment does not set `info["success"]` itself.
+        Only used if the environment does not say it itself.
         """
         return terminated and reward > 0
 
@@ -150,15 +156,19 @@ class TextAdapter(gymnasium.Env[str, str]):
         reading = self.read_action(action)
         if reading is None:
             is_over = self.num_steps >= self.max_steps
-            return self.text, 0.0, False, is_over, {"success": False, "legal": False}
+            info = {"success": False} if self.knows_success else {}
+            return self.text, 0.0, False, is_over, {**info, "legal": False}
         legal = self._is_allowed(reading[1])
-        observation, reward, terminated, truncated, info = self.env.step(reading[1])
-        reward, self.action_mask = float(reward), info.get("action_mask")
+        given = step_values(self.env.step(reading[1]))
+        observation, reward, terminated, truncated, info = given
+        reward, self.action_mask = single_reward(reward), info.get("action_mask")
         self.text = self.observation_text(observation)
-        success = info.get("success", self.is_success(reward, terminated, info))
+        success = reported_success(info)
+        if success is None and self.knows_success:
+            success = self.is_success(reward, terminated, info)
         legal = bool(info.get("legal", legal))
         truncated = truncated or (not terminated and self.num_steps >= self.max_steps)
-        info = {**info, "success": bool(success), "legal": legal}
+        info = {**info, "legal": legal} | ({} if success is None else {"success": bool(success)})
         return self.text, reward, terminated, truncated, info
 
     def render(self) -> Any:
@@ -218,11 +228,16 @@ class TextAdapter(gymnasium.Env[str, str]):
         space = self.env.action_space
         can_read = isinstance(space, Discrete | MultiDiscrete | MultiBinary | Text)
         if not can_read and type(self).read_action is TextAdapter.read_action:
-            raise SettingError(f"env.id {name} has actions without names, {space}: {DOCS}.")
+            kind = "continuous actions" if isinstance(space, Box) else "actions without names"
+            raise SettingError(f"env.id {name} has {kind}, {space}: {DOCS}.")
+        reason = refuse_rewards(self.env)
+        if reason:
+            raise SettingError(f"env.id {name} cannot be played: {reason}.")
         size = count_numbers(self.env.observation_space)
         can_say = self.is_drawn or size <= MAX_NUMBERS
         if not can_say and type(self).observation_text is TextAdapter.observation_text:
+            numbers = "pixels" if is_pixels(self.env.observation_space) else "numbers"
             raise SettingError(
-                f"env.id {name} shows {size} numbers, more than the {MAX_NUMBERS} that are written "
-                f"as text: {DOCS}."
+                f"env.id {name} shows {size} {numbers}, more than the {MAX_NUMBERS} that are "
+                f"written as text: {DOCS}."
             )

@@ -20,6 +20,7 @@ import numpy as np
 
 from .. import text_env
 from ..descriptions import describe_error
+from ..success import find_success, reported_success, reward_threshold
 from ..time_limit import TimeUp, time_limit
 from .process_state import kept_process
 from .returned import (
@@ -32,6 +33,8 @@ from .returned import (
 )
 
 Result = TypeVar("Result")
+Step = tuple[str, float, bool, bool, dict[str, Any]]
+"""What `step` returns, as plain values."""
 PARTS: dict[str, Callable[[gymnasium.Env[Any, Any]], Any]] = {
     "text_spec": text_env.text_spec,
     "max_steps": text_env.max_steps,
@@ -42,6 +45,7 @@ PARTS: dict[str, Callable[[gymnasium.Env[Any, Any]], Any]] = {
     "has_action_reader": lambda env: text_env.action_reader(env) is not None,
     "own_fork_kind": text_env.fork_kind,
     "name": lambda env: str(env.spec.id if env.spec else type(env.unwrapped).__name__),
+    "reward_threshold": reward_threshold,
 }
 """Attributes of a guard, and how they are read from its environment."""
 BUILD_CALLS = 10
@@ -63,9 +67,12 @@ class GuardedEnv(gymnasium.Wrapper[str, str, Any, Any]):
         build: makes the environment; called again for each replay.
         step_timeout: seconds in which each call must return; 0 for no limit.
         can_replay: whether `build` makes a new environment each time.
+        success: the rule for success, as the setting `env.success` gives it; empty for what the
+            environment says (`success.py`).
 
     Raises:
         Exception: any that `build` raises; if it hangs or wants to exit, an `EnvError`.
+        SettingError: if `success` is no rule.
     """
 
     def __init__(
@@ -73,6 +80,7 @@ class GuardedEnv(gymnasium.Wrapper[str, str, Any, Any]):
         build: Callable[[], gymnasium.Env[Any, Any]],
         step_timeout: float,
         can_replay: bool = True,
+        success: str = "",
     ):
         self.build, self.step_timeout, self.can_replay = build, step_timeout, can_replay
         self.changes: set[str] = set()
@@ -84,8 +92,14 @@ class GuardedEnv(gymnasium.Wrapper[str, str, Any, Any]):
         self._log: list[tuple[str, Any]] = []
         """Everything since the last seed: resets, actions, random generators."""
         self._key: Hashable = None
+        self.reports_success = False
+        """Whether the environment has said in any step whether it succeeded."""
+        self.episode_return = 0.0
+        """Sum of the rewards since the last reset."""
         super().__init__(self._make())
         self._read_parts()
+        self.success = find_success(success, self.reward_threshold)
+        """How the success of a step is found."""
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -95,6 +109,7 @@ class GuardedEnv(gymnasium.Wrapper[str, str, Any, Any]):
             seed = int(np.random.default_rng().integers(2**31))
         self._log = [] if seed is not None else self._log
         self._log.append(("reset", (seed, options)))
+        self.episode_return = 0.0
 
         def start() -> Any:
             result: Any = self.env.reset(seed=seed, options=options)
@@ -109,9 +124,21 @@ class GuardedEnv(gymnasium.Wrapper[str, str, Any, Any]):
 
         def play() -> Any:
             result: Any = self.env.step(action)
-            return self._with_key(checked_step(result)) if self.checks_values else result
+            if not self.checks_values:
+                return result
+            return self._with_key(self._with_success(checked_step(result)))
 
         return self._try(f"step({action[:50]!r})", play)
+
+    def _with_success(self, step: Step) -> Step:
+        """Write into the `info` of a step whether it succeeded."""
+        observation, reward, terminated, truncated, info = step
+        self.episode_return += reward
+        self.reports_success |= reported_success(info) is not None
+        info["success"] = self.success.of_step(
+            reward, self.episode_return, terminated, truncated, info
+        )
+        return step
 
     def render(self) -> Any:
         """Return the picture."""
@@ -136,6 +163,7 @@ class GuardedEnv(gymnasium.Wrapper[str, str, Any, Any]):
     has_action_reader: bool
     own_fork_kind: str
     name: str
+    reward_threshold: float | None
 
     def _read_parts(self) -> None:
         """Read them all, so that none can fail or change later."""

@@ -17,6 +17,8 @@ from .adapter import TextAdapter
 class TableGame(TextAdapter):
     """Gymnasium's games with a transition table `P[state][action]` and a state `s`."""
 
+    knows_success = True
+
     def __init__(self, env: gymnasium.Env[Any, Any] | None = None, **options: Any):
         super().__init__(env, **options)
         self.game: Any = self.env.unwrapped
@@ -87,6 +89,7 @@ class Blackjack(TextAdapter):
 
     rules = "Get closer to 21 than the dealer, but not above it."
     action_names = ("Stick", "Hit")
+    knows_success = True
 
     def observation_text(self, observation: Any) -> str:
         """Describe the hand and the dealer's open card."""
@@ -109,6 +112,7 @@ class MiniGrid(TextAdapter):
         "an open door, K a key, A a ball, B a box, G the goal, V lava; >>, VV, << and ^^ are you, "
         "facing right, down, left and up"
     )
+    knows_success = True
 
     def __init__(self, env: gymnasium.Env[Any, Any] | None = None, **options: Any):
         super().__init__(env, **options)

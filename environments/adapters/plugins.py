@@ -17,10 +17,12 @@ import gymnasium
 from gymnasium.envs.registration import _find_spec, namespace, parse_env_id
 from gymnasium.error import NameNotFound, NamespaceNotFound
 
+from ...configs.errors import SettingError
 from ..descriptions import describe_error
 from ..options import fit_options
 from ..text_env import text_spec
 from .collections import register_collection
+from .refusals import refuse_class
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -40,7 +42,8 @@ def make_plugin(env_id: str, **options: Any) -> gymnasium.Env[Any, Any]:
 
     Raises:
         gymnasium.error.Error: if no package registers the id.
-        SettingError: if it is a game of a collection (`collections.py`) that is not installed.
+        SettingError: if it is a game of a collection (`collections.py`) that is not installed, or
+            no environment of Gymnasium, such as a game for several players.
         ModuleNotFoundError: if the module of `module:Name-v0` is missing.
     """
     try:
@@ -56,7 +59,14 @@ def _make(env_id: str, options: dict[str, Any]) -> gymnasium.Env[Any, Any]:
     if "render_mode" not in options and _renders_text.get(env_id, False):
         options = {**options, "render_mode": "ansi"}
     spec = _find_spec(env_id)
-    env = gymnasium.make(spec, **fit_options(spec, options))
+    fitted = fit_options(spec, options)
+    try:
+        env = gymnasium.make(spec, **fitted)
+    except (TypeError, AttributeError) as error:
+        reason = refuse_class(spec, fitted)
+        if reason:
+            raise SettingError(f"env.id {env_id} cannot be played: {reason}.") from error
+        raise
     if "render_mode" in options or env_id in _renders_text:
         return env
     has_text = text_spec(env) is not None

@@ -12,6 +12,7 @@ import gymnasium
 import numpy as np
 
 from ..descriptions import describe_value
+from ..success import as_flag
 
 MAX_TEXT = 200_000
 """Length of the longest text that an environment may return, in characters."""
@@ -40,8 +41,7 @@ def checked_step(result: Any) -> tuple[str, float, bool, bool, dict[str, Any]]:
     Raises:
         InvalidValue: with what was wanted and what came.
     """
-    require(isinstance(result, tuple) and len(result) == 5, STEP, result)
-    observation, reward, terminated, truncated, info = result
+    observation, reward, terminated, truncated, info = step_values(result)
     return (
         checked_text(observation, "observation"),
         _checked_reward(reward),
@@ -49,6 +49,30 @@ def checked_step(result: Any) -> tuple[str, float, bool, bool, dict[str, Any]]:
         _checked_flag(truncated, "truncated"),
         _checked_info(info),
     )
+
+
+def step_values(result: Any) -> tuple[Any, Any, Any, Any, Any]:
+    """Take apart what `step` returned.
+
+    Raises:
+        InvalidValue: if it is not five values.
+    """
+    count = len(result) if isinstance(result, tuple) else 0
+    wanted = f"{STEP}, not four values as the old package gym" if count == 4 else STEP
+    require(count == 5, wanted, result)
+    observation, reward, terminated, truncated, info = result
+    return observation, reward, terminated, truncated, info
+
+
+def single_reward(reward: Any) -> float:
+    """Return a reward as a number, finite or not.
+
+    Raises:
+        InvalidValue: if it is several numbers.
+    """
+    is_several = isinstance(reward, np.ndarray | list | tuple) and np.size(reward) != 1
+    require(not is_several, "one number as reward, not one for each objective", reward)
+    return float(reward)  # pyright: ignore[reportArgumentType]
 
 
 def checked_text(text: Any, name: str) -> str:
@@ -149,7 +173,9 @@ def _checked_info(info: Any) -> dict[str, Any]:
     info = dict(info)
     for name in FLAGS:
         if name in info:
-            info[name] = _checked_flag(info[name], f"info[{name!r}]")
+            flag = as_flag(info[name])
+            require(flag is not None, f"True or False as info[{name!r}]", info[name])
+            info[name] = flag
     return info
 
 

@@ -9,6 +9,9 @@ An environment of your own needs only a three-line test:
 """
 
 import copy
+import math
+import re
+import time
 from collections.abc import Callable, Sequence
 
 from ..adapters.guard import EnvError, GuardedEnv
@@ -16,18 +19,25 @@ from ..descriptions import describe_error
 from ..text_env import TextSpec, text_spec
 from .copies import check_forks, check_noise, check_seeding, check_siblings, check_state_key
 from .play import (
-    check_actions,
     check_api,
     check_episode_end,
-    check_garbage,
     check_info,
-    check_observations,
     check_pictures,
     check_rewards,
     check_speed,
 )
 from .side_effects import check_side_effects, process_state
-from .subject import CheckFailed, Finding, Subject, TextEnvironment, skipped
+from .subject import (
+    CheckFailed,
+    Finding,
+    OutOfTime,
+    Subject,
+    TextEnvironment,
+    skipped,
+    time_budget,
+    warned,
+)
+from .texts import check_actions, check_garbage, check_observations
 
 CHECKS: dict[str, Callable[[Subject], Finding]] = {
     "api": check_api,
@@ -69,6 +79,9 @@ def run_checks(
     actions: Sequence[str] | None = None,
     count_tokens: Callable[[str], int] | None = None,
     checks: Sequence[str] = tuple(CHECKS),
+    seconds: float = math.inf,
+    before: Callable[[str], None] = lambda _: None,
+    after: Callable[[str, float], None] = lambda *_: None,
 ) -> dict[str, Finding]:
     """Check an environment; nothing that the environment does makes this raise.
 
@@ -80,11 +93,14 @@ def run_checks(
             examples of its `text_spec`, else the comma-separated names in `text_spec.actions`.
         count_tokens: length of a text in a model's tokens, reported beside its characters.
         checks: which of `CHECKS` to run.
+        seconds: time of each check; one that is not done by then warns that it found nothing yet.
+        before: called with the name of each check before it runs.
+        after: called with its name and the seconds that it took.
 
     Returns:
         The findings by the name of the check, in the order of `CHECKS`.
     """
-    given, before = env, process_state()
+    given, process = env, process_state()
     try:
         guarded = _guarded(env)
     except EnvError as error:
@@ -97,14 +113,36 @@ def run_checks(
         actions or listed,
         are_all and not actions,
         range(seed, seed + num_episodes),
-        before,
+        process,
         count_tokens,
     )
     findings: dict[str, Finding] = {}
     for name in CHECKS:
-        if name in checks:
+        if name not in checks:
+            continue
+        before(name)
+        started = time.monotonic()
+        with time_budget(seconds):
             findings[name] = _find(name, subject, findings)
+        after(name, time.monotonic() - started)
+    return _with_causes(findings)
+
+
+def _with_causes(findings: dict[str, Finding]) -> dict[str, Finding]:
+    """Name the first of several checks that failed for one reason, instead of the same advice."""
+    first: dict[str, str] = {}
+    for name, found in findings.items():
+        cause = _CAUSE.search(found.seen) if found.status == "failed" else None
+        if cause is None:
+            continue
+        earlier = first.setdefault(cause[1], name)
+        if earlier != name:
+            findings[name] = Finding("failed", f"{found.seen} The cause is that of {earlier!r}.")
     return findings
+
+
+_CAUSE = re.compile(r" (raised .*|took longer than .*)", re.DOTALL)
+"""What a call did, in a finding that begins with the call."""
 
 
 def _guarded(env: TextEnvironment) -> GuardedEnv:
@@ -134,6 +172,8 @@ def _find(name: str, subject: Subject, earlier: dict[str, Finding]) -> Finding:
         return CHECKS[name](subject)
     except CheckFailed as failure:
         return Finding("failed", failure.seen, failure.advice)
+    except OutOfTime:
+        return warned("no fault found before its time was over", "Give it more: --seconds.")
     except Exception as error:  # of a value's own methods, such as the comparison of two keys
         advice = "Return plain values of Python: str, float, bool, a dict; keys of tuples."
         return Finding("failed", f"What it returned raised {describe_error(error)}.", advice)

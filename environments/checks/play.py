@@ -3,7 +3,6 @@
 import math
 import random
 import time
-import unicodedata
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,41 +10,31 @@ from typing import Any
 import numpy as np
 from gymnasium.spaces import Text
 
+from ..adapters.adapter import TextAdapter
 from ..adapters.returned import STEP, InvalidValue, checked_text
 from ..descriptions import describe_value
-from ..text_env import has_state_key, max_steps, text_spec
+from ..success import reported_success
+from ..success_probe import ProbedEpisode, refute_guess
+from ..text_env import max_steps, text_spec
 from .subject import (
     CheckFailed,
     Finding,
     Subject,
     TextEnvironment,
     call,
-    canonical_action,
     fork_env,
     passed,
+    random_episode,
     random_steps,
     raw_step,
-    read_flag,
-    read_state_key,
     require,
     reset,
+    show_range,
     skipped,
     step,
     warned,
 )
 
-BAD_TEXTS = (
-    "",
-    " \n",
-    "hello",
-    "no such action " * 1000,
-    "9**9**9**9",
-    "9" * 10_000,
-    "((((" * 5000,
-    "__import__('os')",
-    "\0√∀🙂",
-)
-"""Texts that a language model may write and every environment must survive."""
 MAX_STEPS = 10_000
 """Number of actions within which an episode must end, if the environment has no limit."""
 CLAIMS: dict[str, tuple[Any, str]] = {
@@ -61,6 +50,11 @@ PICTURES = {"ansi": "a str", "rgb_array": "uint8 (height, width, 3)"}
 """Render modes that are checked, and what they return."""
 SLOWEST = {"steps": 100, "forks": 100, "resets": 10}
 """Rates per second below which an environment keeps the policy waiting."""
+SUCCESS_ADVICE = (
+    "Set info['success'], give a TextAdapter an is_success(), or choose a rule: "
+    "env.success=terminated, env.success=truncated, 'env.success=return>=N' or "
+    "'env.success=reward>N'."
+)
 SPEED_SECONDS = 0.5
 """How long the speed is measured."""
 
@@ -135,7 +129,7 @@ def _require_step(given: Any) -> None:
     require(
         is_step,
         f"step() must return {STEP}, got {describe_value(given)}.",
-        "Return these five, info as a dict.",
+        "Return these five, info as a dict; the old package gym returned four.",
     )
     _require_text(given[0], "step")
     for name, flag in zip(("terminated", "truncated"), given[2:4], strict=True):
@@ -152,102 +146,6 @@ def _require_step(given: Any) -> None:
         raise CheckFailed(seen, "Return a float.") from error
 
 
-def check_observations(subject: Subject) -> Finding:
-    """Every observation is readable text within its space."""
-    texts = [reset(subject.env, seed) for seed in subject.seeds]
-    texts += [given[0] for _, given in random_steps(subject)]
-    space = subject.env.observation_space
-    for text in texts:
-        require(text.strip(), "An observation was empty.", "Always describe the current state.")
-        control = {c for c in text if c != "\n" and unicodedata.category(c) in ("Cc", "Cs")}
-        require(
-            not control,
-            f"An observation contained control characters: {sorted(control)}.",
-            "Leave out colours, tabs and cursor codes: a model reads them as symbols.",
-        )
-        require(
-            space.contains(text),
-            f"An observation was outside {space}: {describe_value(text)}.",
-            "Set the space's charset, max_length and min_length=0 to fit.",
-        )
-    seen = f"{_show_range([len(text) for text in texts])} characters"
-    if subject.count_tokens is not None:
-        seen += f", {_show_range([subject.count_tokens(text) for text in texts])} tokens"
-    return passed(seen)
-
-
-def _show_range(numbers: list[int]) -> str:
-    """Write the range from smallest to largest.
-
-    >>> _show_range([3, 1]), _show_range([2, 2])
-    ('1 to 3', '2')
-    """
-    low, high = min(numbers), max(numbers)
-    return f"{low}" if low == high else f"{low} to {high}"
-
-
-def check_actions(subject: Subject) -> Finding:
-    """Every listed action can be read, has one canonical spelling, and is legal somewhere."""
-    env = subject.env
-    reset(env, subject.seeds[0])
-    unreadable = [t for t in subject.actions if canonical_action(env, t, default=t) is None]
-    require(
-        not unreadable,
-        f"Actions must be readable, but these are not: {unreadable}.",
-        "If text_spec.actions is not a list of names, set text_spec.examples to texts that can be "
-        "read, or pass some: check_text_env(actions=[...]), check-env --action TEXT.",
-    )
-    for text in subject.actions:
-        canonical = canonical_action(env, text, default=text)
-        again = canonical_action(env, canonical or "", default=canonical)
-        require(
-            isinstance(canonical, str) and canonical == again,
-            f"canonical_action({text!r}) gave {canonical!r}, which reads as {again!r}.",
-            "A canonical action must be a str that reads as itself.",
-        )
-    legal = {text for text, given in random_steps(subject) if read_flag(given[4], "legal", True)}
-    actions = dict.fromkeys(subject.actions)
-    never = [text for text in actions if text not in legal]
-    if never and subject.are_all:
-        advice = "Check that info['legal'] is right; more episodes may also help."
-        return warned(f"readable, but never legal in random play: {never}", advice)
-    return passed(f"{len(actions)} actions readable, {len(actions) - len(never)} seen as legal")
-
-
-def check_garbage(subject: Subject) -> Finding:
-    """Text that is no action raises nothing, changes nothing and sets `info["legal"] = False`."""
-    env, num_texts = subject.env, 0
-    reset(env, subject.seeds[0])
-    has_key = _key_or_none(env) is not None
-    for text in BAD_TEXTS:
-        before = reset(env, subject.seeds[0])
-        key = _key_or_none(env) if has_key else None
-        outcome = step(env, text)
-        if canonical_action(env, text, default=None) is not None:
-            continue
-        num_texts += 1
-        require(
-            not outcome.legal and not outcome.success,
-            f"{text[:50]!r} is no action, but step() gave legal={outcome.legal}, "
-            f"success={outcome.success}.",
-            "Set info['legal'] = False; or if it is an action, make canonical_action() read it.",
-        )
-        require(
-            before == outcome.observation and (key is None or key == _key_or_none(env)),
-            f"{text[:50]!r} is no action, but step() changed the state.",
-            "Return the same observation and change nothing except the number of steps.",
-        )
-    return passed(f"{num_texts} texts that are no action changed nothing")
-
-
-def _key_or_none(env: TextEnvironment) -> Any:
-    """Return the state's key; None if it has none or a broken one, which another check reports."""
-    try:
-        return read_state_key(env) if has_state_key(env) else None
-    except CheckFailed:
-        return None
-
-
 def check_rewards(subject: Subject) -> Finding:
     """Every reward is a finite number."""
     rewards = [float(given[1]) for _, given in random_steps(subject)]
@@ -261,23 +159,49 @@ def check_rewards(subject: Subject) -> Finding:
 
 
 def check_info(subject: Subject) -> Finding:
-    """Every step sets `info["success"]` and `info["legal"]`, and a won game is over."""
-    num_won = 0
-    for text, (_, _, terminated, _, info) in random_steps(subject):
-        for name in ("success", "legal"):
+    """Every step says whether it succeeded and was legal, and a won game is over."""
+    success, played = subject.env.success, list[ProbedEpisode]()
+    num_won, is_reported = 0, success.source == "setting"
+    for seed in subject.seeds:
+        rewards, terminated, is_won = list[float](), False, False
+        for text, (_, reward, terminated, truncated, info) in random_episode(subject, seed):
+            rewards.append(float(reward))
+            _require_flag(text, info, "legal")
+            flag = reported_success(info)
+            if flag is None and not isinstance(subject.env.unwrapped, TextAdapter):
+                is_set = success.source == "setting"
+                require(is_set, *_missing_flag(text, info, "success"))
+            is_reported |= flag is not None
             require(
-                isinstance(info.get(name), bool | np.bool_),
-                f"step({text[:50]!r}) must give info[{name!r}] as a bool, got "
-                f"{describe_value(info.get(name))}.",
-                "success: the game is won; legal: the text was an action that the rules allow.",
+                terminated or not flag or success.source == "setting",
+                "A won game must be over, but a step set success without terminated.",
+                "Set terminated = True when the game is won.",
             )
-        require(
-            terminated or not info["success"],
-            "A won game must be over, but a step set success without terminated.",
-            "Set terminated = True when the game is won.",
-        )
-        num_won += bool(info["success"])
-    return passed(f"success and legal in every step; {num_won} of {len(subject.seeds)} games won")
+            total = math.fsum(rewards)
+            is_won = success.of_step(rewards[-1], total, terminated, truncated, info)
+        num_won += is_won
+        played.append(ProbedEpisode(tuple(rewards), bool(terminated)))
+    won = f"{num_won} of {len(subject.seeds)} games won"
+    if is_reported:
+        return passed(f"success and legal in every step; {won}")
+    reason = refute_guess(played) if success.source == "guess" else ""
+    require(not reason, f"The rewards do not say what success is: {reason}.", SUCCESS_ADVICE)
+    source = "" if success.source == "guess" else f", the {success.source}"
+    return passed(f"success is taken to be {success.rule}{source}; {won}")
+
+
+def _require_flag(text: str, info: Mapping[str, Any], name: str) -> None:
+    is_flag = isinstance(info.get(name), bool | np.bool_)
+    require(is_flag, *_missing_flag(text, info, name))
+
+
+def _missing_flag(text: str, info: Mapping[str, Any], name: str) -> tuple[str, str]:
+    """What is wrong with a flag, and what to do."""
+    shown = describe_value(info.get(name))
+    return (
+        f"step({text[:50]!r}) must give info[{name!r}] as a bool, got {shown}.",
+        "success: the game is won; legal: the text was an action that the rules allow.",
+    )
 
 
 def check_episode_end(subject: Subject) -> Finding:
@@ -307,7 +231,7 @@ def check_episode_end(subject: Subject) -> Finding:
             "reset() must restore everything that step() changes.",
         )
     num = len(lengths)
-    seen = f"{_show_range(lengths)} actions per episode; {terminated} of {num} ended by the game"
+    seen = f"{show_range(lengths)} actions per episode; {terminated} of {num} ended by the game"
     return passed(seen)
 
 

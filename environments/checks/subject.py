@@ -6,7 +6,10 @@ check that made the call.
 
 import math
 import random
+import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -19,6 +22,8 @@ from ..text_env import action_reader, fork, state_key
 
 TextEnvironment = gymnasium.Env[Any, Any]
 Answer = TypeVar("Answer")
+_ends_at = ContextVar("ends_at", default=math.inf)
+"""When the running check has to end, by `time.monotonic`."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,20 @@ class CheckFailed(AssertionError):
     def __init__(self, seen: str, advice: str):
         super().__init__(f"{seen} {advice}")
         self.seen, self.advice = seen, advice
+
+
+class OutOfTime(Exception):
+    """The time of a check is over."""
+
+
+@contextmanager
+def time_budget(seconds: float) -> Iterator[None]:
+    """Let calls into the environment raise `OutOfTime` once the time is over."""
+    token = _ends_at.set(time.monotonic() + seconds)
+    try:
+        yield
+    finally:
+        _ends_at.reset(token)
 
 
 @dataclass(frozen=True)
@@ -125,7 +144,10 @@ def call(
 
     Raises:
         CheckFailed: if the environment raises any exception.
+        OutOfTime: if the time of the check is over; nothing is called then.
     """
+    if time.monotonic() > _ends_at.get():
+        raise OutOfTime
     try:
         return function(*args, **kwargs)
     except EnvError as error:  # raised by a guard, whose message already names the call
@@ -181,14 +203,19 @@ def random_steps(subject: Subject, max_steps: int = 100) -> Iterator[tuple[str, 
     It reads only the flags `terminated` and `truncated` of what `step` returned.
     """
     for seed in subject.seeds:
-        rng = random.Random(seed)
-        reset(subject.env, seed)
-        for _ in range(max_steps):
-            text = rng.choice(subject.actions)
-            given = raw_step(subject.env, text)
-            yield text, given
-            if given[2] or given[3]:
-                break
+        yield from random_episode(subject, seed, max_steps)
+
+
+def random_episode(subject: Subject, seed: int, max_steps: int = 100) -> Iterator[tuple[str, Any]]:
+    """Play one puzzle at random; yield as `random_steps` does."""
+    rng = random.Random(seed)
+    reset(subject.env, seed)
+    for _ in range(max_steps):
+        text = rng.choice(subject.actions)
+        given = raw_step(subject.env, text)
+        yield text, given
+        if given[2] or given[3]:
+            break
 
 
 def canonical_action(env: TextEnvironment, text: str, default: str | None) -> str | None:
@@ -226,3 +253,13 @@ def fork_env(env: TextEnvironment, reseed: int | None = None) -> TextEnvironment
         "out of it, such as locks, files and connections."
     )
     return call("fork(env)", advice, fork, env, reseed)
+
+
+def show_range(numbers: list[int]) -> str:
+    """Write the range from smallest to largest.
+
+    >>> show_range([3, 1]), show_range([2, 2])
+    ('1 to 3', '2')
+    """
+    low, high = min(numbers), max(numbers)
+    return f"{low}" if low == high else f"{low} to {high}"

@@ -23,7 +23,7 @@ from ..significance import (
 )
 from ..statistics import iqm_interval, t_interval
 from .arms import BASE
-from .paper import PASS_RATIO, SUCCESS
+from .paper import PASS_RATIO, RETURN, SUCCESS
 from .results import SPENT, Result
 
 
@@ -59,6 +59,8 @@ class Row:
     """`gain` divided by the base's success, the paper's percentage; None if that is 0."""
     spent: dict[str, float]
     """What training spent, mean over seeds, by the names in `SPENT`."""
+    mean_return: Estimate
+    """Mean return with its t interval; unknown for results of older versions."""
 
 
 @dataclass(frozen=True)
@@ -211,6 +213,9 @@ def _row(env: str, label: str, arm: Sequence[Result], base_arm: Sequence[Result]
         gain=None if base is None else rate - base,
         relative_gain=None if base is None else relative_gain(rate, base),
         spent={name: sum(result[name] for result in arm) / len(arm) for name in SPENT},
+        mean_return=estimate(
+            [RETURN.value(result) for result in arm], t_interval, RETURN.puzzle_interval(arm[0])
+        ),
     )
 
 

@@ -53,7 +53,7 @@ class Metric:
 
     def value(self, result: dict[str, Any]) -> float | None:
         """Look up the number; None if the measurement has none."""
-        found = result["measured"][self.measurement][self.field]
+        found = result["measured"][self.measurement].get(self.field)
         return found.get(str(self.k)) if self.k else found
 
     def puzzle_interval(self, result: dict[str, Any]) -> tuple[float, float] | None:
@@ -61,6 +61,9 @@ class Metric:
         measured = result["measured"][self.measurement]
         if self.field == "success_rate":
             return measured["low"], measured["high"]
+        if self.field == "mean_return":
+            low, high = measured.get("return_low"), measured.get("return_high")
+            return None if low is None or high is None else (low, high)
         ends = measured.get(f"{self.field}_interval", {}).get(str(self.k))
         return (ends[0], ends[1]) if ends else None
 
@@ -93,6 +96,8 @@ class Experiment:
 
 SUCCESS = Metric("success, T = .5", "T=0.5", "success_rate")
 """The metric that arms are compared by, at RAGEN's evaluation temperature."""
+RETURN = Metric("return, T = .5", "T=0.5", "mean_return")
+"""The mean return of the same measurement; results of older versions have none."""
 PASS_RATIO = Metric("pass@16 / pass@1, T = 1", "T=1", "pass_ratio")
 """How much repeated attempts add (Figure 5)."""
 

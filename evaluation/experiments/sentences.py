@@ -15,11 +15,19 @@ EQUAL_WITHIN = 1.1
 def comparison_to_json(comparison: Comparison) -> dict[str, Any]:
     """Plain values for `json.dump`: `rows`, `pairs`, `sentences` (one per pair) and `notes`."""
     return {
-        "rows": [asdict(row) for row in comparison.rows],
+        "rows": [_row_to_json(row) for row in comparison.rows],
         "pairs": [asdict(pair) | {"difference": pair.difference} for pair in comparison.pairs],
         "sentences": sentences(comparison),
         "notes": notes(comparison.rows),
     }
+
+
+def _row_to_json(row: Row) -> dict[str, Any]:
+    """A row; without a mean return if its results are older than that."""
+    values = asdict(row)
+    if row.mean_return.mean is None:
+        del values["mean_return"]
+    return values
 
 
 def sentences(comparison: Comparison) -> list[str]:

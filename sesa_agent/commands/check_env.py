@@ -24,6 +24,8 @@ MAX_LENGTH = 500
 """Maximum number of characters of a finding to print; it may quote a long observation."""
 NUM_OWN_ANSWERS = 20
 """Rows of a task file whose own answers are judged."""
+SLOW = 1.0
+"""Seconds from which on the time of a check is shown."""
 MAX_EPISODES = 100_000
 """Maximum number of puzzles to play in a check."""
 
@@ -35,6 +37,7 @@ def run_check_env(
     episodes: int,
     seed: int,
     model: str,
+    seconds: float,
 ) -> bool:
     """Print the findings of every check; return whether all passed.
 
@@ -45,8 +48,19 @@ def run_check_env(
     check(seed >= 0, "--seed", seed, "0 or more")
     cfg = load_config(env, overrides=overrides)
     count_tokens = token_counter(model) if model else None
+    check(seconds > 0, "--seconds", seconds, "above 0")
     environment = build_env(cfg)
-    findings = run_checks(environment, episodes, seed, actions, count_tokens)
+    with console.status("") as status:
+        findings = run_checks(
+            environment,
+            episodes,
+            seed,
+            actions,
+            count_tokens,
+            seconds=seconds,
+            before=lambda name: status.update(f"checking: {name}"),
+            after=_tell_slow,
+        )
     if is_task_file(env):
         findings["own answers"] = check_own_answers(text_game(environment))
     console.print(findings_table(cfg.env.id, findings))
@@ -78,6 +92,10 @@ def check_own_answers(game: Any) -> Finding:
         "Check the function of --reward, the column env.options.answer, and "
         "env.options.success_score.",
     )
+def _tell_slow(name: str, seconds: float) -> None:
+    """Say how long a check took, if one had to wait for it."""
+    if seconds >= SLOW:
+        say(f"{name}: {seconds:.0f} s")
 
 
 def findings_table(env_id: str, findings: Mapping[str, Finding]) -> Table:

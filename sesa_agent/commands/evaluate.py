@@ -15,7 +15,8 @@ from sesa_agent.configs.schema import Config
 from sesa_agent.configs.writing import replace_text
 from sesa_agent.evaluation.evaluate import Evaluation, evaluate
 from sesa_agent.runs import find_policy
-from sesa_agent.screen import console, result_table, say
+from sesa_agent.screen import console, result_table, say, say_success
+from sesa_agent.training.readability import describe_unreadable, is_unreadable
 from sesa_agent.training.setup import (
     Agent,
     build_dialogue,
@@ -36,12 +37,14 @@ def run_evaluation(
         check(bool(env), "--env", env, "given with a model", "Try --env sokoban.")
         cfg = load_config(env, "sesa", overrides)
         cfg = resolve_auto(replace(cfg, model=replace(cfg.model, path=target)))
+        say_success(cfg)
         result, account = evaluate_api(target, cfg, options, api)
         _show(target, cfg, result, options)
         report_calls(result, account, cfg)
         _write(target, cfg, result, options, api=account)
         return
     cfg, path = find_policy(target, env, overrides)
+    say_success(cfg)
     policy = build_policy(cfg, path)
     with console.status(f"playing {options.episodes} held-out puzzles"):
         result = evaluate_policy(
@@ -54,6 +57,8 @@ def run_evaluation(
 def _show(target: str, cfg: Config, result: Evaluation, options: EvaluateOptions) -> None:
     """Print the result."""
     console.print(result_table(cfg.env.id, {Path(target).name or target: result}, options.ks))
+    if is_unreadable(result.readable_rate):
+        say(describe_unreadable(result.unreadable_response, result.cut_rate or 0.0, cfg))
     if result.num_env_errors:
         say(
             f"The environment failed {result.num_env_errors} times. Attempts that ended with a "

@@ -16,11 +16,11 @@ from sesa_agent import __version__
 from sesa_agent.configs.writing import replace_text
 from sesa_agent.evaluation.experiments.arms import Result, without_folder
 from sesa_agent.evaluation.experiments.compare import Row, compare, estimate
-from sesa_agent.evaluation.experiments.paper import PASS_RATIO, SUCCESS, Metric
+from sesa_agent.evaluation.experiments.paper import PASS_RATIO, RETURN, SUCCESS, Metric
 from sesa_agent.evaluation.experiments.results import SPENT, write_json
 from sesa_agent.evaluation.experiments.sentences import comparison_to_json
 from sesa_agent.plots import save_success
-from sesa_agent.screen import console, say, show_number
+from sesa_agent.screen import console, differs_from_success, say, show_number
 
 
 def result_head(name: str, command: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
@@ -121,12 +121,16 @@ def write_comparison(
     }
     has_envs = len({row.env for row in rows}) > 1
     names = [f"{row.env}: {row.label}" if has_envs else row.label for row in rows]
-    measured = [(name, *_measured_cells(row)) for name, row in zip(names, rows, strict=True)]
+    has_return = any(differs_from_success(r.mean_return.mean, r.success.mean) for r in rows)
+    measured = [
+        (name, *_measured_cells(row, has_return)) for name, row in zip(names, rows, strict=True)
+    ]
     spent = [
         (name, *(f"{row.spent[key]:.0f}" for key in SPENT))
         for name, row in zip(names, rows, strict=True)
     ]
-    columns = ("arm", SUCCESS.name, "IQM", "over base", PASS_RATIO.name)
+    returns = (RETURN.name,) if has_return else ()
+    columns = ("arm", SUCCESS.name, "IQM", "over base", *returns, PASS_RATIO.name)
     budgets = ("arm", *(key.replace("_", " ") for key in SPENT))
     parts = [
         markdown_table(columns, measured),
@@ -143,7 +147,7 @@ def write_comparison(
     say_written(picture)
 
 
-def _measured_cells(row: Row) -> tuple[str, ...]:
+def _measured_cells(row: Row, has_return: bool) -> tuple[str, ...]:
     gain = "" if row.gain is None else f"{row.gain:+.3f}"
     if row.relative_gain is not None:
         gain += f" ({row.relative_gain:+.0%})"
@@ -151,6 +155,7 @@ def _measured_cells(row: Row) -> tuple[str, ...]:
         show_estimate(asdict(row.success)),
         show_estimate({**asdict(row.iqm), "each": []}),
         gain,
+        *([show_estimate({**asdict(row.mean_return), "each": []})] if has_return else []),
         show_estimate({**asdict(row.pass_ratio), "each": []}),
     )
 

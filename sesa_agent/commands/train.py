@@ -22,7 +22,15 @@ from sesa_agent.configs.yaml_text import write_yaml
 from sesa_agent.evaluation.evaluate import Evaluation
 from sesa_agent.evaluation.validation import validate
 from sesa_agent.runs import CONFIG_FILE
-from sesa_agent.screen import console, progress_bar, result_table, say, warn
+from sesa_agent.screen import (
+    console,
+    differs_from_success,
+    progress_bar,
+    result_table,
+    say,
+    say_success,
+    warn,
+)
 from sesa_agent.training import trainer
 from sesa_agent.training.distributed import (
     agreed,
@@ -86,6 +94,7 @@ def _run_training(cfg: Config, folder: Path) -> Run:
         replace_text(folder / CONFIG_FILE, write_yaml(config_to_dict(cfg)))
     processes = f", {world_size()} processes" if world_size() > 1 else ""
     say(f"{cfg.method} on {cfg.env.id}, model {cfg.model.path}, run folder {folder}{processes}")
+    say_success(cfg)
     if cfg.loss.credit == "trajectory" and cfg.loss.baseline == "max":
         warn("Warning: loss.baseline=max never gives a positive advantage. Take mean to learn.")
     with _resumable(folder, cfg):
@@ -176,8 +185,11 @@ def resume_command(folder: Path, cfg: Config) -> str:
 
 def describe(progress: Progress, metrics: dict[str, float]) -> str:
     """One line about an evaluation during training."""
+    success, mean_return = metrics["eval/success_rate"], metrics.get("eval/return")
+    has_return = differs_from_success(mean_return, success)
+    shown = f"return {mean_return:.3f}  " if has_return else ""
     return (
-        f"step {progress.step - 1:4d}  success {metrics['eval/success_rate']:.3f}  "
+        f"step {progress.step - 1:4d}  success {success:.3f}  {shown}"
         f"groups with signal {metrics['rollout/signal_groups']:.2f}  "
         f"entropy {metrics.get('train/entropy', float('nan')):.3f}  "
         f"calls {progress.num_policy_calls}"

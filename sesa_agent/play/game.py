@@ -10,6 +10,7 @@ from typing import Any
 import gymnasium
 
 from sesa_agent.environments import fork, is_deterministic
+from sesa_agent.environments.success import step_success
 from sesa_agent.environments.text_env import max_steps
 
 
@@ -60,7 +61,7 @@ class Place:
             bool(info.get("legal", True)),
             bool(terminated),
             bool(truncated),
-            bool(info.get("success", terminated and float(reward) > 0)),
+            step_success(info, float(reward), terminated),
         )
 
 

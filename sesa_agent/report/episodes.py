@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from sesa_agent.run_files import RunFiles, newest_trees
 from sesa_agent.sampling.trajectory import Turn
+from sesa_agent.screen import differs_from_success
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,12 @@ class Episode:
         if last.terminated:
             return "failed"
         return "out of turns" if last.truncated else "not played further"
+
+    @property
+    def shown_return(self) -> str:
+        """The sum of its rewards, in words; empty if success says as much."""
+        total = sum(turn.reward for turn in self.turns)
+        return f", return {total:.3g}" if differs_from_success(total, self.is_solved) else ""
 
 
 def sample_episodes(run: RunFiles) -> list[Episode]:

@@ -26,7 +26,7 @@ from sesa_agent.report.page import (
     shown_tree,
 )
 from sesa_agent.run_files import RunFiles
-from sesa_agent.screen import show_number
+from sesa_agent.screen import differs_from_success, show_number
 from sesa_agent.training.setup import resolve_auto
 
 
@@ -151,6 +151,11 @@ def _evaluation_values(found: Mapping[str, Any]) -> dict[str, Value]:
     """Success and pass@k of an `Evaluation`, with their intervals over puzzles."""
     how = f"T = {found['temperature']:g}"
     values = {f"success, {how}": Value(found["success_rate"], (found["low"], found["high"]))}
+    mean_return = found.get("mean_return")
+    if mean_return is not None and differs_from_success(mean_return, found["success_rate"]):
+        low, high = found.get("return_low"), found.get("return_high")
+        interval = None if low is None or high is None else (low, high)
+        values[f"return, {how}"] = Value(mean_return, interval)
     intervals = found.get("pass_at_k_interval", {})
     for k, rate in found["pass_at_k"].items():
         if int(k) > 1:

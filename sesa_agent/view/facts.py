@@ -13,7 +13,7 @@ import numpy as np
 
 from sesa_agent.configs.schema import Config, LossConfig
 from sesa_agent.sampling.trajectory import ROOT, TrajectoryTree, Turn
-from sesa_agent.screen import show_probability
+from sesa_agent.screen import differs_from_success, show_probability
 from sesa_agent.training.action_values import expected_values
 from sesa_agent.training.advantages import (
     ADVANTAGES,
@@ -161,7 +161,10 @@ def _found(tree: TrajectoryTree, ends: Sequence[str]) -> str:
     merged = f", {counts[MERGED]} reached a state again" if counts[MERGED] else ""
     dropped = f", {_count(len(tree.duplicates), 'duplicate')} dropped" if tree.duplicates else ""
     won = f"{counts[WON] or 'None'} of {_count(num_leaves, 'branch')} won"
-    return f"{won}{merged}{dropped}."
+    returns = [path.episode_return for path in tree.trajectories()]
+    mean = sum(returns) / num_leaves
+    shown = differs_from_success(mean, counts[WON] / num_leaves)
+    return f"{won}{merged}{dropped}." + (f" The mean return is {mean:.3g}." if shown else "")
 
 
 def _branching(tree: TrajectoryTree, ends: Sequence[str]) -> list[str]:

@@ -113,6 +113,12 @@ function beforeAndAfter(node, env) {
   return parts;
 }
 
+function episodeReturn(node) {
+  let total = 0;
+  for (let at = node; at.parent; at = at.parent) total += at.reward;
+  return total;
+}
+
 function numberRows(node, about) {
   const plain = node.plain === null ? "not saved" : `p ${probability(node.plain)}`;
   const rows = [
@@ -129,6 +135,7 @@ function numberRows(node, about) {
   if (node.value === null) rows.push(["value", "–", "unknown"]);
   else rows.push(["value", plainNumber(node.value), about.value]);
   rows.push(["reward", plainNumber(node.reward), node.legal ? "" : "not a legal action"]);
+  rows.push(["return", plainNumber(episodeReturn(node)), "rewards up to here"]);
   if (node.draws > 1 || node.outcome > 0) {
     rows.push(["outcome", node.outcome + 1, `occurred in ${count(node.draws, "sample")}`]);
   }

@@ -130,6 +130,25 @@ class Silent(CoinEnv):
         self.game.to_text = lambda: ""
 
 
+class ShowsNone(CoinEnv):
+    def __init__(self):
+        super().__init__()
+        self.game.to_text = lambda: str(None)
+
+
+class ShowsNaN(CoinEnv):
+    def __init__(self):
+        super().__init__()
+        self.game.to_text = lambda: "speed: 0.5 nan"
+
+
+class ShowsAnObject(CoinEnv):
+    def __init__(self):
+        super().__init__()
+        thing = object()
+        self.game.to_text = lambda: str(thing)
+
+
 class Coloured(CoinEnv):
     def __init__(self):
         super().__init__()
@@ -141,6 +160,12 @@ class UnreadableActions(CoinEnv):
     def __init__(self):
         super().__init__()
         self.text_spec = replace(self.text_spec, actions="either side")
+
+
+class UnreadableNames(CoinEnv):
+    def __init__(self):
+        super().__init__()
+        self.text_spec = replace(self.text_spec, actions="heads, tails, edge")
 
 
 class DriftingCanonicalText(CoinEnv):
@@ -353,10 +378,14 @@ BAD_ENVIRONMENTS: dict[type[gymnasium.Env], tuple[str, str]] = {
     WordForFlag: ("api", "step() must give terminated as a bool"),
     WordForReward: ("api", "The reward must be a number, got 'much'"),
     RaisesInPlay: ("api", "raised KeyError: 'coin'"),
-    NarrowSpace: ("observations", "outside Text(1, 5"),
+    NarrowSpace: ("observations", "it has ' ', but the charset of Text(5) is letters and digits"),
     Silent: ("observations", "An observation was empty"),
+    ShowsNone: ("observations", "was the text 'None'"),
+    ShowsNaN: ("observations", "contained 'nan'"),
+    ShowsAnObject: ("observations", "contained '<object object at 0x"),
     Coloured: ("observations", r"control characters: ['\x1b']"),
-    UnreadableActions: ("actions", "Actions must be readable"),
+    UnreadableActions: ("actions", "['either side'] is no action"),
+    UnreadableNames: ("actions", "Actions must be readable, but these are not: ['edge']"),
     DriftingCanonicalText: ("actions", "which reads as None"),
     Raises: ("garbage", "raised ValueError"),
     BadTextCounts: ("garbage", "changed the state"),

@@ -76,7 +76,7 @@ MISTAKES = {
     "no environment": (("train",), "--env must be given"),
     "unknown id": (("train", "--env", "sesa/Sokobn-v0"), "is not an environment"),
     "unknown module": (("train", "--env", "no_such_pkg:Game-v0"), "no_such_pkg"),
-    "a game without words": (("train", "--env", "Pendulum-v1"), "has actions without names"),
+    "a game without words": (("train", "--env", "Pendulum-v1"), "has continuous actions"),
     "unknown method": ((*TRAIN, "--method", "sessa"), "Did you mean 'sesa'?"),
     "unknown key": ((*TRAIN, "optim.learnrate=1"), "optim.learnrate is not a setting"),
     "key of another group": ((*TRAIN, "optim.num_proposals=3"), "sampling.num_proposals"),

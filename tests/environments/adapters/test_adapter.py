@@ -157,7 +157,7 @@ def test_actions_of_several_numbers_and_of_text_are_read(space, text, canonical)
         assert env.step(text)[4]["legal"]
         assert env.env.unwrapped.actions_seen[0] in space  # pyright: ignore
     else:
-        assert env.step(text)[4] == {"success": False, "legal": False}
+        assert env.step(text)[4] == {"legal": False}
 
 
 @pytest.mark.parametrize(
@@ -177,17 +177,28 @@ def test_any_small_observation_becomes_text(space):
 
 
 def test_spaces_that_cannot_become_text_are_refused_with_advice():
-    with pytest.raises(SettingError, match=r"Pendulum-v1 has actions without names, Box.*docs/env"):
+    with pytest.raises(SettingError, match=r"Pendulum-v1 has continuous actions, Box.*docs/env"):
         make_env("Pendulum-v1")
     with pytest.raises(SettingError, match=r"shows 4800 numbers, more than the 512.*docs/env"):
         bare(Box(0, 1, (40, 40, 3)), Discrete(2))
 
 
-def test_success_is_the_environments_own_flag_or_an_end_with_a_reward():
+def test_success_is_the_environments_own_flag_and_is_not_guessed():
     env = bare(Discrete(2), Discrete(2))
+    assert not env.knows_success and "success" not in env.step("0")[4]
+    env = bare(Discrete(2), Discrete(2), info={"won": True})
+    assert [env.step("0")[4]["success"] for _ in range(2)] == [True, True]
+
+
+def test_a_subclass_says_what_success_is():
+    class Second(TextAdapter):
+        def is_success(self, reward, terminated, info):
+            return terminated and self.num_steps == 2
+
+    env = Second(Bare(Discrete(2), Discrete(2)))
+    env.reset(seed=0)
     assert [env.step("0")[4]["success"] for _ in range(2)] == [False, True]
-    env = bare(Discrete(2), Discrete(2), info={"success": False})
-    assert [env.step("0")[4]["success"] for _ in range(2)] == [False, False]
+    assert env.step("none")[4] == {"success": False, "legal": False}
 
 
 def test_wrong_number_of_names_is_refused():

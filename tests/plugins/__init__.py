@@ -1,0 +1,1 @@
+"""Environments as other people write them, each with one peculiarity; used as `module:Id-v0`."""
