@@ -25,6 +25,8 @@ from .text_env import (
     state_key,
     text_spec,
 )
+from .tools.env import ToolEnv
+from .tools.tool import tool
 
 _GAMES = "sesa_agent.environments.games"
 ENVIRONMENTS = {
@@ -82,6 +84,7 @@ __all__ = [
     "TextEnv",
     "TextGame",
     "TextSpec",
+    "ToolEnv",
     "check_text_env",
     "fork",
     "fork_kind",
@@ -89,4 +92,5 @@ __all__ = [
     "make_env",
     "register_environments",
     "state_key",
+    "tool",
 ]

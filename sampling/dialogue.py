@@ -17,13 +17,14 @@ from ..agents.engines.base import Completion
 from ..agents.parsing import read_answer, split_actions
 from ..agents.prompts import (
     SEPARATOR,
-    SYSTEM,
     PromptStyle,
     follow,
     list_answers,
     outline,
     propose_another,
 )
+from ..agents.tool_chat import with_tools
+from ..agents.tool_prompts import ToolPromptStyle
 from ..configs.errors import SettingError, check
 from ..environments import EnvError, fork
 from ..environments.splits import puzzle_seeds
@@ -33,6 +34,7 @@ from ..environments.text_env import (
     num_puzzles,
     num_targets,
     text_spec,
+    tool_specs,
 )
 from .trajectory import Task, TrajectoryTree, Turn
 
@@ -104,8 +106,9 @@ class Dialogue:
             would be longer is truncated.
 
     Raises:
-        SettingError: if the environment has no text interface, or if the chat template rewrites
-            earlier messages and `window` is above 1.
+        SettingError: if the environment has no text interface, if the chat template rewrites
+            earlier messages and `window` is above 1, or if an environment with tools does not show
+            the whole conversation.
     """
 
     def __init__(
@@ -118,12 +121,17 @@ class Dialogue:
         window: int = 1,
         max_prompt_tokens: int = 4096,
     ):
-        self.make, self.chat, self.max_turns = make, chat, max_turns
+        self.make, self.max_turns = make, max_turns
         self.window, self.max_prompt_tokens = window, max_prompt_tokens
-        if window > 1:
-            chat.check_appends(thinking)
         env = make()
         self.style = prompt_style(env, actions_per_turn, thinking)
+        self.chat = chat
+        if isinstance(self.style, ToolPromptStyle):
+            _check_tool_settings(window, max_turns, actions_per_turn)
+            self.chat, name = with_tools(chat, [tool.schema() for tool in tool_specs(env)])
+            self.style = replace(self.style, call_format=name)
+        if window > 1:
+            self.chat.check_appends(thinking)
         most = max_turns * actions_per_turn
         self.max_actions = min(max_steps(env) or most, most)
         self.num_targets = num_targets(env)
@@ -217,8 +225,7 @@ class Dialogue:
 
     def _read_actions(self, position: Position, response: str) -> tuple[list[str], bool]:
         """The canonical actions up to the first unknown one, and whether all are known."""
-        answer = read_answer(response, self.style.thinking) or ""
-        given = split_actions(answer, self.style.actions_per_turn)
+        given = self._given(response)
         actions: list[str] = []
         for text in given:
             canonical = canonical_action(position.env, text)
@@ -226,6 +233,13 @@ class Dialogue:
                 break
             actions.append(canonical)
         return actions, bool(given) and len(actions) == len(given)
+
+    def _given(self, response: str) -> list[str]:
+        """The texts of a response that should be actions."""
+        if isinstance(self.style, ToolPromptStyle):
+            return self.style.read_calls(response)
+        answer = read_answer(response, self.style.thinking) or ""
+        return split_actions(answer, self.style.actions_per_turn)
 
     def play(
         self,
@@ -251,7 +265,9 @@ class Dialogue:
         try:
             actions, all_readable = self._read_actions(position, completion.text)
             env = position.env if in_place else fork(position.env, noise)
-            outcome = _step(env, actions, position.observation)
+            is_told = not actions and isinstance(self.style, ToolPromptStyle)
+            played = [""] if is_told else actions  # an environment with tools says what is wrong
+            outcome = _step(env, played, position.observation)
         except EnvError as error:
             outcome = _Outcome(position.observation, truncated=True, error=str(error))
         is_last = position.turn >= self.max_turns or position.actions_left <= outcome.num_played
@@ -300,11 +316,32 @@ class Dialogue:
         """Token ids of the turns shown: a conversation with the responses as sampled."""
         places = [(past.observation, past.turn, past.actions_left) for past in history]
         places.append((observation, turn, actions_left))
-        ids = self.chat.opening(SYSTEM, self.style.first_message(*places[0]))
+        ids = self.chat.opening(self.style.system, self.style.first_message(*places[0]))
         for past, place in zip(history, places[1:], strict=True):
             message = self.style.next_message(past.reward, *place)
             ids = (*ids, *past.response_ids, *self.chat.reply(past.response_ids, message))
         return ids
+
+
+def _check_tool_settings(window: int, max_turns: int, actions_per_turn: int) -> None:
+    """Check the settings of a conversation with tools: results are shown once, and all count.
+
+    Raises:
+        SettingError: with the setting to change.
+    """
+    context = "full" if window >= max_turns else "state" if window == 1 else "window"
+    check(
+        window >= max_turns,
+        "model.context",
+        context,
+        "full for an environment with tools, whose earlier results are not shown again",
+    )
+    check(
+        actions_per_turn == 1,
+        "env.actions_per_turn",
+        actions_per_turn,
+        "1 for an environment with tools, where one answer may have several calls",
+    )
 
 
 def check_single_answer(sampler: str, max_turns: int) -> None:
@@ -358,9 +395,9 @@ def prompt_style(
             f"env.id {env.spec.id if env.spec else env!r} has no text_spec. Give the environment a "
             "`text_spec = TextSpec(instruction=..., legend=..., actions=...)`."
         )
-    return PromptStyle(
-        spec.instruction, spec.legend, spec.actions, actions_per_turn, thinking, spec.sketch
-    )
+    said = spec.instruction, spec.legend, spec.actions, actions_per_turn, thinking, spec.sketch
+    tools = "\n".join(tool.describe() for tool in tool_specs(env))
+    return ToolPromptStyle(*said, tools) if tools else PromptStyle(*said)
 
 
 def canonical_action(env: gymnasium.Env[Any, Any], text: str) -> str | None:

@@ -242,12 +242,17 @@ def build_engine(cfg: Config, policy: Policy) -> Engine:
     return load_engine(policy, cfg.engine)
 
 
-def sampling_params(cfg: EngineConfig, temperature: float = 0.0, seed: int = 0) -> SamplingParams:
+def sampling_params(
+    cfg: EngineConfig,
+    temperature: float = 0.0,
+    seed: int = 0,
+    stop: tuple[str, ...] = (STOP,),
+) -> SamplingParams:
     """Make the sampling parameters; a temperature of 0 stands for the training temperature."""
     return SamplingParams(
         temperature=temperature or cfg.temperature,
         max_new_tokens=cfg.max_new_tokens,
-        stop=(STOP,),
+        stop=stop,
         seed=seed,
     )
 
