@@ -37,14 +37,19 @@ ENVIRONMENTS = {
     "sesa/PathExploration-v0": f"{_GAMES}.path_exploration:make_path_exploration",
     "sesa/Math-v0": f"{_GAMES}.math_problems:make_math",
 }
-"""The ids of this package and where the function that builds each one is."""
+"""The ids of this package's games and where the function that builds each one is."""
+TOOL_ENVIRONMENTS = {
+    "sesa/SqlQuestions-v0": f"{_GAMES}.sql_questions:SqlQuestions",
+}
+"""The ids of this package's environments with tools, which are no `TextGame`."""
+OWN_ENVIRONMENTS = {**ENVIRONMENTS, **TOOL_ENVIRONMENTS}
 
 
 def register_environments() -> None:
     """Register the ids of this package with Gymnasium; runs on import."""
-    for env_id, entry_point in ENVIRONMENTS.items():
+    for env_id, entry_point in OWN_ENVIRONMENTS.items():
         if env_id not in gymnasium.registry:
-            # TextEnv counts its own steps and never raises on an action: it needs no wrapper.
+            # They count their own steps and never raise on an action: they need no wrapper.
             gymnasium.register(env_id, entry_point, order_enforce=False, disable_env_checker=True)
 
 
@@ -64,7 +69,7 @@ def make_env(env_id: str, *, step_timeout: float = 60.0, **options: Any) -> gymn
         SettingError: if it has no such option, or its actions or observations cannot be put into
             words.
     """
-    if env_id in ENVIRONMENTS:
+    if env_id in OWN_ENVIRONMENTS:
         return gymnasium.make(env_id, **fit_options(gymnasium.spec(env_id), options))
     return GuardedEnv(partial(_make_text_env, env_id, options), step_timeout)
 
@@ -78,6 +83,8 @@ register_environments()
 
 __all__ = [
     "ENVIRONMENTS",
+    "OWN_ENVIRONMENTS",
+    "TOOL_ENVIRONMENTS",
     "EnvError",
     "GuardedEnv",
     "TextAdapter",

@@ -14,7 +14,7 @@ from ..agents.policy import Policy
 from ..agents.prompts import STOP
 from ..configs.errors import SettingError, check, check_choice, first_line
 from ..configs.schema import Config, EngineConfig
-from ..environments import ENVIRONMENTS, EnvError, is_deterministic, make_env
+from ..environments import OWN_ENVIRONMENTS, EnvError, is_deterministic, make_env
 from ..environments.descriptions import describe_error, describe_message
 from ..sampling import SAMPLERS
 from ..sampling.dialogue import Dialogue, check_single_answer, prompt_style
@@ -60,7 +60,9 @@ def build_env(cfg: Config) -> gymnasium.Env[Any, Any]:
             f"env.options does not fit {cfg.env.id}: {describe_message(error).rstrip('.')}."
         ) from error
     except Exception as error:
-        if cfg.env.id in ENVIRONMENTS and not isinstance(error, OSError):  # of a file in an option
+        if cfg.env.id in OWN_ENVIRONMENTS and not isinstance(
+            error, OSError
+        ):  # of a file in an option
             raise
         raise SettingError(
             f"env.id {cfg.env.id} fails when made: {describe_error(error)}"
