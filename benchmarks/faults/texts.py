@@ -13,6 +13,7 @@ from typing import Any
 import gymnasium
 
 from sesa_agent.agents.parsing import read_answer, read_sketch, split_actions
+from sesa_agent.agents.tool_calls import READERS, read_tool_response
 from sesa_agent.configs.load import env_names, load_config
 from sesa_agent.environments.games.expressions import evaluate_expression
 from sesa_agent.environments.games.math_answers import extract_answer, is_equal, parse_number
@@ -28,9 +29,23 @@ WORDS = r"""
 <answer> </answer> <think> </think> <sketch> </sketch> Left Down right UP || Go to A row column R1C2
 0 1 2 37 1,2 1e5 - + * / ( ) = . , [ ] e if or lambda __import__('os') #### x= % $ the answer
 \boxed{ } { \frac \sqrt ^ _ \left( \right) \pi \text{ ^\circ \infty \begin{pmatrix} & \\ × ÷ − ½
+<tool_call> </tool_call> [TOOL_CALLS] {"name":"sql","arguments":{"query":"1"}} <query> </query> </tool>
 １２ é 😀 ٣ <|im_end|>
 """.split()
-PARTS = (*WORDS, " ", "\n", "\t", " || ", "1 2 3", "9" * 30, "\u200b", "\u202e", "\x00", "\ud800")
+PARTS = (
+    *WORDS,
+    '<tool name="sql">',
+    " ",
+    "\n",
+    "\t",
+    " || ",
+    "1 2 3",
+    "9" * 30,
+    "\u200b",
+    "\u202e",
+    "\x00",
+    "\ud800",
+)
 REPEATS = (
     "(",
     ")",
@@ -47,6 +62,9 @@ REPEATS = (
     "\\sqrt{",
     "||",
     "1,",
+    '<tool name="sql">',
+    "<tool_call>",
+    "[",
 )
 
 
@@ -77,6 +95,12 @@ def readers() -> dict[str, Callable[[str], Any]]:
         "read_answer, thinking": lambda text: read_answer(text, thinking=True),
         "split_actions": lambda text: split_actions(text, 3),
         "read_sketch": read_sketch,
+        **{
+            f"read_tool_response, {name}": lambda text, name=name: read_tool_response(
+                text, name, thinking=False
+            )
+            for name in READERS
+        },
         "extract_answer": extract_answer,
         "parse_number": parse_number,
         "evaluate_expression": _evaluated,
