@@ -29,7 +29,7 @@ WORDS = r"""
 <answer> </answer> <think> </think> <sketch> </sketch> Left Down right UP || Go to A row column R1C2
 0 1 2 37 1,2 1e5 - + * / ( ) = . , [ ] e if or lambda __import__('os') #### x= % $ the answer
 \boxed{ } { \frac \sqrt ^ _ \left( \right) \pi \text{ ^\circ \infty \begin{pmatrix} & \\ × ÷ − ½
-<tool_call> </tool_call> [TOOL_CALLS] {"name":"sql","arguments":{"query":"1"}} <query> </query> </tool>
+<tool_call> </tool_call> [TOOL_CALLS] {"name":"sql","arguments":{"a":1}} <query> </query> </tool>
 １２ é 😀 ٣ <|im_end|>
 """.split()
 PARTS = (
