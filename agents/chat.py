@@ -194,18 +194,18 @@ class ChatFormat:
         Raises:
             SettingError: if the template raises, or writes far more than the contents.
         """
-        try:
-            rendered = self.tokenizer.apply_chat_template(
-                [{"role": role, "content": content} for role, content in messages],
-                tokenize=False,
-                add_generation_prompt=True,
-                enable_thinking=self.thinking,
-            )
-        except Exception as error:  # a template is a program: it raises all kinds
-            raise self._refusal(f"fails: {type(error).__name__}: {first_line(error)}") from error
+        rendered = self._apply([{"role": role, "content": text} for role, text in messages])
         if len(rendered) > LONGEST_MARKUP + 2 * sum(len(content) for _, content in messages):
             raise self._refusal(f"writes {len(rendered)} characters")
         return _OPENED_THOUGHTS.sub("", rendered)
+
+    def _apply(self, messages: list[dict[str, Any]], **options: Any) -> str:
+        """Apply the template; `options` are more arguments of `apply_chat_template`."""
+        options = {"add_generation_prompt": True, "enable_thinking": self.thinking, **options}
+        try:
+            return self.tokenizer.apply_chat_template(messages, tokenize=False, **options)
+        except Exception as error:  # a template is a program: it raises all kinds
+            raise self._refusal(f"fails: {type(error).__name__}: {first_line(error)}") from error
 
     @property
     def _model(self) -> str:
@@ -230,14 +230,18 @@ class ChatFormat:
     @cached_property
     def _control(self) -> list[str]:
         """Names of control tokens: special ones, and others with which the template marks turns."""
-        markup = self._render(self._opening_messages(_SYSTEM, _USER))
-        markup = markup.replace(_SYSTEM, _CUT).replace(_USER, _CUT) + (self._text_between() or "")
+        markup = self._markup()
         names = {
             token.content
             for token in self.tokenizer.added_tokens_decoder.values()
             if token.special or (token.content in markup and not token.content[0].isalnum())
         }
         return sorted(name for name in names if len(name.strip()) > 1 and name not in FORMAT_TAGS)
+
+    def _markup(self) -> str:
+        """What the template writes around contents."""
+        markup = self._render(self._opening_messages(_SYSTEM, _USER))
+        return markup.replace(_SYSTEM, _CUT).replace(_USER, _CUT) + (self._text_between() or "")
 
     def _plain(self, text: str) -> str:
         """Make a content plain text: cut the names of control tokens, replace lone surrogates."""

@@ -36,6 +36,16 @@ class PromptStyle:
     sketch: str = ""
     """What an outline of a solution says."""
 
+    @property
+    def system(self) -> str:
+        """The system message."""
+        return SYSTEM
+
+    @property
+    def stop(self) -> tuple[str, ...]:
+        """The texts that end a response."""
+        return (STOP,)
+
     def rules(self) -> str:
         """Return the lines that come before the first state."""
         lines = [self.instruction]

@@ -28,6 +28,8 @@ from .text_env import (
     state_key,
     text_spec,
 )
+from .tools.env import ToolEnv
+from .tools.tool import tool
 
 _GAMES = "sesa_agent.environments.games"
 ENVIRONMENTS = {
@@ -38,7 +40,12 @@ ENVIRONMENTS = {
     "sesa/PathExploration-v0": f"{_GAMES}.path_exploration:make_path_exploration",
     "sesa/Math-v0": f"{_GAMES}.math_problems:make_math",
 }
-"""The ids of this package and where the function that builds each one is."""
+"""The ids of this package's games and where the function that builds each one is."""
+TOOL_ENVIRONMENTS = {
+    "sesa/SqlQuestions-v0": f"{_GAMES}.sql_questions:SqlQuestions",
+}
+"""The ids of this package's environments with tools, which are no `TextGame`."""
+OWN_ENVIRONMENTS = {**ENVIRONMENTS, **TOOL_ENVIRONMENTS}
 TASKS = EnvSpec(
     "sesa/Tasks-v0",
     f"{_GAMES}.tasks:make_tasks",
@@ -51,9 +58,9 @@ run's settings that a function of the user may judge the answers."""
 
 def register_environments() -> None:
     """Register the ids of this package with Gymnasium; runs on import."""
-    for env_id, entry_point in ENVIRONMENTS.items():
+    for env_id, entry_point in OWN_ENVIRONMENTS.items():
         if env_id not in gymnasium.registry:
-            # TextEnv counts its own steps and never raises on an action: it needs no wrapper.
+            # They count their own steps and never raise on an action: they need no wrapper.
             gymnasium.register(env_id, entry_point, order_enforce=False, disable_env_checker=True)
 
 
@@ -77,7 +84,7 @@ def make_env(
         SettingError: if it has no such option, or its actions or observations cannot be put into
             words, or there is no such rule.
     """
-    if env_id in ENVIRONMENTS:
+    if env_id in OWN_ENVIRONMENTS:
         check(
             not success_rule,
             "env.success",
@@ -102,12 +109,15 @@ register_environments()
 
 __all__ = [
     "ENVIRONMENTS",
+    "OWN_ENVIRONMENTS",
+    "TOOL_ENVIRONMENTS",
     "EnvError",
     "GuardedEnv",
     "TextAdapter",
     "TextEnv",
     "TextGame",
     "TextSpec",
+    "ToolEnv",
     "check_text_env",
     "fork",
     "fork_kind",
@@ -115,4 +125,5 @@ __all__ = [
     "make_env",
     "register_environments",
     "state_key",
+    "tool",
 ]

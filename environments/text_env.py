@@ -27,6 +27,7 @@ from gymnasium.spaces import Text
 
 from ..configs.errors import SettingError, check
 from .descriptions import describe_value
+from .tools.tool import Tool
 
 Action = TypeVar("Action")
 Game = TypeVar("Game", bound="TextGame[Any]")
@@ -304,6 +305,13 @@ def text_spec(env: gymnasium.Env[Any, Any]) -> TextSpec | None:
             f"An environment's text_spec must be a TextSpec of str, got {describe_value(spec)}."
         )
     return spec
+
+
+def tool_specs(env: gymnasium.Env[Any, Any]) -> tuple[Tool, ...]:
+    """Return the tools that a player of the environment calls; none if its actions are others."""
+    tools = getattr(_contract(env), "tool_specs", ())
+    are_tools = isinstance(tools, tuple) and all(isinstance(tool, Tool) for tool in tools)
+    return tools if are_tools else ()
 
 
 def max_steps(env: gymnasium.Env[Any, Any]) -> int | None:

@@ -27,7 +27,7 @@ def validate(
     """
     num_samples = cfg.eval.samples
     ks = [k for k in ks if k <= num_samples] or [num_samples]
-    params = sampling_params(cfg.engine, cfg.eval.temperature)
+    params = sampling_params(cfg.engine, cfg.eval.temperature, stop=dialogue.style.stop)
     result = evaluate(engine, dialogue, cfg.env.id, seeds, params, num_samples, ks)
     metrics = {
         "eval/success_rate": result.success_rate,

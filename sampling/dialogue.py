@@ -17,13 +17,14 @@ from ..agents.engines.base import Completion
 from ..agents.parsing import bare_action, find_answer, read_answer, split_actions
 from ..agents.prompts import (
     SEPARATOR,
-    SYSTEM,
     PromptStyle,
     follow,
     list_answers,
     outline,
     propose_another,
 )
+from ..agents.tool_chat import with_tools
+from ..agents.tool_prompts import ToolPromptStyle
 from ..configs.errors import SettingError, check
 from ..environments import EnvError, fork
 from ..environments.splits import puzzle_seeds
@@ -34,6 +35,7 @@ from ..environments.text_env import (
     num_puzzles,
     num_targets,
     text_spec,
+    tool_specs,
 )
 from .trajectory import Task, TrajectoryTree, Turn
 
@@ -106,8 +108,9 @@ class Dialogue:
         is_strict: whether only the exact format of an answer is read (`model.answer_format`).
 
     Raises:
-        SettingError: if the environment has no text interface, or if the chat template rewrites
-            earlier messages and `window` is above 1.
+        SettingError: if the environment has no text interface, if the chat template rewrites
+            earlier messages and `window` is above 1, or if an environment with tools does not show
+            the whole conversation.
     """
 
     def __init__(
@@ -122,12 +125,17 @@ class Dialogue:
         is_strict: bool = True,
     ):
         self.is_strict = is_strict
-        self.make, self.chat, self.max_turns = make, chat, max_turns
+        self.make, self.max_turns = make, max_turns
         self.window, self.max_prompt_tokens = window, max_prompt_tokens
-        if window > 1:
-            chat.check_appends(thinking)
         env = make()
         self.style = prompt_style(env, actions_per_turn, thinking)
+        self.chat = chat
+        if isinstance(self.style, ToolPromptStyle):
+            _check_tool_settings(window, max_turns, actions_per_turn)
+            self.chat, name = with_tools(chat, [tool.schema() for tool in tool_specs(env)])
+            self.style = replace(self.style, call_format=name)
+        if window > 1:
+            self.chat.check_appends(thinking)
         most = max_turns * actions_per_turn
         self.max_actions = min(max_steps(env) or most, most)
         self.num_targets = num_targets(env)
@@ -221,20 +229,24 @@ class Dialogue:
 
     def _read_actions(self, position: Position, completion: Completion) -> tuple[list[str], bool]:
         """The canonical actions up to the first unknown one, and whether all are known."""
+        if isinstance(self.style, ToolPromptStyle):
+            return self._known_actions(position, self.style.read_calls(completion.text))
         if self.is_strict:
             answer = read_answer(completion.text, self.style.thinking) or ""
         else:
             answer = find_answer(completion.text, completion.finish_reason != "length") or ""
-        read = self._known_actions(position, answer)
+        read = self._known_actions(position, self._split(answer))
         if self.is_strict or self.style.actions_per_turn == 1 or read[1]:
             return read
         bare = bare_action(answer)  # quotes may enclose all the actions
-        inside = self._known_actions(position, bare) if bare != answer else read
+        inside = self._known_actions(position, self._split(bare)) if bare != answer else read
         return inside if inside[1] else read
 
-    def _known_actions(self, position: Position, answer: str) -> tuple[list[str], bool]:
-        """Those of an answer, as `_read_actions` returns them."""
-        given = split_actions(answer, self.style.actions_per_turn)
+    def _split(self, answer: str) -> list[str]:
+        return split_actions(answer, self.style.actions_per_turn)
+
+    def _known_actions(self, position: Position, given: list[str]) -> tuple[list[str], bool]:
+        """Those of an answer's texts, as `_read_actions` returns them."""
         actions: list[str] = []
         for text in given:
             canonical = canonical_action(position.env, text)
@@ -269,7 +281,9 @@ class Dialogue:
         try:
             actions, all_readable = self._read_actions(position, completion)
             env = position.env if in_place else fork(position.env, noise)
-            outcome = _step(env, actions, position.observation)
+            is_told = not actions and isinstance(self.style, ToolPromptStyle)
+            played = [""] if is_told else actions  # an environment with tools says what is wrong
+            outcome = _step(env, played, position.observation)
         except EnvError as error:
             outcome = _Outcome(position.observation, truncated=True, error=str(error))
         is_last = position.turn >= self.max_turns or position.actions_left <= outcome.num_played
@@ -318,11 +332,32 @@ class Dialogue:
         """Token ids of the turns shown: a conversation with the responses as sampled."""
         places = [(past.observation, past.turn, past.actions_left) for past in history]
         places.append((observation, turn, actions_left))
-        ids = self.chat.opening(SYSTEM, self.style.first_message(*places[0]))
+        ids = self.chat.opening(self.style.system, self.style.first_message(*places[0]))
         for past, place in zip(history, places[1:], strict=True):
             message = self.style.next_message(past.reward, *place)
             ids = (*ids, *past.response_ids, *self.chat.reply(past.response_ids, message))
         return ids
+
+
+def _check_tool_settings(window: int, max_turns: int, actions_per_turn: int) -> None:
+    """Check the settings of a conversation with tools: results are shown once, and all count.
+
+    Raises:
+        SettingError: with the setting to change.
+    """
+    context = "full" if window >= max_turns else "state" if window == 1 else "window"
+    check(
+        window >= max_turns,
+        "model.context",
+        context,
+        "full for an environment with tools, whose earlier results are not shown again",
+    )
+    check(
+        actions_per_turn == 1,
+        "env.actions_per_turn",
+        actions_per_turn,
+        "1 for an environment with tools, where one answer may have several calls",
+    )
 
 
 def check_single_answer(sampler: str, max_turns: int) -> None:
@@ -376,9 +411,9 @@ def prompt_style(
             f"env.id {env.spec.id if env.spec else env!r} has no text_spec. Give the environment a "
             "`text_spec = TextSpec(instruction=..., legend=..., actions=...)`."
         )
-    return PromptStyle(
-        spec.instruction, spec.legend, spec.actions, actions_per_turn, thinking, spec.sketch
-    )
+    said = spec.instruction, spec.legend, spec.actions, actions_per_turn, thinking, spec.sketch
+    tools = "\n".join(tool.describe() for tool in tool_specs(env))
+    return ToolPromptStyle(*said, tools) if tools else PromptStyle(*said)
 
 
 def canonical_action(env: gymnasium.Env[Any, Any], text: str) -> str | None:

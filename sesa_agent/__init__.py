@@ -16,9 +16,11 @@ from sesa_agent.environments import (
     TextEnv,
     TextGame,
     TextSpec,
+    ToolEnv,
     check_text_env,
     fork,
     state_key,
+    tool,
 )
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ __all__ = [
     "TextEnv",
     "TextGame",
     "TextSpec",
+    "ToolEnv",
     "__version__",
     "check_text_env",
     "evaluate",
@@ -51,6 +54,7 @@ __all__ = [
     "load_config",
     "make_env",
     "state_key",
+    "tool",
     "train",
 ]
 

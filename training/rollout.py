@@ -88,8 +88,8 @@ def step_player(
     cfg: Config, step: int, engine: Engine, dialogue: Dialogue, phase: Phase = untimed
 ) -> Player:
     """The player of one step, with this rank's random numbers."""
-    params, rng = sampling_params(cfg.engine), own_rng(cfg.seed, step)
-    return Player(engine, dialogue, params, rng, phase)
+    params = sampling_params(cfg.engine, stop=dialogue.style.stop)
+    return Player(engine, dialogue, params, own_rng(cfg.seed, step), phase)
 
 
 def played_trees(trees: Sequence[TrajectoryTree]) -> list[TrajectoryTree]:

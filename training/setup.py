@@ -14,7 +14,7 @@ from ..agents.policy import BUNDLED, Policy
 from ..agents.prompts import STOP
 from ..configs.errors import SettingError, check, check_choice, first_line
 from ..configs.schema import Config, EngineConfig, ModelConfig
-from ..environments import ENVIRONMENTS, EnvError, is_deterministic, make_env
+from ..environments import OWN_ENVIRONMENTS, EnvError, is_deterministic, make_env
 from ..environments.adapters.refusals import refuse_id
 from ..environments.descriptions import describe_error, describe_message
 from ..sampling import SAMPLERS
@@ -73,7 +73,9 @@ def build_env(cfg: Config) -> gymnasium.Env[Any, Any]:
             f"env.options does not fit {cfg.env.id}: {describe_message(error).rstrip('.')}."
         ) from error
     except Exception as error:
-        if cfg.env.id in ENVIRONMENTS and not isinstance(error, OSError):  # of a file in an option
+        if cfg.env.id in OWN_ENVIRONMENTS and not isinstance(
+            error, OSError
+        ):  # of a file in an option
             raise
         raise SettingError(
             f"env.id {cfg.env.id} fails when made: {describe_error(error)}"
@@ -265,12 +267,17 @@ def build_engine(cfg: Config, policy: Policy) -> Engine:
     return load_engine(policy, cfg.engine)
 
 
-def sampling_params(cfg: EngineConfig, temperature: float = 0.0, seed: int = 0) -> SamplingParams:
+def sampling_params(
+    cfg: EngineConfig,
+    temperature: float = 0.0,
+    seed: int = 0,
+    stop: tuple[str, ...] = (STOP,),
+) -> SamplingParams:
     """Make the sampling parameters; a temperature of 0 stands for the training temperature."""
     return SamplingParams(
         temperature=temperature or cfg.temperature,
         max_new_tokens=cfg.max_new_tokens,
-        stop=(STOP,),
+        stop=stop,
         seed=seed,
     )
 

@@ -19,6 +19,7 @@ from sesa_agent.agents.parsing import (
     read_sketch,
     split_actions,
 )
+from sesa_agent.agents.tool_calls import READERS, read_tool_response
 from sesa_agent.configs.load import env_names, load_config
 from sesa_agent.environments.games.expressions import evaluate_expression
 from sesa_agent.environments.games.math_answers import extract_answer, is_equal, parse_number
@@ -34,9 +35,23 @@ WORDS = r"""
 <answer> </answer> <think> </think> <sketch> </sketch> Left Down right UP || Go to A row column R1C2
 0 1 2 37 1,2 1e5 - + * / ( ) = . , [ ] e if or lambda __import__('os') #### x= % $ the answer
 \boxed{ } { \frac \sqrt ^ _ \left( \right) \pi \text{ ^\circ \infty \begin{pmatrix} & \\ × ÷ − ½
+<tool_call> </tool_call> [TOOL_CALLS] {"name":"sql","arguments":{"a":1}} <query> </query> </tool>
 １２ é 😀 ٣ <|im_end|> <Answer> </ANSWER>
 """.split()
-PARTS = (*WORDS, " ", "\n", "\t", " || ", "1 2 3", "9" * 30, "\u200b", "\u202e", "\x00", "\ud800")
+PARTS = (
+    *WORDS,
+    '<tool name="sql">',
+    " ",
+    "\n",
+    "\t",
+    " || ",
+    "1 2 3",
+    "9" * 30,
+    "\u200b",
+    "\u202e",
+    "\x00",
+    "\ud800",
+)
 REPEATS = (
     "(",
     ")",
@@ -55,6 +70,9 @@ REPEATS = (
     "\\sqrt{",
     "||",
     "1,",
+    '<tool name="sql">',
+    "<tool_call>",
+    "[",
 )
 
 
@@ -87,6 +105,12 @@ def readers() -> dict[str, Callable[[str], Any]]:
         "bare_action": bare_action,
         "split_actions": lambda text: split_actions(text, 3),
         "read_sketch": read_sketch,
+        **{
+            f"read_tool_response, {name}": lambda text, name=name: read_tool_response(
+                text, name, thinking=False
+            )
+            for name in READERS
+        },
         "extract_answer": extract_answer,
         "parse_number": parse_number,
         "evaluate_expression": _evaluated,

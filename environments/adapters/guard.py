@@ -22,6 +22,7 @@ from .. import text_env
 from ..descriptions import describe_error
 from ..success import find_success, reported_success, reward_threshold
 from ..time_limit import TimeUp, time_limit
+from ..tools.tool import Tool
 from .process_state import kept_process
 from .returned import (
     InvalidValue,
@@ -37,6 +38,7 @@ Step = tuple[str, float, bool, bool, dict[str, Any]]
 """What `step` returns, as plain values."""
 PARTS: dict[str, Callable[[gymnasium.Env[Any, Any]], Any]] = {
     "text_spec": text_env.text_spec,
+    "tool_specs": text_env.tool_specs,
     "max_steps": text_env.max_steps,
     "num_targets": text_env.num_targets,
     "num_puzzles": text_env.num_puzzles,
@@ -155,6 +157,7 @@ class GuardedEnv(gymnasium.Wrapper[str, str, Any, Any]):
 
     is_guard = True
     text_spec: text_env.TextSpec | None
+    tool_specs: tuple[Tool, ...]
     max_steps: int | None
     num_targets: int
     num_puzzles: Mapping[str, int]

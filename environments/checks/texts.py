@@ -9,7 +9,7 @@ import gymnasium
 from gymnasium.spaces import Text
 
 from ..descriptions import describe_value
-from ..text_env import action_reader, has_state_key, layers
+from ..text_env import action_reader, has_state_key, layers, tool_specs
 from .subject import (
     CheckFailed,
     Finding,
@@ -180,8 +180,9 @@ def check_garbage(subject: Subject) -> Finding:
             f"success={outcome.success}.",
             "Set info['legal'] = False; or if it is an action, make canonical_action() read it.",
         )
+        same = before == outcome.observation or bool(tool_specs(env))  # a tool says what is wrong
         require(
-            before == outcome.observation and (key is None or key == _key_or_none(env)),
+            same and (key is None or key == _key_or_none(env)),
             f"{text[:50]!r} is no action, but step() changed the state.",
             "Return the same observation and change nothing except the number of steps.",
         )

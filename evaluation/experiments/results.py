@@ -60,7 +60,7 @@ def measure(
     found = {}
     for how in measurements:
         seeds = dialogue.evaluation_seeds(how.split, how.num_puzzles)
-        params = sampling_params(cfg.engine, how.temperature, seed)
+        params = sampling_params(cfg.engine, how.temperature, seed, dialogue.style.stop)
         result = evaluate(engine, dialogue, cfg.env.id, seeds, params, how.num_samples, how.ks)
         found[how.name] = result.to_json()
     return found

@@ -101,7 +101,8 @@ def evaluate_agent(
     """`evaluate_policy` of one that has an engine already."""
     agent.engine.load_weights(agent.policy)
     seeds = agent.dialogue.evaluation_seeds("test", episodes)
-    params = sampling_params(cfg.engine, cfg.eval.temperature, seed)
+    stop = agent.dialogue.style.stop
+    params = sampling_params(cfg.engine, cfg.eval.temperature, seed, stop)
     result = evaluate(agent.engine, agent.dialogue, cfg.env.id, seeds, params, samples, ks)
     agent.engine.sleep()
     return result

@@ -69,11 +69,12 @@ def _play(cfg: Config, seed: int) -> None:
 
 def _watch(cfg: Config, name: str, path: str, seed: int, delay_s: float | None) -> None:
     policy = build_policy(cfg, path)
+    dialogue = build_dialogue(cfg, policy)
     player = PolicyPlayer(
         Path(name).name or name,
         build_engine(cfg, policy),
-        build_dialogue(cfg, policy),
-        sampling_params(cfg.engine, cfg.eval.temperature),
+        dialogue,
+        sampling_params(cfg.engine, cfg.eval.temperature, stop=dialogue.style.stop),
     )
     task = Task(cfg.env.id, seed)
     _with_input(True, lambda read: watch_policy(player, task, read, delay_s, console))

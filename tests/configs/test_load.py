@@ -22,7 +22,7 @@ from sesa_agent.configs.load import (
 )
 from sesa_agent.configs.schema import NUM_PUZZLES, Config, LossConfig, SamplingConfig
 from sesa_agent.configs.yaml_text import read_yaml, write_yaml
-from sesa_agent.environments import ENVIRONMENTS
+from sesa_agent.environments import OWN_ENVIRONMENTS
 from sesa_agent.environments.splits import SPLITS
 from sesa_agent.sampling import SAMPLERS
 from sesa_agent.training.advantages import ADVANTAGES
@@ -74,7 +74,7 @@ PAIRS = [
 @pytest.mark.parametrize(("env", "method"), PAIRS)
 def test_every_file_loads_and_every_auto_is_resolved(env, method):
     config = load_config(env, method)
-    assert config.method == method and config.env.id in ENVIRONMENTS
+    assert config.method == method and config.env.id in OWN_ENVIRONMENTS
     if config.sampling.name == "two_stage" and config.env.max_turns > 1:
         with pytest.raises(SettingError, match="sampling.name must be tree or parallel"):
             resolve_auto(config)

@@ -49,6 +49,43 @@ LLAMA3 = (
 )
 """As Llama 3 has it: a token that begins the text, and contents that are trimmed."""
 
+QWEN_TOOLS = (
+    "{{- '<|im_start|>system\n' + messages[0]['content'] if messages[0]['role'] == 'system' "
+    "else '<|im_start|>system\nBe helpful.' }}"
+    "{%- if tools %}{{- '\n# Tools' }}"
+    "{%- for tool in tools %}{{- '\n' + (tool | tojson) }}{%- endfor %}"
+    "{{- '\nCall one within <tool_call></tool_call>.' }}{%- endif %}{{- '<|im_end|>\n' }}"
+    "{%- for message in messages %}"
+    "{%- if message['role'] == 'tool' %}"
+    "{{- '<|im_start|>user\n<tool_response>\n' + message['content'] }}"
+    "{{- '\n</tool_response><|im_end|>\n' }}"
+    "{%- elif message['role'] != 'system' %}"
+    "{{- '<|im_start|>' + message['role'] + '\n' + message['content'] }}"
+    "{%- for call in message['tool_calls'] or [] %}"
+    "{{- '<tool_call>\n' + (call['function'] | tojson) + '\n</tool_call>' }}{%- endfor %}"
+    "{{- '<|im_end|>\n' }}"
+    "{%- endif %}{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}"
+)
+"""As Qwen2.5 has it: calls in tags, results in a user message."""
+
+LLAMA3_TOOLS = (
+    "{%- for message in messages %}"
+    "{%- set role = 'ipython' if message['role'] == 'tool' else message['role'] %}"
+    "{{- '<|start_header_id|>' + role + '<|end_header_id|>\n\n' }}"
+    "{%- if message['role'] == 'tool' %}{{- message['content'] | tojson }}"
+    "{%- elif message['tool_calls'] %}{%- set call = message['tool_calls'][0]['function'] %}"
+    "{{- '{\"name\": ' + (call['name'] | tojson) }}"
+    "{{- ', \"parameters\": ' + (call['arguments'] | tojson) + '}' }}"
+    "{%- else %}"
+    "{%- if tools and message['role'] == 'user' %}"
+    "{{- 'Functions: ' + (tools | tojson) + '\n' if loop.index0 < 2 else '' }}{%- endif %}"
+    "{{- message['content'] | trim }}{%- endif %}{{- '<|eot_id|>' }}{%- endfor %}"
+    "{%- if add_generation_prompt %}"
+    "{{- '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{%- endif %}"
+)
+"""As Llama 3.1 has it: tools in the first user message, calls as bare JSON, results as JSON."""
+
 FORGETFUL = CHATML.replace(
     "{%- if message['role'] != 'system' %}",
     "{%- if message['role'] == 'user' or loop.last %}",
