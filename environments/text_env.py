@@ -17,7 +17,7 @@ The functions at the end read the optional parts of the contract from any enviro
 import copy
 import string
 from abc import abstractmethod
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, SupportsFloat, TypeVar
 
@@ -26,14 +26,13 @@ import numpy as np
 from gymnasium.spaces import Text
 
 from ..configs.errors import SettingError, check
+from .copying import copy_generator, deep_copy, layers, shallow_copy
 from .descriptions import describe_value
 
 Action = TypeVar("Action")
 Game = TypeVar("Game", bound="TextGame[Any]")
-Copied = TypeVar("Copied")
 RenderMode = Literal["ansi", "rgb_array"] | None
 """How a `TextEnv` renders itself."""
-_ANY_SEED = np.random.SeedSequence(0)
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,7 @@ class TextGame(gymnasium.Env[Any, Action], Generic[Action]):
     def np_random(self) -> np.random.Generator:
         """The random generator; forks share it until one of them uses it."""
         if self._shares_generator:
-            self._np_random, self._shares_generator = _copy_generator(super().np_random), False
+            self._np_random, self._shares_generator = copy_generator(super().np_random), False
         return super().np_random
 
     @np_random.setter
@@ -204,22 +203,6 @@ class TextEnv(gymnasium.Env[str, str]):
         return twin
 
 
-def shallow_copy(item: Copied) -> Copied:
-    """Copy an ordinary object as `copy.copy` does, in a quarter of the time."""
-    twin = object.__new__(type(item))
-    twin.__dict__.update(item.__dict__)
-    return twin
-
-
-def _copy_generator(generator: np.random.Generator) -> np.random.Generator:
-    """Copy a generator that `reset` made, in a quarter of the time of a deepcopy."""
-    if not isinstance(generator.bit_generator, np.random.PCG64):
-        return copy.deepcopy(generator)
-    bits = np.random.PCG64(_ANY_SEED)
-    bits.state = generator.bit_generator.state
-    return np.random.Generator(bits)
-
-
 # ---- copies of a live environment ----
 
 Env = TypeVar("Env", bound=gymnasium.Env[Any, Any])
@@ -249,7 +232,7 @@ def fork_kind(env: gymnasium.Env[Any, Any]) -> str:
     only for environments that `make_env` returned. Wrappers are copied around the result.
     """
     innermost = env
-    for layer in _layers(env):
+    for layer in layers(env):
         if hasattr(layer, "fork_kind"):
             return layer.fork_kind
         if hasattr(layer, "fork"):
@@ -259,21 +242,14 @@ def fork_kind(env: gymnasium.Env[Any, Any]) -> str:
     return "state" if has_state and innermost.spec is not None else "deepcopy"
 
 
-def _layers(env: Any) -> Iterator[Any]:
-    """Yield an environment and all that it wraps, from the outside in."""
-    while isinstance(env, gymnasium.Env):
-        yield env
-        env = getattr(env, "env", None)
-
-
 def _copy(env: Any) -> Any:
     if hasattr(env, "fork"):
         return env.fork()
     kind, inner = fork_kind(env), getattr(env, "env", None)
     if kind == "deepcopy":
-        return copy.deepcopy(env)
+        return deep_copy(env)
     if isinstance(inner, gymnasium.Env):
-        return copy.deepcopy(env, {id(inner): _copy(inner)})
+        return deep_copy(env, {id(inner): _copy(inner)})
     twin = gymnasium.make(env.spec).unwrapped
     twin.reset(seed=0)  # some environments have no state before their first reset
     twin.np_random = copy.deepcopy(env.np_random)

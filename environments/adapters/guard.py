@@ -19,6 +19,7 @@ import gymnasium
 import numpy as np
 
 from .. import text_env
+from ..copying import shallow_copy
 from ..descriptions import describe_error
 from ..time_limit import TimeUp, time_limit
 from .process_state import kept_process
@@ -204,7 +205,7 @@ class GuardedEnv(gymnasium.Wrapper[str, str, Any, Any]):
             env = self._copy()
         else:
             env = None if self.copy_error else self._copy_or_none()
-        twin = copy.copy(self)
+        twin = shallow_copy(self)
         twin.env = self._replay() if env is None else env
         twin._log = list(self._log)
         return twin
