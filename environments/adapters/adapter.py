@@ -74,6 +74,8 @@ class TextAdapter(gymnasium.Env[str, str]):
     200 if it has none."""
     is_deterministic: bool = False
     """Whether a state and an action determine the next state."""
+    shared_on_fork: Sequence[str] = ()
+    """Names of large attributes, of this or of `env`, that no step changes; copies share them."""
     metadata = {"render_modes": ["ansi"], "render_fps": 4}
 
     def __init__(self, env: gymnasium.Env[Any, Any] | None = None, **options: Any):
