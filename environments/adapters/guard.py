@@ -207,10 +207,9 @@ class GuardedEnv(gymnasium.Wrapper[str, str, Any, Any]):
 
     def fork(self) -> "GuardedEnv":
         """Copy the environment and its record."""
-        if self.own_fork_kind != "deepcopy":
-            env = self._copy()
-        else:
-            env = None if self.copy_error else self._same_state_replay() or self._copy_or_none()
+        env = self._same_state_replay() if self.own_fork_kind == "deepcopy" else self._copy()
+        if env is None and not self.copy_error:
+            env = self._copy_or_none()
         twin = shallow_copy(self)
         twin.env = self._replay() if env is None else env
         twin._log = list(self._log)
@@ -233,7 +232,7 @@ class GuardedEnv(gymnasium.Wrapper[str, str, Any, Any]):
 
     def _prefers_replay(self) -> bool:
         has_proof = self.can_replay and self.is_deterministic and self.has_state_key
-        return has_proof and self.copy_times.prefers_replay(len(self._log))
+        return has_proof and not self.copy_error and self.copy_times.prefers_replay(len(self._log))
 
     def _same_state_replay(self) -> gymnasium.Env[Any, Any] | None:
         """Replay where that is faster than a copy and provably the same; otherwise None."""
