@@ -228,8 +228,9 @@ def fork_kind(env: gymnasium.Env[Any, Any]) -> str:
     """Return how `fork` copies an environment: the first of these that it supports.
 
     "fork": its own `fork()`. "state": its own `get_state()` and `set_state(state)`, in a fresh
-    environment. "deepcopy": `copy.deepcopy`. "replay": all actions again from the seed, possible
-    only for environments that `make_env` returned. Wrappers are copied around the result.
+    environment. "deepcopy": `copy.deepcopy` of all but what copies share (`copying.py`). "replay":
+    all actions again from the seed, possible only for environments that `make_env` returned.
+    Wrappers are copied around the result.
     """
     innermost = env
     for layer in layers(env):
