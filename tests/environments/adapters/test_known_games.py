@@ -135,7 +135,7 @@ def test_a_subclass_that_changes_the_table_has_its_own():
     gymnasium.register("MovingRoads-v0", lambda **options: MovingRoads(**options))
     env = make_env("MovingRoads-v0")
     env.reset(seed=0)
-    assert fork_kind(env) == "deepcopy"
+    assert fork_kind(env) in ("deepcopy", "replay")  # whichever takes less time
     twin, before = fork(env), pickle.dumps(game_of(env).P)
     twin.step("North")
     assert pickle.dumps(game_of(env).P) == before != pickle.dumps(game_of(twin).P)
