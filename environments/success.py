@@ -21,7 +21,7 @@ import gymnasium
 import numpy as np
 
 from ..configs.errors import SettingError
-from .text_env import layers
+from .copying import layers
 
 SUCCESS_KEYS = (
     "success",

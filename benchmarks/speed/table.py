@@ -26,7 +26,8 @@ HERE = Path(__file__).parent
 RESULTS = HERE.parents[1] / "results"
 TABLE = RESULTS / "speed.md"
 MINUTES = {
-    "environments": 3.0,
+    "environments": 2.5,
+    "forks": 0.5,
     "engines": 5.5,
     "shared_prefix": 3.5,
     "trl_step": 7.0,
@@ -144,6 +145,7 @@ def startup_rows(report: dict[str, Any]) -> Iterator[Row]:
 
 FILES: dict[str, Callable[[dict[str, Any]], Iterator[Row]]] = {
     "environments": lambda report: contest_rows(report, ""),
+    "forks": lambda report: contest_rows(report, ""),
     "engines": lambda report: contest_rows(report, "generate of transformers"),
     "shared_prefix": shared_prefix_rows,
     "trl_step": step_rows,

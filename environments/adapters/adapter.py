@@ -79,6 +79,8 @@ class TextAdapter(gymnasium.Env[str, str]):
     """Whether a state and an action determine the next state."""
     knows_success: bool = False
     """Whether the default of `is_success` is right, and no guess; that of a subclass always is."""
+    shared_on_fork: Sequence[str] = ()
+    """Names of large attributes, of this or of `env`, that no step changes; copies share them."""
     metadata = {"render_modes": ["ansi"], "render_fps": 4}
 
     def __init__(self, env: gymnasium.Env[Any, Any] | None = None, **options: Any):

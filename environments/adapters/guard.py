@@ -11,6 +11,7 @@ process, and compiled code that never returns (docs/environments.md).
 """
 
 import copy
+import time
 from collections.abc import Callable, Hashable, Mapping
 from functools import partial
 from typing import Any, TypeVar
@@ -19,10 +20,12 @@ import gymnasium
 import numpy as np
 
 from .. import text_env
+from ..copying import shallow_copy
 from ..descriptions import describe_error
 from ..success import find_success, reported_success, reward_threshold
 from ..time_limit import TimeUp, time_limit
 from ..tools.tool import Tool
+from .copy_times import CopyTimes
 from .process_state import kept_process
 from .returned import (
     InvalidValue,
@@ -31,6 +34,7 @@ from .returned import (
     checked_reset,
     checked_step,
     checked_text,
+    same_state,
 )
 
 Result = TypeVar("Result")
@@ -91,6 +95,8 @@ class GuardedEnv(gymnasium.Wrapper[str, str, Any, Any]):
         """Whether invalid return values raise; the conformance checks switch this off."""
         self.copy_error = ""
         """Why the environment cannot be copied, if it cannot."""
+        self.copy_times = CopyTimes()
+        """Whether copies or replays are faster, for environments that can be replayed safely."""
         self._log: list[tuple[str, Any]] = []
         """Everything since the last seed: resets, actions, random generators."""
         self._key: Hashable = None
@@ -227,15 +233,15 @@ class GuardedEnv(gymnasium.Wrapper[str, str, Any, Any]):
         """How it is forked, as `fork_kind(env)` says; a deepcopy is tried to find out."""
         if self.own_fork_kind == "deepcopy" and not self.copy_error:
             self._copy_or_none()
-        return "replay" if self.copy_error else self.own_fork_kind
+        is_replayed = self.copy_error or self._prefers_replay()
+        return "replay" if is_replayed else self.own_fork_kind
 
     def fork(self) -> "GuardedEnv":
         """Copy the environment and its record."""
-        if self.own_fork_kind != "deepcopy":
-            env = self._copy()
-        else:
-            env = None if self.copy_error else self._copy_or_none()
-        twin = copy.copy(self)
+        env = self._same_state_replay() if self.own_fork_kind == "deepcopy" else self._copy()
+        if env is None and not self.copy_error:
+            env = self._copy_or_none()
+        twin = shallow_copy(self)
         twin.env = self._replay() if env is None else env
         twin._log = list(self._log)
         return twin
@@ -244,13 +250,33 @@ class GuardedEnv(gymnasium.Wrapper[str, str, Any, Any]):
         return self._try("a fork", lambda: checked_copy(text_env.fork(self.env), self.env))
 
     def _copy_or_none(self) -> gymnasium.Env[Any, Any] | None:
+        start = time.perf_counter()
         try:
-            return self._copy()
+            env = self._copy()
+            self.copy_times.copy_s = time.perf_counter() - start
+            return env
         except EnvError as error:
             if not self.can_replay:
                 raise
             self.copy_error = str(error)
             return None
+
+    def _prefers_replay(self) -> bool:
+        has_proof = self.can_replay and self.is_deterministic and self.has_state_key
+        return has_proof and not self.copy_error and self.copy_times.prefers_replay(len(self._log))
+
+    def _same_state_replay(self) -> gymnasium.Env[Any, Any] | None:
+        """Replay where that is faster than a copy and provably the same; otherwise None."""
+        if not self._prefers_replay():
+            return None
+        times, start = self.copy_times, time.perf_counter()
+        try:
+            env = self._replay()
+            times.replay_s, times.num_calls = time.perf_counter() - start, len(self._log)
+            times.is_wrong = not self._try("state_key()", lambda: same_state(self.env, env))
+        except EnvError:
+            times.is_wrong = True
+        return None if times.is_wrong else env
 
     def _replay(self) -> gymnasium.Env[Any, Any]:
         def replay() -> gymnasium.Env[Any, Any]:

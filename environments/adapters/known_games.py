@@ -1,27 +1,76 @@
 """Adapters for well-known games: Gymnasium's toy text games and MiniGrid.
 
-The games can be played without them. They explain what the pictures leave open, and give state
-keys, so that trees can merge equal states.
+The games can be played without them. They explain what the pictures leave open, give state keys, so
+that trees can merge equal states, and copy no more than a state and a random generator.
 """
 
 import copy
 import re
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import gymnasium
 
+from ..copying import (
+    KNOWN_WRAPPERS,
+    copy_generator,
+    copy_layers,
+    layers,
+    shallow_copy,
+    shared_parts,
+)
 from .adapter import TextAdapter
 
 
-class TableGame(TextAdapter):
-    """Gymnasium's games with a transition table `P[state][action]` and a state `s`."""
+class KnownGame(TextAdapter):
+    """A game of which is known what its steps change, so that a fork copies nothing else."""
+
+    def __init__(self, env: gymnasium.Env[Any, Any] | None = None, **options: Any):
+        super().__init__(env, **options)
+        self._is_known = self._knows_all_layers()
+
+    @property
+    def game(self) -> Any:
+        """The game itself, without wrappers."""
+        return self.env.unwrapped
+
+    @property
+    def fork(self) -> Callable[[], TextAdapter]:
+        """Copies the state and the random generator.
+
+        There is none if a subclass, a wrapper or a picture may hold more that changes.
+        """
+        if not self._is_known:
+            raise AttributeError("fork")
+        return lambda: copy_layers(self, self._copy_game)
+
+    @classmethod
+    def knows(cls, game: type) -> bool:
+        """Return whether a class of games is the known one, and no subclass of it."""
+        return KNOWN_GAMES.get(f"{game.__module__}.{game.__qualname__}") is cls
+
+    def _copy_game(self, game: Any) -> Any:
+        twin = shallow_copy(game)
+        twin._np_random = copy_generator(game.np_random)
+        return twin
+
+    def _knows_all_layers(self) -> bool:
+        *wrappers, game = layers(self.env)
+        has_known_class = type(self).__module__ == __name__ and self.knows(type(game))
+        draws = game.render_mode not in (None, "ansi")
+        return has_known_class and all(type(w) in KNOWN_WRAPPERS for w in wrappers) and not draws
+
+
+class TableGame(KnownGame):
+    """Gymnasium's games with a transition table `P[state][action]` and a state `s`.
+
+    A step only gives attributes new values, so that a shallow copy of the game will do.
+    """
 
     knows_success = True
 
     def __init__(self, env: gymnasium.Env[Any, Any] | None = None, **options: Any):
         super().__init__(env, **options)
-        self.game: Any = self.env.unwrapped
         rows = self.game.P.values()
         self.is_deterministic = all(len(outcomes) == 1 for row in rows for outcomes in row.values())
 
@@ -33,10 +82,6 @@ class TableGame(TextAdapter):
     def state_key(self) -> Hashable:
         """Return the state of the table."""
         return int(self.game.s)
-
-    def fork(self) -> TextAdapter:
-        """Copy everything except the table, which is large and never changes."""
-        return copy.deepcopy(self, {id(self.game.P): self.game.P})
 
 
 class Taxi(TableGame):
@@ -84,7 +129,7 @@ class FrozenLake(TableGame):
     action_names = ("Left", "Down", "Right", "Up")
 
 
-class Blackjack(TextAdapter):
+class Blackjack(KnownGame):
     """Blackjack."""
 
     rules = "Get closer to 21 than the dealer, but not above it."
@@ -100,11 +145,15 @@ class Blackjack(TextAdapter):
 
     def state_key(self) -> Hashable:
         """Return all cards, including the dealer's hidden one."""
-        game: Any = self.env.unwrapped
-        return tuple(game.player), tuple(game.dealer)
+        return tuple(self.game.player), tuple(self.game.dealer)
+
+    def _copy_game(self, game: Any) -> Any:
+        twin = super()._copy_game(game)
+        twin.player, twin.dealer = list(game.player), list(game.dealer)
+        return twin
 
 
-class MiniGrid(TextAdapter):
+class MiniGrid(KnownGame):
     """Any game of MiniGrid, shown as the whole grid instead of the agent's partial view."""
 
     legend = (
@@ -116,20 +165,38 @@ class MiniGrid(TextAdapter):
 
     def __init__(self, env: gymnasium.Env[Any, Any] | None = None, **options: Any):
         super().__init__(env, **options)
-        self.is_deterministic = not hasattr(self.env.unwrapped, "obstacles")  # these move randomly
+        self.is_deterministic = not hasattr(self.game, "obstacles")  # these move randomly
 
     def observation_text(self, observation: Any) -> str:
         """Describe the mission, the grid and what is carried."""
-        game: Any = self.env.unwrapped
+        game = self.game
         carried = f"{game.carrying.color} {game.carrying.type}" if game.carrying else "nothing"
         return f"Mission: {game.mission}\n{game.pprint_grid()}\nYou carry {carried}."
 
     def state_key(self) -> Hashable:
         """Return the grid, the agent and what it carries."""
-        game: Any = self.env.unwrapped
+        game = self.game
         carried = game.carrying and tuple(game.carrying.encode())
         place = tuple(map(int, game.agent_pos)), int(game.agent_dir)
         return game.grid.encode().tobytes(), place, carried, game.mission
+
+    @classmethod
+    def knows(cls, game: type) -> bool:
+        """Return whether it is one of the package's own games."""
+        return game.__module__.startswith("minigrid.envs.")
+
+    def _copy_game(self, game: Any) -> Any:
+        """Copy the grid and whatever else a game keeps, except for the cells that never change."""
+        from minigrid.core.world_object import Floor, Goal, Lava, Wall
+
+        never_change = (type(None), Floor, Goal, Lava, Wall)
+        memo = shared_parts(game)
+        memo[id(game.observation_space)] = game.observation_space  # steps draw nothing from it
+        memo[id(game._np_random)] = copy_generator(game.np_random)
+        cells = game.grid.grid
+        memo.update((id(cell), cell) for cell in cells if type(cell) in never_change)
+        memo[id(cells)] = [memo.get(id(cell)) or copy.deepcopy(cell, memo) for cell in cells]
+        return copy.deepcopy(game, memo)
 
 
 KNOWN_GAMES: dict[str, type[TextAdapter]] = {

@@ -5,6 +5,7 @@ that UTF-8 can hold, a reward a finite `float`, a flag a `bool`, and `info` a `d
 """
 
 import math
+import pickle
 from collections.abc import Hashable
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from ..descriptions import describe_value
 from ..success import as_flag
+from ..text_env import state_key
 
 MAX_TEXT = 200_000
 """Length of the longest text that an environment may return, in characters."""
@@ -121,6 +123,19 @@ def checked_copy(twin: Any, env: gymnasium.Env[Any, Any]) -> Any:
     is_same = twin is env or twin.unwrapped is env.unwrapped
     require(not is_same, wanted, "the environment itself", False)
     return twin
+
+
+def same_state(env: gymnasium.Env[Any, Any], twin: gymnasium.Env[Any, Any]) -> bool:
+    """Return whether two environments have the same state key and will draw the same numbers.
+
+    Raises:
+        InvalidValue: if a key cannot be hashed.
+    """
+    (key, draws), (other_key, other_draws) = (
+        (checked_key(state_key(one)), pickle.dumps(one.np_random.bit_generator.state))
+        for one in (env, twin)
+    )
+    return key == other_key and draws == other_draws
 
 
 class StateKey:

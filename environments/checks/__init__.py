@@ -18,6 +18,7 @@ from ..adapters.guard import EnvError, GuardedEnv
 from ..descriptions import describe_error
 from ..text_env import TextSpec, text_spec
 from .copies import check_forks, check_noise, check_seeding, check_siblings, check_state_key
+from .fork_cost import check_fork_cost
 from .play import (
     check_api,
     check_episode_end,
@@ -54,6 +55,7 @@ CHECKS: dict[str, Callable[[Subject], Finding]] = {
     "state key": check_state_key,
     "side effects": check_side_effects,
     "pictures": check_pictures,
+    "fork cost": check_fork_cost,
     "speed": check_speed,
 }
 """Every check, in the order they run."""
@@ -63,9 +65,12 @@ NEEDS = {
     "siblings": ("forks",),
     "noise": ("siblings",),
     "state key": ("noise",),
+    "fork cost": ("siblings",),
     "speed": ("forks",),
 }
 """Checks that must pass first for a check to be meaningful; every check also needs "api"."""
+TIMED = ("fork cost", "speed")
+"""Checks of time, which depends on the machine."""
 
 
 STEP_TIMEOUT_S = 60.0
@@ -182,7 +187,7 @@ def _find(name: str, subject: Subject, earlier: dict[str, Finding]) -> Finding:
 def check_text_env(
     env: TextEnvironment, num_episodes: int = 3, seed: int = 0, actions: Sequence[str] | None = None
 ) -> None:
-    """Check that an environment keeps the text contract: every check except "speed".
+    """Check that an environment keeps the text contract: every check except those of time.
 
     Args:
         env: the environment, with or without wrappers.
@@ -193,7 +198,7 @@ def check_text_env(
     Raises:
         AssertionError: if a check fails; the message says what is wrong and how to fix it.
     """
-    names = [name for name in CHECKS if name != "speed"]
+    names = [name for name in CHECKS if name not in TIMED]
     findings = run_checks(env, num_episodes, seed, actions, checks=names)
     failed = {name: found for name, found in findings.items() if found.status == "failed"}
     if failed:

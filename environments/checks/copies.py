@@ -8,6 +8,8 @@ import random
 from collections.abc import Hashable, Iterator, Sequence
 
 from ..text_env import fork_kind, has_state_key, is_deterministic
+from .fork_cost import FORK_KINDS
+from .parts import fingerprint, listed_attributes
 from .subject import (
     Finding,
     Outcome,
@@ -27,15 +29,10 @@ NUM_DEPTHS = 3
 """Forks are made after 0, 1 and 2 actions."""
 NUM_ACTIONS = 10
 """Number of actions over which two futures are compared."""
+NUM_LONG = 50
+"""Number of actions in which what forks share must not change."""
 NUM_PLAYS = 4
 """Random plays of a puzzle, in search of states with the same key."""
-FORK_KINDS = {
-    "fork": "its own fork()",
-    "state": "get_state() and set_state()",
-    "deepcopy": "copy.deepcopy",
-    "replay": "a replay of the actions",
-}
-"""What `fork_kind` returns, in words."""
 SEEDING_ADVICE = (
     "Draw every random number from self.np_random, and call super().reset(seed=seed) first."
 )
@@ -82,6 +79,7 @@ def check_forks(subject: Subject) -> Finding:
 def check_siblings(subject: Subject) -> Finding:
     """Stepping or resetting a fork leaves the original unchanged, and the other way round."""
     env, num_forks = subject.env, 0
+    _require_unchanged(subject)
     for prefix, future, seed in _places(subject):
         expected = _replay(env, seed, [*prefix, *future])[len(prefix) :]
         _replay(env, seed, prefix)
@@ -99,6 +97,26 @@ def check_siblings(subject: Subject) -> Finding:
         _require_equal(what, "its replay", play(sibling, future), expected)
         num_forks += 2
     return passed(f"{num_forks} forks and their originals did not affect each other")
+
+
+def _require_unchanged(subject: Subject) -> None:
+    """Require that no step and no reset changes what `shared_on_fork` lists, if anything."""
+    env = subject.env
+    for seed in subject.seeds:
+        reset(env, seed)
+        shared = listed_attributes(env)
+        if not shared:
+            return
+        before = {name: fingerprint(value) for name, value in shared.items()}
+        play(fork_env(env), random.Random(seed).choices(subject.actions, k=NUM_LONG))
+        play(env, random.Random(-seed).choices(subject.actions, k=NUM_LONG))
+        reset(env)
+        for name, value in shared.items():
+            require(
+                fingerprint(value) == before[name],
+                f"shared_on_fork lists {name!r}, which reset() or step() changed.",
+                "Take it from the list: forks share what is listed.",
+            )
 
 
 def _places(subject: Subject) -> list[tuple[list[str], list[str], int]]:

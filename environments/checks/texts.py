@@ -8,8 +8,9 @@ from typing import Any
 import gymnasium
 from gymnasium.spaces import Text
 
+from ..copying import layers
 from ..descriptions import describe_value
-from ..text_env import action_reader, has_state_key, layers, tool_specs
+from ..text_env import action_reader, has_state_key, tool_specs
 from .subject import (
     CheckFailed,
     Finding,

@@ -92,6 +92,8 @@ def check_own_answers(game: Any) -> Finding:
         "Check the function of --reward, the column env.options.answer, and "
         "env.options.success_score.",
     )
+
+
 def _tell_slow(name: str, seconds: float) -> None:
     """Say how long a check took, if one had to wait for it."""
     if seconds >= SLOW:

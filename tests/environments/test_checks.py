@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import gymnasium
 import pytest
+from gymnasium.spaces import Discrete
 
-from sesa_agent.environments import TextEnv
+from sesa_agent.environments import TextAdapter, TextEnv
 from sesa_agent.environments.checks import CHECKS, check_text_env, run_checks
 
 from ..helpers.bad_environments import BAD_ENVIRONMENTS, WARNED, CoinEnv, CoinGame, Slow
@@ -87,3 +88,36 @@ def test_an_action_that_is_never_legal_is_a_warning_unless_it_is_an_example():
     assert "edge" in run_checks(env)["actions"].seen
     env.text_spec = replace(env.text_spec, examples=("heads", "edge"))
     assert run_checks(env)["actions"].status == "passed"
+
+
+def test_a_slow_copy_names_what_it_is_spent_on():
+    class Catalogue(gymnasium.Env):
+        """Look a title up."""
+
+        observation_space = action_space = Discrete(3)
+
+        def __init__(self):
+            self.titles = {number: [f"title {number}"] for number in range(20_000)}
+            self.loans = []
+
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            self.loans = []
+            return 0, {}
+
+        def step(self, action):
+            self.loans.append(action)
+            return 0, 0.0, len(self.loans) > 3, False, {}
+
+    class Shared(Catalogue):
+        """Look a title up."""
+
+        shared_on_fork = ("titles",)
+
+    copied, shared = (
+        run_checks(TextAdapter(make()), checks=["siblings", "fork cost"])["fork cost"]
+        for make in (Catalogue, Shared)
+    )
+    assert copied.status == "warned" and "% of a copy is 'titles'" in copied.seen
+    assert "shared_on_fork = ('titles',)" in copied.advice
+    assert "a fork by copy.deepcopy takes" in shared.seen and "titles" not in shared.seen

@@ -367,6 +367,28 @@ class Slow(CoinEnv):
         return super().step(action)
 
 
+class SlowFork(CoinEnv):
+    def fork(self):
+        time.sleep(0.003)
+        return super().fork()
+
+
+class ListsWhatChanges(CoinEnv):
+    shared_on_fork = ("calls",)
+
+    def __init__(self):
+        super().__init__()
+        self.calls: list[str] = []
+
+    def step(self, action):
+        self.calls.append(action)
+        return super().step(action)
+
+
+class ListsWhatIsMissing(CoinEnv):
+    shared_on_fork = ("game", "tabel")
+
+
 BAD_ENVIRONMENTS: dict[type[gymnasium.Env], tuple[str, str]] = {
     NumericSpace: ("api", "action_space must be a gymnasium.spaces.Text"),
     NoWords: ("api", "text_spec.instruction must be a str"),
@@ -403,6 +425,8 @@ BAD_ENVIRONMENTS: dict[type[gymnasium.Env], tuple[str, str]] = {
     SharedGame: ("siblings", "changed"),
     SharedGenerator: ("siblings", "changed"),
     SharedModuleGenerator: ("siblings", "changed"),
+    ListsWhatChanges: ("siblings", "shared_on_fork lists 'calls', which reset() or step() changed"),
+    ListsWhatIsMissing: ("siblings", "shared_on_fork lists 'tabel', which is no attribute"),
     UnhashableKey: ("state key", "must be hashable"),
     KeyOfTheObject: ("state key", "A fork must have the original's state_key()"),
     BlindKey: ("state key", "Two states with the state_key() 'somewhere'"),
@@ -410,8 +434,9 @@ BAD_ENVIRONMENTS: dict[type[gymnasium.Env], tuple[str, str]] = {
     FalselyDeterministic: ("noise", "is_deterministic is True, but"),
     FailsOnWarnings: ("side effects", "playing changed the warning filters"),
     NoPicture: ("pictures", "rgb_array must be uint8"),
+    SlowFork: ("fork cost", "a fork by its own fork() takes"),
     Slow: ("speed", "steps/s"),
 }
 """The check that finds each fault, and a part of its message."""
-WARNED = (FailsOnWarnings, Slow)
+WARNED = (FailsOnWarnings, Slow, SlowFork)
 """Those that a check only warns about."""
