@@ -11,13 +11,14 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from ..available import AVAILABLE
 from ..descriptions import describe_value
 
 MAX_TEXT = 200_000
 """Length of the longest text that an environment may return, in characters."""
 STEP = "(observation, reward, terminated, truncated, info)"
 FLAGS = ("success", "legal")
-"""The entries of `info` that we read."""
+"""The flags in `info` that we read."""
 
 
 class InvalidValue(Exception):
@@ -150,7 +151,16 @@ def _checked_info(info: Any) -> dict[str, Any]:
     for name in FLAGS:
         if name in info:
             info[name] = _checked_flag(info[name], f"info[{name!r}]")
+    if AVAILABLE in info:
+        info[AVAILABLE] = _checked_actions(info[AVAILABLE])
     return info
+
+
+def _checked_actions(actions: Any) -> list[str]:
+    wanted = f"a list of str as info[{AVAILABLE!r}]"
+    require(isinstance(actions, list | tuple | np.ndarray), wanted, actions)
+    texts = [checked_text(text, f"info[{AVAILABLE!r}]") for text in actions]
+    return [text for text in dict.fromkeys(texts) if text.strip()]
 
 
 def require(condition: bool, wanted: str, got: Any, is_value: bool = True) -> None:
