@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 SYSTEM = "You are a careful player of text games."
+GAME_PHRASE = " actions left. "
+"""Words of the layout of games, a single token for the models that were made for it."""
 ANSWER_SYSTEM = "You solve problems carefully."
 """The system message of tasks that a single answer settles, in the short layout."""
 SEPARATOR = " || "

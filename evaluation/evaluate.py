@@ -70,6 +70,8 @@ class Evaluation:
     puzzle."""
     num_env_errors: int = 0
     """Failures of the environment. An attempt that ends with one counts as a failure."""
+    num_cut_prompts: int = 0
+    """Prompts that were too long and left something out."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for `json.dump`; `wins` as text on one line, "1 0 1"."""
@@ -86,6 +88,7 @@ class _Tally:
     num_turns: int
     num_readable: int
     num_legal: int
+    num_cut_prompts: int = 0
 
 
 def evaluate(
@@ -164,6 +167,7 @@ def _evaluation(
         readable_rate=sum(tally.num_readable for tally in tallies) / num_turns,
         legal_rate=sum(tally.num_legal for tally in tallies) / num_turns,
         mean_turns=num_turns / (num_puzzles * num_samples),
+        num_cut_prompts=sum(tally.num_cut_prompts for tally in tallies),
     )
 
 
@@ -222,6 +226,7 @@ def _tally(tree: TrajectoryTree) -> _Tally | None:
         num_turns=len(tree),
         num_readable=sum(turn.action is not None for turn in tree.turns),
         num_legal=sum(turn.legal for turn in tree.turns),
+        num_cut_prompts=tree.num_cut_prompts,
     )
 
 

@@ -38,6 +38,9 @@ from ..environments.text_env import (
 from .prompt_cut import shorten
 from .trajectory import Task, TrajectoryTree, Turn
 
+NONSENSE = "§ no action §"
+"""A text that is an action only in games where every text is."""
+
 
 @dataclass(frozen=True)
 class _Past:
@@ -465,6 +468,18 @@ def prompt_style(
     return style(
         spec.instruction, spec.legend, spec.actions, actions_per_turn, thinking, spec.sketch
     )
+
+
+def has_listed_actions(env: gymnasium.Env[Any, Any]) -> bool:
+    """Return whether the actions are the names in the environment's `text_spec`, and no others."""
+    spec, names = text_spec(env), []
+    if spec is not None and not spec.examples:
+        names = spec.listed_actions()
+    try:
+        are_read = all(canonical_action(env, name) == name for name in names)
+        return bool(names) and are_read and canonical_action(env, NONSENSE) is None
+    except EnvError:
+        return False
 
 
 def canonical_action(

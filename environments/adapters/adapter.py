@@ -102,6 +102,8 @@ class TextAdapter(gymnasium.Env[str, str]):
         self.num_steps = 0
         self.available: list[str] = []
         """The actions that the environment allows now; empty if it does not say."""
+        self.takes_any_text = False
+        """Whether it listed an action outside its own `Text` space, which then says nothing."""
         self._check_wording()
 
     def observation_text(self, observation: Any, info: dict[str, Any]) -> str:
@@ -126,10 +128,8 @@ class TextAdapter(gymnasium.Env[str, str]):
         if isinstance(space, MultiDiscrete | MultiBinary):
             action = read_numbers(text, space)
             return None if action is None else (" ".join(map(str, action.ravel())), action)
-        listed, text = spell(text, self.available), text.strip()
-        if listed is not None:  # its characters may lie outside the space that was declared
-            return listed, listed
-        return (text, text) if text and space.contains(text) else None
+        text = spell(text, self.available) or text.strip()
+        return (text, text) if text and (self.takes_any_text or space.contains(text)) else None
 
     def is_success(self, reward: float, terminated: bool, info: dict[str, Any]) -> bool:
         """Return whether a step won the game: by default, if it ended it with a positive reward.
@@ -199,8 +199,10 @@ class TextAdapter(gymnasium.Env[str, str]):
         self.available = []  # those of the state before must not help to read
         listed = find_available(info, self.action_names)
         readings = (self.read_action(text) for text in listed)
-        is_text = isinstance(self.env.action_space, Text)
+        space = self.env.action_space
+        is_text = isinstance(space, Text)
         self.available = listed if is_text else [reading[0] for reading in readings if reading]
+        self.takes_any_text |= is_text and not all(map(space.contains, listed))
 
     def _told(self, info: dict[str, Any]) -> dict[str, Any]:
         """Add the available actions to `info`, in place of anything else of that name."""
