@@ -102,8 +102,7 @@ class TextAdapter(gymnasium.Env[str, str]):
         self.num_steps = 0
         self.available: list[str] = []
         """The actions that the environment allows now; empty if it does not say."""
-        self.takes_any_text = False
-        """Whether it listed an action outside its own `Text` space, which then says nothing."""
+        self._takes_any_text = False  # it listed an action outside its own `Text` space
         self._check_wording()
 
     def observation_text(self, observation: Any, info: dict[str, Any]) -> str:
@@ -129,7 +128,7 @@ class TextAdapter(gymnasium.Env[str, str]):
             action = read_numbers(text, space)
             return None if action is None else (" ".join(map(str, action.ravel())), action)
         text = spell(text, self.available) or text.strip()
-        return (text, text) if text and (self.takes_any_text or space.contains(text)) else None
+        return (text, text) if text and (self._takes_any_text or space.contains(text)) else None
 
     def is_success(self, reward: float, terminated: bool, info: dict[str, Any]) -> bool:
         """Return whether a step won the game: by default, if it ended it with a positive reward.
@@ -202,7 +201,7 @@ class TextAdapter(gymnasium.Env[str, str]):
         space = self.env.action_space
         is_text = isinstance(space, Text)
         self.available = listed if is_text else [reading[0] for reading in readings if reading]
-        self.takes_any_text |= is_text and not all(map(space.contains, listed))
+        self._takes_any_text |= is_text and not all(map(space.contains, listed))
 
     def _told(self, info: dict[str, Any]) -> dict[str, Any]:
         """Add the available actions to `info`, in place of anything else of that name."""
