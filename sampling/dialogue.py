@@ -431,7 +431,7 @@ def _step(env: gymnasium.Env[Any, Any], actions: list[str], position: Position) 
             observation, reward, terminated, truncated, info = env.step(action)
         except EnvError as error:
             return replace(outcome, truncated=True, error=str(error))
-        available = () if terminated else _available(info)
+        available = () if terminated or truncated else _available(info)
         outcome = _Outcome(
             with_available(observation, available),
             available,

@@ -8,14 +8,16 @@ from hypothesis import strategies as st
 
 from sesa_agent.agents.engines.base import Completion, SamplingParams
 from sesa_agent.agents.prompts import propose_another
-from sesa_agent.configs.schema import SamplingConfig
+from sesa_agent.configs.schema import EngineConfig, SamplingConfig
 from sesa_agent.environments.text_env import TextSpec
+from sesa_agent.evaluation.evaluate import evaluate
 from sesa_agent.sampling.dialogue import Dialogue
 from sesa_agent.sampling.parallel import sample_parallel
 from sesa_agent.sampling.player import Player
 from sesa_agent.sampling.prompt_cut import shorten, without_middle
 from sesa_agent.sampling.trajectory import Task
 from sesa_agent.sampling.tree import grow_trees
+from sesa_agent.training.rollout import describe_cut_prompts
 
 from ..helpers.games import CHAT, TOKENIZER, RecordingEngine, answers, generator, line_dialogue
 
@@ -201,6 +203,16 @@ def test_every_cut_prompt_that_is_asked_is_counted():
     cfg = SamplingConfig(num_proposals=2, max_trajectories=2, max_retries=0)
     [tree] = player_of(engine, dialogue).run(grow_trees, [TASK], cfg)
     assert tree.num_cut_prompts == tree.num_calls == 4
+
+
+def test_an_evaluation_counts_them_too():
+    dialogue = log_dialogue(200, max_turns=1, max_prompt_tokens=500)
+    engine = RecordingEngine(lambda *_: "<answer>1</answer>")
+    result = evaluate(engine, dialogue, "Log-v0", [0, 1], SamplingParams(), num_samples=2)
+    assert result.num_cut_prompts == 4
+    assert describe_cut_prompts(4, EngineConfig(max_prompt_tokens=500)).startswith(
+        "4 prompts were longer than engine.max_prompt_tokens=500"
+    )
 
 
 def test_a_prompt_that_fits_is_not_counted():
