@@ -19,8 +19,8 @@ def shorten(text: str, num_tokens: Callable[[str], int], limit: int) -> str:
         even that line fits, it alone, or the text itself if it is no longer.
 
     >>> print(shorten("a" * 50 + "b" * 50, num_tokens=len, limit=60))
-    aaaaaaaaaaaa
-    [... 76 characters left out ...]
+    aaaaaaaaaaaaa
+    [... 75 characters left out ...]
     bbbbbbbbbbbb
     """
     least = without_middle(text, 0)

@@ -40,4 +40,4 @@ class Adventure(gymnasium.Env):
         return f"You are in the {self.place}." + " A lamp is here." * (self.lamp == self.place)
 
 
-gymnasium.register("Adventure-v0", Adventure)
+gymnasium.register("Adventure-v0", "adventure:Adventure")

@@ -36,4 +36,4 @@ class AnimalTalk(gymnasium.Env):
         return "Yes." if asked & ANIMALS[self.animal] else "No.", 0.0, False, False, {}
 
 
-gymnasium.register("AnimalTalk-v0", AnimalTalk)
+gymnasium.register("AnimalTalk-v0", "dialogue_game:AnimalTalk")

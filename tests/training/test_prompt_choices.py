@@ -93,8 +93,8 @@ class Claims(Names):
     is_fully_observed = False
 
 
-gymnasium.register("Names-v0", Names)
-gymnasium.register("Claims-v0", Claims)
+gymnasium.register("Names-v0", lambda **_: Names())
+gymnasium.register("Claims-v0", lambda **_: Claims())
 
 
 def test_an_environment_with_a_few_names_shows_the_state_unless_it_says_otherwise():
