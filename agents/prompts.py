@@ -4,13 +4,17 @@ A prompt has one system message and a first user message with the rules, the sym
 and the state. Each reply of the policy is followed by a user message with the reward and the new
 state. Sequential sampling appends its request (another proposal, a list, an outline, a solution
 that follows an outline) to the end of the last user message, so that everything before it is the
-plain prompt, token for token.
+plain prompt, token for token. `ShortStyle` is the layout of tasks that a single answer settles.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 SYSTEM = "You are a careful player of text games."
+GAME_PHRASE = " actions left. "
+"""Words of the layout of games, a single token for the models that were made for it."""
+ANSWER_SYSTEM = "You solve problems carefully."
+"""The system message of tasks that a single answer settles, in the short layout."""
 SEPARATOR = " || "
 """Separates the actions of one answer."""
 STOP = "</answer>"
@@ -77,6 +81,23 @@ class PromptStyle:
             f"Turn {turn}:\nState:\n{observation}\n"
             f"You have {actions_left} actions left. {self.request()}"
         )
+
+
+class ShortStyle(PromptStyle):
+    """The layout of tasks that a single answer settles: no turns, states or numbers of actions."""
+
+    @property
+    def system(self) -> str:
+        """The system message."""
+        return ANSWER_SYSTEM
+
+    def rules(self) -> str:
+        """Return the lines that come before the question."""
+        legend = f"\nSymbols: {self.legend}." if self.legend else ""
+        return f"{self.instruction}{legend}\n"
+
+    def _state(self, observation: str, turn: int, actions_left: int) -> str:
+        return f"{observation}\nAnswer with: {self.actions}. {self.request()}"
 
 
 def propose_another(earlier: Sequence[str]) -> str:

@@ -23,6 +23,9 @@ OPTIONS = {"method": "--method", "env.id": "--env", "scale": "--scale"}
 """Settings that choose other settings; they are options of the command line instead."""
 TRUST = "model.trust_remote_code"
 """Runs a model's own code, so it is only ever typed: a file may come from somebody else."""
+_EARLIER: Layer = {"model": {"context": "state", "layout": "game"}}
+"""What runs had whose `config.yaml` does not say it. The policy was trained on these prompts, so
+they never change in a run."""
 COMMON_SCALE = "common"
 """The file of what all scales share; not a scale itself."""
 TASKS = "tasks"
@@ -63,7 +66,7 @@ def config_from_dict(values: Layer, method: str = "", overrides: Sequence[str] =
     Raises:
         SettingError: as `load_config`.
     """
-    settings = overlay(config_to_dict(Config()), check_layer(values))
+    settings = overlay(overlay(config_to_dict(Config()), _EARLIER), check_layer(values))
     if method and method != settings["method"]:
         settings = _switch_method(settings, method)
     return _build(settings, overrides)
@@ -259,7 +262,10 @@ def _switch_method(settings: Layer, method: str) -> dict[str, Any]:
             f"--method {method} cannot replace the run's own, which is needed to tell what you "
             f"changed: {error}"
         ) from error
-    return overlay(_preset(env, method, scale), _changes(before, settings))
+    told = {key: settings["model"][key] for key in _EARLIER["model"]}
+    return overlay(
+        overlay(_preset(env, method, scale), _changes(before, settings)), {"model": told}
+    )
 
 
 def _changes(before: Layer, after: Layer) -> dict[str, Any]:

@@ -88,11 +88,16 @@ class ModelConfig:
     for), `tolerant` (also an answer behind other text or unasked thoughts, with an action in quotes
     or code marks, or without its last tag), `auto` (strict for the bundled models, which were
     trained on the format, and tolerant for all others)."""
-    context: str = "state"
-    """What a prompt contains: `state` (the current observation), `window` (the last turns) or
-    `full` (all turns)."""
-    window: int = 3
+    context: str = "auto"
+    """What a prompt contains: `state` (the current observation), `window` (the last turns), `full`
+    (all turns) or `auto` (`full` with tools, `state` where the observation tells everything, else
+    `window`; see "What the model is told" in environments.md)."""
+    window: int = 10
     """Number of turns in the prompt with `context=window`, including the current one."""
+    layout: str = "auto"
+    """Wording of the prompt: `game` (turns, states and actions left), `short` (for single answers:
+    the question and the form of its answer) or `auto` (`short` for single answers of models that
+    were not trained on the other, as the bundled ones were)."""
     trust_remote_code: bool = False
     """Run code that comes with a model, if you trust its authors. Counts only where it is typed: a
     run's `config.yaml` or a method file cannot set it."""
@@ -100,7 +105,8 @@ class ModelConfig:
     def __post_init__(self) -> None:
         fit_fields(self, "model")
         check_choice("model.dtype", self.dtype, ("float32", "bfloat16"))
-        check_choice("model.context", self.context, ("state", "window", "full"))
+        check_choice("model.context", self.context, ("state", "window", "full", "auto"))
+        check_choice("model.layout", self.layout, ("game", "short", "auto"))
         check_choice("model.device", self.device, ("auto", "cpu", "cuda"))
         check_choice("model.answer_format", self.answer_format, ("auto", "strict", "tolerant"))
         check(self.lora_rank >= 0, "model.lora_rank", self.lora_rank, "at least 0")
@@ -119,8 +125,8 @@ class EngineConfig:
     max_new_tokens: int = 24
     """Maximum length of a response, in tokens."""
     max_prompt_tokens: int = 4096
-    """Maximum length of a prompt, in tokens, within the model's context length. A first prompt that
-    is longer loses its beginning; an episode whose prompt would become longer is truncated."""
+    """Maximum length of a prompt, in tokens, within the model's context length. A longer prompt
+    loses its oldest turns, then the middle of its observation."""
     max_batch_tokens: int = 32768
     """Maximum number of prompt and response tokens that are generated at once; bounds memory."""
     memory_fraction: float = 0.4

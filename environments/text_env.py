@@ -68,6 +68,8 @@ class TextGame(gymnasium.Env[Any, Action], Generic[Action]):
     """What a player is told about the game."""
     is_deterministic: bool = True
     """Whether a state and an action determine the next state."""
+    is_fully_observed: bool = True
+    """Whether `to_text` tells all that matters, so that prompts can leave earlier turns out."""
     num_targets: int = 0
     """Number of different answers that succeed; 0 if unknown."""
     num_puzzles: Mapping[str, int] = {}
@@ -147,6 +149,7 @@ class TextEnv(gymnasium.Env[str, str]):
         self.num_steps = 0
         self.text_spec = game.text_spec
         self.is_deterministic = game.is_deterministic
+        self.is_fully_observed = game.is_fully_observed
         self.num_targets = game.num_targets
         self.num_puzzles = game.num_puzzles
         self.observation_space = Text(game.max_text_length, min_length=0, charset=game.charset)
@@ -346,3 +349,9 @@ def is_deterministic(env: gymnasium.Env[Any, Any]) -> bool:
     """Return whether a state and an action determine the next state; False if it does not say."""
     claim = getattr(_contract(env), "is_deterministic", False)
     return isinstance(claim, bool | np.bool_) and bool(claim)
+
+
+def is_fully_observed(env: gymnasium.Env[Any, Any]) -> bool | None:
+    """Return whether earlier turns add nothing to the observation; None if it does not say."""
+    claim = getattr(_contract(env), "is_fully_observed", None)
+    return bool(claim) if isinstance(claim, bool | np.bool_) else None

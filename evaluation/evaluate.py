@@ -80,6 +80,8 @@ class Evaluation:
     """One response without a readable action; empty if there is none."""
     cut_rate: float | None = None
     """Share of responses that are as long as `engine.max_new_tokens` allows."""
+    num_cut_prompts: int = 0
+    """Prompts that were too long and left something out."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for `json.dump`; `wins` as text on one line, "1 0 1"."""
@@ -101,6 +103,7 @@ class _Tally:
     """Number of responses that are as long as allowed."""
     unreadable_response: str
     """One response without an action; empty if there is none."""
+    num_cut_prompts: int = 0
 
 
 def evaluate(
@@ -188,6 +191,7 @@ def _evaluation(
             (t.unreadable_response for t in tallies if t.unreadable_response), ""
         ),
         cut_rate=sum(tally.num_cut for tally in tallies) / num_turns,
+        num_cut_prompts=sum(tally.num_cut_prompts for tally in tallies),
     )
 
 
@@ -258,6 +262,7 @@ def _tally(tree: TrajectoryTree, actions_per_turn: int, max_new_tokens: int) -> 
         mean_return=fmean(path.episode_return for path in paths),
         num_cut=sum(len(turn.response_ids) >= max_new_tokens for turn in tree.turns),
         unreadable_response=next(unreadable, ""),
+        num_cut_prompts=tree.num_cut_prompts,
     )
 
 

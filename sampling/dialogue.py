@@ -18,6 +18,7 @@ from ..agents.parsing import bare_action, find_answer, read_answer, split_action
 from ..agents.prompts import (
     SEPARATOR,
     PromptStyle,
+    ShortStyle,
     follow,
     list_answers,
     outline,
@@ -27,6 +28,7 @@ from ..agents.tool_chat import with_tools
 from ..agents.tool_prompts import ToolPromptStyle
 from ..configs.errors import SettingError, check
 from ..environments import EnvError, fork
+from ..environments.available import AVAILABLE, spell, with_available
 from ..environments.splits import puzzle_seeds
 from ..environments.success import step_success
 from ..environments.text_env import (
@@ -37,7 +39,11 @@ from ..environments.text_env import (
     text_spec,
     tool_specs,
 )
+from .prompt_cut import shorten
 from .trajectory import Task, TrajectoryTree, Turn
+
+NONSENSE = "§ no action §"
+"""A text that is an action only in games where every text is."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +51,26 @@ class _Past:
     """A finished turn, as later prompts may show it."""
 
     observation: str
+    """As its own prompt showed it."""
     turn: int
     actions_left: int
     response_ids: tuple[int, ...]
     reward: float
+
+
+_Place = tuple[str, int, int]
+"""An observation, the number of its turn and the actions left."""
+
+
+@dataclass(frozen=True)
+class _Prompt:
+    """A prompt, and what it shows."""
+
+    ids: tuple[int, ...]
+    history: tuple[_Past, ...]
+    """Its earlier turns."""
+    shown: str
+    """The observation, which may lack its middle."""
 
 
 @dataclass(frozen=True)
@@ -57,15 +79,20 @@ class Position:
 
     env: gymnasium.Env[Any, Any]
     observation: str
+    """The environment's text and the line with the available actions, if there are any."""
     turn: int
     """Counts from 1."""
     actions_left: int
     prompt_ids: tuple[int, ...]
     """The plain context x of this decision; empty once the episode is over."""
     history: tuple[_Past, ...] = ()
-    """Earlier turns that the next prompt may show."""
+    """Earlier turns that the prompt shows."""
+    available: tuple[str, ...] = ()
+    """Actions that the environment allows now; empty if it does not say."""
+    shown: str = ""
+    """The observation as the prompt shows it, which may lack its middle."""
     is_cut: bool = False
-    """The first prompt was too long and lost its beginning."""
+    """The prompt was too long: it lacks turns of its window, or the middle of its observation."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +102,9 @@ class Request:
     prompt_ids: tuple[int, ...]
     is_cut: bool = False
     """Part of it was left out because the prompt would have been too long."""
+    keeps_rules: bool = True
+    """Whether that was enough; otherwise the rules and the request alone are too long, and the
+    prompt begins in the middle of them."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +112,7 @@ class _Outcome:
     """The result of one turn's actions."""
 
     observation: str
+    available: tuple[str, ...] = ()
     num_played: int = 0
     """Actions played; fewer than given if the game ended early."""
     reward: float = 0.0
@@ -103,9 +134,10 @@ class Dialogue:
         thinking: whether responses contain thoughts before the answer.
         window: latest turns that a prompt shows, the current one included; 1 shows the current
             observation alone, `max_turns` the whole conversation.
-        max_prompt_tokens: a longer first prompt loses its beginning; an episode whose next prompt
-            would be longer is truncated.
+        max_prompt_tokens: a longer prompt loses its oldest turns, then the middle of its
+            observation.
         is_strict: whether only the exact format of an answer is read (`model.answer_format`).
+        layout: `game` or, for tasks with a single answer, `short`.
 
     Raises:
         SettingError: if the environment has no text interface, if the chat template rewrites
@@ -123,12 +155,13 @@ class Dialogue:
         window: int = 1,
         max_prompt_tokens: int = 4096,
         is_strict: bool = True,
+        layout: str = "game",
     ):
         self.is_strict = is_strict
         self.make, self.max_turns = make, max_turns
         self.window, self.max_prompt_tokens = window, max_prompt_tokens
         env = make()
-        self.style = prompt_style(env, actions_per_turn, thinking)
+        self.style = prompt_style(env, actions_per_turn, thinking, layout)
         self.chat = chat
         if isinstance(self.style, ToolPromptStyle):
             _check_tool_settings(window, max_turns, actions_per_turn)
@@ -158,7 +191,6 @@ class Dialogue:
         except (EnvError, SettingError) as error:
             tree.error = str(error)
             return None
-        tree.num_cut_prompts += start.is_cut
         return start
 
     def start(self, task: Task) -> Position:
@@ -168,10 +200,10 @@ class Dialogue:
             EnvError: if the environment fails.
         """
         env = self.make()
-        observation, _ = env.reset(seed=task.seed)
-        place = (observation, 1, self.max_actions)
-        opening = self._cut(self._prompt(*place, ()))
-        return Position(env, *place, opening.prompt_ids, is_cut=opening.is_cut)
+        observation, info = env.reset(seed=task.seed)
+        available = _available(info)
+        place = (with_available(observation, available), 1, self.max_actions)
+        return self._position(env, place, (), available)
 
     def proposal_prompt(self, position: Position, earlier: Sequence[str]) -> Request:
         """Prompt for an action that differs from the earlier ones; x if there are none."""
@@ -179,12 +211,12 @@ class Dialogue:
 
     def list_prompt(self, position: Position, count: int, given: Sequence[Completion]) -> Request:
         """Prompt for the next answer of a reply that lists `count`, after those given so far."""
-        list_request = self.chat.append_to_question(position.prompt_ids, list_answers(count))
+        request = self._append(position, list_answers(count))
         for first in range(len(given)):
-            prompt = sum((answer.token_ids for answer in given[first:]), list_request)
+            prompt = sum((answer.token_ids for answer in given[first:]), request.prompt_ids)
             if len(prompt) <= self.max_prompt_tokens:
-                return Request(prompt, is_cut=first > 0)
-        return self._cut(list_request, bool(given))
+                return Request(prompt, request.is_cut or first > 0)
+        return Request(request.prompt_ids, request.is_cut or bool(given))
 
     def sketch_prompt(self, position: Position, earlier: Sequence[str]) -> Request:
         """Prompt for a sketch that differs from the earlier ones."""
@@ -192,8 +224,8 @@ class Dialogue:
         request = self._fit(position, earlier, lambda shown: outline(wanted, shown))
         if request.prompt_ids != position.prompt_ids:
             return request
-        bare = self.chat.append_to_question(position.prompt_ids, outline(wanted, []))
-        return self._cut(bare, bool(earlier))
+        bare = self._append(position, outline(wanted, []))
+        return Request(bare.prompt_ids, bare.is_cut or bool(earlier))
 
     def solve_prompt(self, position: Position, sketch: str) -> Request:
         """Prompt for an answer that follows a sketch, cut if too long; x without a sketch."""
@@ -203,17 +235,38 @@ class Dialogue:
     def _fit(
         self, position: Position, texts: Sequence[str], write: Callable[[Sequence[str]], str]
     ) -> Request:
-        """Append a request that shows as many of the last texts as fit; x if none fits."""
+        """Append a request that shows as many of the last texts as fit.
+
+        If none fits, or the observation is cut anyway, the prompt before the request makes room:
+        for texts of up to a quarter of its length, at least for one. If that fails, x is returned.
+        """
         for first in range(len(texts)):
             prompt = self.chat.append_to_question(position.prompt_ids, write(texts[first:]))
             if len(prompt) <= self.max_prompt_tokens:
-                return Request(prompt, is_cut=first > 0)
-        return Request(position.prompt_ids, is_cut=bool(texts))
+                return Request(prompt, position.is_cut or first > 0)
+            if position.shown != position.observation:
+                break
+        for first in range(len(texts)):
+            text, is_last = write(texts[first:]), first == len(texts) - 1
+            added = len(self.chat.append_to_question(position.prompt_ids, text))
+            added -= len(position.prompt_ids)
+            if is_last or added <= self.max_prompt_tokens // 4:
+                request = self._append(position, text)
+                if request.keeps_rules:
+                    return request
+        return Request(position.prompt_ids, position.is_cut or bool(texts))
 
-    def _cut(self, prompt: tuple[int, ...], is_cut: bool = False) -> Request:
-        """Drop the beginning of a prompt that is too long."""
-        is_cut = is_cut or len(prompt) > self.max_prompt_tokens
-        return Request(prompt[-self.max_prompt_tokens :], is_cut)
+    def _append(self, position: Position, text: str) -> Request:
+        """Append a request to a prompt, which is cut to make room for it if need be."""
+        limit = self.max_prompt_tokens
+        request = self.chat.append_to_question(position.prompt_ids, text)
+        excess = len(request) - limit
+        if excess <= 0:
+            return Request(request, position.is_cut)
+        place = position.observation, position.turn, position.actions_left
+        shorter = self._write(place, position.history, len(position.prompt_ids) - excess)
+        request = self.chat.append_to_question(shorter.ids, text)
+        return Request(_last(request, limit), is_cut=True, keeps_rules=len(request) <= limit)
 
     def read(self, position: Position, completion: Completion) -> str | None:
         """Return the canonical action of a response, or None if it has none.
@@ -249,9 +302,9 @@ class Dialogue:
         """Those of an answer's texts, as `_read_actions` returns them."""
         actions: list[str] = []
         for text in given:
-            canonical = canonical_action(position.env, text)
+            canonical = canonical_action(position.env, text, position.available)
             if canonical is None and not self.is_strict and (bare := bare_action(text)) != text:
-                canonical = canonical_action(position.env, bare)
+                canonical = canonical_action(position.env, bare, position.available)
             if canonical is None:
                 break
             actions.append(canonical)
@@ -283,13 +336,14 @@ class Dialogue:
             env = position.env if in_place else fork(position.env, noise)
             is_told = not actions and isinstance(self.style, ToolPromptStyle)
             played = [""] if is_told else actions  # an environment with tools says what is wrong
-            outcome = _step(env, played, position.observation)
+            outcome = _step(env, played, position)
         except EnvError as error:
-            outcome = _Outcome(position.observation, truncated=True, error=str(error))
+            outcome = _Outcome(
+                position.observation, position.available, truncated=True, error=str(error)
+            )
         is_last = position.turn >= self.max_turns or position.actions_left <= outcome.num_played
         is_over = is_last or outcome.terminated or outcome.truncated
         after = self._after(position, env, outcome, completion.token_ids, is_over)
-        is_last = is_last or len(after.prompt_ids) > self.max_prompt_tokens
         turn = Turn(
             observation=position.observation,
             prompt_ids=position.prompt_ids,
@@ -318,23 +372,63 @@ class Dialogue:
         is_over: bool,
     ) -> Position:
         """The position after a turn; it has no prompt if the episode is over."""
-        past = _Past(
-            position.observation, position.turn, position.actions_left, response_ids, outcome.reward
-        )
         place = (outcome.observation, position.turn + 1, position.actions_left - outcome.num_played)
+        if is_over:
+            return Position(env, *place, (), available=outcome.available)
+        past = _Past(
+            position.shown, position.turn, position.actions_left, response_ids, outcome.reward
+        )
         history = (*position.history, past)[1 - self.window :] if self.window > 1 else ()
-        prompt_ids = () if is_over else self._prompt(*place, history)
-        return Position(env, *place, prompt_ids, history)
+        return self._position(env, place, history, outcome.available)
 
-    def _prompt(
-        self, observation: str, turn: int, actions_left: int, history: tuple[_Past, ...]
-    ) -> tuple[int, ...]:
+    def _position(
+        self,
+        env: gymnasium.Env[Any, Any],
+        place: _Place,
+        history: tuple[_Past, ...],
+        available: tuple[str, ...],
+    ) -> Position:
+        """The position in a place; turns that its prompt has no room for are dropped for good."""
+        limit = self.max_prompt_tokens
+        prompt = self._write(place, history, limit)
+        all_turns = min(place[1], self.window) - 1
+        is_cut = len(prompt.history) < all_turns or prompt.shown != place[0]
+        return Position(
+            env,
+            *place,
+            _last(prompt.ids, limit),
+            prompt.history,
+            available,
+            prompt.shown,
+            is_cut or len(prompt.ids) > limit,
+        )
+
+    def _write(self, place: _Place, history: tuple[_Past, ...], limit: int) -> _Prompt:
+        """Write a prompt. If it is too long, drop its oldest turns, then cut the observation.
+
+        Rules and answer format stay. The prompt is longer than `limit` only if these alone are.
+        """
+        observation, turn, actions_left = place
+        ids = self._prompt(history, place)
+        while history and len(ids) > limit:
+            history = history[1:]
+            ids = self._prompt(history, place)
+        if len(ids) <= limit:
+            return _Prompt(ids, history, observation)
+
+        def write(text: str) -> tuple[int, ...]:
+            return self._prompt((), (text, turn, actions_left))
+
+        shown = shorten(observation, lambda text: len(write(text)), limit)
+        return _Prompt(write(shown), (), shown)
+
+    def _prompt(self, history: Sequence[_Past], place: _Place) -> tuple[int, ...]:
         """Token ids of the turns shown: a conversation with the responses as sampled."""
         places = [(past.observation, past.turn, past.actions_left) for past in history]
-        places.append((observation, turn, actions_left))
+        places.append(place)
         ids = self.chat.opening(self.style.system, self.style.first_message(*places[0]))
-        for past, place in zip(history, places[1:], strict=True):
-            message = self.style.next_message(past.reward, *place)
+        for past, later in zip(history, places[1:], strict=True):
+            message = self.style.next_message(past.reward, *later)
             ids = (*ids, *past.response_ids, *self.chat.reply(past.response_ids, message))
         return ids
 
@@ -360,6 +454,10 @@ def _check_tool_settings(window: int, max_turns: int, actions_per_turn: int) -> 
     )
 
 
+def _last(ids: tuple[int, ...], limit: int) -> tuple[int, ...]:
+    return ids[max(0, len(ids) - limit) :]
+
+
 def check_single_answer(sampler: str, max_turns: int) -> None:
     """Check that an episode has one turn, as samplers of whole answers need.
 
@@ -375,16 +473,22 @@ def check_single_answer(sampler: str, max_turns: int) -> None:
     )
 
 
-def _step(env: gymnasium.Env[Any, Any], actions: list[str], observation: str) -> _Outcome:
+def _available(info: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(info.get(AVAILABLE, ()))
+
+
+def _step(env: gymnasium.Env[Any, Any], actions: list[str], position: Position) -> _Outcome:
     """Play actions until the episode ends or none is left."""
-    outcome = _Outcome(observation)
+    outcome = _Outcome(position.observation, position.available)
     for action in actions:
         try:
             observation, reward, terminated, truncated, info = env.step(action)
         except EnvError as error:
             return replace(outcome, truncated=True, error=str(error))
+        available = () if terminated or truncated else _available(info)
         outcome = _Outcome(
-            observation,
+            with_available(observation, available),
+            available,
             outcome.num_played + 1,
             outcome.reward + float(reward),
             terminated,
@@ -398,7 +502,10 @@ def _step(env: gymnasium.Env[Any, Any], actions: list[str], observation: str) ->
 
 
 def prompt_style(
-    env: gymnasium.Env[Any, Any], actions_per_turn: int = 1, thinking: bool = False
+    env: gymnasium.Env[Any, Any],
+    actions_per_turn: int = 1,
+    thinking: bool = False,
+    layout: str = "game",
 ) -> PromptStyle:
     """Build the prompt texts of an environment.
 
@@ -413,16 +520,36 @@ def prompt_style(
         )
     said = spec.instruction, spec.legend, spec.actions, actions_per_turn, thinking, spec.sketch
     tools = "\n".join(tool.describe() for tool in tool_specs(env))
-    return ToolPromptStyle(*said, tools) if tools else PromptStyle(*said)
+    if tools:
+        return ToolPromptStyle(*said, tools)
+    return (PromptStyle if layout == "game" else ShortStyle)(*said)
 
 
-def canonical_action(env: gymnasium.Env[Any, Any], text: str) -> str | None:
+def has_listed_actions(env: gymnasium.Env[Any, Any]) -> bool:
+    """Return whether the actions are the names in the environment's `text_spec`, and no others."""
+    spec, names = text_spec(env), []
+    if spec is not None and not spec.examples:
+        names = spec.listed_actions()
+    try:
+        are_read = all(canonical_action(env, name) == name for name in names)
+        return bool(names) and are_read and canonical_action(env, NONSENSE) is None
+    except EnvError:
+        return False
+
+
+def canonical_action(
+    env: gymnasium.Env[Any, Any], text: str, available: Sequence[str] = ()
+) -> str | None:
     """Return the canonical spelling of an action, or None if the text names no action.
 
-    An environment without `canonical_action` takes the text as it is.
+    An available action is spelled as it is listed. Any other text is read by the environment; one
+    without `canonical_action` takes it as it is.
 
     Raises:
         EnvError: if a guarded environment fails.
     """
+    listed = spell(text, available)
+    if listed is not None:
+        return listed
     read = action_reader(env)
     return text if read is None else read(text)

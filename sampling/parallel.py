@@ -43,14 +43,17 @@ def _episodes(
     for member, own in player.split(range(cfg.max_trajectories)):
         is_independent = cfg.fork_noise == "independent" and member > 0
         noise = int(own.rng.integers(2**31)) if is_independent else None
-        episodes.append(_play_episode(start, own, noise))
+        episodes.append(_play_episode(tree, start, own, noise))
     return episodes
 
 
-async def _play_episode(position: Position, player: Player, noise: int | None) -> Episode:
+async def _play_episode(
+    tree: TrajectoryTree, position: Position, player: Player, noise: int | None
+) -> Episode:
     """Play an episode from a start position that the group shares."""
     turns: list[Turn] = []
     while not turns or not (turns[-1].terminated or turns[-1].truncated):
+        tree.num_cut_prompts += position.is_cut
         completion = await player.ask(position.prompt_ids)
         if completion.finish_reason == "failed":
             return turns, True

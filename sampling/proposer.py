@@ -34,7 +34,7 @@ class Decision:
     """Dropped responses: number of proposals at that time, the response, and its action."""
     num_calls: int = 0
     num_cut_prompts: int = 0
-    """Prompts that could not hold all earlier proposals."""
+    """Prompts that were too long and left something out."""
 
     @property
     def num_duplicates(self) -> int:
@@ -101,6 +101,7 @@ async def fill(
 async def _propose_independent(decision: Decision, player: Player) -> None:
     """Sample `width` times from x. Duplicates count as calls; they are not played or retried."""
     for _ in range(decision.width):
+        decision.num_cut_prompts += decision.position.is_cut
         completion = await player.ask(decision.position.prompt_ids)
         accept(decision, completion, player.read(decision.position, completion))
 
@@ -108,7 +109,7 @@ async def _propose_independent(decision: Decision, player: Player) -> None:
 def next_request(dialogue: Dialogue, decision: Decision, proposer: str) -> Request:
     """Make the prompt of a decision's next proposal."""
     if proposer == "without_replacement" or decision.width == 1:
-        return Request(decision.position.prompt_ids)
+        return Request(decision.position.prompt_ids, decision.position.is_cut)
     if proposer == "one_response":
         pairs = zip(decision.proposals, decision.actions, strict=True)
         given = [proposal for proposal, action in pairs if action is not None]

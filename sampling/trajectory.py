@@ -131,8 +131,8 @@ class TrajectoryTree:
     num_duplicates: int = 0
     """Responses or sketches that duplicated an earlier one of their decision."""
     num_cut_prompts: int = 0
-    """Prompts that were too long and lost earlier proposals, words of a sketch or their
-    beginning."""
+    """Prompts that were too long and lost earlier turns, the middle of an observation, earlier
+    proposals or words of a sketch."""
     num_failed: int = 0
     """Independent rollouts that stopped early because the engine gave no response."""
     duplicates: list[DuplicateProposal] = field(default_factory=list)

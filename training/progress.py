@@ -66,6 +66,8 @@ class Progress:
     """Whether `monitor.rescue=auto` has replaced the sampler."""
     has_env_errors: bool = False
     """Whether the environment has ever failed; only the first failure is reported."""
+    has_cut_prompts: bool = False
+    """Whether a prompt was ever too long; that too is reported once."""
 
     @classmethod
     def from_json(cls, values: Any) -> "Progress":

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..agents.engines.base import Engine
 from ..configs.errors import SettingError
-from ..configs.schema import Config
+from ..configs.schema import Config, EngineConfig
 from ..environments.splits import training_seeds
 from ..sampling import SAMPLERS
 from ..sampling.dialogue import Dialogue
@@ -119,3 +119,21 @@ def first_error(trees: Sequence[TrajectoryTree]) -> Symptom | None:
         "there, and rollout/env_errors counts them."
     )
     return Symptom("env_error", text)
+
+
+def find_cut_prompts(trees: Sequence[TrajectoryTree], cfg: Config) -> Symptom | None:
+    """Describe that prompts of some trees were too long; None if none was."""
+    num_cut = sum(tree.num_cut_prompts for tree in trees)
+    if not num_cut:
+        return None
+    return Symptom("cut_prompts", f"Warning: {describe_cut_prompts(num_cut, cfg.engine)}")
+
+
+def describe_cut_prompts(num_cut: int, cfg: EngineConfig) -> str:
+    """Say that prompts were too long, what they lack and what to set."""
+    prompts = "1 prompt was" if num_cut == 1 else f"{num_cut} prompts were"
+    return (
+        f"{prompts} longer than engine.max_prompt_tokens={cfg.max_prompt_tokens}, or than the "
+        "model's positions, and left out turns, the middle of the observation or earlier "
+        "proposals. Raise it, or shorten the observations."
+    )

@@ -10,7 +10,8 @@ from ..agents.chat import Chat, ChatFormat
 from ..agents.engines import ENGINES, load_engine
 from ..agents.engines.base import Engine, SamplingParams
 from ..agents.lora import add_adapter, import_peft, is_adapter, load_adapter
-from ..agents.policy import BUNDLED, Policy
+from ..agents.model_folder import BUNDLED
+from ..agents.policy import Policy
 from ..agents.prompts import STOP
 from ..configs.errors import SettingError, check, check_choice, first_line
 from ..configs.schema import Config, EngineConfig, ModelConfig
@@ -23,6 +24,7 @@ from ..sampling.tree import resolve_merging
 from .advantages import ADVANTAGES
 from .exploration import EXPLORATIONS
 from .losses import LOSSES
+from .prompt_choices import choose_by_chat, choose_by_environment
 from .success import resolve_success
 
 NUM_TRIED_PUZZLES = 3
@@ -121,6 +123,8 @@ def check_names(cfg: Config) -> None:
 def resolve_auto(cfg: Config) -> Config:
     """Replace every "auto" by a value that fits the environment and the machine.
 
+    What prompts show may depend on the model too: then `choose_by_chat` decides.
+
     Raises:
         SettingError: if the environment is unknown, or does not support the settings.
     """
@@ -143,7 +147,9 @@ def resolve_auto(cfg: Config) -> Config:
     return replace(
         cfg,
         env=replace(cfg.env, success=success),
-        model=replace(cfg.model, device=device, answer_format=answer_format(cfg.model)),
+        model=replace(
+            choose_by_environment(cfg, env), device=device, answer_format=answer_format(cfg.model)
+        ),
         sampling=replace(
             cfg.sampling,
             merge_states="on" if merges else "off",
@@ -243,22 +249,34 @@ def build_dialogue(cfg: Config, policy: Policy) -> Dialogue:
         cfg.engine.max_new_tokens,
         f"below the model's {positions} positions, with room for a prompt",
     )
-    chat = ChatFormat(policy.tokenizer, cfg.model.thinking)
+    chat = build_chat(cfg, policy)
     return build_chat_dialogue(cfg, chat, min(cfg.engine.max_prompt_tokens, room))
+
+
+def build_chat(cfg: Config, policy: Policy) -> ChatFormat:
+    """Build the chat format of the policy."""
+    return ChatFormat(policy.tokenizer, cfg.model.thinking)
+
+
+def settle_prompts(cfg: Config, chat: Chat) -> Config:
+    """Decide what `resolve_auto` left to the model."""
+    return replace(cfg, model=choose_by_chat(cfg.model, chat))
 
 
 def build_chat_dialogue(cfg: Config, chat: Chat, max_prompt_tokens: int) -> Dialogue:
     """Build the dialogue of the environment with any model of a chat format."""
-    windows = {"state": 1, "window": cfg.model.window, "full": cfg.env.max_turns}
+    model = choose_by_chat(cfg.model, chat)
+    windows = {"state": 1, "window": model.window, "full": cfg.env.max_turns}
     return Dialogue(
         lambda: build_env(cfg),
         chat,
         max_turns=cfg.env.max_turns,
         actions_per_turn=cfg.env.actions_per_turn,
         thinking=cfg.model.thinking,
-        window=windows[cfg.model.context],
+        window=windows[model.context],
         max_prompt_tokens=max_prompt_tokens,
         is_strict=answer_format(cfg.model) == "strict",
+        layout=model.layout,
     )
 
 

@@ -39,10 +39,10 @@ from .monitor import (
 )
 from .progress import Progress
 from .readability import find_unreadable
-from .rollout import Rollout, first_error, rollout, step_player
+from .rollout import Rollout, find_cut_prompts, first_error, rollout, step_player
 from .run_log import RunLog
 from .score import with_plain_logprobs
-from .setup import Agent, build_agent, build_reference
+from .setup import Agent, build_agent, build_chat, build_reference, settle_prompts
 from .stopwatch import Stopwatch, time_metrics
 from .update import Learner, build_optimizer, learning_rate
 
@@ -97,6 +97,8 @@ def open_session(cfg: Config, folder: Path) -> Session:
     checkpoint = _find_checkpoint(folder)
     agent = build_agent(cfg, str(checkpoint / "model") if checkpoint else "")
     policy = agent.policy
+    cfg = settle_prompts(cfg, build_chat(cfg, policy))
+    rescued = replace(rescued, model=cfg.model)
     learner = Learner(
         policy,
         build_optimizer(policy, cfg.optim, checkpoint),
@@ -304,7 +306,8 @@ def _look_after(
     """Compare a step with the run's first ones, and begin a rescue if one is due.
 
     Returns:
-        What is new: symptoms, with advice, the environment's first failure, and the rescue.
+        What is new: symptoms, with advice, the environment's first failure, the first prompts that
+        were cut, and the rescue.
     """
     if progress.sampler != cfg.sampling.name:
         progress.sampler, progress.history, progress.symptoms = cfg.sampling.name, [], []
@@ -327,6 +330,10 @@ def _look_after(
     if error:
         progress.has_env_errors = True
         news.append(error)
+    cut = None if progress.has_cut_prompts else find_cut_prompts(trees, cfg)
+    if cut:
+        progress.has_cut_prompts = True
+        news.append(cut)
     if cfg.monitor.rescue == "auto" and is_collapsing(found):
         progress.is_rescued = True
         news.append(RESCUE)

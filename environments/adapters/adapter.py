@@ -6,6 +6,7 @@ subclasses for Gymnasium's own games and MiniGrid are in `known_games.py`, an ex
 docs/environments.md.
 """
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Text
 
 from ...configs.errors import SettingError
+from ..available import AVAILABLE, find_available, flat_mask, spell
 from ..success import reported_success
 from ..text_env import TextSpec, is_deterministic, max_steps
 from .plugins import make_plugin
@@ -49,11 +51,13 @@ class TextAdapter(gymnasium.Env[str, str]):
     """Plays a numeric environment through text.
 
     Observation: the environment's observation as `observation_text` writes it, any text.
-    Actions: any text; text that `read_action` cannot read changes nothing.
+    Actions: any text; text that `read_action` cannot read changes nothing. An action that the
+    environment lists as available now is read up to case, white space and punctuation at its end.
     Reward and episode end: the environment's; also truncated after `max_steps` actions, by default
     the environment's own limit. Info: the environment's, with `success` (its own under any name of
-    `SUCCESS_KEYS`, else the result of `is_success`; left out if `knows_success` is False) and
-    `legal` (the action could be read, and the environment's `action_mask`, if any, allowed it).
+    `SUCCESS_KEYS`, else the result of `is_success`; left out if `knows_success` is False), `legal`
+    (the action could be read, and the environment's `action_mask`, if any, allowed it) and, where
+    the environment lists them or has a mask, `available_actions`.
 
     Args:
         env: the environment; None to make `env_id`.
@@ -81,6 +85,9 @@ class TextAdapter(gymnasium.Env[str, str]):
     """Whether the default of `is_success` is right, and no guess; that of a subclass always is."""
     shared_on_fork: Sequence[str] = ()
     """Names of large attributes, of this or of `env`, that no step changes; copies share them."""
+    is_fully_observed: bool | None = None
+    """Whether earlier turns add nothing to the present observation, so that prompts can leave them
+    out (`model.context`); None for True, unless the actions are free text."""
     metadata = {"render_modes": ["ansi"], "render_fps": 4}
 
     def __init__(self, env: gymnasium.Env[Any, Any] | None = None, **options: Any):
@@ -92,6 +99,8 @@ class TextAdapter(gymnasium.Env[str, str]):
         self.max_steps = next(n for n in limits if isinstance(n, int) and n > 0)
         self.is_deterministic |= is_deterministic(self.env)
         self.knows_success |= type(self).is_success is not TextAdapter.is_success
+        if self.is_fully_observed is None:
+            self.is_fully_observed = not isinstance(self.env.action_space, Text)
         self.action_names = self._name_actions()
         self.text_spec = TextSpec(
             instruction=self.rules or documented_rules(game) or f"Play {type(game).__name__}.",
@@ -100,10 +109,18 @@ class TextAdapter(gymnasium.Env[str, str]):
         )
         self.observation_space, self.action_space = AnyText(), AnyText()
         self.num_steps = 0
+        self.available: list[str] = []
+        """The actions that the environment allows now; empty if it does not say."""
+        self._takes_any_text = False  # it listed an action outside its own `Text` space
         self._check_wording()
 
-    def observation_text(self, observation: Any) -> str:
-        """Write an observation as text: by default the "ansi" rendering, else the numbers."""
+    def observation_text(self, observation: Any, info: dict[str, Any]) -> str:
+        """Write an observation as text: by default the "ansi" rendering, else the numbers.
+
+        Args:
+            observation: what the environment returned.
+            info: what it returned with it. Prompts show `available_actions` below this text.
+        """
         return (
             plain_text(str(self.env.render())) if self.is_drawn else write_observation(observation)
         )
@@ -119,8 +136,8 @@ class TextAdapter(gymnasium.Env[str, str]):
         if isinstance(space, MultiDiscrete | MultiBinary):
             action = read_numbers(text, space)
             return None if action is None else (" ".join(map(str, action.ravel())), action)
-        text = text.strip()
-        return (text, text) if text and space.contains(text) else None
+        text = spell(text, self.available) or text.strip()
+        return (text, text) if text and (self._takes_any_text or space.contains(text)) else None
 
     def is_success(self, reward: float, terminated: bool, info: dict[str, Any]) -> bool:
         """Return whether a step won the game: by default, if it ended it with a positive reward.
@@ -148,9 +165,9 @@ class TextAdapter(gymnasium.Env[str, str]):
     ) -> tuple[str, dict[str, Any]]:
         """Start the puzzle of `seed`."""
         observation, info = self.env.reset(seed=seed, options=options)
-        self.num_steps, self.action_mask = 0, info.get("action_mask")
-        self.text = self.observation_text(observation)
-        return self.text, {**info, "success": False, "legal": True}
+        self.num_steps = 0
+        self._note(observation, info)
+        return self.text, self._told({**info, "success": False, "legal": True})
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Play the action that the text names."""
@@ -159,18 +176,19 @@ class TextAdapter(gymnasium.Env[str, str]):
         if reading is None:
             is_over = self.num_steps >= self.max_steps
             info = {"success": False} if self.knows_success else {}
-            return self.text, 0.0, False, is_over, {**info, "legal": False}
+            return self.text, 0.0, False, is_over, self._told({**info, "legal": False})
         legal = self._is_allowed(reading[1])
         given = step_values(self.env.step(reading[1]))
         observation, reward, terminated, truncated, info = given
-        reward, self.action_mask = single_reward(reward), info.get("action_mask")
-        self.text = self.observation_text(observation)
+        reward = single_reward(reward)
+        self._note(observation, info)
         success = reported_success(info)
         if success is None and self.knows_success:
             success = self.is_success(reward, terminated, info)
         legal = bool(info.get("legal", legal))
         truncated = truncated or (not terminated and self.num_steps >= self.max_steps)
         info = {**info, "legal": legal} | ({} if success is None else {"success": bool(success)})
+        info = self._told(info)
         return self.text, reward, terminated, truncated, info
 
     def render(self) -> Any:
@@ -185,6 +203,23 @@ class TextAdapter(gymnasium.Env[str, str]):
         """Return the canonical spelling of the action that the text names, or None."""
         reading = self.read_action(text)
         return None if reading is None else reading[0]
+
+    def _note(self, observation: Any, info: dict[str, Any]) -> None:
+        """Keep the text of a state, its mask and its available actions."""
+        self.text = self.observation_text(observation, info)
+        self.action_mask = flat_mask(info, len(self.action_names))
+        self.available = []  # those of the state before must not help to read
+        listed = find_available(info, self.action_names)
+        readings = (self.read_action(text) for text in listed)
+        space = self.env.action_space
+        is_text = isinstance(space, Text)
+        self.available = listed if is_text else [reading[0] for reading in readings if reading]
+        self._takes_any_text |= is_text and not all(map(space.contains, listed))
+
+    def _told(self, info: dict[str, Any]) -> dict[str, Any]:
+        """Add the available actions to `info`, in place of anything else of that name."""
+        info.pop(AVAILABLE, None)
+        return info | {AVAILABLE: list(self.available)} if self.available else info
 
     def _is_allowed(self, action: Any) -> bool:
         space = self.env.action_space
@@ -226,6 +261,13 @@ class TextAdapter(gymnasium.Env[str, str]):
         return "any text"
 
     def _check_wording(self) -> None:
+        try:
+            inspect.signature(self.observation_text).bind(None, {})
+        except TypeError as error:
+            raise SettingError(
+                f"{type(self).__name__}.observation_text must take the environment's info too. "
+                "Write def observation_text(self, observation, info):"
+            ) from error
         name = self.env.spec.id if self.env.spec else type(self.env.unwrapped).__name__
         space = self.env.action_space
         can_read = isinstance(space, Discrete | MultiDiscrete | MultiBinary | Text)

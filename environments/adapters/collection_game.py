@@ -58,6 +58,7 @@ class CollectionGame(gymnasium.Env[str, str]):
 
     metadata = {"render_modes": ["ansi"], "render_fps": 4}
     is_deterministic = False
+    is_fully_observed = True  # its text has all that the next move needs
 
     def __init__(self, text_spec: TextSpec, max_steps: int):
         if max_steps < 1:

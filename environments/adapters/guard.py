@@ -47,6 +47,7 @@ PARTS: dict[str, Callable[[gymnasium.Env[Any, Any]], Any]] = {
     "num_targets": text_env.num_targets,
     "num_puzzles": text_env.num_puzzles,
     "is_deterministic": text_env.is_deterministic,
+    "is_fully_observed": text_env.is_fully_observed,
     "has_state_key": text_env.has_state_key,
     "has_action_reader": lambda env: text_env.action_reader(env) is not None,
     "own_fork_kind": text_env.fork_kind,
@@ -168,6 +169,7 @@ class GuardedEnv(gymnasium.Wrapper[str, str, Any, Any]):
     num_targets: int
     num_puzzles: Mapping[str, int]
     is_deterministic: bool
+    is_fully_observed: bool | None
     has_state_key: bool
     has_action_reader: bool
     own_fork_kind: str

@@ -74,9 +74,9 @@ class TableGame(KnownGame):
         rows = self.game.P.values()
         self.is_deterministic = all(len(outcomes) == 1 for row in rows for outcomes in row.values())
 
-    def observation_text(self, observation: Any) -> str:
+    def observation_text(self, observation: Any, info: dict[str, Any]) -> str:
         """Return the board, without the line that repeats the last action."""
-        lines = super().observation_text(observation).splitlines()
+        lines = super().observation_text(observation, info).splitlines()
         return "\n".join(line for line in lines if not re.fullmatch(r"\s*(\(\w+\))?\s*", line))
 
     def state_key(self) -> Hashable:
@@ -136,7 +136,7 @@ class Blackjack(KnownGame):
     action_names = ("Stick", "Hit")
     knows_success = True
 
-    def observation_text(self, observation: Any) -> str:
+    def observation_text(self, observation: Any, info: dict[str, Any]) -> str:
         """Describe the hand and the dealer's open card."""
         total, card, has_ace = map(int, observation)
         ace = ", with an ace that counts 11" if has_ace else ""
@@ -167,7 +167,7 @@ class MiniGrid(KnownGame):
         super().__init__(env, **options)
         self.is_deterministic = not hasattr(self.game, "obstacles")  # these move randomly
 
-    def observation_text(self, observation: Any) -> str:
+    def observation_text(self, observation: Any, info: dict[str, Any]) -> str:
         """Describe the mission, the grid and what is carried."""
         game = self.game
         carried = f"{game.carrying.color} {game.carrying.type}" if game.carrying else "nothing"

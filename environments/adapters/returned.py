@@ -12,6 +12,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from ..available import AVAILABLE
 from ..descriptions import describe_value
 from ..success import as_flag
 from ..text_env import state_key
@@ -20,7 +21,7 @@ MAX_TEXT = 200_000
 """Length of the longest text that an environment may return, in characters."""
 STEP = "(observation, reward, terminated, truncated, info)"
 FLAGS = ("success", "legal")
-"""The entries of `info` that we read."""
+"""The flags in `info` that we read."""
 
 
 class InvalidValue(Exception):
@@ -191,7 +192,16 @@ def _checked_info(info: Any) -> dict[str, Any]:
             flag = as_flag(info[name])
             require(flag is not None, f"True or False as info[{name!r}]", info[name])
             info[name] = flag
+    if AVAILABLE in info:
+        info[AVAILABLE] = _checked_actions(info[AVAILABLE])
     return info
+
+
+def _checked_actions(actions: Any) -> list[str]:
+    wanted = f"a list of str as info[{AVAILABLE!r}]"
+    require(isinstance(actions, list | tuple | np.ndarray), wanted, actions)
+    texts = [checked_text(text, f"info[{AVAILABLE!r}]") for text in actions]
+    return [text for text in dict.fromkeys(texts) if text.strip()]
 
 
 def require(condition: bool, wanted: str, got: Any, is_value: bool = True) -> None:

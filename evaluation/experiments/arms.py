@@ -29,7 +29,7 @@ from ...training.checkpoint import latest_checkpoint, read_state
 from ...training.progress import BUDGETS, Progress
 from ...training.run_lock import locked
 from ...training.run_log import read_metrics
-from ...training.setup import build_agent, resolve_auto
+from ...training.setup import build_agent, build_chat, resolve_auto, settle_prompts
 from ..validation import validate
 from .results import (
     Measurement,
@@ -144,6 +144,7 @@ def _run_arm(arm: Arm, cfg: Config, folder: Path, runs: Path, watch: Watch) -> R
     # A wrong model fails before anything else is written.
     session = _open_session(arm, cfg, folder, start) if arm.is_trained else None
     policy = session.agent.policy if session else build_agent(cfg).policy
+    cfg = settle_prompts(cfg, build_chat(cfg, policy))
     replace_text(folder / "config.yaml", write_yaml(config_to_dict(cfg)))
     end, lines = start, []
     if session:

@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from sesa_agent.agents.chat import Chat
+from sesa_agent.agents.engines.api import MessagesChat
 from sesa_agent.agents.policy import Policy
 from sesa_agent.commands.evaluate_api import PREFIX, ApiOptions, evaluate_api, report_calls
 from sesa_agent.commands.evaluate_options import EvaluateOptions
@@ -14,16 +15,21 @@ from sesa_agent.configs.load import load_config
 from sesa_agent.configs.schema import Config
 from sesa_agent.configs.writing import replace_text
 from sesa_agent.evaluation.evaluate import Evaluation, evaluate
+from sesa_agent.option_settings import with_options
 from sesa_agent.runs import find_policy
-from sesa_agent.screen import console, result_table, say, say_success
+from sesa_agent.screen import console, result_table, say, say_success, warn
+from sesa_agent.training.prompt_choices import describe_choice
 from sesa_agent.training.readability import describe_unreadable, is_unreadable
+from sesa_agent.training.rollout import describe_cut_prompts
 from sesa_agent.training.setup import (
     Agent,
+    build_chat,
     build_dialogue,
     build_engine,
     build_policy,
     resolve_auto,
     sampling_params,
+    settle_prompts,
 )
 
 
@@ -35,9 +41,10 @@ def run_evaluation(
     options.check()
     if target.startswith(PREFIX):
         check(bool(env), "--env", env, "given with a model", "Try --env sokoban.")
-        cfg = load_config(env, "sesa", overrides)
-        cfg = resolve_auto(replace(cfg, model=replace(cfg.model, path=target)))
+        words = with_options(overrides, {"model.path": ("the model", target)})
+        cfg = resolve_auto(load_config(env, "sesa", words))
         say_success(cfg)
+        cfg = _settled(cfg, MessagesChat())
         result, account = evaluate_api(target, cfg, options, api)
         _show(target, cfg, result, options)
         report_calls(result, account, cfg)
@@ -46,12 +53,21 @@ def run_evaluation(
     cfg, path = find_policy(target, env, overrides)
     say_success(cfg)
     policy = build_policy(cfg, path)
+    cfg = _settled(cfg, build_chat(cfg, policy))
     with console.status(f"playing {options.episodes} held-out puzzles"):
         result = evaluate_policy(
             cfg, policy, options.episodes, options.samples, options.seed, options.ks
         )
     _show(target, cfg, result, options)
     _write(target, cfg, result, options)
+
+
+def _settled(cfg: Config, chat: Chat) -> Config:
+    """Decide what prompts show as far as it depends on the model, and say so."""
+    settled = settle_prompts(cfg, chat)
+    if choice := describe_choice(cfg, settled):
+        say(choice)
+    return settled
 
 
 def _show(target: str, cfg: Config, result: Evaluation, options: EvaluateOptions) -> None:
@@ -65,6 +81,8 @@ def _show(target: str, cfg: Config, result: Evaluation, options: EvaluateOptions
             f"failure count as not solved; {len(result.left_out)} puzzles that could not be opened "
             "are left out."
         )
+    if result.num_cut_prompts:
+        warn(f"Warning: {describe_cut_prompts(result.num_cut_prompts, cfg.engine)}")
 
 
 def _write(

@@ -41,6 +41,7 @@ from sesa_agent.training.distributed import (
     world_size,
 )
 from sesa_agent.training.progress import Progress
+from sesa_agent.training.prompt_choices import describe_choice
 from sesa_agent.training.run_lock import locked
 from sesa_agent.training.run_log import read_metrics
 from sesa_agent.training.setup import Agent, build_agent
@@ -90,11 +91,14 @@ def _run_training(cfg: Config, folder: Path) -> Run:
     """`run_training` in a folder that no other process writes to."""
     # A wrong model fails before anything is written, and all ranks have looked by then.
     session = agreed(lambda: trainer.open_session(cfg, folder))
+    choice, cfg = describe_choice(cfg, session.cfg), session.cfg
     if is_rank_zero():
         replace_text(folder / CONFIG_FILE, write_yaml(config_to_dict(cfg)))
     processes = f", {world_size()} processes" if world_size() > 1 else ""
     say(f"{cfg.method} on {cfg.env.id}, model {cfg.model.path}, run folder {folder}{processes}")
     say_success(cfg)
+    if choice:
+        say(choice)
     if cfg.loss.credit == "trajectory" and cfg.loss.baseline == "max":
         warn("Warning: loss.baseline=max never gives a positive advantage. Take mean to learn.")
     with _resumable(folder, cfg):

@@ -4,12 +4,14 @@ The environment of a place is never stepped; an action is played on a fork of it
 means dropping the last place. In a stochastic game the same move then has the same outcome.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import gymnasium
 
 from sesa_agent.environments import fork, is_deterministic
+from sesa_agent.environments.available import AVAILABLE, with_available
 from sesa_agent.environments.success import step_success
 from sesa_agent.environments.text_env import max_steps
 
@@ -20,6 +22,9 @@ class Place:
 
     env: gymnasium.Env[Any, Any]
     observation: str
+    """The environment's text and the line with the available actions, if there are any."""
+    available: Sequence[str] = ()
+    """Actions that the environment allows now; empty if it does not say."""
     num_actions: int = 0
     episode_return: float = 0.0
     """Sum of the rewards so far."""
@@ -51,9 +56,11 @@ class Place:
         """
         env = fork(self.env)
         observation, reward, terminated, truncated, info = env.step(action)
+        available = () if terminated or truncated else info.get(AVAILABLE, ())
         return Place(
             env,
-            observation,
+            with_available(observation, available),
+            available,
             self.num_actions + 1,
             self.episode_return + float(reward),
             action,
@@ -79,7 +86,8 @@ class Puzzle:
     def __init__(self, env: gymnasium.Env[Any, Any], seed: int):
         observation, info = env.reset(seed=seed)
         self.seed = seed
-        self.places = [Place(env, observation)]
+        available = info.get(AVAILABLE, ())
+        self.places = [Place(env, with_available(observation, available), available)]
         length = info.get("optimal_length")
         is_exact = isinstance(length, int) and is_deterministic(env)
         self.optimal_length: int | None = length if is_exact else None

@@ -14,11 +14,9 @@ from sesa_agent.play.bindings import COMMANDS, bind_keys, describe_keys
 from sesa_agent.play.frame import draw_board, has_colours, show, words
 from sesa_agent.play.game import Place, Puzzle, count_actions
 from sesa_agent.play.keys import Read, in_terminal
-from sesa_agent.sampling.dialogue import canonical_action
+from sesa_agent.sampling.dialogue import canonical_action, has_listed_actions
 from sesa_agent.screen import say
 
-NONSENSE = "§ no action §"
-"""A text that is an action only in games where every text is."""
 MAX_ECHO = 40
 """Maximum number of typed characters to quote."""
 
@@ -38,10 +36,9 @@ def open_game(env_id: str, make: Callable[[], gymnasium.Env[Any, Any]]) -> Game:
     """Find out how a person plays an environment: with keys or with lines."""
     env = make()
     spec: TextSpec = env.unwrapped.text_spec  # pyright: ignore[reportAttributeAccessIssue]
-    names = spec.listed_actions()
-    reads_names = all(canonical_action(env, name) == name for name in names)
-    is_list = reads_names and not spec.examples and canonical_action(env, NONSENSE) is None
-    return Game(env_id, make, spec, bind_keys(names) if is_list else {})
+    return Game(
+        env_id, make, spec, bind_keys(spec.listed_actions()) if has_listed_actions(env) else {}
+    )
 
 
 def play_puzzles(game: Game, seed: int, read: Read, console: Console) -> None:
@@ -78,7 +75,9 @@ def respond(game: Game, puzzle: Puzzle, typed: str) -> str:
         return ""
     if puzzle.place.is_over:
         return "The puzzle is over: u undoes the last action, r restarts, n is the next, q quits."
-    action = game.bindings.get(typed.lower()) or canonical_action(puzzle.place.env, typed.strip())
+    action = game.bindings.get(typed.lower()) or canonical_action(
+        puzzle.place.env, typed.strip(), puzzle.place.available
+    )
     if action is None or not typed.strip():
         echo = typed if len(typed) <= MAX_ECHO else f"{typed[:MAX_ECHO]}..."
         return f"{echo!r} is not an action here. Actions: {game.spec.actions}."

@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sesa_agent.agents.prompts import (
+    ANSWER_SYSTEM,
     SYSTEM,
     PromptStyle,
+    ShortStyle,
     follow,
     list_answers,
     outline,
@@ -65,6 +67,21 @@ def test_the_single_answer_prompts_match_the_golden_files(name, request_text):
     first = words.first_message(env.reset(seed=0)[0], turn=1, actions_left=1)
     messages = "\n--------\n".join([SYSTEM, first + request_text]) + "\n"
     assert messages == (GOLDEN / f"sudoku_{name}.txt").read_text(encoding="utf-8")
+
+
+def test_the_short_layout_holds_the_question_the_form_of_its_answer_and_the_reply_format():
+    """ "You have 1 actions left" stood there, and turns and states of a game that is none."""
+    style = ShortStyle("Solve the problem.", "", "a number")
+    assert style.system == ANSWER_SYSTEM != SYSTEM
+    assert style.first_message("What is 3 + 4?", turn=1, actions_left=1) == (
+        "Solve the problem.\nWhat is 3 + 4?\n"
+        "Answer with: a number. Reply with <answer>your answer</answer>."
+    )
+    style = ShortStyle("Solve it.", "_ is a blank", "digits", thinking=True)
+    assert style.first_message("1 _", 1, 1) == (
+        "Solve it.\nSymbols: _ is a blank.\n1 _\nAnswer with: digits. "
+        "Reply with <think>your thoughts</think><answer>your answer</answer>."
+    )
 
 
 def test_the_outline_request_uses_the_games_own_words():

@@ -344,15 +344,6 @@ def test_a_game_that_ends_in_its_last_turn_is_terminated_and_not_truncated():
     assert [(turn.terminated, turn.truncated) for turn in turns] == [(False, False), (True, False)]
 
 
-@pytest.mark.parametrize("spare, truncated", [(0, False), (-1, True)])
-def test_an_episode_ends_before_its_prompt_outgrows_the_limit(spare, truncated):
-    (_, second), _ = play(line_dialogue(window=10), answer("Right"))
-    limit = len(second.prompt_ids) + spare
-    dialogue = line_dialogue(window=10, max_prompt_tokens=limit)
-    _, (turn,) = play(dialogue, answer("Right"))
-    assert turn.truncated == truncated
-
-
 @pytest.mark.parametrize(
     "options, actions_left",
     [

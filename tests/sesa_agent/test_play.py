@@ -24,6 +24,7 @@ from sesa_agent.sampling.trajectory import Task
 
 from ..helpers import bad_games, toy_game
 from ..helpers.games import CHAT, TOKENIZER, LineGame
+from ..helpers.plugins import ADVENTURE, FOLDER
 from ..helpers.tiny_models import SMALL_GROUPS
 
 STEPS = ("optim.steps=1", "eval.episodes=2", "eval.final_episodes=2", "engine.max_new_tokens=2")
@@ -177,6 +178,16 @@ def test_every_kind_of_game_is_played(play, env, line):
     assert (code, err) == (0, "")
     assert " Last: " in out
     assert re.match(r"(Not s|S)olved with 1 action", last_line(out))
+
+
+def test_the_actions_of_a_text_adventure_stand_below_each_state(play, monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    lines = ("GO North.", "take lamp", "go south", "go down", "Take Lamp", "go up")
+    code, out, err = play(lines, "--env", ADVENTURE)
+    assert (code, err) == (0, "")
+    assert "You are in the hall.\nActions now: go north; go down\n" in out
+    assert "You are in the attic" in out and "Last: go north, reward 0." in out
+    assert "Solved with" in last_line(out)
 
 
 def test_options_reach_the_environment(play):
