@@ -20,7 +20,7 @@ from gymnasium.error import NameNotFound, NamespaceNotFound
 from ..descriptions import describe_error
 from ..options import fit_options
 from ..text_env import text_spec
-from .collections import register_collection
+from .collections import register_collection, split_address
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -43,6 +43,8 @@ def make_plugin(env_id: str, **options: Any) -> gymnasium.Env[Any, Any]:
         SettingError: if it is a game of a collection (`collections.py`) that is not installed.
         ModuleNotFoundError: if the module of `module:Name-v0` is missing.
     """
+    env_id, address = split_address(env_id)
+    options = {**options, **address}
     try:
         return _make(env_id, options)
     except (NameNotFound, NamespaceNotFound):
