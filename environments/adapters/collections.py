@@ -102,6 +102,11 @@ COLLECTIONS = {
     ),
 }
 """Collections by the namespace of their ids."""
+NOT_PLAYED = {
+    "verifiers": "verifiers 0.4 has no step: its harness calls the model and runs the whole episode, "
+    "so no tree can grow in it",
+}
+"""Namespaces that are refused, and why."""
 
 
 def register_collection(namespace: str) -> tuple[str, ...]:
@@ -111,8 +116,13 @@ def register_collection(namespace: str) -> tuple[str, ...]:
         namespace: the part of an id before the slash; no ids if it is not a collection's.
 
     Raises:
-        SettingError: if the package is not installed.
+        SettingError: if the package is not installed, or its environments are not played.
     """
+    if namespace in NOT_PLAYED:
+        raise SettingError(
+            f"--env {namespace}/... is not played: {NOT_PLAYED[namespace]}. docs/collections.md "
+            "says what to do instead."
+        )
     if namespace not in COLLECTIONS:
         return ()
     maker, names = _games(namespace)

@@ -5,6 +5,7 @@ one of the task's variations (other substances, other rooms).
 """
 
 from collections.abc import Sequence
+from itertools import groupby
 
 from ..text_env import TextSpec
 from .collection_game import Reply
@@ -127,4 +128,15 @@ class ScienceWorldGame(JvmGame):
         room, carried = self.server.freeActionLook(), self.server.freeActionInventory()
         task = f"Task: {self.server.getTaskDescription()}"
         parts = (task, "" if said == room else said, room, carried)
-        return "\n".join(part.strip() for part in parts if part.strip())
+        return "\n".join(in_order(part).strip() for part in parts if part.strip())
+
+
+def in_order(text: str) -> str:
+    r"""Sort each list of things, because ScienceWorld's own order changes from play to play.
+
+    >>> in_order("You see:\n\ta table\n\ta bed\nAlso:\n\ta door")
+    'You see:\n\ta bed\n\ta table\nAlso:\n\ta door'
+    """
+    runs = groupby(text.splitlines(), key=lambda line: line[:1] in ("\t", " "))
+    lines = [sorted(run) if is_list else list(run) for is_list, run in runs]
+    return "\n".join(line for run in lines for line in run)

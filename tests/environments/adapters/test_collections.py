@@ -62,6 +62,11 @@ def test_an_unknown_game_names_the_nearest():
         make_env("reasoning_gym/leg_countin")
 
 
+def test_a_namespace_that_is_not_played_is_one_line_with_the_reason():
+    with pytest.raises(SettingError, match=r"^--env verifiers/\.\.\. is not played: .* no step"):
+        make_env("verifiers/gsm8k")
+
+
 def test_a_namespace_of_no_collection_registers_nothing():
     assert register_collection("sesa") == ()
 
