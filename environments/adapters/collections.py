@@ -103,8 +103,8 @@ COLLECTIONS = {
 }
 """Collections by the namespace of their ids."""
 NOT_PLAYED = {
-    "verifiers": "verifiers 0.4 has no step: its harness calls the model and runs the whole episode, "
-    "so no tree can grow in it",
+    "verifiers": "verifiers 0.4 has no step: its harness calls the model and runs the whole "
+    "episode, so no tree can grow in it",
 }
 """Namespaces that are refused, and why."""
 
