@@ -110,13 +110,14 @@ def try_it(trial: Trial) -> dict[str, str] | None:
 def outcome_of(code: int, out: str, errors: str) -> tuple[str, str]:
     """What came of a check, in a word, and why.
 
-    >>> outcome_of(2, "", "Error: env.id Pong has pixels.")
+    >>> outcome_of(2, "", "sesa-agent: env.id Pong has pixels.")
     ('refused', 'env.id Pong has pixels.')
     """
     if code == 2:
-        return "refused", errors.strip().splitlines()[-1].removeprefix("Error: ")
+        return "refused", errors.strip().splitlines()[-1].removeprefix("sesa-agent: ")
     rows = re.findall(r"│ ([\w ]+?) +│ (failed|warned) +│ (.+?) *│", out)
-    notes = "; ".join(f"{name}: {seen.strip()}" for name, status, seen in rows)[:300]
+    # The speed is that of this machine at this time.
+    notes = "; ".join(f"{name}: {seen.strip()}" for name, _, seen in rows if name != "speed")[:300]
     if code == 0:
         return "plays", notes
     return ("fails", notes) if code == 1 and rows else ("crashes", errors.strip()[-300:])

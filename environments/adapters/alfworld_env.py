@@ -98,7 +98,7 @@ def _solvable(files: Sequence[Path], seed: int) -> GivenFile:
 
 def _demangled(env: Any) -> Any:
     """Give the things of a game their readable names ("soapbar 1") when it is loaded."""
-    import textworld  # pyright: ignore[reportMissingImports]
+    import textworld.core  # pyright: ignore[reportMissingImports]
     from alfworld.agents.utils.misc import Demangler  # pyright: ignore[reportMissingImports]
 
     class Demangled(textworld.core.Wrapper):

@@ -156,6 +156,19 @@ def _games(namespace: str) -> tuple[str, list[str]]:
     return f"{adapter.__name__}:make", list(names)
 
 
+def why_left_out(env_id: str) -> str:
+    """Return why a game of a collection's package is not among its ids; "" if it does not know.
+
+    Args:
+        env_id: an unknown id in the namespace of an installed collection.
+    """
+    namespace, _, name = env_id.partition("/")
+    if namespace not in COLLECTIONS:
+        return ""
+    adapter = import_module(COLLECTIONS[namespace].module, __package__)
+    return adapter.why_left_out(name) if hasattr(adapter, "why_left_out") else ""
+
+
 def split_address(env_id: str) -> tuple[str, dict[str, str]]:
     """Split an id that is an address into the id of the game that plays it, and its option `url`.
 

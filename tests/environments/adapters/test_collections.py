@@ -62,6 +62,20 @@ def test_an_unknown_game_names_the_nearest():
         make_env("reasoning_gym/leg_countin")
 
 
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("TicTacToe-v0", "it is for several players"),
+        ("TwentyQuestions-v0", "it asks a language model on the internet"),
+        ("Sudoku-v0-raw", "this variant shows no text"),
+    ],
+)
+def test_a_game_that_textarena_has_and_we_do_not_is_refused_with_the_reason(name, reason):
+    need("textarena")
+    with pytest.raises(SettingError, match=rf"env.id textarena/{name} is not played: {reason}"):
+        make_env(f"textarena/{name}")
+
+
 def test_a_namespace_that_is_not_played_is_one_line_with_the_reason():
     with pytest.raises(SettingError, match=r"^--env verifiers/\.\.\. is not played: .* no step"):
         make_env("verifiers/gsm8k")

@@ -91,7 +91,7 @@ def test_closing_ends_the_session_on_the_server(server, opened):
 def test_episodes_reuse_the_session(server, opened):
     env = opened()
     before = server[1].num_open
-    assert env.reset(seed=1)[0] == env.reset(seed=2)[0] and env.unwrapped.is_reusable
+    assert env.reset(seed=1)[0] == env.reset(seed=2)[0]
     assert server[1].num_open == before
 
 
@@ -99,7 +99,7 @@ def test_a_full_server_is_one_line_with_what_to_do():
     need("openenv")
     with openenv_server(sessions=1) as (url, _):
         env = make_env(f"openenv:{url}", sessions=1)
-        assert env.unwrapped.max_instances == 1
+        assert getattr(env.unwrapped, "max_instances", None) == 1
         with pytest.raises(SettingError, match=r"is full: .*1/1.* env\.options\.sessions=N\.$"):
             make_env(f"openenv:{url}")
         env.close()
@@ -146,7 +146,8 @@ def test_several_fields_are_a_json_object():
     both = form({"row": {"type": "integer"}, "column": {"type": "integer"}}, ["row", "column"])
     assert both.described == "a JSON object with the fields row (integer), column (integer)"
     action = both.read('{"row": 1, "column": 2}')
-    assert action == {"row": 1, "column": 2} and both.spell(action) == '{"column": 2, "row": 1}'
+    assert action == {"row": 1, "column": 2}
+    assert both.spell(action) == '{"column": 2, "row": 1}'
     for text in ("1 2", "[1, 2]", '{"row": 1}', '{"row": 1, "column": 2, "x": 3}', ""):
         assert both.read(text) is None
 
