@@ -27,7 +27,8 @@ def test_every_collection_is_tried_and_has_its_command_on_the_page():
 
 
 def test_an_outcome_is_read_from_a_check():
-    out = "│ speed │ warned │ 3 steps/s │\n│ noise │ warned │ never parted │\n│ api │ passed │ fine │\n"
+    rows = ("speed │ warned │ 3 steps/s", "noise │ warned │ never parted", "api │ passed │ fine")
+    out = "".join(f"│ {row} │\n" for row in rows)
     assert SCRIPT["outcome_of"](0, out, "") == ("plays", "noise: never parted")
     assert SCRIPT["outcome_of"](1, out.replace("warned", "failed"), "")[0] == "fails"
     assert SCRIPT["outcome_of"](2, "", "a\nsesa-agent: no.\n") == ("refused", "no.")

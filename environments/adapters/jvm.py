@@ -7,6 +7,7 @@ ended when the last one is closed. Calls are made one at a time.
 
 import os
 import shutil
+import subprocess
 import threading
 import weakref
 from collections.abc import Callable
@@ -16,9 +17,11 @@ from ...configs.errors import SettingError
 from ..text_env import TextSpec
 from .collection_game import OutsideGame
 
+END_S = 10.0
+"""Seconds in which a Java process must end before it is killed."""
 _running: dict[str, "Jvm"] = {}
 """Java processes by the name of their collection."""
-_starting = threading.Lock()
+_starting = threading.RLock()  # the garbage collector may close a game while it is held
 
 
 class Jvm:
@@ -70,7 +73,11 @@ def give_back(jvm: Jvm) -> None:
             del _running[name]
     process = jvm.gateway.java_process
     jvm.owner.close()
-    process.wait(timeout=10)
+    try:
+        process.wait(timeout=END_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
     for stream in (process.stdin, process.stdout, process.stderr):
         if stream is not None:
             stream.close()

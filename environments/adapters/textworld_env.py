@@ -86,7 +86,8 @@ def _cooking(
     drop: bool = False,
     split: str = "train",
 ) -> Any:
-    wanted = {"recipe": recipe, "take": take, "go": go, "recipe_seed": options.seeds["map"]}
+    recipe_seed = options.seeds["map"] if take else 0  # 0 for the ingredients in fixed places
+    wanted = {"recipe": recipe, "take": take, "go": go, "recipe_seed": recipe_seed}
     wanted |= {"open": open, "cook": cook, "cut": cut, "drop": drop, "split": split}
     return _challenge("tw-cooking", options, **wanted)
 

