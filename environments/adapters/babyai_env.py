@@ -22,10 +22,17 @@ def game_names() -> Sequence[str]:
     Raises:
         ModuleNotFoundError: if MiniGrid is not installed.
     """
-    import minigrid  # noqa: F401  # pyright: ignore[reportMissingImports]
-
+    _register()
     known = [name.removeprefix(PREFIX) for name in gymnasium.registry if name.startswith(PREFIX)]
     return [name for name in known if "Debug" not in name]
+
+
+def _register() -> None:
+    """Register MiniGrid's ids, also if they were once and are not any more."""
+    import minigrid  # pyright: ignore[reportMissingImports]
+
+    if not any(name.startswith(PREFIX) for name in gymnasium.registry):
+        minigrid.register_minigrid_envs()
 
 
 def make(name: str, **options: Any) -> "BabyAI":
@@ -38,8 +45,7 @@ def make(name: str, **options: Any) -> "BabyAI":
     Raises:
         TypeError: if the level has no such option.
     """
-    import minigrid  # noqa: F401  # pyright: ignore[reportMissingImports]
-
+    _register()
     return BabyAI(gymnasium.make(f"{PREFIX}{name}", disable_env_checker=True, **options))
 
 

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 
+import gymnasium
 import pytest
 
 from sesa_agent.configs.errors import SettingError
@@ -213,6 +214,14 @@ def test_the_view_of_babyai_is_told_in_sentences(opened):
     for _ in range(3):
         turned = env.step("turn left")
     assert turned[0] == text
+
+
+def test_levels_that_were_taken_out_of_the_registry_are_found_again(opened):
+    """Tests of the documentation clean the registry, and an import registers only once."""
+    opened("babyai/GoToObj-v0")
+    for name in [name for name in gymnasium.registry if name.lower().startswith("babyai")]:
+        del gymnasium.registry[name]
+    assert opened("babyai/GoToObj-v0").reset(seed=0)[0].startswith("Mission: go to")
 
 
 def test_a_thing_of_babyai_is_where_the_sentence_says():
