@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from typing import Any
 
 LEVELS = 9
-"""Numbers that may be guessed."""
+"""The largest number that may be guessed."""
+NUMBERS = [str(number) for number in range(1, LEVELS + 1)]
+"""All of them."""
 
 
 def _guessing_game() -> tuple[Any, Any, Any]:
@@ -43,7 +45,7 @@ def _guessing_game() -> tuple[Any, Any, Any]:
             return self._tell("Guess a number from 1 to 9.")
 
         def step(self, action, timeout_s=None, **others):
-            guess = int(action.number) if action.number.isdecimal() else 0
+            guess = int(action.number) if action.number in NUMBERS else 0
             if guess == self.number:
                 return self._tell("Yes!", is_over=True)
             if guess < self.number:
@@ -79,7 +81,7 @@ def openenv_server(
     app = create_app(game, action, observation, max_concurrent_envs=sessions)
     door = socket.socket()
     door.bind(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [door]}, daemon=True)
     thread.start()
     while not server.started:

@@ -37,6 +37,7 @@ def test_a_tree_grows_on_an_openenv_server():
         require_replay(tree, f"openenv:{url}", 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("env_id", "moves", "options"),
     [
