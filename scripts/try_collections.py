@@ -89,7 +89,7 @@ def try_it(trial: Trial) -> dict[str, str] | None:
             sys.path.insert(0, str(ROOT))
             from tests.helpers.openenv_server import openenv_server
 
-            words = words.replace("URL", stack.enter_context(openenv_server())[0])
+            words = words.replace("URL", stack.enter_context(openenv_server(sessions=512))[0])
         command = [sys.executable, "-m", "sesa_agent", "check-env", "--episodes", "1"]
         env = {**os.environ, "COLUMNS": "500", "NO_COLOR": "1"}
         try:

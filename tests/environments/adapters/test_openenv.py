@@ -147,7 +147,7 @@ def test_several_fields_are_a_json_object():
     assert both.described == "a JSON object with the fields row (integer), column (integer)"
     action = both.read('{"row": 1, "column": 2}')
     assert action == {"row": 1, "column": 2}
-    assert both.spell(action) == '{"column": 2, "row": 1}'
+    assert both.spell({"row": 1, "column": 2}) == '{"column": 2, "row": 1}'
     for text in ("1 2", "[1, 2]", '{"row": 1}', '{"row": 1, "column": 2, "x": 3}', ""):
         assert both.read(text) is None
 
