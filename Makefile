@@ -52,9 +52,12 @@ smollm: .venv/.installed
 	$(BIN)/sesa-agent models fetch smollm2
 
 # Other collections of environments, for the tests that play their games: they are skipped without.
-# Not with the tests' own packages, because some are compiled when they are installed.
+# Not with the tests' own packages, because some are compiled when they are installed (jericho, for
+# textworld). Those in Java also need a `java`: in Debian, apt-get install default-jre-headless.
 peers: .venv/.installed
 	$(BIN)/python -m pip install -c constraints.txt -e ".[reasoning-gym,textarena,gem]"
+	$(BIN)/python -m pip install -c constraints.txt -e ".[minigrid,openenv]"
+	$(BIN)/python -m pip install -c constraints.txt -e ".[textworld,textworld-express,scienceworld]"
 
 # All speed benchmarks one after the other, in at most 30 minutes on two cores, and the table of them,
 # results/speed.md. What cannot be installed leaves the benchmark that needs it out.

@@ -76,7 +76,8 @@ def test_environments_need_gymnasium_and_numpy_alone_until_a_file_is_read():
     always = {"gymnasium", "numpy", "sesa_agent"}
     assert packages_of_environments(in_functions=False) <= always
     lazy = {"math_verify", "latex2sympy2_extended", "sympy", "pyarrow"}
-    lazy |= {"reasoning_gym", "textarena", "gem", "minigrid"}
+    lazy |= {"reasoning_gym", "textarena", "gem", "minigrid", "openenv", "alfworld"}
+    lazy |= {"textworld", "textworld_express", "scienceworld"}
     assert packages_of_environments(in_functions=True) <= lazy | always
 
 

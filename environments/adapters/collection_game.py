@@ -9,7 +9,7 @@ fork has the same noise as the original.
 import random
 import unicodedata
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -46,7 +46,8 @@ class CollectionGame(gymnasium.Env[str, str]):
     Observation: the game's own text, including its rules.
     Actions: any text; an empty text, or one that is far too long, changes nothing.
     Reward: the game's. Episode end: the game's, or truncated after `max_steps` actions.
-    Info: `success` (the game counts as won) and `legal` (the game accepted the move).
+    Info: `success` (the game counts as won), `legal` (the game accepted the move), and
+    `available_actions` (texts that the game accepts now), if it tells them.
 
     Args:
         text_spec: what a player is told in addition to the game's own text.
@@ -58,7 +59,14 @@ class CollectionGame(gymnasium.Env[str, str]):
 
     metadata = {"render_modes": ["ansi"], "render_fps": 4}
     is_deterministic = False
-    is_fully_observed = True  # its text has all that the next move needs
+    is_fully_observed = True
+    """Whether its text has all that the next move needs; otherwise prompts show earlier turns."""
+    is_reusable: bool = True
+    """Whether `reset` gives a fresh episode, so that one instance can play many."""
+    max_instances: int = 0
+    """Most instances that may be open at once; 0 for no limit."""
+    available_actions: Sequence[str] | None = None
+    """Texts that the game accepts now; None if it does not tell."""
 
     def __init__(self, text_spec: TextSpec, max_steps: int):
         if max_steps < 1:
@@ -100,7 +108,7 @@ class CollectionGame(gymnasium.Env[str, str]):
         self.num_steps, self.is_over = 0, False
         with self.noise.in_use():
             self.text = safe_text(self.open(puzzle))
-        return self.text, {"success": False, "legal": True}
+        return self.text, self._with_actions({"success": False, "legal": True})
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Play an action; once the episode is over, nothing changes any more."""
@@ -114,12 +122,40 @@ class CollectionGame(gymnasium.Env[str, str]):
         self.text = safe_text(reply.text) or self.text
         truncated = reply.truncated or self.num_steps >= self.max_steps
         self.is_over = reply.terminated or truncated
-        info = {"success": reply.success, "legal": reply.legal}
+        info = self._with_actions({"success": reply.success, "legal": reply.legal})
         return self.text, reply.reward, reply.terminated, truncated and not reply.terminated, info
 
     def render(self) -> Any:
         """Return the observation's text."""
         return self.text
+
+    def _with_actions(self, info: dict[str, Any]) -> dict[str, Any]:
+        if self.available_actions is not None:
+            info["available_actions"] = list(self.available_actions)
+        return info
+
+
+class OutsideGame(CollectionGame):
+    """Plays a game whose state is outside of this process, or cannot be copied.
+
+    Its forks replay the seed and the actions.
+    """
+
+    is_fully_observed = False
+
+    def __reduce__(self) -> Any:
+        """Refuse to be copied.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError(f"{type(self).__name__} cannot be copied: its state is not in Python")
+
+    def canonical_action(self, text: str) -> str | None:
+        """Return the command in one line, spelled as in `available_actions` if it is there."""
+        command = one_line(text)
+        spelled = {known.casefold(): known for known in self.available_actions or ()}
+        return spelled.get(command.casefold(), command) or None
 
 
 class GameNoise:

@@ -1,9 +1,10 @@
-"""Collections of environments, each behind an extra: reasoning-gym, TextArena and GEM.
+"""Collections of environments, each behind an extra (docs/collections.md).
 
 The games of a collection are the ids in its namespace: `reasoning_gym/leg_counting`,
-`textarena/Sudoku-v0`, `gem/Sudoku-v0-easy`. Its package is imported, and its ids are registered
+`textworld/cooking`, `babyai/GoToLocal-v0`. Its package is imported, and its ids are registered
 with Gymnasium, when an id of the namespace is first used (`plugins.py`). The adapter of each
-collection is a file of its own: `reasoning_gym_env.py`, `textarena_env.py`, `gem_env.py`.
+collection is a file of its own, such as `textworld_env.py`. An id that begins with the name of a
+collection and a colon, `openenv:http://localhost:8000`, is an address that its adapter plays.
 """
 
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ class Collection:
     """What its games are, in words."""
     example: str
     """Name of one of them."""
+    address: str = ""
+    """Example of an address that its game plays, if its ids may be addresses."""
 
 
 COLLECTIONS = {
@@ -54,8 +57,56 @@ COLLECTIONS = {
         games="variants of text games",
         example="GuessTheNumber-v0-easy",
     ),
+    "textworld": Collection(
+        package="textworld",
+        extra="textworld",
+        module=".textworld_env",
+        games="kinds of text adventures",
+        example="treasure_hunter",
+    ),
+    "textworld_express": Collection(
+        package="textworld-express",
+        extra="textworld-express",
+        module=".textworld_express_env",
+        games="kinds of text games",
+        example="coin",
+    ),
+    "scienceworld": Collection(
+        package="scienceworld",
+        extra="scienceworld",
+        module=".scienceworld_env",
+        games="tasks of a science class",
+        example="boil",
+    ),
+    "babyai": Collection(
+        package="minigrid",
+        extra="minigrid",
+        module=".babyai_env",
+        games="BabyAI levels in words",
+        example="GoToLocal-v0",
+    ),
+    "alfworld": Collection(
+        package="alfworld",
+        extra="alfworld",
+        module=".alfworld_env",
+        games="sets of household tasks",
+        example="train",
+    ),
+    "openenv": Collection(
+        package="openenv-core",
+        extra="openenv",
+        module=".openenv_env",
+        games="server, by its address",
+        example="Server-v0",
+        address="http://localhost:8000",
+    ),
 }
 """Collections by the namespace of their ids."""
+NOT_PLAYED = {
+    "verifiers": "verifiers 0.4 has no step: its harness calls the model and runs the whole "
+    "episode, so no tree can grow in it",
+}
+"""Namespaces that are refused, and why."""
 
 
 def register_collection(namespace: str) -> tuple[str, ...]:
@@ -65,8 +116,13 @@ def register_collection(namespace: str) -> tuple[str, ...]:
         namespace: the part of an id before the slash; no ids if it is not a collection's.
 
     Raises:
-        SettingError: if the package is not installed.
+        SettingError: if the package is not installed, or its environments are not played.
     """
+    if namespace in NOT_PLAYED:
+        raise SettingError(
+            f"--env {namespace}/... is not played: {NOT_PLAYED[namespace]}. docs/collections.md "
+            "says what to do instead."
+        )
     if namespace not in COLLECTIONS:
         return ()
     maker, names = _games(namespace)
@@ -98,6 +154,47 @@ def _games(namespace: str) -> tuple[str, list[str]]:
             f"Install it: {install_command(namespace)}."
         ) from error
     return f"{adapter.__name__}:make", list(names)
+
+
+def why_left_out(env_id: str) -> str:
+    """Return why a game of a collection's package is not among its ids; "" if it does not know.
+
+    Args:
+        env_id: an unknown id in the namespace of an installed collection.
+    """
+    namespace, _, name = env_id.partition("/")
+    if namespace not in COLLECTIONS:
+        return ""
+    adapter = import_module(COLLECTIONS[namespace].module, __package__)
+    return adapter.why_left_out(name) if hasattr(adapter, "why_left_out") else ""
+
+
+def split_address(env_id: str) -> tuple[str, dict[str, str]]:
+    """Split an id that is an address into the id of the game that plays it, and its option `url`.
+
+    >>> split_address("openenv:http://localhost:8000")
+    ('openenv/Server-v0', {'url': 'http://localhost:8000'})
+    >>> split_address("gem/Sudoku-v0-easy")
+    ('gem/Sudoku-v0-easy', {})
+    """
+    namespace, _, address = env_id.partition(":")
+    if not address or not getattr(COLLECTIONS.get(namespace), "address", ""):
+        return env_id, {}
+    return f"{namespace}/{COLLECTIONS[namespace].example}", {"url": address}
+
+
+def example_id(namespace: str) -> str:
+    """Return an id of a collection, as it is typed.
+
+    >>> example_id("gem"), example_id("openenv")
+    ('gem/GuessTheNumber-v0-easy', 'openenv:http://localhost:8000')
+    """
+    collection = COLLECTIONS[namespace]
+    return (
+        f"{namespace}:{collection.address}"
+        if collection.address
+        else (f"{namespace}/{collection.example}")
+    )
 
 
 def install_command(namespace: str) -> str:

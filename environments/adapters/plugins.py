@@ -21,7 +21,7 @@ from ...configs.errors import SettingError
 from ..descriptions import describe_error
 from ..options import fit_options
 from ..text_env import text_spec
-from .collections import register_collection
+from .collections import register_collection, split_address, why_left_out
 from .refusals import refuse_class
 
 if TYPE_CHECKING:
@@ -43,16 +43,28 @@ def make_plugin(env_id: str, **options: Any) -> gymnasium.Env[Any, Any]:
     Raises:
         gymnasium.error.Error: if no package registers the id.
         SettingError: if it is a game of a collection (`collections.py`) that is not installed, or
-            no environment of Gymnasium, such as a game for several players.
+            no environment of Gymnasium, such as a game for several players, or is left out.
         ModuleNotFoundError: if the module of `module:Name-v0` is missing.
     """
+    env_id, address = split_address(env_id)
+    options = {**options, **address}
     try:
         return _make(env_id, options)
     except (NameNotFound, NamespaceNotFound):
         name = _namespace_of(env_id)
         if not (register_collection(name) or load_plugins(name)):
             raise
+        return _make_registered(env_id, options)
+
+
+def _make_registered(env_id: str, options: dict[str, Any]) -> gymnasium.Env[Any, Any]:
+    try:
         return _make(env_id, options)
+    except NameNotFound as error:
+        reason = why_left_out(env_id)
+        if not reason:
+            raise
+        raise SettingError(f"env.id {env_id} is not played: {reason}.") from error
 
 
 def _make(env_id: str, options: dict[str, Any]) -> gymnasium.Env[Any, Any]:

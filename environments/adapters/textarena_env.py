@@ -54,7 +54,9 @@ GAMES: Mapping[str, Game] = {
     "Wordle": Game(("crane", "slate")),
 }
 """Single-player games by the part of their name before `-v0`. Left out: games that query a language
-model over the internet (GuessWho, TwentyQuestions), and one that Python cannot parse (Klondike)."""
+model over the internet (`ASKING`), and one that Python cannot parse (Klondike)."""
+ASKING = ("GuessWho", "TwentyQuestions")
+"""Games that query a language model over the internet."""
 LEFT_OUT = ("LightsOut-v0-train",)
 """Variants that fail in this version of TextArena."""
 RAW = "-raw"
@@ -73,6 +75,21 @@ def game_names() -> Sequence[str]:
 
     names = [name for name in ENV_REGISTRY if _base(name) in GAMES]
     return [name for name in names if name not in LEFT_OUT and not name.endswith(RAW)]
+
+
+def why_left_out(name: str) -> str:
+    """Return why a game of TextArena's registry is not played; "" if it is none."""
+    from textarena.envs.registration import ENV_REGISTRY  # pyright: ignore[reportMissingImports]
+
+    if name not in ENV_REGISTRY:
+        return ""
+    if _base(name) in GAMES:
+        return "this variant shows no text, or fails in this version of TextArena"
+    if _base(name) == "Klondike":
+        return "Python cannot parse it in this version of TextArena"
+    if _base(name) in ASKING:
+        return "it asks a language model on the internet"
+    return "it is for several players"
 
 
 def _base(name: str) -> str:

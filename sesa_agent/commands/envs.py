@@ -8,6 +8,7 @@ from sesa_agent.configs.load import choose, env_names, load_config
 from sesa_agent.environments import make_env
 from sesa_agent.environments.adapters.collections import (
     COLLECTIONS,
+    example_id,
     install_command,
     register_collection,
 )
@@ -52,5 +53,5 @@ def collections_table() -> Table:
             games = f"{len(register_collection(name))} {collection.games}"
         except SettingError:
             games = f"{collection.games}; not installed: {install_command(name)}"
-        table.add_row(name, escape(games), f"{name}/{collection.example}")
+        table.add_row(name, escape(games), example_id(name))
     return table

@@ -17,6 +17,7 @@ from sesa_agent.environments import make_env
 from sesa_agent.evaluation.experiments.paper import EXPERIMENTS
 
 from ..helpers.chat_server import serving
+from ..helpers.collections import JAVA
 from ..helpers.documented_commands import (
     PAGES,
     PLACEHOLDERS,
@@ -36,8 +37,17 @@ PACKAGES = {
     "reasoning_gym/": "reasoning_gym",
     "textarena/": "textarena",
     "gem/": "gem",
+    "textworld/": "textworld",
+    "textworld_express/": "textworld_express",
+    "scienceworld/": "scienceworld",
+    "babyai/": "minigrid",
+    "openenv:": "openenv",
+    "alfworld/": "alfworld",
 }
 """What must be installed for the environments of a namespace."""
+ELSEWHERE = ("my_game:", "openenv:", "alfworld/")
+"""Environments that need more than a package: the game of `new-env` (test_new_env.py), a server, or
+games to download (tests/environments/adapters)."""
 RUN_PAGES = ("quickstart.md", "environments.md", "check-env.md")
 SMALL = (
     "sampling.num_tasks=2",
@@ -85,7 +95,9 @@ def preset_of_run(folder, method):
 def is_installed(words):
     """Whether the package of other people's games that a command needs is here."""
     line = " ".join(words)
-    return all(find_spec(package) for word, package in PACKAGES.items() if word in line)
+    needed = [package for word, package in PACKAGES.items() if f" {word}" in f" {line}"]
+    has_java = shutil.which("java") is not None or not {*needed} & {*JAVA}
+    return has_java and all(find_spec(package) for package in needed)
 
 
 def typed_commands():
@@ -114,8 +126,8 @@ def test_a_documented_command_can_be_typed(page, words, here):
         load_config(env, method, settings(params), scale)
     else:
         cfg = load_config(env, method or "sesa", settings(params), scale)
-        if ":" in env and env.partition(":")[0] == "my_game":
-            return  # the game of `new-env my_game`, which test_new_env.py plays
+        if env.startswith(ELSEWHERE):
+            return
         if not is_installed(words):
             pytest.skip(f"{env} is not installed: make peers, or the extra minigrid")
         if is_task_file(env):

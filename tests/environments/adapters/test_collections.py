@@ -15,9 +15,9 @@ from sesa_agent.environments import check_text_env, fork, fork_kind, is_determin
 from sesa_agent.environments.adapters import collections
 from sesa_agent.environments.adapters.collections import COLLECTIONS, register_collection
 from sesa_agent.environments.adapters.reasoning_gym_env import READERS
-from tests.helpers.collections import ids, need
+from tests.helpers.collections import ids, module_of, need
 
-ALL = ids(*COLLECTIONS)
+ALL = ids("reasoning_gym", "textarena", "gem")
 GAMES = ids("textarena", "gem")
 
 
@@ -46,8 +46,10 @@ def test_they_keep_the_text_contract(env_id):
 
 @pytest.mark.parametrize("name", COLLECTIONS)
 def test_a_missing_package_is_one_line_that_says_what_to_install(name, monkeypatch):
-    for module in (name, f"{name}.factory", f"{name}.envs.registration"):
-        monkeypatch.setitem(sys.modules, module, None)  # as Python notes what it cannot find
+    package = module_of(name)
+    parts = ("", ".factory", ".envs.registration", ".constants")
+    for part in parts:
+        monkeypatch.setitem(sys.modules, f"{package}{part}", None)  # as Python notes what it misses
     collections._games.cache_clear()
     extra = COLLECTIONS[name].extra
     with pytest.raises(SettingError, match=rf"needs the package .*sesa-agent\[{extra}\]'\.$"):
@@ -58,6 +60,25 @@ def test_an_unknown_game_names_the_nearest():
     need("reasoning_gym")
     with pytest.raises(gymnasium.error.NameNotFound, match="Did you mean: `leg_counting`"):
         make_env("reasoning_gym/leg_countin")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("TicTacToe-v0", "it is for several players"),
+        ("TwentyQuestions-v0", "it asks a language model on the internet"),
+        ("Sudoku-v0-raw", "this variant shows no text"),
+    ],
+)
+def test_a_game_that_textarena_has_and_we_do_not_is_refused_with_the_reason(name, reason):
+    need("textarena")
+    with pytest.raises(SettingError, match=rf"env.id textarena/{name} is not played: {reason}"):
+        make_env(f"textarena/{name}")
+
+
+def test_a_namespace_that_is_not_played_is_one_line_with_the_reason():
+    with pytest.raises(SettingError, match=r"^--env verifiers/\.\.\. is not played: .* no step"):
+        make_env("verifiers/gsm8k")
 
 
 def test_a_namespace_of_no_collection_registers_nothing():

@@ -6,8 +6,12 @@ import sys
 
 import pytest
 
-from sesa_agent.environments.adapters.collections import COLLECTIONS, register_collection
-from tests.helpers.collections import ids, need
+from sesa_agent.environments.adapters.collections import (
+    COLLECTIONS,
+    example_id,
+    register_collection,
+)
+from tests.helpers.collections import COMMANDS, ids, module_of, need
 
 pytestmark = pytest.mark.usefixtures("wide_screen")
 
@@ -17,7 +21,7 @@ def test_every_collection_has_a_row(sesa_agent):
     assert code == 0
     for name, collection in COLLECTIONS.items():
         row = next(line for line in out.splitlines() if line.startswith(f"│ {name} "))
-        assert collection.games in row and f"{name}/{collection.example}" in row
+        assert collection.games in row and example_id(name) in row
 
 
 @pytest.mark.parametrize(
@@ -25,7 +29,7 @@ def test_every_collection_has_a_row(sesa_agent):
 )
 def test_a_missing_collection_is_one_line_with_what_to_install(name):
     env_id = f"{name}/{COLLECTIONS[name].example}"
-    answer = run_without(name, "train", "--env", env_id)
+    answer = run_without(module_of(name), "train", "--env", env_id)
     assert (answer.returncode, answer.stderr.count("\n")) == (2, 1)
     assert f"needs the package {COLLECTIONS[name].package}" in answer.stderr
     assert f"pip install 'sesa-agent[{COLLECTIONS[name].extra}]'" in answer.stderr
@@ -63,7 +67,17 @@ def test_an_unknown_collection_names_the_nearest(sesa_agent):
     assert "Did you mean 'textarena'?" in err
 
 
-@pytest.mark.parametrize("env_id", ids(*COLLECTIONS))
+GAMES = [
+    *ids("reasoning_gym", "textarena", "gem", "babyai"),
+    *(
+        pytest.param(name, marks=pytest.mark.slow)
+        for name in ids(*COMMANDS)
+        if "babyai" not in name
+    ),
+]
+
+
+@pytest.mark.parametrize("env_id", GAMES)
 def test_games_of_others_pass_every_check(sesa_agent, env_id):
     need(env_id.partition("/")[0])
     code, out, _ = sesa_agent("check-env", env_id, "--episodes", "2")
