@@ -91,9 +91,8 @@ class ToolChat(ChatFormat):
         if around is None:
             return super().reply(response_ids, user)
         end, _ = self._chat._between
-        if response_ids and response_ids[-1] == end[0]:
-            end = ()  # the sampled response already ends with its end-of-turn token
-        return (*end, *self._encode(around.before + self._result(user)), *self._after_ids)
+        is_ended = end is None or response_ids[-1:] == (end,)  # the sampled response has the token
+        return (*(() if is_ended else (end,)), *self._encode(around.before + self._result(user)), *self._after_ids)
 
     def append_to_question(self, prompt_ids: tuple[int, ...], text: str) -> tuple[int, ...]:
         """Append text to the last message of a prompt, the task or a result."""
@@ -173,8 +172,8 @@ class ToolChat(ChatFormat):
         is_json = result not in text
         written = json.dumps(result)[1:-1] if is_json else result
         head, _, after = text.partition(written)
-        end_ids, _ = self._chat._between
-        end = self.tokenizer.decode(end_ids)
+        end_id, _ = self._chat._between
+        end = "" if end_id is None else self.tokenizer.decode([end_id])
         if not (end and after and end in head):
             raise ValueError("no token ends a turn, or the result is not shown as it is")
         return _Around(head[head.index(end) + len(end) :], after, is_json)

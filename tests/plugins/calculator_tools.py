@@ -23,4 +23,4 @@ class Calculator(ToolEnv):
         self.finish(answer == self.a * self.b)
 
 
-gymnasium.register("Calculator-v0", Calculator)
+gymnasium.register("Calculator-v0", Calculator)  # pyright: ignore[reportArgumentType]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sesa_agent.environments.adapters.safe_answers import is_formula, is_literal, is_sum
-from sesa_agent.environments.checks.play import BAD_TEXTS
+from sesa_agent.environments.checks.texts import BAD_TEXTS
 
 LITERALS = ("[1, 2]", "[['a', \"b\"], (1.5, -2)]", "A B C", "ABC", "1 2\n3 4", "[a, b]", "")
 SUMS = ("(3 + 5)*(7 - 4)", "-6*x**2 + 11*x*y - 1.5", "x**-2", "x**(1/2)", "8 / 2 * 6")
