@@ -4,16 +4,19 @@ Gymnasium and numpy are all it needs. Problems read from files need more (pyarro
 math-verify for LaTeX), and so do the games of other collections; all are imported on first use.
 """
 
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import gymnasium
 
+from ..configs.errors import SettingError
 from .adapters.adapter import TextAdapter
-from .adapters.guard import EnvError, GuardedEnv
+from .adapters.guard import EnvError, GuardedEnv, close_env
 from .adapters.known_games import adapt
 from .adapters.plugins import make_plugin
 from .checks import check_text_env
+from .descriptions import describe_error
 from .options import fit_options
 from .text_env import (
     TextEnv,
@@ -25,6 +28,9 @@ from .text_env import (
     state_key,
     text_spec,
 )
+from .workers.pool import WorkerPool
+from .workers.pooled_env import PooledEnv
+from .workers.states import Setup, registrations
 
 _GAMES = "sesa_agent.environments.games"
 ENVIRONMENTS = {
@@ -62,14 +68,47 @@ def make_env(env_id: str, *, step_timeout: float = 60.0, **options: Any) -> gymn
         SettingError: if it has no such option, or its actions or observations cannot be put into
             words.
     """
+    build = partial(build_text_env, env_id, options)
+    return build() if env_id in ENVIRONMENTS else GuardedEnv(build, step_timeout)
+
+
+def make_pool(
+    env_id: str, num_workers: int, *, step_timeout: float = 60.0, **options: Any
+) -> WorkerPool:
+    """Make worker processes that play an environment; `PooledEnv(pool)` is one in them.
+
+    Args:
+        env_id: the id, also one that is registered in the main module.
+        num_workers: most processes, at least 1.
+        step_timeout: as for `make_env`.
+        options: keyword arguments of the environment.
+
+    Raises:
+        SettingError: if the environment cannot be sent to another process.
+    """
+    setup = Setup(partial(build_text_env, env_id, options), step_timeout, registrations(env_id))
+    try:
+        return WorkerPool(setup, num_workers)
+    except Exception as error:  # whatever pickling raises
+        raise SettingError(
+            f"env.workers must be 0 for {env_id}, whose options cannot be sent to another process: "
+            f"{describe_error(error)}."
+        ) from error
+
+
+def build_text_env(env_id: str, options: dict[str, Any]) -> gymnasium.Env[Any, Any]:
+    """Build a text environment without a guard; arguments as for `make_env`."""
     if env_id in ENVIRONMENTS:
         return gymnasium.make(env_id, **fit_options(gymnasium.spec(env_id), options))
-    return GuardedEnv(partial(_make_text_env, env_id, options), step_timeout)
-
-
-def _make_text_env(env_id: str, options: dict[str, Any]) -> gymnasium.Env[Any, Any]:
     env = make_plugin(env_id, **options)
-    return adapt(env) if text_spec(env) is None else env
+    if text_spec(env) is not None:
+        return env
+    try:
+        return adapt(env)
+    except SettingError:
+        with suppress(Exception):  # some can be closed only after a reset
+            env.close()
+        raise
 
 
 register_environments()
@@ -78,15 +117,19 @@ __all__ = [
     "ENVIRONMENTS",
     "EnvError",
     "GuardedEnv",
+    "PooledEnv",
     "TextAdapter",
     "TextEnv",
     "TextGame",
     "TextSpec",
+    "WorkerPool",
     "check_text_env",
+    "close_env",
     "fork",
     "fork_kind",
     "is_deterministic",
     "make_env",
+    "make_pool",
     "register_environments",
     "state_key",
 ]

@@ -286,7 +286,12 @@ def _copy(env: Any) -> Any:
 
 def _contract(env: gymnasium.Env[Any, Any]) -> Any:
     """Return what holds the optional parts: a guard has read them, else the innermost layer."""
-    return env if getattr(env, "is_guard", False) else env.unwrapped
+    return env if is_guarded(env) else env.unwrapped
+
+
+def is_guarded(env: gymnasium.Env[Any, Any]) -> bool:
+    """Return whether it is an environment of another package, which may fail and must be closed."""
+    return getattr(env, "is_guard", False)
 
 
 def text_spec(env: gymnasium.Env[Any, Any]) -> TextSpec | None:
@@ -361,3 +366,24 @@ def is_deterministic(env: gymnasium.Env[Any, Any]) -> bool:
     """Return whether a state and an action determine the next state; False if it does not say."""
     claim = getattr(_contract(env), "is_deterministic", False)
     return isinstance(claim, bool | np.bool_) and bool(claim)
+
+
+def is_reusable(env: gymnasium.Env[Any, Any]) -> bool:
+    """Return whether `reset` gives a fresh episode at any time; False if it does not say.
+
+    Such an environment is reset for the next episode instead of being closed and made again.
+    """
+    claim = _claim(env, "is_reusable", False)
+    return isinstance(claim, bool | np.bool_) and bool(claim)
+
+
+def max_instances(env: gymnasium.Env[Any, Any]) -> int:
+    """Return how many instances of the environment may live at once; 0 for any number."""
+    number = _claim(env, "max_instances", 0)
+    return int(number) if isinstance(number, int | np.integer) and number >= 0 else 0
+
+
+def _claim(env: gymnasium.Env[Any, Any], name: str, default: Any) -> Any:
+    """Read an attribute of the outermost layer that has it, also of a game in a `TextAdapter`."""
+    layers = (layer for layer in _layers(env) if hasattr(layer, name))
+    return getattr(next(layers, None), name, default)

@@ -6,8 +6,9 @@ left to the samplers. An environment failure (`EnvError`) ends its trajectory, n
 turn is truncated and records the error.
 """
 
+import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import gymnasium
@@ -25,16 +26,18 @@ from ..agents.prompts import (
     propose_another,
 )
 from ..configs.errors import SettingError, check
-from ..environments import EnvError, fork
+from ..environments import EnvError, WorkerPool, close_env
 from ..environments.splits import puzzle_seeds
 from ..environments.text_env import (
-    action_reader,
+    is_guarded,
     max_steps,
     num_puzzles,
     num_targets,
     text_spec,
 )
-from .trajectory import Task, TrajectoryTree, Turn
+from .env_calls import Outcome, play_actions, read_actions
+from .env_calls import canonical_action as canonical_action
+from .trajectory import Task, Turn
 
 
 @dataclass(frozen=True)
@@ -74,21 +77,6 @@ class Request:
     """Part of it was left out because the prompt would have been too long."""
 
 
-@dataclass(frozen=True)
-class _Outcome:
-    """The result of one turn's actions."""
-
-    observation: str
-    num_played: int = 0
-    """Actions played; fewer than given if the game ended early."""
-    reward: float = 0.0
-    terminated: bool = False
-    truncated: bool = False
-    success: bool = False
-    legal: bool = True
-    error: str = ""
-
-
 class Dialogue:
     """How one language model plays one environment.
 
@@ -102,6 +90,7 @@ class Dialogue:
             observation alone, `max_turns` the whole conversation.
         max_prompt_tokens: a longer first prompt loses its beginning; an episode whose next prompt
             would be longer is truncated.
+        pool: the worker processes in which the environment lives; None if it lives in this one.
 
     Raises:
         SettingError: if the environment has no text interface, or if the chat template rewrites
@@ -117,8 +106,9 @@ class Dialogue:
         thinking: bool = False,
         window: int = 1,
         max_prompt_tokens: int = 4096,
+        pool: WorkerPool | None = None,
     ):
-        self.make, self.chat, self.max_turns = make, chat, max_turns
+        self.make, self.chat, self.max_turns, self.pool = make, chat, max_turns, pool
         self.window, self.max_prompt_tokens = window, max_prompt_tokens
         if window > 1:
             chat.check_appends(thinking)
@@ -129,6 +119,9 @@ class Dialogue:
         self.num_targets = num_targets(env)
         """Number of different answers that succeed; 0 if the environment does not report it."""
         self._num_puzzles = num_puzzles(env)
+        self._open: weakref.WeakSet[gymnasium.Env[Any, Any]] = weakref.WeakSet()
+        """Guarded environments of positions that may still be played."""
+        close_env(env)
 
     def evaluation_seeds(self, split: str, count: int) -> list[int]:
         """Seeds of `count` puzzles of a split, or of all its puzzles if a data file has fewer.
@@ -138,28 +131,40 @@ class Dialogue:
         """
         return puzzle_seeds(split, min(count, self._num_puzzles.get(split, count)))
 
-    def open(self, tree: TrajectoryTree) -> Position | None:
-        """Open a tree's puzzle. If the environment fails, store the error in the tree."""
-        try:
-            start = self.start(tree.task)
-        # A SettingError too: the settings were valid at startup, so the environment failed.
-        except (EnvError, SettingError) as error:
-            tree.error = str(error)
-            return None
-        tree.num_cut_prompts += start.is_cut
-        return start
-
     def start(self, task: Task) -> Position:
         """Open a task's puzzle.
 
         Raises:
             EnvError: if the environment fails.
         """
+        return self.first_position(*self.reset(task))
+
+    def reset(self, task: Task) -> tuple[gymnasium.Env[Any, Any], str]:
+        """The environment's part of `start`: a fresh environment and its first observation."""
         env = self.make()
+        if is_guarded(env):
+            self._open.add(env)
         observation, _ = env.reset(seed=task.seed)
+        return env, observation
+
+    def first_position(self, env: gymnasium.Env[Any, Any], observation: str) -> Position:
+        """The prompt's part of `start`."""
         place = (observation, 1, self.max_actions)
         opening = self._cut(self._prompt(*place, ()))
         return Position(env, *place, opening.prompt_ids, is_cut=opening.is_cut)
+
+    def close(self, position: Position) -> None:
+        """Close the environment of a position that is not played any more."""
+        if is_guarded(position.env):
+            close_env(position.env)
+
+    def release(self) -> None:
+        """Close the environments of all positions."""
+        for env in list(self._open):
+            close_env(env)
+        self._open.clear()
+        if self.pool is not None:
+            self.pool.release()
 
     def proposal_prompt(self, position: Position, earlier: Sequence[str]) -> Request:
         """Prompt for an action that differs from the earlier ones; x if there are none."""
@@ -210,22 +215,15 @@ class Dialogue:
         environment fails, return the response itself: the error recurs when it is played.
         """
         try:
-            actions, _ = self._read_actions(position, response)
+            actions, _ = read_actions(position.env, self._given(response))
         except EnvError:
             return response
         return SEPARATOR.join(actions) or None
 
-    def _read_actions(self, position: Position, response: str) -> tuple[list[str], bool]:
-        """The canonical actions up to the first unknown one, and whether all are known."""
+    def _given(self, response: str) -> list[str]:
+        """The texts that a response gives as actions."""
         answer = read_answer(response, self.style.thinking) or ""
-        given = split_actions(answer, self.style.actions_per_turn)
-        actions: list[str] = []
-        for text in given:
-            canonical = canonical_action(position.env, text)
-            if canonical is None:
-                break
-            actions.append(canonical)
-        return actions, bool(given) and len(actions) == len(given)
+        return split_actions(answer, self.style.actions_per_turn)
 
     def play(
         self,
@@ -247,16 +245,34 @@ class Dialogue:
         Returns:
             The turn and the next position (final if the turn is terminated or truncated).
         """
-        actions, all_readable, env = [], False, position.env
-        try:
-            actions, all_readable = self._read_actions(position, completion.text)
-            env = position.env if in_place else fork(position.env, noise)
-            outcome = _step(env, actions, position.observation)
-        except EnvError as error:
-            outcome = _Outcome(position.observation, truncated=True, error=str(error))
+        outcome = self.step(position, completion, in_place, noise)
+        return self.record(position, completion, outcome, proposal_index)
+
+    def step(
+        self,
+        position: Position,
+        completion: Completion,
+        in_place: bool = False,
+        noise: int | None = None,
+    ) -> Outcome:
+        """The environment's part of `play`."""
+        texts = self._given(completion.text)
+        outcome = play_actions(position.env, texts, position.observation, in_place, noise)
+        if is_guarded(outcome.env):
+            self._open.add(outcome.env)
+        return outcome
+
+    def record(
+        self,
+        position: Position,
+        completion: Completion,
+        outcome: Outcome,
+        proposal_index: int = 0,
+    ) -> tuple[Turn, Position]:
+        """The tokens' part of `play`: the turn and the next prompt."""
         is_last = position.turn >= self.max_turns or position.actions_left <= outcome.num_played
         is_over = is_last or outcome.terminated or outcome.truncated
-        after = self._after(position, env, outcome, completion.token_ids, is_over)
+        after = self._after(position, outcome, completion.token_ids, is_over)
         is_last = is_last or len(after.prompt_ids) > self.max_prompt_tokens
         turn = Turn(
             observation=position.observation,
@@ -264,12 +280,12 @@ class Dialogue:
             response_ids=completion.token_ids,
             sampling_logprobs=completion.logprobs,
             response=completion.text,
-            action=SEPARATOR.join(actions) or None,
+            action=SEPARATOR.join(outcome.actions) or None,
             reward=outcome.reward,
             terminated=outcome.terminated,
             truncated=not outcome.terminated and (outcome.truncated or is_last),
             success=outcome.success,
-            legal=all_readable and outcome.legal,
+            legal=outcome.all_readable and outcome.legal,
             num_env_steps=outcome.num_played,
             proposal_index=proposal_index,
             next_observation=after.observation,
@@ -280,8 +296,7 @@ class Dialogue:
     def _after(
         self,
         position: Position,
-        env: gymnasium.Env[Any, Any],
-        outcome: _Outcome,
+        outcome: Outcome,
         response_ids: tuple[int, ...],
         is_over: bool,
     ) -> Position:
@@ -292,7 +307,7 @@ class Dialogue:
         place = (outcome.observation, position.turn + 1, position.actions_left - outcome.num_played)
         history = (*position.history, past)[1 - self.window :] if self.window > 1 else ()
         prompt_ids = () if is_over else self._prompt(*place, history)
-        return Position(env, *place, prompt_ids, history)
+        return Position(outcome.env, *place, prompt_ids, history)
 
     def _prompt(
         self, observation: str, turn: int, actions_left: int, history: tuple[_Past, ...]
@@ -322,28 +337,6 @@ def check_single_answer(sampler: str, max_turns: int) -> None:
     )
 
 
-def _step(env: gymnasium.Env[Any, Any], actions: list[str], observation: str) -> _Outcome:
-    """Play actions until the episode ends or none is left."""
-    outcome = _Outcome(observation)
-    for action in actions:
-        try:
-            observation, reward, terminated, truncated, info = env.step(action)
-        except EnvError as error:
-            return replace(outcome, truncated=True, error=str(error))
-        outcome = _Outcome(
-            observation,
-            outcome.num_played + 1,
-            outcome.reward + float(reward),
-            terminated,
-            truncated,
-            bool(info.get("success", terminated and float(reward) > 0)),
-            outcome.legal and bool(info.get("legal", True)),
-        )
-        if terminated or truncated:
-            break
-    return outcome
-
-
 def prompt_style(
     env: gymnasium.Env[Any, Any], actions_per_turn: int = 1, thinking: bool = False
 ) -> PromptStyle:
@@ -361,15 +354,3 @@ def prompt_style(
     return PromptStyle(
         spec.instruction, spec.legend, spec.actions, actions_per_turn, thinking, spec.sketch
     )
-
-
-def canonical_action(env: gymnasium.Env[Any, Any], text: str) -> str | None:
-    """Return the canonical spelling of an action, or None if the text names no action.
-
-    An environment without `canonical_action` takes the text as it is.
-
-    Raises:
-        EnvError: if a guarded environment fails.
-    """
-    read = action_reader(env)
-    return text if read is None else read(text)

@@ -11,7 +11,7 @@ A proposal that duplicates an earlier one is sampled again, at most `sampling.ma
 and then dropped ("up to G distinct actions sequentially").
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from ..agents.engines.base import Completion
@@ -72,7 +72,7 @@ async def fill(
     player: Player,
     cfg: SamplingConfig,
     request: Callable[[], Request],
-    read: Callable[[str], str | None],
+    read: Callable[[str], Awaitable[str | None]],
 ) -> None:
     """Fill a decision with up to `width` distinct proposals.
 
@@ -91,7 +91,7 @@ async def fill(
         excluded = list(decision.proposals) if cfg.proposer == "without_replacement" else []
         for _ in range(cfg.max_retries + 1):
             completion = await player.ask(asked.prompt_ids, excluded)
-            if accept(decision, completion, read(completion.text)):
+            if accept(decision, completion, await read(completion.text)):
                 break
             excluded.append(completion)
         else:
@@ -102,7 +102,8 @@ async def _propose_independent(decision: Decision, player: Player) -> None:
     """Sample `width` times from x. Duplicates count as calls; they are not played or retried."""
     for _ in range(decision.width):
         completion = await player.ask(decision.position.prompt_ids)
-        accept(decision, completion, player.read(decision.position, completion.text))
+        action = await player.read(decision.position, completion.text)
+        accept(decision, completion, action)
 
 
 def next_request(dialogue: Dialogue, decision: Decision, proposer: str) -> Request:

@@ -7,14 +7,20 @@ environment that cannot be copied is forked by replaying them.
 
 What may hang is limited by `time_limit.py`, what changes the process is undone by
 `process_state.py`, what is returned is checked by `returned.py`. Not survived: a crash of the
-process, and compiled code that never returns (docs/environments.md).
+process, and compiled code that never returns; worker processes survive these too (`workers/`).
+
+Every environment that is made, copied or replayed is closed: by `close()`, or when its guard is
+dropped, or when the process ends.
 """
 
 import copy
-from collections.abc import Callable, Hashable, Mapping
+import weakref
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
+import cloudpickle
 import gymnasium
 import numpy as np
 
@@ -41,6 +47,8 @@ PARTS: dict[str, Callable[[gymnasium.Env[Any, Any]], Any]] = {
     "has_state_key": text_env.has_state_key,
     "has_action_reader": lambda env: text_env.action_reader(env) is not None,
     "own_fork_kind": text_env.fork_kind,
+    "is_reusable": text_env.is_reusable,
+    "max_instances": text_env.max_instances,
     "name": lambda env: str(env.spec.id if env.spec else type(env.unwrapped).__name__),
 }
 """Attributes of a guard, and how they are read from its environment."""
@@ -50,6 +58,35 @@ BUILD_CALLS = 10
 
 class EnvError(Exception):
     """An environment raised, hung or returned an invalid value."""
+
+
+def close_env(env: gymnasium.Env[Any, Any]) -> None:
+    """Close an environment that is done with, whether or not it can be closed."""
+    with suppress(EnvError):
+        env.close()
+
+
+class _Copies:
+    """Counts the plain copies (`copy.deepcopy`) of an environment that are open.
+
+    They may share what it holds by name, such as a folder, so only the last one is closed. An
+    environment that copies itself, or is replayed, holds things of its own each time.
+    """
+
+    def __init__(self) -> None:
+        self.num_open = 0
+
+    def is_last(self) -> bool:
+        """Count one that is done with; return whether it was the last."""
+        self.num_open -= 1
+        return self.num_open == 0
+
+
+def _close(env: gymnasium.Env[Any, Any], copies: _Copies, step_timeout: float) -> None:
+    """Close the environment of a guard that was dropped; whatever goes wrong is its own affair."""
+    if copies.is_last():
+        with suppress(Exception, TimeUp, SystemExit), kept_process(set()), time_limit(step_timeout):
+            env.close()
 
 
 class GuardedEnv(gymnasium.Wrapper[str, str, Any, Any]):
@@ -84,8 +121,14 @@ class GuardedEnv(gymnasium.Wrapper[str, str, Any, Any]):
         self._log: list[tuple[str, Any]] = []
         """Everything since the last seed: resets, actions, random generators."""
         self._key: Hashable = None
-        super().__init__(self._make())
-        self._read_parts()
+        env = self._make()
+        super().__init__(env)
+        self._own(env, _Copies())
+        try:
+            self._read_parts()
+        except EnvError:
+            self._closer()
+            raise
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -118,8 +161,15 @@ class GuardedEnv(gymnasium.Wrapper[str, str, Any, Any]):
         return self._try("render()", self.env.render)
 
     def close(self) -> None:
-        """Close the environment."""
-        self._try("close()", self.env.close)
+        """Close the environment, once. Of plain copies only the last one is closed (`_Copies`)."""
+        if self._closer.detach() and self._copies.is_last():
+            self._try("close()", self.env.close)
+
+    def _own(self, env: gymnasium.Env[Any, Any], copies: "_Copies") -> None:
+        """Play `env` from now on, and close it at the end."""
+        self.env, self._copies = env, copies
+        copies.num_open += 1
+        self._closer = weakref.finalize(self, _close, env, copies, self.step_timeout)
 
     def __str__(self) -> str:
         return self.name
@@ -135,6 +185,8 @@ class GuardedEnv(gymnasium.Wrapper[str, str, Any, Any]):
     has_state_key: bool
     has_action_reader: bool
     own_fork_kind: str
+    is_reusable: bool
+    max_instances: int
     name: str
 
     def _read_parts(self) -> None:
@@ -205,7 +257,10 @@ class GuardedEnv(gymnasium.Wrapper[str, str, Any, Any]):
         else:
             env = None if self.copy_error else self._copy_or_none()
         twin = copy.copy(self)
-        twin.env = self._replay() if env is None else env
+        shares = env is not None and self.own_fork_kind == "deepcopy"
+        twin._own(
+            self.replay(self._log) if env is None else env, self._copies if shares else _Copies()
+        )
         twin._log = list(self._log)
         return twin
 
@@ -221,19 +276,38 @@ class GuardedEnv(gymnasium.Wrapper[str, str, Any, Any]):
             self.copy_error = str(error)
             return None
 
-    def _replay(self) -> gymnasium.Env[Any, Any]:
+    def replay(self, log: Sequence[tuple[str, Any]]) -> gymnasium.Env[Any, Any]:
+        """Make a new environment and bring it to where a record of calls leads."""
+
         def replay() -> gymnasium.Env[Any, Any]:
             env = self.build()
-            for kind, value in self._log:
-                if kind == "reset":
-                    env.reset(seed=value[0], options=value[1])
-                elif kind == "step":
-                    env.step(value)
-                else:
-                    env.np_random = copy.deepcopy(value)
+            try:
+                for kind, value in log:
+                    if kind == "reset":
+                        env.reset(seed=value[0], options=value[1])
+                    elif kind == "step":
+                        env.step(value)
+                    else:
+                        env.np_random = copy.deepcopy(value)
+            except BaseException:
+                with suppress(Exception):
+                    env.close()
+                raise
             return env
 
-        return self._try("a replay", replay, BUILD_CALLS + len(self._log))
+        return self._try("a replay", replay, BUILD_CALLS + len(log))
+
+    def to_bytes(self) -> bytes:
+        """Copy the environment, as `cloudpickle` does, for a process like this one."""
+        if self.own_fork_kind == "deepcopy" and not self.copy_error:
+            self._copy_or_none()  # what refuses a deepcopy holds something outside of the process
+        if self.copy_error:
+            raise EnvError(self.copy_error)
+        return self._try("a copy", lambda: cloudpickle.dumps(self.env))
+
+    def forget(self) -> None:
+        """Let go of the environment without closing it: its copies may share what it holds."""
+        self._closer.detach()
 
     # ---- every call ----
 
