@@ -16,7 +16,6 @@ from .adapters.guard import EnvError, GuardedEnv, close_env
 from .adapters.known_games import adapt
 from .adapters.plugins import make_plugin
 from .checks import check_text_env
-from .descriptions import describe_error
 from .options import fit_options
 from .text_env import (
     TextEnv,
@@ -28,9 +27,6 @@ from .text_env import (
     state_key,
     text_spec,
 )
-from .workers.pool import WorkerPool
-from .workers.pooled_env import PooledEnv
-from .workers.states import Setup, registrations
 
 _GAMES = "sesa_agent.environments.games"
 ENVIRONMENTS = {
@@ -72,30 +68,6 @@ def make_env(env_id: str, *, step_timeout: float = 60.0, **options: Any) -> gymn
     return build() if env_id in ENVIRONMENTS else GuardedEnv(build, step_timeout)
 
 
-def make_pool(
-    env_id: str, num_workers: int, *, step_timeout: float = 60.0, **options: Any
-) -> WorkerPool:
-    """Make worker processes that play an environment; `PooledEnv(pool)` is one in them.
-
-    Args:
-        env_id: the id, also one that is registered in the main module.
-        num_workers: most processes, at least 1.
-        step_timeout: as for `make_env`.
-        options: keyword arguments of the environment.
-
-    Raises:
-        SettingError: if the environment cannot be sent to another process.
-    """
-    setup = Setup(partial(build_text_env, env_id, options), step_timeout, registrations(env_id))
-    try:
-        return WorkerPool(setup, num_workers)
-    except Exception as error:  # whatever pickling raises
-        raise SettingError(
-            f"env.workers must be 0 for {env_id}, whose options cannot be sent to another process: "
-            f"{describe_error(error)}."
-        ) from error
-
-
 def build_text_env(env_id: str, options: dict[str, Any]) -> gymnasium.Env[Any, Any]:
     """Build a text environment without a guard; arguments as for `make_env`."""
     if env_id in ENVIRONMENTS:
@@ -117,19 +89,17 @@ __all__ = [
     "ENVIRONMENTS",
     "EnvError",
     "GuardedEnv",
-    "PooledEnv",
     "TextAdapter",
     "TextEnv",
     "TextGame",
     "TextSpec",
-    "WorkerPool",
+    "build_text_env",
     "check_text_env",
     "close_env",
     "fork",
     "fork_kind",
     "is_deterministic",
     "make_env",
-    "make_pool",
     "register_environments",
     "state_key",
 ]

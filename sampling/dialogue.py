@@ -26,7 +26,7 @@ from ..agents.prompts import (
     propose_another,
 )
 from ..configs.errors import SettingError, check
-from ..environments import EnvError, WorkerPool, close_env
+from ..environments import EnvError, close_env
 from ..environments.splits import puzzle_seeds
 from ..environments.text_env import (
     is_guarded,
@@ -35,6 +35,7 @@ from ..environments.text_env import (
     num_targets,
     text_spec,
 )
+from ..environments.workers.pool import WorkerPool
 from .env_calls import Outcome, play_actions, read_actions
 from .env_calls import canonical_action as canonical_action
 from .trajectory import Task, Turn

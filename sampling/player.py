@@ -27,7 +27,8 @@ import numpy as np
 from ..agents.engines.base import Completion, Engine, SamplingParams, StreamEngine
 from ..configs.errors import SettingError
 from ..configs.schema import SamplingConfig
-from ..environments import EnvError, WorkerPool
+from ..environments import EnvError
+from ..environments.workers.pool import WorkerPool
 from .dialogue import Dialogue, Position
 from .trajectory import Task, TrajectoryTree, Turn
 

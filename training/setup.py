@@ -1,5 +1,8 @@
 """Builds the parts of a run from its configuration; `resolve_auto` checks the environment first."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,8 +17,12 @@ from ..agents.policy import Policy
 from ..agents.prompts import STOP
 from ..configs.errors import SettingError, check, check_choice, first_line
 from ..configs.schema import Config, EngineConfig
-from ..environments import ENVIRONMENTS, EnvError, is_deterministic, make_env
+from ..environments import ENVIRONMENTS, EnvError, close_env, is_deterministic, make_env
 from ..environments.descriptions import describe_error, describe_message
+from ..environments.text_env import max_instances
+from ..environments.workers.choice import allowed_workers, choose_workers
+from ..environments.workers.pool import WorkerPool, shared_pool
+from ..environments.workers.pooled_env import PooledEnv
 from ..sampling import SAMPLERS
 from ..sampling.dialogue import Dialogue, check_single_answer, prompt_style
 from ..sampling.tree import resolve_merging
@@ -28,13 +35,28 @@ NUM_TRIED_PUZZLES = 3
 
 
 def build_env(cfg: Config) -> gymnasium.Env[Any, Any]:
-    """Make the run's environment.
+    """Make the run's environment in this process.
 
     Raises:
         SettingError: in one line, if the id is unknown or an option is not allowed.
     """
-    try:
+    with _refusing(cfg):
         return make_env(cfg.env.id, step_timeout=cfg.env.step_timeout, **cfg.env.options)
+
+
+def env_pool(cfg: Config) -> WorkerPool | None:
+    """The worker processes of the run's environment; None if it is played in this process."""
+    env = cfg.env
+    if not isinstance(env.workers, int) or env.workers == 0:
+        return None
+    return shared_pool(env.id, env.workers, step_timeout=env.step_timeout, **env.options)
+
+
+@contextmanager
+def _refusing(cfg: Config) -> Iterator[None]:
+    """Say in one line why an environment cannot be made."""
+    try:
+        yield
     except gymnasium.error.Error as error:
         is_missing = isinstance(
             error, gymnasium.error.NameNotFound | gymnasium.error.NamespaceNotFound
@@ -113,7 +135,27 @@ def resolve_auto(cfg: Config) -> Config:
     device = cfg.model.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    env = build_env(cfg)
+    pool = env_pool(cfg)
+    env = build_env(cfg) if pool is None else _pooled_env(cfg, pool)
+    try:
+        resolved = _resolve(cfg, env, device)
+    finally:
+        close_env(env)
+        if pool is not None:
+            pool.release()
+    if pool is not None and resolved.env.workers != cfg.env.workers:
+        pool.close()
+    return resolved
+
+
+def _pooled_env(cfg: Config, pool: WorkerPool) -> PooledEnv:
+    """Make the run's environment in a worker; errors as in `build_env`."""
+    with _refusing(cfg):
+        return PooledEnv(pool)
+
+
+def _resolve(cfg: Config, env: gymnasium.Env[Any, Any], device: str) -> Config:
+    """`resolve_auto` with a look at the environment."""
     check_env_opens(cfg, env)
     prompt_style(env)  # raises if the environment has no text_spec
     if SAMPLERS[cfg.sampling.name].is_single_answer:
@@ -126,6 +168,7 @@ def resolve_auto(cfg: Config) -> Config:
         stops = "on" if is_tree and deterministic else "off"
     return replace(
         cfg,
+        env=replace(cfg.env, workers=_resolve_workers(cfg, env)),
         model=replace(cfg.model, device=device),
         sampling=replace(
             cfg.sampling,
@@ -134,6 +177,27 @@ def resolve_auto(cfg: Config) -> Config:
         ),
         loss=replace(cfg.loss, credit=_resolve_credit(cfg, deterministic, merges)),
     )
+
+
+def _resolve_workers(cfg: Config, env: gymnasium.Env[Any, Any]) -> int:
+    """Choose the number of worker processes, or limit it to what the environment allows."""
+    num_ranks = int(os.environ["WORLD_SIZE"]) if torch.distributed.is_torchelastic_launched() else 1
+    if isinstance(cfg.env.workers, int):
+        most = max_instances(env)
+        advice = "Leave it out: a process cannot count the instances that it forks."
+        check(
+            cfg.env.workers > 0 or not most,
+            "env.workers",
+            cfg.env.workers,
+            f"auto, or from 1 to {most} in {cfg.env.id}, of which {most} may live at once",
+            advice,
+        )
+        return allowed_workers(cfg.env.workers, env, num_ranks)
+    number, reason = choose_workers(env, num_ranks)
+    pool = env_pool(replace(cfg, env=replace(cfg.env, workers=number)))
+    if pool is not None:
+        pool.reason = reason
+    return number
 
 
 def _resolve_credit(cfg: Config, deterministic: bool, merges: bool) -> str:
@@ -226,14 +290,16 @@ def build_dialogue(cfg: Config, policy: Policy) -> Dialogue:
 def build_chat_dialogue(cfg: Config, chat: Chat, max_prompt_tokens: int) -> Dialogue:
     """Build the dialogue of the environment with any model of a chat format."""
     windows = {"state": 1, "window": cfg.model.window, "full": cfg.env.max_turns}
+    pool = env_pool(cfg)
     return Dialogue(
-        lambda: build_env(cfg),
+        lambda: build_env(cfg) if pool is None else PooledEnv(pool),
         chat,
         max_turns=cfg.env.max_turns,
         actions_per_turn=cfg.env.actions_per_turn,
         thinking=cfg.model.thinking,
         window=windows[cfg.model.context],
         max_prompt_tokens=max_prompt_tokens,
+        pool=pool,
     )
 
 

@@ -20,7 +20,6 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
-import cloudpickle
 import gymnasium
 import numpy as np
 
@@ -303,6 +302,8 @@ class GuardedEnv(gymnasium.Wrapper[str, str, Any, Any]):
             self._copy_or_none()  # what refuses a deepcopy holds something outside of the process
         if self.copy_error:
             raise EnvError(self.copy_error)
+        import cloudpickle  # only worker processes need it
+
         return self._try("a copy", lambda: cloudpickle.dumps(self.env))
 
     def forget(self) -> None:

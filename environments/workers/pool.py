@@ -5,6 +5,7 @@ live, else one that loads a copy of it, else one that replays its actions. Befor
 state that is still needed, it sends a copy. An environment that cannot be copied is replayed.
 """
 
+import json
 import threading
 import weakref
 from collections.abc import Callable, Mapping
@@ -14,7 +15,10 @@ from functools import cached_property, partial
 from multiprocessing.util import Finalize
 from typing import Any, TypeVar
 
+from ...configs.errors import SettingError
+from .. import build_text_env
 from ..adapters.guard import EnvError
+from ..descriptions import describe_error
 from .process import WorkerProcess, setup_bytes
 from .states import (
     CHANGES,
@@ -25,6 +29,7 @@ from .states import (
     Setup,
     State,
     nothing,
+    registrations,
     shown_at,
     way_to,
 )
@@ -51,6 +56,9 @@ class WorkerPool:
         setup: how the environment is made.
         num_workers: most processes, and most live environments.
     """
+
+    reason: str = "env.workers says so"
+    """Why the environment is played in workers, in words."""
 
     def __init__(self, setup: Setup, num_workers: int):
         self.num_workers, self.step_timeout = num_workers, setup.step_timeout
@@ -225,3 +233,49 @@ def _kill_all(slots: tuple[_Slot, ...]) -> None:
         if slot.process is not None:
             slot.process.kill()
         slot.live, slot.has_env = nothing, False
+
+
+def make_pool(
+    env_id: str, num_workers: int, *, step_timeout: float = 60.0, **options: Any
+) -> WorkerPool:
+    """Make worker processes that play an environment; `PooledEnv(pool)` is one in them.
+
+    Args:
+        env_id: the id, also one that is registered in the main module.
+        num_workers: most processes, at least 1.
+        step_timeout: as for `make_env`.
+        options: keyword arguments of the environment.
+
+    Raises:
+        SettingError: if the environment cannot be sent to another process.
+    """
+    setup = Setup(partial(build_text_env, env_id, options), step_timeout, registrations(env_id))
+    try:
+        return WorkerPool(setup, num_workers)
+    except Exception as error:  # whatever pickling raises
+        raise SettingError(
+            f"env.workers must be 0 for {env_id}, whose options cannot be sent to another process: "
+            f"{describe_error(error)}."
+        ) from error
+
+
+_shared: dict[str, WorkerPool] = {}
+
+
+def shared_pool(
+    env_id: str, num_workers: int, *, step_timeout: float = 60.0, **options: Any
+) -> WorkerPool:
+    """The pool of this process for an environment; arguments as for `make_pool`.
+
+    It is shared so that two policies that are measured in turn do not need twice the workers.
+    """
+    key = json.dumps([env_id, num_workers, step_timeout, options], sort_keys=True, default=repr)
+    if key not in _shared:
+        _shared[key] = make_pool(env_id, num_workers, step_timeout=step_timeout, **options)
+    return _shared[key]
+
+
+def close_pools() -> None:
+    """Close all shared pools: the environments, and the processes."""
+    while _shared:
+        _shared.popitem()[1].close()

@@ -10,6 +10,7 @@ from sesa_agent.agents.policy import locate_model
 from sesa_agent.agents.prompts import replace_surrogates
 from sesa_agent.configs.errors import SettingError, check, first_line
 from sesa_agent.configs.load import load_config
+from sesa_agent.environments import close_env
 from sesa_agent.environments.checks import run_checks
 from sesa_agent.environments.checks.subject import Finding
 from sesa_agent.screen import console, say
@@ -40,7 +41,11 @@ def run_check_env(
     check(seed >= 0, "--seed", seed, "0 or more")
     cfg = load_config(env, overrides=overrides)
     count_tokens = token_counter(model) if model else None
-    findings = run_checks(build_env(cfg), episodes, seed, actions, count_tokens)
+    game = build_env(cfg)
+    try:
+        findings = run_checks(game, episodes, seed, actions, count_tokens)
+    finally:
+        close_env(game)
     console.print(findings_table(cfg.env.id, findings))
     counts = Counter(finding.status for finding in findings.values())
     say(", ".join(f"{counts[status]} {status}" for status in STYLES if counts[status]) + ".")

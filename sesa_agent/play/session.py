@@ -8,6 +8,7 @@ from typing import Any
 import gymnasium
 from rich.console import Console
 
+from sesa_agent.environments import close_env
 from sesa_agent.environments.games.solvers import find_solver
 from sesa_agent.environments.text_env import TextSpec
 from sesa_agent.play.bindings import COMMANDS, bind_keys, describe_keys
@@ -41,6 +42,7 @@ def open_game(env_id: str, make: Callable[[], gymnasium.Env[Any, Any]]) -> Game:
     names = spec.listed_actions()
     reads_names = all(canonical_action(env, name) == name for name in names)
     is_list = reads_names and not spec.examples and canonical_action(env, NONSENSE) is None
+    close_env(env)
     return Game(env_id, make, spec, bind_keys(names) if is_list else {})
 
 
@@ -55,12 +57,14 @@ def play_puzzles(game: Game, seed: int, read: Read, console: Console) -> None:
     with suppress(KeyboardInterrupt):
         while (typed := read()) is not None and (command := _command(game, typed)) != "q":
             if command == "n":
+                puzzle.close()
                 puzzle, message = Puzzle(game.make(), puzzle.seed + 1), ""
             else:
                 message = respond(game, puzzle, typed)
             _show(game, puzzle, message, command == "n", console)
     if message or not puzzle.place.is_over:  # otherwise it is on the screen already
         say(puzzle.summary())
+    puzzle.close()
 
 
 def respond(game: Game, puzzle: Puzzle, typed: str) -> str:
