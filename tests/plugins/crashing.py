@@ -70,4 +70,4 @@ class Crash(gymnasium.Env):
         return self.room, float(self.room == 0), self.room == 0, False, {"success": self.room == 0}
 
 
-gymnasium.register("Crash-v0", Crash)
+gymnasium.register("Crash-v0", "crashing:Crash")

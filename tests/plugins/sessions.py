@@ -66,4 +66,4 @@ def num_sessions(folder: Path) -> tuple[int, int, int]:
     return (counts or [0])[-1], max(counts, default=0), sum(change == "1" for change, *_ in lines)
 
 
-gymnasium.register("Game-v0", Game)
+gymnasium.register("Game-v0", "sessions:Game")

@@ -29,4 +29,4 @@ class Slow(gymnasium.Env):
         return self.room, float(is_over), is_over, False, {"success": is_over}
 
 
-gymnasium.register("Slow-v0", Slow)
+gymnasium.register("Slow-v0", "slow:Slow")

@@ -37,7 +37,7 @@ class Locked(gymnasium.Env):
         Locked.num_open -= 1
 
 
-gymnasium.register("Locked-v0", Locked)
+gymnasium.register("Locked-v0", f"{__name__}:Locked")
 
 
 @pytest.mark.parametrize(

@@ -70,9 +70,9 @@ def test_trees_in_workers_are_those_of_the_loop(pool_of, env_id, name, engine):
 
 def test_noisy_outcomes_in_workers_are_those_of_the_loop(pool_of):
     """Forks with noise of their own, equal states merged, every outcome counted."""
-    env_id, settings = "sesa/FrozenLake-v0", {"slippery": True}
-    inside = draw(env_id, **settings)
-    assert draw(env_id, pool_of(env_id, 3, **settings)) == inside
+    env_id = "sesa/FrozenLake-v0"
+    inside = draw(env_id, slippery=True)
+    assert draw(env_id, pool_of(env_id, 3, slippery=True)) == inside
     assert any(turn.outcome for tree in inside for turn in tree.turns)
 
 
@@ -104,6 +104,7 @@ def test_a_server_is_never_over_its_limit_and_every_session_is_closed(pool_of, t
 
     options = {"folder": str(tmp_path), "reusable": reusable}
     pool = pool_of("sessions:Game-v0", sessions.LIMIT, **options)
+    num_opened = most = 0
     for _ in range(2):
         trees = draw("sessions:Game-v0", pool, "parallel", actions=("Left", "Right"))
         assert not [error for tree in trees for error in tree.env_errors]
@@ -148,13 +149,15 @@ def test_a_rollout_goes_on_after_a_crash(pool_of):
 
 
 def test_a_worker_that_was_killed_from_outside_is_replaced(pool_of):
+    """Its game is replayed in a new one."""
     pool = pool_of("sesa/Sokoban-v0", 1)
-    env = PooledEnv(pool)
-    env.reset(seed=0)
-    first = env.step("Left")
-    os.kill(pool._slots[0].process.process.pid, signal.SIGKILL)
-    pool._slots[0].process.process.join(5)
-    assert env.step("Left")[1:] and first[1:]
+    pooled, inside = PooledEnv(pool), make_env("sesa/Sokoban-v0")
+    assert pooled.reset(seed=0)[0] == inside.reset(seed=0)[0]
+    assert pooled.step("Left") == inside.step("Left")
+    process = pool._slots[0].process.process
+    os.kill(process.pid, signal.SIGKILL)
+    process.join(5)
+    assert pooled.step("Up") == inside.step("Up")
 
 
 def test_a_class_registered_at_run_time_is_known_in_a_worker(pool_of):
@@ -238,7 +241,8 @@ def is_running(pid: int) -> bool:
 
 
 def test_the_parts_of_the_contract_are_those_of_a_guard(pool_of):
-    guard, pooled = make_env("Taxi-v4"), PooledEnv(pool_of("Taxi-v4", 1))
+    guard: Any = make_env("Taxi-v4")
+    pooled = PooledEnv(pool_of("Taxi-v4", 1))
     for env in (guard, pooled):
         env.reset(seed=3)
     for name in ("text_spec", "max_steps", "is_deterministic", "name", "max_instances"):
