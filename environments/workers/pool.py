@@ -70,7 +70,7 @@ class WorkerPool:
         self._readings: dict[str, str | None] = {}
         self._threads: ThreadPoolExecutor | None = None
         # Not `atexit`: multiprocessing waits there for its processes.
-        self._finalizer = Finalize(self, _kill_all, (self._slots,), exitpriority=100)
+        self._finalizer = Finalize(self, _end_all, (self._slots,), exitpriority=100)
 
     @cached_property
     def parts(self) -> Mapping[str, Any]:
@@ -134,13 +134,7 @@ class WorkerPool:
 
     def close(self) -> None:
         """Close all environments and end all processes; new ones start when they are needed."""
-        processes = [slot.process for slot in self._slots if slot.process is not None]
-        for process in processes:
-            process.hang_up()
-        for process in processes:
-            process.join()
-        for slot in self._slots:
-            slot.process, slot.live, slot.has_env = None, nothing, False
+        _end_all(self._slots)
         if self._threads is not None:
             self._threads.shutdown(wait=False)
             self._threads = None
@@ -226,6 +220,17 @@ def _close_env(slot: _Slot) -> None:
     if slot.process is not None and slot.process.is_alive:
         with suppress(EnvError):
             slot.process.close_env()
+
+
+def _end_all(slots: tuple[_Slot, ...]) -> None:
+    """Let all workers close their environments and end."""
+    processes = [slot.process for slot in slots if slot.process is not None]
+    for process in processes:
+        process.hang_up()
+    for process in processes:
+        process.join()
+    for slot in slots:
+        slot.process, slot.live, slot.has_env = None, nothing, False
 
 
 def _kill_all(slots: tuple[_Slot, ...]) -> None:
