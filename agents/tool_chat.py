@@ -92,7 +92,11 @@ class ToolChat(ChatFormat):
             return super().reply(response_ids, user)
         end, _ = self._chat._between
         is_ended = end is None or response_ids[-1:] == (end,)  # the sampled response has the token
-        return (*(() if is_ended else (end,)), *self._encode(around.before + self._result(user)), *self._after_ids)
+        return (
+            *(() if is_ended else (end,)),
+            *self._encode(around.before + self._result(user)),
+            *self._after_ids,
+        )
 
     def append_to_question(self, prompt_ids: tuple[int, ...], text: str) -> tuple[int, ...]:
         """Append text to the last message of a prompt, the task or a result."""

@@ -20,6 +20,9 @@ from .typed import fit_fields, plain
 NUM_PUZZLES = 100_000
 """Number of puzzles reserved for validation, and as many again for the reported results."""
 
+MAX_WORKERS = 1000
+"""Most processes that play an environment."""
+
 
 def check_temperature(key: str, temperature: float) -> None:
     """Refuse temperatures with which logits, divided by them, overflow or become equal.
@@ -50,9 +53,16 @@ class EnvConfig:
     `truncated` (its own limit was reached), `reward>N` (the game ended with such a reward) or
     `return>=N` (the sum of the rewards reached N). Empty for what the environment says, else its
     `reward_threshold`, else an end with a positive reward."""
+    workers: int | str = "auto"
+    """Processes that play the environment side by side and whose crash ends a trajectory, not the
+    run; 0 plays it in this process. `auto`: 8 for an environment of another package that is slow,
+    cannot be copied or limits its instances, else 0."""
 
     def __post_init__(self) -> None:
         fit_fields(self, "env")
+        is_number = isinstance(self.workers, int) and 0 <= self.workers <= MAX_WORKERS
+        is_allowed = is_number or self.workers == "auto"
+        check(is_allowed, "env.workers", self.workers, f"auto, or from 0 to {MAX_WORKERS}")
         self.options = plain(self.options, "env.options")
         check(self.max_turns >= 1, "env.max_turns", self.max_turns, "at least 1")
         check(self.step_timeout >= 0, "env.step_timeout", self.step_timeout, "at least 0")

@@ -4,16 +4,17 @@ Gymnasium and numpy are all it needs. Problems read from files need more (pyarro
 math-verify for LaTeX), and so do the games of other collections; all are imported on first use.
 """
 
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import gymnasium
 from gymnasium.envs.registration import EnvSpec
 
-from ..configs.errors import check
+from ..configs.errors import SettingError, check
 from ..configs.task_files import is_task_file
 from .adapters.adapter import TextAdapter
-from .adapters.guard import EnvError, GuardedEnv
+from .adapters.guard import EnvError, GuardedEnv, close_env
 from .adapters.known_games import adapt
 from .adapters.plugins import make_plugin
 from .checks import check_text_env
@@ -92,17 +93,26 @@ def make_env(
             "empty",
             f"{env_id} has a rule of its own.",
         )
+        return build_text_env(env_id, options)
+    build = partial(build_text_env, env_id, options)
+    return GuardedEnv(build, step_timeout, success="" if is_task_file(env_id) else success_rule)
+
+
+def build_text_env(env_id: str, options: dict[str, Any]) -> gymnasium.Env[Any, Any]:
+    """Build a text environment without a guard; arguments as for `make_env`."""
+    if env_id in OWN_ENVIRONMENTS:
         return gymnasium.make(env_id, **fit_options(gymnasium.spec(env_id), options))
     if is_task_file(env_id):
-        options = fit_options(TASKS, {"path": env_id, **options})
-        return GuardedEnv(partial(gymnasium.make, TASKS, **options), step_timeout)
-    build = partial(_make_text_env, env_id, options)
-    return GuardedEnv(build, step_timeout, success=success_rule)
-
-
-def _make_text_env(env_id: str, options: dict[str, Any]) -> gymnasium.Env[Any, Any]:
+        return gymnasium.make(TASKS, **fit_options(TASKS, {"path": env_id, **options}))
     env = make_plugin(env_id, **options)
-    return adapt(env) if text_spec(env) is None else env
+    if text_spec(env) is not None:
+        return env
+    try:
+        return adapt(env)
+    except SettingError:
+        with suppress(Exception):  # some can be closed only after a reset
+            env.close()
+        raise
 
 
 register_environments()
@@ -118,7 +128,9 @@ __all__ = [
     "TextGame",
     "TextSpec",
     "ToolEnv",
+    "build_text_env",
     "check_text_env",
+    "close_env",
     "fork",
     "fork_kind",
     "is_deterministic",

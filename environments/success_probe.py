@@ -9,8 +9,9 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from .adapters.guard import EnvError, GuardedEnv
+from .adapters.guard import EnvError
 from .text_env import text_spec
 
 NUM_EPISODES = 3
@@ -31,11 +32,11 @@ class ProbedEpisode:
     terminated: bool
 
 
-def probe_success(env: GuardedEnv, seconds: float = MAX_SECONDS) -> list[ProbedEpisode] | None:
+def probe_success(env: Any, seconds: float = MAX_SECONDS) -> list[ProbedEpisode] | None:
     """Play at random.
 
     Args:
-        env: a guarded environment.
+        env: a guarded environment, in this process or in a worker.
         seconds: when to stop.
 
     Returns:

@@ -267,7 +267,12 @@ def _copy(env: Any) -> Any:
 
 def _contract(env: gymnasium.Env[Any, Any]) -> Any:
     """Return what holds the optional parts: a guard has read them, else the innermost layer."""
-    return env if getattr(env, "is_guard", False) else env.unwrapped
+    return env if is_guarded(env) else env.unwrapped
+
+
+def is_guarded(env: gymnasium.Env[Any, Any]) -> bool:
+    """Return whether it is an environment of another package, which may fail and must be closed."""
+    return getattr(env, "is_guard", False)
 
 
 def text_spec(env: gymnasium.Env[Any, Any]) -> TextSpec | None:
@@ -355,3 +360,25 @@ def is_fully_observed(env: gymnasium.Env[Any, Any]) -> bool | None:
     """Return whether earlier turns add nothing to the observation; None if it does not say."""
     claim = getattr(_contract(env), "is_fully_observed", None)
     return bool(claim) if isinstance(claim, bool | np.bool_) else None
+
+
+def is_reusable(env: gymnasium.Env[Any, Any]) -> bool:
+    """Return whether `reset` gives a fresh episode at any time; False if it does not say.
+
+    Such an environment is reset for the next episode instead of being closed and made again.
+    """
+    claim = _claim(env, "is_reusable", False)
+    return isinstance(claim, bool | np.bool_) and bool(claim)
+
+
+def max_instances(env: gymnasium.Env[Any, Any]) -> int:
+    """Return how many instances of the environment may live at once; 0 for any number."""
+    number = _claim(env, "max_instances", 0)
+    return int(number) if isinstance(number, int | np.integer) and number >= 0 else 0
+
+
+def _claim(env: gymnasium.Env[Any, Any], name: str, default: Any) -> Any:
+    """Read an attribute of the outermost layer that has it, also of a game in a `TextAdapter`."""
+    return getattr(
+        next((layer for layer in layers(env) if hasattr(layer, name)), None), name, default
+    )

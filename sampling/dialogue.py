@@ -6,6 +6,7 @@ left to the samplers. An environment failure (`EnvError`) ends its trajectory, n
 turn is truncated and records the error.
 """
 
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +15,6 @@ import gymnasium
 
 from ..agents.chat import Chat
 from ..agents.engines.base import Completion
-from ..agents.parsing import bare_action, find_answer, read_answer, split_actions
 from ..agents.prompts import (
     SEPARATOR,
     PromptStyle,
@@ -27,23 +27,21 @@ from ..agents.prompts import (
 from ..agents.tool_chat import with_tools
 from ..agents.tool_prompts import ToolPromptStyle
 from ..configs.errors import SettingError, check
-from ..environments import EnvError, fork
-from ..environments.available import AVAILABLE, spell, with_available
+from ..environments import EnvError, close_env
 from ..environments.splits import puzzle_seeds
-from ..environments.success import step_success
 from ..environments.text_env import (
-    action_reader,
+    is_guarded,
     max_steps,
     num_puzzles,
     num_targets,
     text_spec,
     tool_specs,
 )
+from ..environments.workers.pool import WorkerPool
+from .env_calls import Outcome, open_puzzle, play_reply
 from .prompt_cut import shorten
-from .trajectory import Task, TrajectoryTree, Turn
-
-NONSENSE = "§ no action §"
-"""A text that is an action only in games where every text is."""
+from .replies import ReplyReader
+from .trajectory import Task, Turn
 
 
 @dataclass(frozen=True)
@@ -107,22 +105,6 @@ class Request:
     prompt begins in the middle of them."""
 
 
-@dataclass(frozen=True)
-class _Outcome:
-    """The result of one turn's actions."""
-
-    observation: str
-    available: tuple[str, ...] = ()
-    num_played: int = 0
-    """Actions played; fewer than given if the game ended early."""
-    reward: float = 0.0
-    terminated: bool = False
-    truncated: bool = False
-    success: bool = False
-    legal: bool = True
-    error: str = ""
-
-
 class Dialogue:
     """How one language model plays one environment.
 
@@ -138,6 +120,7 @@ class Dialogue:
             observation.
         is_strict: whether only the exact format of an answer is read (`model.answer_format`).
         layout: `game` or, for tasks with a single answer, `short`.
+        pool: the worker processes in which the environment lives; None if it lives in this one.
 
     Raises:
         SettingError: if the environment has no text interface, if the chat template rewrites
@@ -156,9 +139,9 @@ class Dialogue:
         max_prompt_tokens: int = 4096,
         is_strict: bool = True,
         layout: str = "game",
+        pool: WorkerPool | None = None,
     ):
-        self.is_strict = is_strict
-        self.make, self.max_turns = make, max_turns
+        self.make, self.max_turns, self.pool = make, max_turns, pool
         self.window, self.max_prompt_tokens = window, max_prompt_tokens
         env = make()
         self.style = prompt_style(env, actions_per_turn, thinking, layout)
@@ -169,11 +152,15 @@ class Dialogue:
             self.style = replace(self.style, call_format=name)
         if window > 1:
             self.chat.check_appends(thinking)
+        self.reader = ReplyReader(self.style, is_strict)
         most = max_turns * actions_per_turn
         self.max_actions = min(max_steps(env) or most, most)
         self.num_targets = num_targets(env)
         """Number of different answers that succeed; 0 if the environment does not report it."""
         self._num_puzzles = num_puzzles(env)
+        self._open: weakref.WeakSet[gymnasium.Env[Any, Any]] = weakref.WeakSet()
+        """Guarded environments of positions that may still be played."""
+        close_env(env)
 
     def evaluation_seeds(self, split: str, count: int) -> list[int]:
         """Seeds of `count` puzzles of a split, or of all its puzzles if a data file has fewer.
@@ -183,27 +170,38 @@ class Dialogue:
         """
         return puzzle_seeds(split, min(count, self._num_puzzles.get(split, count)))
 
-    def open(self, tree: TrajectoryTree) -> Position | None:
-        """Open a tree's puzzle. If the environment fails, store the error in the tree."""
-        try:
-            start = self.start(tree.task)
-        # A SettingError too: the settings were valid at startup, so the environment failed.
-        except (EnvError, SettingError) as error:
-            tree.error = str(error)
-            return None
-        return start
-
     def start(self, task: Task) -> Position:
         """Open a task's puzzle.
 
         Raises:
             EnvError: if the environment fails.
         """
+        return self.first_position(self.reset(task))
+
+    def reset(self, task: Task) -> Outcome:
+        """The environment's part of `start`: a fresh environment and what it shows first."""
         env = self.make()
-        observation, info = env.reset(seed=task.seed)
-        available = _available(info)
-        place = (with_available(observation, available), 1, self.max_actions)
-        return self._position(env, place, (), available)
+        if is_guarded(env):
+            self._open.add(env)
+        return open_puzzle(env, task.seed)
+
+    def first_position(self, outcome: Outcome) -> Position:
+        """The prompt's part of `start`."""
+        place = (outcome.observation, 1, self.max_actions)
+        return self._position(outcome.env, place, (), outcome.available)
+
+    def close(self, position: Position) -> None:
+        """Close the environment of a position that is not played any more."""
+        if is_guarded(position.env):
+            close_env(position.env)
+
+    def release(self) -> None:
+        """Close the environments of all positions."""
+        for env in list(self._open):
+            close_env(env)
+        self._open.clear()
+        if self.pool is not None:
+            self.pool.release()
 
     def proposal_prompt(self, position: Position, earlier: Sequence[str]) -> Request:
         """Prompt for an action that differs from the earlier ones; x if there are none."""
@@ -275,40 +273,10 @@ class Dialogue:
         environment fails, return the response itself: the error recurs when it is played.
         """
         try:
-            actions, _ = self._read_actions(position, completion)
+            actions, _ = self.reader.read(position.env, completion, position.available)
         except EnvError:
             return completion.text
         return SEPARATOR.join(actions) or None
-
-    def _read_actions(self, position: Position, completion: Completion) -> tuple[list[str], bool]:
-        """The canonical actions up to the first unknown one, and whether all are known."""
-        if isinstance(self.style, ToolPromptStyle):
-            return self._known_actions(position, self.style.read_calls(completion.text))
-        if self.is_strict:
-            answer = read_answer(completion.text, self.style.thinking) or ""
-        else:
-            answer = find_answer(completion.text, completion.finish_reason != "length") or ""
-        read = self._known_actions(position, self._split(answer))
-        if self.is_strict or self.style.actions_per_turn == 1 or read[1]:
-            return read
-        bare = bare_action(answer)  # quotes may enclose all the actions
-        inside = self._known_actions(position, self._split(bare)) if bare != answer else read
-        return inside if inside[1] else read
-
-    def _split(self, answer: str) -> list[str]:
-        return split_actions(answer, self.style.actions_per_turn)
-
-    def _known_actions(self, position: Position, given: list[str]) -> tuple[list[str], bool]:
-        """Those of an answer's texts, as `_read_actions` returns them."""
-        actions: list[str] = []
-        for text in given:
-            canonical = canonical_action(position.env, text, position.available)
-            if canonical is None and not self.is_strict and (bare := bare_action(text)) != text:
-                canonical = canonical_action(position.env, bare, position.available)
-            if canonical is None:
-                break
-            actions.append(canonical)
-        return actions, bool(given) and len(actions) == len(given)
 
     def play(
         self,
@@ -330,32 +298,46 @@ class Dialogue:
         Returns:
             The turn and the next position (final if the turn is terminated or truncated).
         """
-        actions, all_readable, env = [], False, position.env
-        try:
-            actions, all_readable = self._read_actions(position, completion)
-            env = position.env if in_place else fork(position.env, noise)
-            is_told = not actions and isinstance(self.style, ToolPromptStyle)
-            played = [""] if is_told else actions  # an environment with tools says what is wrong
-            outcome = _step(env, played, position)
-        except EnvError as error:
-            outcome = _Outcome(
-                position.observation, position.available, truncated=True, error=str(error)
-            )
+        outcome = self.step(position, completion, in_place, noise)
+        return self.record(position, completion, outcome, proposal_index)
+
+    def step(
+        self,
+        position: Position,
+        completion: Completion,
+        in_place: bool = False,
+        noise: int | None = None,
+    ) -> Outcome:
+        """The environment's part of `play`."""
+        before = Outcome(position.env, position.observation, position.available)
+        outcome = play_reply(before, self.reader, completion, in_place, noise)
+        if is_guarded(outcome.env):
+            self._open.add(outcome.env)
+        return outcome
+
+    def record(
+        self,
+        position: Position,
+        completion: Completion,
+        outcome: Outcome,
+        proposal_index: int = 0,
+    ) -> tuple[Turn, Position]:
+        """The tokens' part of `play`: the turn and the next prompt."""
         is_last = position.turn >= self.max_turns or position.actions_left <= outcome.num_played
         is_over = is_last or outcome.terminated or outcome.truncated
-        after = self._after(position, env, outcome, completion.token_ids, is_over)
+        after = self._after(position, outcome, completion.token_ids, is_over)
         turn = Turn(
             observation=position.observation,
             prompt_ids=position.prompt_ids,
             response_ids=completion.token_ids,
             sampling_logprobs=completion.logprobs,
             response=completion.text,
-            action=SEPARATOR.join(actions) or None,
+            action=SEPARATOR.join(outcome.actions) or None,
             reward=outcome.reward,
             terminated=outcome.terminated,
             truncated=not outcome.terminated and (outcome.truncated or is_last),
             success=outcome.success,
-            legal=all_readable and outcome.legal,
+            legal=outcome.all_readable and outcome.legal,
             num_env_steps=outcome.num_played,
             proposal_index=proposal_index,
             next_observation=after.observation,
@@ -366,20 +348,19 @@ class Dialogue:
     def _after(
         self,
         position: Position,
-        env: gymnasium.Env[Any, Any],
-        outcome: _Outcome,
+        outcome: Outcome,
         response_ids: tuple[int, ...],
         is_over: bool,
     ) -> Position:
         """The position after a turn; it has no prompt if the episode is over."""
         place = (outcome.observation, position.turn + 1, position.actions_left - outcome.num_played)
         if is_over:
-            return Position(env, *place, (), available=outcome.available)
+            return Position(outcome.env, *place, (), available=outcome.available)
         past = _Past(
             position.shown, position.turn, position.actions_left, response_ids, outcome.reward
         )
         history = (*position.history, past)[1 - self.window :] if self.window > 1 else ()
-        return self._position(env, place, history, outcome.available)
+        return self._position(outcome.env, place, history, outcome.available)
 
     def _position(
         self,
@@ -473,34 +454,6 @@ def check_single_answer(sampler: str, max_turns: int) -> None:
     )
 
 
-def _available(info: dict[str, Any]) -> tuple[str, ...]:
-    return tuple(info.get(AVAILABLE, ()))
-
-
-def _step(env: gymnasium.Env[Any, Any], actions: list[str], position: Position) -> _Outcome:
-    """Play actions until the episode ends or none is left."""
-    outcome = _Outcome(position.observation, position.available)
-    for action in actions:
-        try:
-            observation, reward, terminated, truncated, info = env.step(action)
-        except EnvError as error:
-            return replace(outcome, truncated=True, error=str(error))
-        available = () if terminated or truncated else _available(info)
-        outcome = _Outcome(
-            with_available(observation, available),
-            available,
-            outcome.num_played + 1,
-            outcome.reward + float(reward),
-            terminated,
-            truncated,
-            step_success(info, float(reward), terminated),
-            outcome.legal and bool(info.get("legal", True)),
-        )
-        if terminated or truncated:
-            break
-    return outcome
-
-
 def prompt_style(
     env: gymnasium.Env[Any, Any],
     actions_per_turn: int = 1,
@@ -523,33 +476,3 @@ def prompt_style(
     if tools:
         return ToolPromptStyle(*said, tools)
     return (PromptStyle if layout == "game" else ShortStyle)(*said)
-
-
-def has_listed_actions(env: gymnasium.Env[Any, Any]) -> bool:
-    """Return whether the actions are the names in the environment's `text_spec`, and no others."""
-    spec, names = text_spec(env), []
-    if spec is not None and not spec.examples:
-        names = spec.listed_actions()
-    try:
-        are_read = all(canonical_action(env, name) == name for name in names)
-        return bool(names) and are_read and canonical_action(env, NONSENSE) is None
-    except EnvError:
-        return False
-
-
-def canonical_action(
-    env: gymnasium.Env[Any, Any], text: str, available: Sequence[str] = ()
-) -> str | None:
-    """Return the canonical spelling of an action, or None if the text names no action.
-
-    An available action is spelled as it is listed. Any other text is read by the environment; one
-    without `canonical_action` takes it as it is.
-
-    Raises:
-        EnvError: if a guarded environment fails.
-    """
-    listed = spell(text, available)
-    if listed is not None:
-        return listed
-    read = action_reader(env)
-    return text if read is None else read(text)

@@ -25,18 +25,21 @@ async def sample_parallel(
     RAGEN. An episode stops early if the engine fails to give its next response.
     """
     trees = [TrajectoryTree(task) for task in tasks]
-    groups = [_episodes(tree, player, cfg) for tree in trees]
+    starts = await player.each([player.open(tree) for tree in trees])
+    pairs = zip(trees, starts, strict=True)
+    groups = [_episodes(tree, start, player, cfg) for tree, start in pairs]
     played = iter(await together(*(episode for group in groups for episode in group)))
-    for tree, group in zip(trees, groups, strict=True):
+    for tree, start, group in zip(trees, starts, groups, strict=True):
         _add_episodes(tree, [next(played) for _ in group])
+        if start:
+            player.dialogue.close(start)
     return trees
 
 
 def _episodes(
-    tree: TrajectoryTree, player: Player, cfg: SamplingConfig
+    tree: TrajectoryTree, start: Position | None, player: Player, cfg: SamplingConfig
 ) -> list[Awaitable[Episode]]:
     """Coroutines that play a group's members; none if the environment cannot open the puzzle."""
-    start = player.open(tree)
     if start is None:
         return []
     episodes = []
@@ -51,16 +54,18 @@ async def _play_episode(
     tree: TrajectoryTree, position: Position, player: Player, noise: int | None
 ) -> Episode:
     """Play an episode from a start position that the group shares."""
-    turns: list[Turn] = []
+    turns, start = list[Turn](), position
     while not turns or not (turns[-1].terminated or turns[-1].truncated):
         tree.num_cut_prompts += position.is_cut
         completion = await player.ask(position.prompt_ids)
         if completion.finish_reason == "failed":
             return turns, True
         in_place = bool(turns)  # only the start is shared
-        turn, position = player.play(position, completion, in_place=in_place, noise=noise)
+        turn, position = await player.play(position, completion, in_place=in_place, noise=noise)
         noise = None
         turns.append(turn)
+    if position.env is not start.env:  # which a failed fork leaves there
+        player.dialogue.close(position)
     return turns, False
 
 

@@ -5,6 +5,8 @@ response, and `together(...)` for branches that can proceed independently. `Play
 coroutine and answers its requests as suits the engine:
 
 * A batch engine answers all pending requests in one call, once every branch waits for one.
+* An environment in worker processes is played in threads, so that branches wait for it together:
+  `play`, `open` and `read` are awaited too. Any other environment is played at once.
 * A `StreamEngine` starts each request at once, and its branch resumes when that response ends, so
   nothing waits for the slowest response. Each task, and each item of `split`, then has its own
   random numbers, so results do not depend on the order in which responses end.
@@ -14,14 +16,19 @@ The branches run in one thread, without an event loop (a notebook already runs o
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Generator, Sequence
+from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, wait
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
 
 from ..agents.engines.base import Completion, Engine, SamplingParams, StreamEngine
+from ..configs.errors import SettingError
 from ..configs.schema import SamplingConfig
+from ..environments import EnvError
+from ..environments.workers.pool import WorkerPool
 from .dialogue import Dialogue, Position
 from .trajectory import Task, TrajectoryTree, Turn
 
@@ -71,17 +78,22 @@ class Player:
         """
         return await _Request(self, prompt_ids, list(excluded))
 
-    def open(self, tree: TrajectoryTree) -> Position | None:
-        """Open a tree's puzzle; see `Dialogue.open`."""
+    async def open(self, tree: TrajectoryTree) -> Position | None:
+        """Open a tree's puzzle. If the environment fails, store the error in the tree."""
+        try:
+            outcome = await self._call(partial(self.dialogue.reset, tree.task))
+        # A SettingError too: the settings were valid at startup, so the environment failed.
+        except (EnvError, SettingError) as error:
+            tree.error = str(error)
+            return None
         with self.phase("environment"):
-            return self.dialogue.open(tree)
+            return self.dialogue.first_position(outcome)
 
-    def read(self, position: Position, completion: Completion) -> str | None:
+    async def read(self, position: Position, completion: Completion) -> str | None:
         """The canonical action of a response; see `Dialogue.read`."""
-        with self.phase("environment"):
-            return self.dialogue.read(position, completion)
+        return await self._call(partial(self.dialogue.read, position, completion))
 
-    def play(
+    async def play(
         self,
         position: Position,
         completion: Completion,
@@ -90,8 +102,24 @@ class Player:
         noise: int | None = None,
     ) -> tuple[Turn, Position]:
         """Play a response; see `Dialogue.play`."""
+        outcome = await self._call(
+            partial(self.dialogue.step, position, completion, in_place, noise)
+        )
         with self.phase("environment"):
-            return self.dialogue.play(position, completion, proposal_index, in_place, noise)
+            return self.dialogue.record(position, completion, outcome, proposal_index)
+
+    async def _call(self, call: Callable[[], Item]) -> Item:
+        """Make a call into an environment: at once, or in a thread if it is in a worker."""
+        if self.dialogue.pool is not None:
+            return await _Call(call)
+        with self.phase("environment"):
+            return call()
+
+    async def each(self, calls: Sequence[Awaitable[Item]]) -> list[Item]:
+        """Await several `play`, `open` or `read`: in worker processes together, else in order."""
+        if self.dialogue.pool is not None:
+            return await together(*calls)
+        return [await call for call in calls]
 
     def with_params(self, **changes: Any) -> "Player":
         """A copy with other sampling parameters, as in `with_params(max_new_tokens=8)`."""
@@ -108,12 +136,15 @@ class Player:
     def run(
         self, sample: Sample, tasks: Sequence[Task], cfg: SamplingConfig
     ) -> list[TrajectoryTree]:
-        """Run a sampler on all tasks.
+        """Run a sampler on all tasks, and close the environments.
 
         Raises:
             EngineError: if the engine fails.
         """
-        return self.drive(_sample_all(sample, tasks, self, cfg))
+        try:
+            return self.drive(_sample_all(sample, tasks, self, cfg))
+        finally:
+            self.dialogue.release()
 
     def drive(self, work: Awaitable[Item]) -> Item:
         """Run a coroutine that calls `ask` to its end; return its result."""
@@ -155,6 +186,11 @@ class _Request(_Wait):
 
 
 @dataclass(eq=False)
+class _Call(_Wait):
+    call: Callable[[], Any]
+
+
+@dataclass(eq=False)
 class _Fork(_Wait):
     branches: Sequence[Awaitable[Any]]
 
@@ -174,6 +210,13 @@ class _Branch:
     """Results of the awaited branches; for the root, its own result at the end."""
 
 
+@dataclass(frozen=True)
+class _Raised:
+    """What a call raised, to be raised in the branch that waits for it."""
+
+    error: BaseException
+
+
 class _Run:
     """Drives a coroutine and its branches to the end.
 
@@ -189,32 +232,71 @@ class _Run:
         self.open: dict[_Branch, None] = {self.root: None}  # an ordered set
         self.asked: list[tuple[_Branch, _Request]] = []
         self.started: dict[str, _Branch] = {}
+        self.called: dict[Future[Any], _Branch] = {}
 
     def finish(self) -> Any:
         """Return the result of the coroutine; if anything raises, close all branches."""
         try:
             while self.root in self.open:
                 self._advance()
-                if self.asked or self.started:
+                if self.player.is_streaming and (self.asked or self.started):
+                    self._answer()
+                    self._collect(timeout=0.0)
+                elif self.called:
+                    self._collect()
+                elif self.asked:
                     self._answer()
             return self.root.results
         finally:
             for branch in reversed(self.open):
                 branch.steps.close()
+            if self.called:
+                self._abandon()
 
     def _advance(self) -> None:
         """Advance every branch until it waits or ends."""
         while self.ready:
             branch, value = self.ready.popleft()
             try:
-                wait = branch.steps.send(value)
+                if isinstance(value, _Raised):
+                    waits_for = branch.steps.throw(value.error)
+                else:
+                    waits_for = branch.steps.send(value)
             except StopIteration as end:
                 self._end(branch, end.value)
                 continue
-            if isinstance(wait, _Request):
-                self.asked.append((branch, wait))
+            if isinstance(waits_for, _Request):
+                self.asked.append((branch, waits_for))
+            elif isinstance(waits_for, _Call):
+                self.called[self._pool.submit(waits_for.call)] = branch
             else:
-                self._fork(branch, wait)
+                self._fork(branch, waits_for)
+
+    @property
+    def _pool(self) -> WorkerPool:
+        pool = self.player.dialogue.pool
+        assert pool is not None, "only calls into worker processes are waited for"
+        return pool
+
+    def _collect(self, timeout: float | None = None) -> None:
+        """Wait for calls into environments.
+
+        A stream waits for one of them. Otherwise all are waited for, because the engine waits too;
+        so the order of requests, and with it their random numbers, is that of the calls.
+        """
+        with self.player.phase("environment"):
+            until = FIRST_COMPLETED if self.player.is_streaming else ALL_COMPLETED
+            done = wait(self.called, timeout, until).done if self.called else ()
+        for future in [future for future in self.called if future in done]:
+            branch, error = self.called.pop(future), future.exception()
+            self.ready.append((branch, _Raised(error) if error else future.result()))
+
+    def _abandon(self) -> None:
+        """Stop the calls that are under way."""
+        for future in self.called:
+            future.cancel()
+        self._pool.kill()
+        wait(self.called)
 
     def _fork(self, branch: _Branch, fork: _Fork) -> None:
         branch.num_open, branch.results = len(fork.branches), [None] * len(fork.branches)

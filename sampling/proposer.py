@@ -11,7 +11,7 @@ A proposal that duplicates an earlier one is sampled again, at most `sampling.ma
 and then dropped ("up to G distinct actions sequentially").
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from ..agents.engines.base import Completion
@@ -72,7 +72,7 @@ async def fill(
     player: Player,
     cfg: SamplingConfig,
     request: Callable[[], Request],
-    read: Callable[[Completion], str | None],
+    read: Callable[[Completion], Awaitable[str | None]],
 ) -> None:
     """Fill a decision with up to `width` distinct proposals.
 
@@ -91,7 +91,7 @@ async def fill(
         excluded = list(decision.proposals) if cfg.proposer == "without_replacement" else []
         for _ in range(cfg.max_retries + 1):
             completion = await player.ask(asked.prompt_ids, excluded)
-            if accept(decision, completion, read(completion)):
+            if accept(decision, completion, await read(completion)):
                 break
             excluded.append(completion)
         else:
@@ -103,7 +103,8 @@ async def _propose_independent(decision: Decision, player: Player) -> None:
     for _ in range(decision.width):
         decision.num_cut_prompts += decision.position.is_cut
         completion = await player.ask(decision.position.prompt_ids)
-        accept(decision, completion, player.read(decision.position, completion))
+        action = await player.read(decision.position, completion)
+        accept(decision, completion, action)
 
 
 def next_request(dialogue: Dialogue, decision: Decision, proposer: str) -> Request:

@@ -17,7 +17,7 @@ the proposals of a layer and its open nodes instead; a random choice of U open n
 """
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Awaitable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -92,7 +92,7 @@ async def grow_trees(
     Raises:
         SettingError: if states should be merged but the environment has no `state_key`.
     """
-    growing = [start_tree(task, player, cfg) for task in tasks]
+    growing = await player.each([start_tree(task, player, cfg) for task in tasks])
     max_turns = player.dialogue.max_turns
     for depth in range(max_turns):
         decisions = [decide(tree, depth, max_turns, cfg, player.rng) for tree in growing]
@@ -100,15 +100,15 @@ async def grow_trees(
         if not flat:
             break
         await together(*(propose(decision, own, cfg) for decision, own in flat))
-        for tree, ds in zip(growing, decisions, strict=True):
-            expand(tree, ds, player, cfg)
+        layers = zip(growing, decisions, strict=True)
+        await player.each([expand(tree, ds, player, cfg) for tree, ds in layers])
     return [tree.tree for tree in growing]
 
 
-def start_tree(task: Task, player: Player, cfg: SamplingConfig) -> GrowingTree:
+async def start_tree(task: Task, player: Player, cfg: SamplingConfig) -> GrowingTree:
     """Start a tree with the root as its frontier."""
     tree = TrajectoryTree(task)
-    position = player.open(tree)
+    position = await player.open(tree)
     if position is None:  # the environment failed: nothing to grow
         return GrowingTree(tree, [], {}, stops_on_success=False, num_outcomes=1)
     deterministic = is_deterministic(position.env)
@@ -155,31 +155,40 @@ def decide(
     ]
 
 
-def expand(
+async def expand(
     growing: GrowingTree, decisions: Sequence[Decision], player: Player, cfg: SamplingConfig
 ) -> None:
     """Play every proposal; children that are neither finished nor merged are the new frontier."""
-    frontier = []
+    positions = [position for _, position in growing.frontier]
+    plays: list[tuple[int, Awaitable[Sequence[tuple[Turn, Position]]]]] = []
     for (node, position), decision in zip(growing.frontier, decisions, strict=True):
         _count(growing.tree, node, decision)
         first = first_index(cfg.proposer, decision.width)
         for index, completion in enumerate(decision.proposals, start=first):
             if growing.num_outcomes > 1:
-                outcomes = _sample_outcomes(
-                    player, position, completion, index, growing.num_outcomes
-                )
+                noises = player.rng.integers(2**31, size=growing.num_outcomes).tolist()
+                outcomes = _sample_outcomes(player, position, completion, index, noises)
             else:
                 has_own_noise = cfg.fork_noise == "independent" and index > first
                 noise = int(player.rng.integers(2**31)) if has_own_noise else None
-                outcomes = [player.play(position, completion, index, noise=noise)]
-            for turn, after in outcomes:
-                child = _add(growing, node, turn, after)
-                if child is not None:
-                    frontier.append((child, after))
+                outcomes = _sample_outcome(player, position, completion, index, noise)
+            plays.append((node, outcomes))
+    frontier: list[tuple[int, Position]] = []
+    played = await player.each([outcomes for _, outcomes in plays])
+    for (node, _), outcomes in zip(plays, played, strict=True):
+        for turn, after in outcomes:
+            positions.append(after)
+            child = _add(growing, node, turn, after)
+            if child is not None:
+                frontier.append((child, after))
     if len(frontier) > cfg.max_trajectories:  # a noisy environment gave several outcomes each
         kept = player.rng.choice(len(frontier), cfg.max_trajectories, replace=False)
         frontier = [frontier[place] for place in sorted(kept)]
     growing.frontier = [] if growing.stops_on_success and growing.tree.success else frontier
+    still_played = {id(position) for _, position in growing.frontier}
+    for position in positions:
+        if id(position) not in still_played:
+            player.dialogue.close(position)
 
 
 def _count(tree: TrajectoryTree, node: int, decision: Decision) -> None:
@@ -195,16 +204,25 @@ def _count(tree: TrajectoryTree, node: int, decision: Decision) -> None:
     ]
 
 
-def _sample_outcomes(
-    player: Player, position: Position, completion: Completion, index: int, num_outcomes: int
-) -> list[tuple[Turn, Position]]:
+async def _sample_outcome(
+    player: Player, position: Position, completion: Completion, index: int, noise: int | None
+) -> Sequence[tuple[Turn, Position]]:
+    """Play a proposal once."""
+    return [await player.play(position, completion, index, noise=noise)]
+
+
+async def _sample_outcomes(
+    player: Player, position: Position, completion: Completion, index: int, noises: Sequence[int]
+) -> Sequence[tuple[Turn, Position]]:
     """Play a proposal several times with independent noise; return its distinct outcomes."""
     outcomes: dict[Hashable, tuple[Turn, Position]] = {}
-    for noise in player.rng.integers(2**31, size=num_outcomes).tolist():
-        turn, after = player.play(position, completion, index, noise=noise)
+    plays = [player.play(position, completion, index, noise=noise) for noise in noises]
+    for turn, after in await player.each(plays):
         key = state_key(after.env) if not turn.error else turn.error
         kind = turn.reward, turn.terminated, turn.truncated, turn.success, key
         first = replace(turn, outcome=len(outcomes), num_draws=0, num_env_steps=0)
+        if kind in outcomes and after.env is not position.env:  # which a failed fork leaves there
+            player.dialogue.close(after)
         known, after = outcomes.get(kind, (first, after))
         num_steps = known.num_env_steps + turn.num_env_steps
         known = replace(known, num_draws=known.num_draws + 1, num_env_steps=num_steps)

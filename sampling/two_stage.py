@@ -35,8 +35,11 @@ async def sample_two_stage(
     """
     check_single_answer("two_stage", player.dialogue.max_turns)
     trees = [TrajectoryTree(task) for task in tasks]
+    starts = await player.each([player.open(tree) for tree in trees])
     drafts = [
-        (tree, Decision(start, cfg.num_proposals)) for tree in trees if (start := player.open(tree))
+        (tree, Decision(start, cfg.num_proposals))
+        for tree, start in zip(trees, starts, strict=True)
+        if start
     ]
     await together(*(draft_sketches(draft, own, cfg) for (_, draft), own in player.split(drafts)))
     await together(*(_solve(tree, draft, own) for (tree, draft), own in player.split(drafts)))
@@ -52,7 +55,7 @@ async def draft_sketches(draft: Decision, player: Player, cfg: SamplingConfig) -
         cfg: `sketch_tokens`, `proposer` and `max_retries`.
     """
 
-    def read(completion: Completion) -> str | None:
+    async def read(completion: Completion) -> str | None:
         sketch = read_sketch(completion.text)
         known = {earlier.casefold(): earlier for earlier in draft.readable}
         return sketch and known.get(sketch.casefold(), sketch)
@@ -77,6 +80,14 @@ async def _solve(tree: TrajectoryTree, draft: Decision, player: Player) -> None:
     tree.num_calls = draft.num_calls + len(completions)
     tree.num_duplicates = draft.num_duplicates
     tree.num_cut_prompts += draft.num_cut_prompts + sum(request.is_cut for request in requests)
-    for index, (sketch, completion) in enumerate(zip(sketches, completions, strict=True), start=1):
-        turn, _ = player.play(draft.position, completion, index if sketch else 0)
+    plays = [
+        player.play(draft.position, completion, index if sketch else 0)
+        for index, (sketch, completion) in enumerate(
+            zip(sketches, completions, strict=True), start=1
+        )
+    ]
+    played = await player.each(plays)
+    for sketch, (turn, after) in zip(sketches, played, strict=True):
         tree.add(ROOT, replace(turn, sketch=sketch))
+        player.dialogue.close(after)
+    player.dialogue.close(draft.position)

@@ -72,8 +72,11 @@ def packages_of_environments(in_functions: bool) -> set[str]:
 
 
 def test_environments_need_gymnasium_and_numpy_alone_until_a_file_is_read():
-    """Parquet, LaTeX and other collections need more; those are imported when needed."""
-    always = {"gymnasium", "numpy", "sesa_agent"}
+    """Parquet, LaTeX and other collections need more; those are imported when needed.
+
+    Gymnasium brings cloudpickle along.
+    """
+    always = {"gymnasium", "numpy", "cloudpickle", "sesa_agent"}
     assert packages_of_environments(in_functions=False) <= always
     lazy = {"math_verify", "latex2sympy2_extended", "sympy", "pyarrow"}
     lazy |= {"reasoning_gym", "textarena", "gem", "minigrid", "openenv", "alfworld"}

@@ -16,7 +16,7 @@ from ..agents.prompts import GAME_PHRASE
 from ..configs.errors import SettingError
 from ..configs.schema import Config, ModelConfig
 from ..environments.text_env import is_fully_observed, tool_specs
-from ..sampling.dialogue import has_listed_actions
+from ..sampling.replies import has_listed_actions
 
 WINDOW = (
     "Prompts show the last {window} turns (model.context=window), because {env} does not say that "

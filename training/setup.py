@@ -1,5 +1,8 @@
 """Builds the parts of a run from its configuration; `resolve_auto` checks the environment first."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,9 +18,13 @@ from ..agents.policy import Policy
 from ..agents.prompts import STOP
 from ..configs.errors import SettingError, check, check_choice, first_line
 from ..configs.schema import Config, EngineConfig, ModelConfig
-from ..environments import OWN_ENVIRONMENTS, EnvError, is_deterministic, make_env
+from ..environments import OWN_ENVIRONMENTS, EnvError, close_env, is_deterministic, make_env
 from ..environments.adapters.refusals import refuse_id
 from ..environments.descriptions import describe_error, describe_message
+from ..environments.text_env import max_instances
+from ..environments.workers.choice import allowed_workers, choose_workers
+from ..environments.workers.pool import WorkerPool, shared_pool
+from ..environments.workers.pooled_env import PooledEnv
 from ..sampling import SAMPLERS
 from ..sampling.dialogue import Dialogue, check_single_answer, prompt_style
 from ..sampling.tree import resolve_merging
@@ -32,18 +39,33 @@ NUM_TRIED_PUZZLES = 3
 
 
 def build_env(cfg: Config) -> gymnasium.Env[Any, Any]:
-    """Make the run's environment.
+    """Make the run's environment in this process.
 
     Raises:
         SettingError: in one line, if the id is unknown or an option is not allowed.
     """
+    with _refusing(cfg):
+        return make_env(cfg.env.id, **_env_arguments(cfg))
+
+
+def env_pool(cfg: Config) -> WorkerPool | None:
+    """The worker processes of the run's environment; None if it is played in this process."""
+    num_workers = cfg.env.workers
+    if not isinstance(num_workers, int) or num_workers == 0:
+        return None
+    return shared_pool(cfg.env.id, num_workers, **_env_arguments(cfg))
+
+
+def _env_arguments(cfg: Config) -> dict[str, Any]:
+    env = cfg.env
+    return {"step_timeout": env.step_timeout, "success_rule": env.success, **env.options}
+
+
+@contextmanager
+def _refusing(cfg: Config) -> Iterator[None]:
+    """Say in one line why an environment cannot be made."""
     try:
-        return make_env(
-            cfg.env.id,
-            step_timeout=cfg.env.step_timeout,
-            success_rule=cfg.env.success,
-            **cfg.env.options,
-        )
+        yield
     except gymnasium.error.Error as error:
         reason = refuse_id(cfg.env.id)
         if reason:
@@ -132,10 +154,31 @@ def resolve_auto(cfg: Config) -> Config:
     device = cfg.model.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    env = build_env(cfg)
+    pool = env_pool(cfg)
+    env = build_env(cfg) if pool is None else _pooled_env(cfg, pool)
+    try:
+        resolved = _resolve(cfg, env, device)
+    finally:
+        close_env(env)
+        if pool is not None:
+            pool.release()
+    if pool is not None and env_pool(resolved) is not pool:
+        pool.close()
+    return resolved
+
+
+def _pooled_env(cfg: Config, pool: WorkerPool) -> PooledEnv:
+    """Make the run's environment in a worker; errors as in `build_env`."""
+    with _refusing(cfg):
+        return PooledEnv(pool)
+
+
+def _resolve(cfg: Config, env: gymnasium.Env[Any, Any], device: str) -> Config:
+    """`resolve_auto` with a look at the environment."""
     check_env_opens(cfg, env)
     prompt_style(env)  # raises if the environment has no text_spec
-    success = resolve_success(cfg, env)
+    cfg = replace(cfg, env=replace(cfg.env, success=resolve_success(cfg, env)))
+    env_settings = replace(cfg.env, workers=_resolve_workers(cfg, env))
     if SAMPLERS[cfg.sampling.name].is_single_answer:
         check_single_answer(cfg.sampling.name, cfg.env.max_turns)
     deterministic = is_deterministic(env)
@@ -146,7 +189,7 @@ def resolve_auto(cfg: Config) -> Config:
         stops = "on" if is_tree and deterministic else "off"
     return replace(
         cfg,
-        env=replace(cfg.env, success=success),
+        env=env_settings,
         model=replace(
             choose_by_environment(cfg, env), device=device, answer_format=answer_format(cfg.model)
         ),
@@ -164,6 +207,27 @@ def answer_format(cfg: ModelConfig) -> str:
     if cfg.answer_format != "auto":
         return cfg.answer_format
     return "strict" if cfg.path in BUNDLED else "tolerant"
+
+
+def _resolve_workers(cfg: Config, env: gymnasium.Env[Any, Any]) -> int:
+    """Choose the number of worker processes, or limit it to what the environment allows."""
+    num_ranks = int(os.environ["WORLD_SIZE"]) if torch.distributed.is_torchelastic_launched() else 1
+    if isinstance(cfg.env.workers, int):
+        most = max_instances(env)
+        advice = "Leave it out: a process cannot count the instances that it forks."
+        check(
+            cfg.env.workers > 0 or not most,
+            "env.workers",
+            cfg.env.workers,
+            f"auto, or from 1 to {most} in {cfg.env.id}, of which {most} may live at once",
+            advice,
+        )
+        return allowed_workers(cfg.env.workers, env, num_ranks)
+    number, reason = choose_workers(env, num_ranks)
+    pool = env_pool(replace(cfg, env=replace(cfg.env, workers=number)))
+    if pool is not None:
+        pool.reason = reason
+    return number
 
 
 def _resolve_credit(cfg: Config, deterministic: bool, merges: bool) -> str:
@@ -267,8 +331,9 @@ def build_chat_dialogue(cfg: Config, chat: Chat, max_prompt_tokens: int) -> Dial
     """Build the dialogue of the environment with any model of a chat format."""
     model = choose_by_chat(cfg.model, chat)
     windows = {"state": 1, "window": model.window, "full": cfg.env.max_turns}
+    pool = env_pool(cfg)
     return Dialogue(
-        lambda: build_env(cfg),
+        lambda: build_env(cfg) if pool is None else PooledEnv(pool),
         chat,
         max_turns=cfg.env.max_turns,
         actions_per_turn=cfg.env.actions_per_turn,
@@ -277,6 +342,7 @@ def build_chat_dialogue(cfg: Config, chat: Chat, max_prompt_tokens: int) -> Dial
         max_prompt_tokens=max_prompt_tokens,
         is_strict=answer_format(cfg.model) == "strict",
         layout=model.layout,
+        pool=pool,
     )
 
 

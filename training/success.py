@@ -8,6 +8,7 @@ from ..configs.errors import SettingError
 from ..configs.schema import Config
 from ..environments import EnvError, GuardedEnv
 from ..environments.success_probe import probe_success, refute_guess
+from ..environments.workers.pooled_env import PooledEnv
 
 
 def resolve_success(cfg: Config, env: gymnasium.Env[Any, Any]) -> str:
@@ -25,7 +26,7 @@ def resolve_success(cfg: Config, env: gymnasium.Env[Any, Any]) -> str:
         SettingError: if a positive reward at the end cannot mean success, and nothing else does;
             or if the environment fails in every first step.
     """
-    if cfg.env.success or not isinstance(env, GuardedEnv):
+    if cfg.env.success or not isinstance(env, GuardedEnv | PooledEnv):
         return cfg.env.success
     try:
         episodes = probe_success(env)

@@ -18,7 +18,8 @@ MODULE = worst_environments.__name__
 
 def game_rows(scratch: Path) -> Iterator[Row]:
     """A check and a short training run in each bad environment."""
-    for what, make in (("check-env", _checked), ("train", _trained)):
+    kinds = {"check-env": _checked, "train": _trained, "train in workers": _trained_in_workers}
+    for what, make in kinds.items():
         cases = [make(name, scratch) for name in worst_environments.WORST]
         faults = tuple(f"{o.case.name}: {o.fault}" for o in run_all(cases) if o.fault)
         yield Row(f"a bad environment, {what}", len(cases), faults)
@@ -36,3 +37,9 @@ def _checked(name: str, scratch: Path) -> Case:
 def _trained(name: str, scratch: Path) -> Case:
     head = ("train", "--env", _env_id(name), "--steps", "2", "--output", str(scratch / name))
     return Case(f"train {name}", (*head, "env.step_timeout=1", *SETTINGS))
+
+
+def _trained_in_workers(name: str, scratch: Path) -> Case:
+    words = ("train", "--env", _env_id(name), "--steps", "2", "env.workers=2")
+    words += ("--output", str(scratch / f"{name}-workers"), "env.step_timeout=3", *SETTINGS)
+    return Case(f"train in workers {name}", words)

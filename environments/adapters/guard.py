@@ -7,18 +7,24 @@ environment that cannot be copied is forked by replaying them.
 
 What may hang is limited by `time_limit.py`, what changes the process is undone by
 `process_state.py`, what is returned is checked by `returned.py`. Not survived: a crash of the
-process, and compiled code that never returns (docs/environments.md).
+process, and compiled code that never returns; worker processes survive these too (`workers/`).
+
+Every environment that is made, copied or replayed is closed: by `close()`, or when its guard is
+dropped, or when the process ends.
 """
 
 import copy
 import time
-from collections.abc import Callable, Hashable, Mapping
+import weakref
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
 import gymnasium
 import numpy as np
 
+from ...configs.errors import SettingError
 from .. import text_env
 from ..copying import shallow_copy
 from ..descriptions import describe_error
@@ -51,6 +57,8 @@ PARTS: dict[str, Callable[[gymnasium.Env[Any, Any]], Any]] = {
     "has_state_key": text_env.has_state_key,
     "has_action_reader": lambda env: text_env.action_reader(env) is not None,
     "own_fork_kind": text_env.fork_kind,
+    "is_reusable": text_env.is_reusable,
+    "max_instances": text_env.max_instances,
     "name": lambda env: str(env.spec.id if env.spec else type(env.unwrapped).__name__),
     "reward_threshold": reward_threshold,
 }
@@ -61,6 +69,35 @@ BUILD_CALLS = 10
 
 class EnvError(Exception):
     """An environment raised, hung or returned an invalid value."""
+
+
+def close_env(env: gymnasium.Env[Any, Any]) -> None:
+    """Close an environment that is done with, whether or not it can be closed."""
+    with suppress(EnvError):
+        env.close()
+
+
+class _Copies:
+    """Counts the plain copies (`copy.deepcopy`) of an environment that are open.
+
+    They may share what it holds by name, such as a folder, so only the last one is closed. An
+    environment that copies itself, or is replayed, holds things of its own each time.
+    """
+
+    def __init__(self, num_open: int = 0):
+        self.num_open = num_open
+
+    def is_last(self) -> bool:
+        """Count one that is done with; return whether it was the last."""
+        self.num_open -= 1
+        return self.num_open == 0
+
+
+def _close(env: gymnasium.Env[Any, Any], copies: _Copies, step_timeout: float) -> None:
+    """Close the environment of a guard that was dropped; whatever goes wrong is its own affair."""
+    if copies.is_last():
+        with suppress(Exception, TimeUp, SystemExit), kept_process(set()), time_limit(step_timeout):
+            env.close()
 
 
 class GuardedEnv(gymnasium.Wrapper[str, str, Any, Any]):
@@ -105,10 +142,16 @@ class GuardedEnv(gymnasium.Wrapper[str, str, Any, Any]):
         """Whether the environment has said in any step whether it succeeded."""
         self.episode_return = 0.0
         """Sum of the rewards since the last reset."""
-        super().__init__(self._make())
-        self._read_parts()
-        self.success = find_success(success, self.reward_threshold)
-        """How the success of a step is found."""
+        env = self._make()
+        super().__init__(env)
+        self._own(env, _Copies())
+        try:
+            self._read_parts()
+            self.success = find_success(success, self.reward_threshold)
+            """How the success of a step is found."""
+        except (EnvError, SettingError):
+            self._closer()
+            raise
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -154,8 +197,15 @@ class GuardedEnv(gymnasium.Wrapper[str, str, Any, Any]):
         return self._try("render()", self.env.render)
 
     def close(self) -> None:
-        """Close the environment."""
-        self._try("close()", self.env.close)
+        """Close the environment, once. Of plain copies only the last one is closed (`_Copies`)."""
+        if self._closer.detach() and self._copies.is_last():
+            self._try("close()", self.env.close)
+
+    def _own(self, env: gymnasium.Env[Any, Any], copies: "_Copies") -> None:
+        """Play `env` from now on, and close it at the end."""
+        self.env, self._copies = env, copies
+        copies.num_open += 1
+        self._closer = weakref.finalize(self, _close, env, copies, self.step_timeout)
 
     def __str__(self) -> str:
         return self.name
@@ -173,6 +223,8 @@ class GuardedEnv(gymnasium.Wrapper[str, str, Any, Any]):
     has_state_key: bool
     has_action_reader: bool
     own_fork_kind: str
+    is_reusable: bool
+    max_instances: int
     name: str
     reward_threshold: float | None
 
@@ -240,11 +292,16 @@ class GuardedEnv(gymnasium.Wrapper[str, str, Any, Any]):
 
     def fork(self) -> "GuardedEnv":
         """Copy the environment and its record."""
-        env = self._same_state_replay() if self.own_fork_kind == "deepcopy" else self._copy()
-        if env is None and not self.copy_error:
+        env, shares = None, False
+        if self.own_fork_kind != "deepcopy":
+            env = self._copy()
+        elif (env := self._same_state_replay()) is None and not self.copy_error:
             env = self._copy_or_none()
+            shares = env is not None
         twin = shallow_copy(self)
-        twin.env = self._replay() if env is None else env
+        twin._own(
+            self.replay(self._log) if env is None else env, self._copies if shares else _Copies()
+        )
         twin._log = list(self._log)
         return twin
 
@@ -273,26 +330,51 @@ class GuardedEnv(gymnasium.Wrapper[str, str, Any, Any]):
             return None
         times, start = self.copy_times, time.perf_counter()
         try:
-            env = self._replay()
+            env = self.replay(self._log)
             times.replay_s, times.num_calls = time.perf_counter() - start, len(self._log)
             times.is_wrong = not self._try("state_key()", lambda: same_state(self.env, env))
         except EnvError:
             times.is_wrong = True
-        return None if times.is_wrong else env
+            return None
+        if times.is_wrong:
+            _close(env, _Copies(num_open=1), self.step_timeout)
+            return None
+        return env
 
-    def _replay(self) -> gymnasium.Env[Any, Any]:
+    def replay(self, log: Sequence[tuple[str, Any]]) -> gymnasium.Env[Any, Any]:
+        """Make a new environment and bring it to where a record of calls leads."""
+
         def replay() -> gymnasium.Env[Any, Any]:
             env = self.build()
-            for kind, value in self._log:
-                if kind == "reset":
-                    env.reset(seed=value[0], options=value[1])
-                elif kind == "step":
-                    env.step(value)
-                else:
-                    env.np_random = copy.deepcopy(value)
+            try:
+                for kind, value in log:
+                    if kind == "reset":
+                        env.reset(seed=value[0], options=value[1])
+                    elif kind == "step":
+                        env.step(value)
+                    else:
+                        env.np_random = copy.deepcopy(value)
+            except BaseException:
+                with suppress(Exception):
+                    env.close()
+                raise
             return env
 
-        return self._try("a replay", replay, BUILD_CALLS + len(self._log))
+        return self._try("a replay", replay, BUILD_CALLS + len(log))
+
+    def to_bytes(self) -> bytes:
+        """Pickle the environment and its return so far, for a process like this one."""
+        if self.own_fork_kind == "deepcopy" and not self.copy_error:
+            self._copy_or_none()  # what refuses a deepcopy holds something outside of the process
+        if self.copy_error:
+            raise EnvError(self.copy_error)
+        import cloudpickle  # only worker processes need it
+
+        return self._try("a copy", lambda: cloudpickle.dumps((self.env, self.episode_return)))
+
+    def forget(self) -> None:
+        """Let go of the environment without closing it: its copies may share what it holds."""
+        self._closer.detach()
 
     # ---- every call ----
 

@@ -9,7 +9,7 @@ here (`collections.py`) come first.
 """
 
 import warnings
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -83,7 +83,11 @@ def _make(env_id: str, options: dict[str, Any]) -> gymnasium.Env[Any, Any]:
         return env
     has_text = text_spec(env) is not None
     _renders_text[env_id] = not has_text and "ansi" in env.metadata.get("render_modes", ())
-    return _make(env_id, options) if _renders_text[env_id] else env
+    if not _renders_text[env_id]:
+        return env
+    with suppress(Exception):  # some can be closed only after a reset
+        env.close()
+    return _make(env_id, options)
 
 
 def _namespace_of(env_id: str) -> str:

@@ -164,6 +164,9 @@ class StateKey:
     def __repr__(self) -> str:
         return describe_value(self._key)
 
+    def __reduce__(self) -> Any:
+        return StateKey, (self._key,)  # hashes of texts differ between processes
+
 
 def _checked_reward(reward: Any) -> float:
     number = math.nan

@@ -12,6 +12,7 @@ from sesa_agent.agents.prompts import replace_surrogates
 from sesa_agent.configs.errors import SettingError, check, first_line
 from sesa_agent.configs.load import code_words, load_config
 from sesa_agent.configs.task_files import is_task_file
+from sesa_agent.environments import close_env
 from sesa_agent.environments.checks import run_checks
 from sesa_agent.environments.checks.subject import Finding, passed, skipped, warned
 from sesa_agent.environments.descriptions import describe_value
@@ -49,20 +50,23 @@ def run_check_env(
     cfg = load_config(env, overrides=overrides)
     count_tokens = token_counter(model) if model else None
     check(seconds > 0, "--seconds", seconds, "above 0")
-    environment = build_env(cfg)
-    with console.status("") as status:
-        findings = run_checks(
-            environment,
-            episodes,
-            seed,
-            actions,
-            count_tokens,
-            seconds=seconds,
-            before=lambda name: status.update(f"checking: {name}"),
-            after=_tell_slow,
-        )
-    if is_task_file(env):
-        findings["own answers"] = check_own_answers(text_game(environment))
+    game = build_env(cfg)
+    try:
+        with console.status("") as status:
+            findings = run_checks(
+                game,
+                episodes,
+                seed,
+                actions,
+                count_tokens,
+                seconds=seconds,
+                before=lambda name: status.update(f"checking: {name}"),
+                after=_tell_slow,
+            )
+        if is_task_file(env):
+            findings["own answers"] = check_own_answers(text_game(game))
+    finally:
+        close_env(game)
     console.print(findings_table(cfg.env.id, findings))
     counts = Counter(finding.status for finding in findings.values())
     say(", ".join(f"{counts[status]} {status}" for status in STYLES if counts[status]) + ".")

@@ -14,6 +14,7 @@ from sesa_agent.configs.errors import check
 from sesa_agent.configs.load import load_config
 from sesa_agent.configs.schema import Config
 from sesa_agent.configs.writing import replace_text
+from sesa_agent.environments.workers.pool import close_pools
 from sesa_agent.evaluation.evaluate import Evaluation, evaluate
 from sesa_agent.option_settings import with_options
 from sesa_agent.runs import find_policy
@@ -105,7 +106,10 @@ def evaluate_policy(
 ) -> Evaluation:
     """Measure a policy on the held-out puzzles of an environment; `ks` as in `evaluate`."""
     agent = Agent(policy, build_engine(cfg, policy), build_dialogue(cfg, policy))
-    return evaluate_agent(cfg, agent, episodes, samples, seed, ks)
+    try:
+        return evaluate_agent(cfg, agent, episodes, samples, seed, ks)
+    finally:
+        close_pools()
 
 
 def evaluate_agent(

@@ -7,7 +7,7 @@ from pathlib import Path
 from sesa_agent.configs.errors import SettingError, check
 from sesa_agent.configs.load import env_names, load_config
 from sesa_agent.configs.schema import Config
-from sesa_agent.environments import EnvError
+from sesa_agent.environments import EnvError, close_env
 from sesa_agent.play.keys import Read, in_terminal, single_keys, whole_lines
 from sesa_agent.play.session import open_game, play_puzzles
 from sesa_agent.play.watch import PolicyPlayer, watch_policy
@@ -49,7 +49,11 @@ def run_play(
             "file; or give --policy with a run. Try --env sokoban."
         )
     cfg = load_config(env, overrides=overrides)
-    check_env_opens(cfg, build_env(cfg))
+    first = build_env(cfg)
+    try:
+        check_env_opens(cfg, first)
+    finally:
+        close_env(first)
     _guarded(cfg, partial(_play, cfg, seed))
 
 

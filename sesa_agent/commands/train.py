@@ -19,6 +19,7 @@ from sesa_agent.configs.load import code_words, config_to_dict
 from sesa_agent.configs.schema import Config
 from sesa_agent.configs.writing import DiskError, replace_text
 from sesa_agent.configs.yaml_text import write_yaml
+from sesa_agent.environments.workers.pool import close_pools
 from sesa_agent.evaluation.evaluate import Evaluation
 from sesa_agent.evaluation.validation import validate
 from sesa_agent.runs import CONFIG_FILE
@@ -83,8 +84,11 @@ def run_training(cfg: Config, folder: Path) -> Run:
     """Train with a progress bar, save on Ctrl-C, and end with the table of base against trained."""
     start_processes(cfg)
     console.quiet = console.quiet or not is_rank_zero()
-    with locked(folder):
-        return _run_training(cfg, folder)
+    try:
+        with locked(folder):
+            return _run_training(cfg, folder)
+    finally:
+        close_pools()
 
 
 def _run_training(cfg: Config, folder: Path) -> Run:
@@ -99,6 +103,9 @@ def _run_training(cfg: Config, folder: Path) -> Run:
     say_success(cfg)
     if choice:
         say(choice)
+    pool = session.agent.dialogue.pool
+    if pool is not None:
+        say(f"{cfg.env.id} is played in {pool.num_workers} worker processes: {pool.reason}.")
     if cfg.loss.credit == "trajectory" and cfg.loss.baseline == "max":
         warn("Warning: loss.baseline=max never gives a positive advantage. Take mean to learn.")
     with _resumable(folder, cfg):

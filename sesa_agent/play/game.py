@@ -10,7 +10,7 @@ from typing import Any
 
 import gymnasium
 
-from sesa_agent.environments import fork, is_deterministic
+from sesa_agent.environments import close_env, fork, is_deterministic
 from sesa_agent.environments.available import AVAILABLE, with_available
 from sesa_agent.environments.success import step_success
 from sesa_agent.environments.text_env import max_steps
@@ -105,13 +105,19 @@ class Puzzle:
     def undo(self) -> bool:
         """Undo the last action; return whether there was one."""
         if len(self.places) > 1:
-            self.places.pop()
+            close_env(self.places.pop().env)
             return True
         return False
 
     def restart(self) -> None:
         """Go back to the start."""
-        del self.places[1:]
+        while self.undo():
+            pass
+
+    def close(self) -> None:
+        """Close the environments of all places; the puzzle is over then."""
+        for place in self.places:
+            close_env(place.env)
 
     def summary(self) -> str:
         """Whether the puzzle is solved, in how many actions, and how many more than needed.

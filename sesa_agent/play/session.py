@@ -8,13 +8,14 @@ from typing import Any
 import gymnasium
 from rich.console import Console
 
+from sesa_agent.environments import close_env
 from sesa_agent.environments.games.solvers import find_solver
 from sesa_agent.environments.text_env import TextSpec
 from sesa_agent.play.bindings import COMMANDS, bind_keys, describe_keys
 from sesa_agent.play.frame import draw_board, has_colours, show, words
 from sesa_agent.play.game import Place, Puzzle, count_actions
 from sesa_agent.play.keys import Read, in_terminal
-from sesa_agent.sampling.dialogue import canonical_action, has_listed_actions
+from sesa_agent.sampling.replies import canonical_action, has_listed_actions
 from sesa_agent.screen import say
 
 MAX_ECHO = 40
@@ -36,9 +37,9 @@ def open_game(env_id: str, make: Callable[[], gymnasium.Env[Any, Any]]) -> Game:
     """Find out how a person plays an environment: with keys or with lines."""
     env = make()
     spec: TextSpec = env.unwrapped.text_spec  # pyright: ignore[reportAttributeAccessIssue]
-    return Game(
-        env_id, make, spec, bind_keys(spec.listed_actions()) if has_listed_actions(env) else {}
-    )
+    keys = bind_keys(spec.listed_actions()) if has_listed_actions(env) else {}
+    close_env(env)
+    return Game(env_id, make, spec, keys)
 
 
 def play_puzzles(game: Game, seed: int, read: Read, console: Console) -> None:
@@ -52,12 +53,14 @@ def play_puzzles(game: Game, seed: int, read: Read, console: Console) -> None:
     with suppress(KeyboardInterrupt):
         while (typed := read()) is not None and (command := _command(game, typed)) != "q":
             if command == "n":
+                puzzle.close()
                 puzzle, message = Puzzle(game.make(), puzzle.seed + 1), ""
             else:
                 message = respond(game, puzzle, typed)
             _show(game, puzzle, message, command == "n", console)
     if message or not puzzle.place.is_over:  # otherwise it is on the screen already
         say(puzzle.summary())
+    puzzle.close()
 
 
 def respond(game: Game, puzzle: Puzzle, typed: str) -> str:

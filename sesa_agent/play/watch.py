@@ -96,11 +96,13 @@ def watch_policy(
     with suppress(KeyboardInterrupt):
         while (command := _next(episode, read, delay_s)) != "q":
             if command in ("r", "n"):
+                player.dialogue.release()
                 seed = episode.task.seed + (command == "n")
                 episode = WatchedEpisode(player, Task(task.env_id, seed))
             elif not episode.is_over:
                 episode.play(rng)
             _show(episode, keys, console)
+    player.dialogue.release()
     if not episode.is_over:  # otherwise the summary is on the screen already
         say(episode.summary())
 

@@ -159,7 +159,10 @@ def test_prompts_that_left_something_out_are_counted_once_however_often_they_are
         def request():
             return Request(START.prompt_ids, is_cut=bool(decision.proposals))
 
-        return fill(decision, player, cfg, request, read=lambda completion: completion.text)
+        async def read(completion):
+            return completion.text
+
+        return fill(decision, player, cfg, request, read)
 
     player.drive(together(*map(filled, decisions)))
     assert [decision.actions for decision in decisions] == [["a", "c"], ["b"]]

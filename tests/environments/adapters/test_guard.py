@@ -4,13 +4,20 @@ import sys
 import threading
 import time
 
+import gymnasium
 import pytest
 
-from sesa_agent.environments import EnvError, GuardedEnv, TextEnv, fork, make_env
+from sesa_agent.agents.engines.base import SamplingParams
+from sesa_agent.configs.schema import SamplingConfig
+from sesa_agent.environments import EnvError, GuardedEnv, TextAdapter, TextEnv, fork, make_env
 from sesa_agent.environments.time_limit import TimeUp, time_limit
-from sesa_agent.sampling.dialogue import canonical_action
+from sesa_agent.sampling import SAMPLERS
+from sesa_agent.sampling.dialogue import Dialogue
+from sesa_agent.sampling.player import Player
+from sesa_agent.sampling.replies import canonical_action
+from sesa_agent.sampling.trajectory import Task
 from tests.helpers.bad_games import ENV_ID, FAULTS
-from tests.helpers.games import LineGame
+from tests.helpers.games import CHAT, LineGame, RecordingEngine, at_random, generator
 
 
 class Stubborn(TextEnv):
@@ -175,3 +182,98 @@ def test_closing_and_drawing_are_limited_too(method):
     env = GuardedEnv(Hangs, step_timeout=0.05)
     with pytest.raises(EnvError, match=rf"{method}\(\) took longer"):
         getattr(env, method)()
+
+
+class Lent(gymnasium.Env):
+    """Count to three; counts what it has opened and closed."""
+
+    observation_space = action_space = gymnasium.spaces.Discrete(4)
+    opened: list["Lent"] = []
+    closed: list["Lent"] = []
+
+    def __init__(self, lock: object = None):
+        self.lock, self.count = lock, 0
+        self.opened.append(self)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.count = 0
+        return 0, {}
+
+    def step(self, action):
+        self.count += 1
+        if action == 3:
+            raise OSError("gone")
+        return self.count, 0.0, False, False, {}
+
+    def close(self):
+        assert self not in self.closed
+        self.closed.append(self)
+
+
+@pytest.fixture
+def lent():
+    Lent.opened.clear()
+    Lent.closed.clear()
+
+    def make(lock: object = None) -> GuardedEnv:
+        env = GuardedEnv(lambda: TextAdapter(Lent(lock)), step_timeout=60.0)
+        env.reset(seed=0)
+        return env
+
+    return make
+
+
+def test_every_replay_is_closed_once(lent):
+    """None was ever closed: each fork of a Java game left a JVM behind."""
+    env = lent(threading.Lock())
+    twins = [fork(env) for _ in range(3)]
+    assert len(Lent.opened) == 4 and not Lent.closed
+    for one in (env, *twins):
+        one.close()
+        one.close()
+    assert set(Lent.closed) == set(Lent.opened)
+
+
+def test_plain_copies_are_closed_with_the_last_of_them(lent):
+    """They may share what they hold by name, such as a folder that `close` removes."""
+    env = lent()
+    twin = fork(env)
+    env.close()
+    assert not Lent.closed
+    assert twin.step("1")[0] == "1"
+    twin.close()
+    assert len(Lent.closed) == 1
+
+
+def test_what_is_dropped_is_closed(lent):
+    env = lent(threading.Lock())
+    fork(env)
+    assert len(Lent.closed) == 1
+    del env
+    assert set(Lent.closed) == set(Lent.opened)
+
+
+def test_an_environment_whose_replay_fails_is_closed(lent):
+    env = lent(threading.Lock())
+    with pytest.raises(EnvError):
+        env.step("3")
+    with pytest.raises(EnvError, match="a replay raised OSError: gone"):
+        fork(env)
+    env.close()
+    assert set(Lent.closed) == set(Lent.opened) and len(Lent.opened) == 2
+
+
+@pytest.mark.parametrize("sampler", ["tree", "parallel", "two_stage"])
+def test_a_rollout_closes_every_environment(lent, sampler):
+    dialogue = Dialogue(
+        lambda: GuardedEnv(lambda: TextAdapter(Lent(threading.Lock())), 60.0),
+        CHAT,
+        max_turns=1 if sampler == "two_stage" else 3,
+    )
+    engine = RecordingEngine(at_random("1", "2", "3", nonsense=0.1))
+    player = Player(engine, dialogue, SamplingParams(), generator())
+    cfg = SamplingConfig(num_proposals=3, max_trajectories=5)
+    trees = player.run(SAMPLERS[sampler].sample, [Task("Lent", seed) for seed in range(2)], cfg)
+    assert any(tree.env_errors for tree in trees)
+    assert set(Lent.closed) == set(Lent.opened) and len(Lent.opened) > 4

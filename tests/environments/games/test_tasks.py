@@ -13,7 +13,7 @@ from sesa_agent.configs.errors import SettingError
 from sesa_agent.environments import EnvError, check_text_env, fork, make_env, state_key
 from sesa_agent.environments.games.task_file import deal_groups, find_columns, prompt_text
 from sesa_agent.environments.text_env import num_puzzles
-from sesa_agent.sampling.dialogue import canonical_action
+from sesa_agent.sampling.replies import canonical_action
 
 ROWS = [{"question": f"{n} + {n}?", "answer": str(2 * n), "id": str(n)} for n in range(10)]
 MODULE = """
