@@ -5,6 +5,7 @@ from functools import cache
 
 import pytest
 
+from sesa_agent.agents.engines.api import MessagesChat
 from sesa_agent.commands.memory import estimate_memory, least_vllm_share
 from sesa_agent.configs.errors import SettingError
 from sesa_agent.configs.load import (
@@ -18,7 +19,7 @@ from sesa_agent.configs.load import (
 from sesa_agent.configs.schema import Config
 from sesa_agent.configs.yaml_text import read_yaml, write_yaml
 from sesa_agent.training.monitor import rescued_config
-from sesa_agent.training.setup import resolve_auto
+from sesa_agent.training.setup import resolve_auto, settle_prompts
 
 from ..helpers.qwen import SIZES, qwen_shape
 
@@ -66,6 +67,7 @@ def test_no_number_of_the_bundled_models_is_left(method):
 def test_every_auto_is_resolved(env):
     method = "sesa" if load_config(env).env.max_turns > 1 else "sesa-two-stage"
     config = resolve_auto(load_config(env, method, scale="3b-8gpu"))
+    config = settle_prompts(config, MessagesChat())
     assert "auto" not in write_yaml(config_to_dict(config))
 
 

@@ -129,7 +129,7 @@ def test_a_mask_names_what_is_allowed_and_the_rest_is_not_legal():
 
 def test_a_text_that_is_no_action_leaves_the_list_as_it_is():
     env = adapted({"action_mask": [1, 0, 1]})
-    assert env.step("fly")[4] == {"success": False, "legal": False, AVAILABLE: ["Up", "Wait"]}
+    assert env.step("fly")[4] == {"legal": False, AVAILABLE: ["Up", "Wait"]}
 
 
 def test_a_list_of_a_discrete_game_holds_what_can_be_read():
@@ -204,7 +204,7 @@ class Own(gymnasium.Env):
 def test_the_guard_passes_a_list_of_texts(value):
     env = GuardedEnv(lambda: Own(value), 0)
     assert env.reset(seed=0)[1] == {AVAILABLE: ["look", "wait"]}
-    assert fork(env).step("look")[4] == {AVAILABLE: ["look", "wait"]}
+    assert fork(env).step("look")[4] == {"success": False, AVAILABLE: ["look", "wait"]}
 
 
 @pytest.mark.parametrize("value", ["look", [1, 2], ["\ud800"], None, {"look": 1}])

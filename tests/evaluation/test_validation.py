@@ -12,7 +12,9 @@ from sesa_agent.sampling.dialogue import Dialogue
 from ..helpers.tiny_models import chatml_tokenizer
 from ..helpers.toy_game import ENV_ID
 
-PLAIN = {"eval/success_rate", "eval/readable_rate", "eval/legal_rate", "eval/turns"}
+PLAIN = {
+    f"eval/{name}" for name in ("success_rate", "return", "readable_rate", "legal_rate", "turns")
+}
 LEFT, RIGHT = "<answer>Left</answer>", "<answer>Right</answer>"
 
 

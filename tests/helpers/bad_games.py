@@ -17,7 +17,7 @@ FAULTS = {
     "exit": r"step\('Left'\) raised SystemExit: 3",
     "hang": r"step\('Left'\) took longer than env.step_timeout=0.2 seconds",
     "swallow": r"step\('Left'\) took longer than env.step_timeout=0.2 seconds",
-    "four": r"step\('Left'\) must return \(observation, reward, terminated, truncated, info\), got",
+    "four": r"step\('Left'\) must return \(observation, reward, .*info\), not four values",
     "nan": r"step\('Left'\) must return a finite number as reward, got nan",
     "number": r"step\('Left'\) must return a str as observation, got 7",
     "info": r"step\('Left'\) must return a dict as info, got None",

@@ -36,7 +36,15 @@ def forgetful_chat() -> ChatFormat:
 # ---- turns ----
 
 
-@pytest.mark.parametrize("env", [*env_names(), ENV_ID, TAXI, "CartPole-v1"])
+def test_conversations_with_tools_show_all_turns():
+    """A result of a tool is shown once."""
+    assert resolve_auto(load_config("sql_questions")).model.context == "full"
+
+
+GAMES = [name for name in env_names() if name != "sql_questions"]
+
+
+@pytest.mark.parametrize("env", [*GAMES, ENV_ID, TAXI, "CartPole-v1"])
 def test_games_whose_observation_tells_everything_show_the_state(env):
     assert resolve_auto(load_config(env)).model.context == "state"
 
