@@ -91,9 +91,9 @@ class ToolChat(ChatFormat):
         if around is None:
             return super().reply(response_ids, user)
         end, _ = self._chat._between
-        is_ended = end is None or response_ids[-1:] == (end,)  # the sampled response has the token
+        closing = () if end is None or response_ids[-1:] == (end,) else (end,)
         return (
-            *(() if is_ended else (end,)),
+            *closing,
             *self._encode(around.before + self._result(user)),
             *self._after_ids,
         )

@@ -35,7 +35,7 @@ def write_game(folder: Path, name: str = "train", goal: str = "put a mug on the 
     """Write the game as `alfworld-download` would, and return its file."""
     import alfworld  # pyright: ignore[reportMissingImports]
 
-    data = Path(alfworld.__file__).parent / "data"
+    data = Path(str(alfworld.__file__)).parent / "data"
     grammar = (data / "alfred.twl2").read_text(encoding="utf-8").replace("UNKNOWN GOAL", goal)
     game = {
         "pddl_domain": (data / "alfred.pddl").read_text(encoding="utf-8"),

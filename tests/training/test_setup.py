@@ -40,4 +40,4 @@ def test_only_bundled_models_are_read_strictly_by_themselves(words, resolved):
     assert resolve_auto(cfg).model.answer_format == resolved
     again = resolve_auto(resolve_auto(cfg))
     assert again == resolve_auto(cfg)
-    assert build_chat_dialogue(cfg, CHAT, 1000).is_strict == (resolved == "strict")
+    assert build_chat_dialogue(cfg, CHAT, 1000).reader.is_strict == (resolved == "strict")
