@@ -70,6 +70,8 @@ def spell(text: str, available: Sequence[str]) -> str | None:
     >>> spell(" Go  EAST.", ["look", "go east"])
     'go east'
     """
+    if not available:
+        return None
     if text in available:
         return text
     wanted = _key(text)

@@ -70,13 +70,24 @@ def play_reply(
     Returns:
         The outcome; an environment that fails gives a truncated one with an error.
     """
-    outcome = Outcome(before.env, before.observation, before.available)
+    actions, all_readable, env = list[str](), False, before.env
     try:
-        actions, all_readable = reader.read(before.env, completion, before.available)
-        outcome = replace(outcome, actions=tuple(actions), all_readable=all_readable)
-        outcome = replace(outcome, env=before.env if in_place else fork(before.env, noise))
-    except EnvError as error:
-        return replace(outcome, truncated=True, error=str(error))
+        actions, all_readable = reader.read(env, completion, before.available)
+        env = env if in_place else fork(env, noise)
+        error = ""
+    except EnvError as failure:
+        error = str(failure)
+    outcome = Outcome(
+        env,
+        before.observation,
+        before.available,
+        tuple(actions),
+        all_readable,
+        truncated=bool(error),
+        error=error,
+    )
+    if error:
+        return outcome
     return _step(outcome, actions or ([""] if reader.plays_nonsense else []))
 
 

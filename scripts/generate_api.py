@@ -18,6 +18,7 @@ GROUPS = {
     "Train and evaluate": ("train", "evaluate", "load_config"),
     "Results": ("Run", "Evaluation", "Policy"),
     "Environments": ("make_env", "TextSpec", "TextGame", "TextEnv", "TextAdapter"),
+    "Tools": ("ToolEnv", "tool"),
     "Checks and copies": ("check_text_env", "fork", "state_key"),
     "Engines": ("ScriptedEngine",),
     "Errors": ("SettingError", "EngineError"),
