@@ -128,7 +128,7 @@ def test_what_cannot_be_played_is_refused_in_one_line_with_the_reason(env_id, re
 
 def test_games_of_textarena_for_two_are_refused_as_such():
     pytest.importorskip("textarena", reason="needs pip install 'sesa-agent[textarena]'")
-    with pytest.raises(SettingError, match="no game of TextArena for one player"):
+    with pytest.raises(SettingError, match="it is for several players"):
         build_env(load_config("textarena/TicTacToe-v0"))
 
 

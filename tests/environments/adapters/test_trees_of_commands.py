@@ -3,6 +3,7 @@
 import pytest
 
 from sesa_agent.environments import make_env
+from sesa_agent.environments.available import AVAILABLE, with_available
 from sesa_agent.sampling.dialogue import Dialogue
 from tests.helpers.collections import need
 from tests.helpers.games import CHAT, at_random
@@ -17,14 +18,20 @@ def grown_tree(env_id, moves, seed, **options):
     return trees[0]
 
 
+def shown(text, info):
+    """What a prompt shows of a state."""
+    return with_available(text, info.get(AVAILABLE, ()))
+
+
 def require_replay(tree, env_id, seed, **options):
     """Play each trajectory again in a fresh environment and compare what was seen."""
     env = make_env(env_id, step_timeout=0, **options)
     for node in range(len(tree)):
-        text = env.reset(seed=seed)[0]
+        text = shown(*env.reset(seed=seed))
         for turn in (tree.turns[place] for place in tree.path(node)):
             assert turn.observation == text
-            text, reward = env.step(turn.action)[:2]
+            text, reward, terminated, truncated, info = env.step(turn.action)
+            text = shown(text, {} if terminated or truncated else info)
             assert (turn.next_observation, turn.reward) == (text, reward)
     env.close()
 
