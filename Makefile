@@ -57,7 +57,8 @@ smollm: .venv/.installed
 peers: .venv/.installed
 	$(BIN)/python -m pip install -c constraints.txt -e ".[reasoning-gym,textarena,gem]"
 	$(BIN)/python -m pip install -c constraints.txt -e ".[minigrid,openenv]"
-	$(BIN)/python -m pip install -c constraints.txt -e ".[textworld,textworld-express,scienceworld]"
+	$(BIN)/python -m pip install -c constraints.txt -e ".[textworld-express,scienceworld]"
+	-$(BIN)/python -m pip install -c constraints.txt -e ".[textworld]"
 
 # All speed benchmarks one after the other, in at most 30 minutes on two cores, and the table of them,
 # results/speed.md. What cannot be installed leaves the benchmark that needs it out.
