@@ -53,7 +53,7 @@ smollm: .venv/.installed
 
 # Other collections of environments, for the tests that play their games: they are skipped without.
 # Not with the tests' own packages, because some are compiled when they are installed (jericho, for
-# textworld). Those in Java also need a `java`: in Debian, apt-get install default-jre-headless.
+# textworld, left out where it fails). Those in Java also need a `java`: in Debian, apt-get install default-jre-headless.
 peers: .venv/.installed
 	$(BIN)/python -m pip install -c constraints.txt -e ".[reasoning-gym,textarena,gem]"
 	$(BIN)/python -m pip install -c constraints.txt -e ".[minigrid,openenv]"
