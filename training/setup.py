@@ -327,9 +327,21 @@ def settle_prompts(cfg: Config, chat: Chat) -> Config:
     return replace(cfg, model=choose_by_chat(cfg.model, chat))
 
 
+def _chosen_by_environment(cfg: Config) -> ModelConfig:
+    """Decide what prompts show as far as the environment does, for settings of any kind."""
+    if "auto" not in (cfg.model.context, cfg.model.layout):
+        return cfg.model
+    env = build_env(cfg)
+    try:
+        check_env_opens(cfg, env)
+        return choose_by_environment(cfg, env)
+    finally:
+        close_env(env)
+
+
 def build_chat_dialogue(cfg: Config, chat: Chat, max_prompt_tokens: int) -> Dialogue:
     """Build the dialogue of the environment with any model of a chat format."""
-    model = choose_by_chat(cfg.model, chat)
+    model = choose_by_chat(_chosen_by_environment(cfg), chat)
     windows = {"state": 1, "window": model.window, "full": cfg.env.max_turns}
     pool = env_pool(cfg)
     return Dialogue(
