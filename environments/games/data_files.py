@@ -236,23 +236,30 @@ def is_garbled(text: str) -> bool:
 # ---- formats ----
 
 
-class Digits(Decimal):
-    """A decimal number that `str` writes as the file does.
+Written = TypeVar("Written", bound="AsWritten")
 
-    >>> str(Digits("1e22")), str(Decimal("1e22"))
-    ('1e22', '1E+22')
-    """
+
+class AsWritten:
+    """Makes a type of numbers keep the text that it reads, which `str` then writes."""
 
     text: str
 
-    def __new__(cls, text: str) -> "Digits":
+    def __new__(cls: type[Written], text: str) -> Written:
         """Read a number and keep its text."""
-        number = super().__new__(cls, text)
+        number = super().__new__(cls, text)  # pyright: ignore[reportCallIssue]
         number.text = text
         return number
 
     def __str__(self) -> str:
         return self.text
+
+
+class Digits(AsWritten, Decimal):
+    """A decimal number that `str` writes as the file does.
+
+    >>> str(Digits("1e22")), str(Decimal("1e22"))
+    ('1e22', '1E+22')
+    """
 
 
 # A float would lose digits, and there are no values NaN and Infinity in JSON.

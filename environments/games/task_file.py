@@ -14,7 +14,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from .data_files import column_names, deal_rows, is_garbled, read_rows
+from .data_files import AsWritten, column_names, deal_rows, is_garbled, read_rows
 from .math_problems import NO_ANSWERS, content_of
 
 PROMPTS = ("prompt", "question", "problem", "query", "instruction", "messages")
@@ -94,23 +94,12 @@ class TaskSet:
         return None if column is None else answer_text(self.rows.value(index, column))
 
 
-class Number(float):
+class Number(AsWritten, float):
     """A number of a file: a float that `str` writes as the file does.
 
     >>> Number("0.00005") * 2, str(Number("0.00005"))
     (0.0001, '0.00005')
     """
-
-    text: str
-
-    def __new__(cls, text: str) -> "Number":
-        """Read a number and keep its text."""
-        number = super().__new__(cls, text)
-        number.text = text
-        return number
-
-    def __str__(self) -> str:
-        return self.text
 
 
 # ---- reading ----
