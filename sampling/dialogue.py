@@ -17,8 +17,6 @@ from ..agents.chat import Chat
 from ..agents.engines.base import Completion
 from ..agents.prompts import (
     SEPARATOR,
-    PromptStyle,
-    ShortStyle,
     follow,
     list_answers,
     outline,
@@ -26,7 +24,7 @@ from ..agents.prompts import (
 )
 from ..agents.tool_chat import with_tools
 from ..agents.tool_prompts import ToolPromptStyle
-from ..configs.errors import SettingError, check
+from ..configs.errors import check
 from ..environments import EnvError, close_env
 from ..environments.splits import puzzle_seeds
 from ..environments.text_env import (
@@ -34,41 +32,13 @@ from ..environments.text_env import (
     max_steps,
     num_puzzles,
     num_targets,
-    text_spec,
     tool_specs,
 )
 from ..environments.workers.pool import WorkerPool
 from .env_calls import Outcome, open_puzzle, play_reply
-from .prompt_cut import shorten
+from .prompt_writer import Past, Place, PromptWriter, prompt_style
 from .replies import ReplyReader
 from .trajectory import Task, Turn
-
-
-@dataclass(frozen=True)
-class _Past:
-    """A finished turn, as later prompts may show it."""
-
-    observation: str
-    """As its own prompt showed it."""
-    turn: int
-    actions_left: int
-    response_ids: tuple[int, ...]
-    reward: float
-
-
-_Place = tuple[str, int, int]
-"""An observation, the number of its turn and the actions left."""
-
-
-@dataclass(frozen=True)
-class _Prompt:
-    """A prompt, and what it shows."""
-
-    ids: tuple[int, ...]
-    history: tuple[_Past, ...]
-    """Its earlier turns."""
-    shown: str
-    """The observation, which may lack its middle."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +53,7 @@ class Position:
     actions_left: int
     prompt_ids: tuple[int, ...]
     """The plain context x of this decision; empty once the episode is over."""
-    history: tuple[_Past, ...] = ()
+    history: tuple[Past, ...] = ()
     """Earlier turns that the prompt shows."""
     available: tuple[str, ...] = ()
     """Actions that the environment allows now; empty if it does not say."""
@@ -152,6 +122,7 @@ class Dialogue:
             self.style = replace(self.style, call_format=name)
         if window > 1:
             self.chat.check_appends(thinking)
+        self.writer = PromptWriter(self.chat, self.style)
         self.reader = ReplyReader(self.style, is_strict)
         most = max_turns * actions_per_turn
         self.max_actions = min(max_steps(env) or most, most)
@@ -262,7 +233,7 @@ class Dialogue:
         if excess <= 0:
             return Request(request, position.is_cut)
         place = position.observation, position.turn, position.actions_left
-        shorter = self._write(place, position.history, len(position.prompt_ids) - excess)
+        shorter = self.writer.write(place, position.history, len(position.prompt_ids) - excess)
         request = self.chat.append_to_question(shorter.ids, text)
         return Request(_last(request, limit), is_cut=True, keeps_rules=len(request) <= limit)
 
@@ -356,7 +327,7 @@ class Dialogue:
         place = (outcome.observation, position.turn + 1, position.actions_left - outcome.num_played)
         if is_over:
             return Position(outcome.env, *place, (), available=outcome.available)
-        past = _Past(
+        past = Past(
             position.shown, position.turn, position.actions_left, response_ids, outcome.reward
         )
         history = (*position.history, past)[1 - self.window :] if self.window > 1 else ()
@@ -365,13 +336,13 @@ class Dialogue:
     def _position(
         self,
         env: gymnasium.Env[Any, Any],
-        place: _Place,
-        history: tuple[_Past, ...],
+        place: Place,
+        history: tuple[Past, ...],
         available: tuple[str, ...],
     ) -> Position:
         """The position in a place; turns that its prompt has no room for are dropped for good."""
         limit = self.max_prompt_tokens
-        prompt = self._write(place, history, limit)
+        prompt = self.writer.write(place, history, limit)
         all_turns = min(place[1], self.window) - 1
         is_cut = len(prompt.history) < all_turns or prompt.shown != place[0]
         return Position(
@@ -383,35 +354,6 @@ class Dialogue:
             prompt.shown,
             is_cut or len(prompt.ids) > limit,
         )
-
-    def _write(self, place: _Place, history: tuple[_Past, ...], limit: int) -> _Prompt:
-        """Write a prompt. If it is too long, drop its oldest turns, then cut the observation.
-
-        Rules and answer format stay. The prompt is longer than `limit` only if these alone are.
-        """
-        observation, turn, actions_left = place
-        ids = self._prompt(history, place)
-        while history and len(ids) > limit:
-            history = history[1:]
-            ids = self._prompt(history, place)
-        if len(ids) <= limit:
-            return _Prompt(ids, history, observation)
-
-        def write(text: str) -> tuple[int, ...]:
-            return self._prompt((), (text, turn, actions_left))
-
-        shown = shorten(observation, lambda text: len(write(text)), limit)
-        return _Prompt(write(shown), (), shown)
-
-    def _prompt(self, history: Sequence[_Past], place: _Place) -> tuple[int, ...]:
-        """Token ids of the turns shown: a conversation with the responses as sampled."""
-        places = [(past.observation, past.turn, past.actions_left) for past in history]
-        places.append(place)
-        ids = self.chat.opening(self.style.system, self.style.first_message(*places[0]))
-        for past, later in zip(history, places[1:], strict=True):
-            message = self.style.next_message(past.reward, *later)
-            ids = (*ids, *past.response_ids, *self.chat.reply(past.response_ids, message))
-        return ids
 
 
 def _check_tool_settings(window: int, max_turns: int, actions_per_turn: int) -> None:
@@ -452,27 +394,3 @@ def check_single_answer(sampler: str, max_turns: int) -> None:
         f"tree or parallel while env.max_turns is {max_turns}",
         "Set env.max_turns=1 if one answer settles the task.",
     )
-
-
-def prompt_style(
-    env: gymnasium.Env[Any, Any],
-    actions_per_turn: int = 1,
-    thinking: bool = False,
-    layout: str = "game",
-) -> PromptStyle:
-    """Build the prompt texts of an environment.
-
-    Raises:
-        SettingError: if the environment has no `text_spec`.
-    """
-    spec = text_spec(env)
-    if spec is None:
-        raise SettingError(
-            f"env.id {env.spec.id if env.spec else env!r} has no text_spec. Give the environment a "
-            "`text_spec = TextSpec(instruction=..., legend=..., actions=...)`."
-        )
-    said = spec.instruction, spec.legend, spec.actions, actions_per_turn, thinking, spec.sketch
-    tools = "\n".join(tool.describe() for tool in tool_specs(env))
-    if tools:
-        return ToolPromptStyle(*said, tools)
-    return (PromptStyle if layout == "game" else ShortStyle)(*said)

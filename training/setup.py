@@ -26,7 +26,8 @@ from ..environments.workers.choice import allowed_workers, choose_workers
 from ..environments.workers.pool import WorkerPool, shared_pool
 from ..environments.workers.pooled_env import PooledEnv
 from ..sampling import SAMPLERS
-from ..sampling.dialogue import Dialogue, check_single_answer, prompt_style
+from ..sampling.dialogue import Dialogue, check_single_answer
+from ..sampling.prompt_writer import prompt_style
 from ..sampling.tree import resolve_merging
 from .advantages import ADVANTAGES
 from .exploration import EXPLORATIONS

@@ -18,7 +18,7 @@ from sesa_agent.agents.prompts import (
     propose_another,
 )
 from sesa_agent.environments import make_env
-from sesa_agent.sampling.dialogue import prompt_style
+from sesa_agent.sampling.prompt_writer import prompt_style
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

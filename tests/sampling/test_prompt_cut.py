@@ -128,7 +128,7 @@ def test_the_oldest_turns_go_before_the_episode_does():
         assert position.observation == whole.observation == position.shown
         kept = whole.history[-len(position.history) :]
         assert position.history == kept and len(kept) == min(number + 1, 2)
-        expected = tight._prompt(kept, (whole.observation, whole.turn, whole.actions_left))
+        expected = tight.writer.ids(kept, (whole.observation, whole.turn, whole.actions_left))
         assert position.prompt_ids == expected
 
 

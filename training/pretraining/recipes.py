@@ -28,7 +28,7 @@ from ...agents.prompts import (
 from ...configs.writing import writing
 from ...environments import make_env
 from ...environments.games.places import PLACES
-from ...sampling.dialogue import prompt_style
+from ...sampling.prompt_writer import prompt_style
 from .courses import Course, Example, GameCourse, ListCourse, MethodCourse
 from .players import METHOD_PLAYERS, rank_places
 from .tiny_model import build_model, build_tokenizer
