@@ -84,6 +84,37 @@ def test_environments_need_gymnasium_and_numpy_alone_until_a_file_is_read():
     assert packages_of_environments(in_functions=True) <= lazy | always
 
 
+def test_imports_of_extras_are_marked_for_the_type_checker():
+    """`make check` holds where the development extra alone is installed."""
+    installed = {"torch", "transformers", "tokenizers", "huggingface_hub", "safetensors", "numpy"}
+    installed |= {
+        "gymnasium",
+        "cloudpickle",
+        "yaml",
+        "typer",
+        "rich",
+        "tensorboardX",
+        "jinja2",
+        "PIL",
+    }
+    installed |= {"markupsafe", "math_verify", "latex2sympy2_extended", "sympy", "matplotlib"}
+    installed |= {"scipy", "statsmodels", "pyarrow", "peft", "pytest", "hypothesis", "tensorboard"}
+    ours = {"sesa_agent", "tests", "benchmarks", *names_of_scripts()}
+    unmarked = set()
+    for folder in (*MAY_IMPORT, "benchmarks", "scripts", "tests"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for line in path.read_text(encoding="utf-8").splitlines():
+                found = re.match(r" *(?:import|from) (\w+)[\w.]*(?: import .+| as \w+)?$", line)
+                if found and "# pyright: ignore" not in line:
+                    unmarked.add(found[1])
+    assert "torch" in unmarked
+    assert unmarked - set(sys.stdlib_module_names) <= installed | ours
+
+
+def names_of_scripts() -> set[str]:
+    return {path.stem for path in (ROOT / "benchmarks" / "speed").glob("*.py")}
+
+
 def test_games_are_played_without_the_packages_of_files():
     code = (
         "import sys\n"

@@ -187,7 +187,7 @@ class MiniGrid(KnownGame):
 
     def _copy_game(self, game: Any) -> Any:
         """Copy the grid and whatever else a game keeps, except for the cells that never change."""
-        from minigrid.core.world_object import Floor, Goal, Lava, Wall
+        from minigrid.core.world_object import Floor, Goal, Lava, Wall  # pyright: ignore[reportMissingImports]
 
         never_change = (type(None), Floor, Goal, Lava, Wall)
         memo = shared_parts(game)

@@ -74,7 +74,7 @@ def openenv_server(
     sessions: int = 16, classes: tuple[Any, Any, Any] | None = None
 ) -> Iterator[tuple[str, Any]]:
     """Serve a game; yields the server's address and the class of the environment."""
-    import uvicorn
+    import uvicorn  # pyright: ignore[reportMissingImports]
     from openenv.core.env_server import create_app  # pyright: ignore[reportMissingImports]
 
     game, action, observation = classes or _guessing_game()

@@ -147,7 +147,7 @@ def _trained() -> str:
 
 def sentencepiece_tokenizer(folder: Path, template: str, legacy: bool) -> Any:
     """Llama's own tokenizer class on a model that the sentencepiece package has trained."""
-    import sentencepiece
+    import sentencepiece  # pyright: ignore[reportMissingImports]
 
     model = BytesIO()
     sentencepiece.SentencePieceTrainer.train(  # pyright: ignore[reportAttributeAccessIssue]
