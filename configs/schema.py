@@ -174,15 +174,16 @@ class SamplingConfig:
     """G: distinct actions proposed at a decision (tree), answers (single_pass) or sketches
     (two_stage)."""
     max_trajectories: int = 16
-    """U: maximum number of trajectories in a tree; the group size with `parallel`."""
+    """U: maximum number of trajectories in a tree, not counting those that end in an unreadable
+    response; the group size with `parallel`."""
     proposer: str = "history"
     """How proposals are made distinct: `history` (the prompt lists the earlier ones),
-    `one_response` (one response lists them all), `without_replacement` (sampling without
+    `one_response` (one response lists them all), `without_replacement` (sampling actions without
     replacement from the plain prompt). For ablations, `independent` does not: a duplicate counts
     against the budget and is dropped."""
     max_retries: int = 2
-    """How often a proposal that duplicates an earlier action is sampled again before it is
-    dropped."""
+    """How often in a row a proposal that duplicates an earlier action is sampled again before the
+    decision ends."""
     sketch_tokens: int = 24
     """Maximum length of a sketch (two_stage), in tokens."""
     allocation: str = "early"
@@ -283,7 +284,8 @@ class LossConfig:
     """Fraction of groups to keep, those with the highest standard deviation of the return (RAGEN's
     rollout filter: 0.25)."""
     format_penalty: float = 0.0
-    """Subtracted from a trajectory's return for each turn without a readable action."""
+    """Subtracted from a trajectory's return for each turn without a readable action; in `best`
+    credit, the value of such a turn is minus this."""
     overlong_buffer: int = 0
     """DAPO's soft overlong punishment: number of tokens before `engine.max_new_tokens` over which a
     penalty on the response grows from 0 to 1 (trajectory and tree credit). 0 for no penalty."""

@@ -4,20 +4,27 @@
 
 * `history`: each prompt shows the earlier proposals.
 * `one_response`: one reply lists all proposals.
-* `without_replacement`: each is sampled from the plain prompt x, with the earlier ones excluded.
+* `without_replacement`: each is sampled from the plain prompt x, with the earlier actions excluded.
 * `independent`: they are not. This control shows what distinctness is worth.
 
-A proposal that duplicates an earlier one is sampled again, at most `sampling.max_retries` times,
-and then dropped ("up to G distinct actions sequentially").
+Distinct are the canonical actions, however they are spelled. A proposal that duplicates an earlier
+one is sampled again, at most `sampling.max_retries` times in a row, and then dropped ("up to G
+distinct actions sequentially"). Proposals drawn without replacement are drawn several at once where
+that costs few duplicates (`distinct.py`).
+
+An unreadable response is no action: it takes no place among the distinct ones and duplicates none.
+It is kept as a failure to be taught against; once there are as many as actions wanted, the decision
+ends.
 """
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 from ..agents.engines.base import Completion
 from ..configs.schema import SamplingConfig
 from .dialogue import Dialogue, Position, Request
-from .player import Player
+from .distinct import draw_count, logprobs_without, probability
+from .player import Player, together
 
 
 @dataclass
@@ -26,15 +33,16 @@ class Decision:
 
     position: Position
     width: int
-    """Distinct proposals wanted."""
+    """Distinct actions wanted."""
     proposals: list[Completion] = field(default_factory=list)
+    """Responses with distinct actions, and unreadable ones, in the order they were sampled."""
     actions: list[str | None] = field(default_factory=list)
-    """The action of each proposal; None (unreadable) counts as one action."""
-    duplicates: list[tuple[int, Completion, str | None]] = field(default_factory=list)
+    """The action of each proposal; None if it is unreadable."""
+    duplicates: list[tuple[int, Completion, str]] = field(default_factory=list)
     """Dropped responses: number of proposals at that time, the response, and its action."""
     num_calls: int = 0
     num_cut_prompts: int = 0
-    """Prompts that were too long and left something out."""
+    """Calls whose prompt was too long and left something out."""
 
     @property
     def num_duplicates(self) -> int:
@@ -43,8 +51,24 @@ class Decision:
 
     @property
     def readable(self) -> list[str]:
-        """The readable actions, which later prompts can show."""
+        """The distinct actions, which later prompts can show."""
         return [action for action in self.actions if action is not None]
+
+    @property
+    def num_missing(self) -> int:
+        """Actions still wanted; 0 once as many responses were unreadable as actions were wanted."""
+        num_unreadable = self.actions.count(None)
+        return self.width - len(self.readable) if num_unreadable < self.width else 0
+
+    def since_last(self) -> list[Completion]:
+        """Duplicates sampled after the last proposal."""
+        return [said for earlier, said, _ in self.duplicates if earlier == len(self.proposals)]
+
+    def spellings(self, actions: list[str | None]) -> list[Completion]:
+        """All responses sampled so far that have one of some actions."""
+        said = list(zip(self.proposals, self.actions, strict=True))
+        said += [(response, action) for _, response, action in self.duplicates]
+        return [response for response, action in said if action is not None and action in actions]
 
 
 async def propose(decision: Decision, player: Player, cfg: SamplingConfig) -> None:
@@ -74,7 +98,7 @@ async def fill(
     request: Callable[[], Request],
     read: Callable[[Completion], Awaitable[str | None]],
 ) -> None:
-    """Fill a decision with up to `width` distinct proposals.
+    """Fill a decision with up to `width` distinct actions.
 
     Args:
         decision: filled in place.
@@ -83,28 +107,55 @@ async def fill(
         request: makes the prompt of the next proposal.
         read: reads the action of a response; equal actions are duplicates.
     """
-    while len(decision.proposals) < decision.width:
+    one_prompt = cfg.proposer == "without_replacement"
+    num_futile, probabilities = 0, list[float]()
+    while decision.num_missing and num_futile <= cfg.max_retries:
         asked = request()
-        decision.num_cut_prompts += asked.is_cut
         # Exclusion needs probabilities under the present prompt. If the prompt changes between
         # proposals, these are only known for the duplicates sampled from it.
-        excluded = list(decision.proposals) if cfg.proposer == "without_replacement" else []
-        for _ in range(cfg.max_retries + 1):
-            completion = await player.ask(asked.prompt_ids, excluded)
-            if accept(decision, completion, await read(completion)):
-                break
-            excluded.append(completion)
-        else:
-            return  # only duplicates: fewer proposals than wanted
+        excluded, count = decision.since_last(), 1
+        if one_prompt:
+            excluded = decision.spellings(decision.actions)
+            count = draw_count(decision.num_missing, len(decision.proposals), probabilities)
+        drawn = await _draw(decision, player, asked, count, excluded)
+        accepted = [accept(decision, said, await read(said)) for said in drawn]
+        num_futile = 0 if any(accepted) else num_futile + 1
+        probabilities = [probability(said.logprobs) for said in drawn] if any(accepted) else []
+    if one_prompt:
+        decision.proposals = _as_drawn_in_sequence(decision)
+
+
+async def _draw(
+    decision: Decision,
+    player: Player,
+    asked: Request,
+    count: int,
+    excluded: Sequence[Completion] = (),
+) -> list[Completion]:
+    """Sample some responses to one prompt at once."""
+    decision.num_calls += count
+    decision.num_cut_prompts += count * asked.is_cut
+    return await together(*(player.ask(asked.prompt_ids, excluded) for _ in range(count)))
+
+
+def _as_drawn_in_sequence(decision: Decision) -> list[Completion]:
+    """The proposals with the probabilities they have after the earlier actions.
+
+    That is mu(y) = pi(y) / (1 - probability of the earlier actions); see `logprobs_without`.
+    Unreadable responses are never excluded.
+    """
+    return [
+        replace(said, logprobs=logprobs_without(said, decision.spellings(decision.actions[:place])))
+        for place, said in enumerate(decision.proposals)
+    ]
 
 
 async def _propose_independent(decision: Decision, player: Player) -> None:
     """Sample `width` times from x. Duplicates count as calls; they are not played or retried."""
-    for _ in range(decision.width):
-        decision.num_cut_prompts += decision.position.is_cut
-        completion = await player.ask(decision.position.prompt_ids)
-        action = await player.read(decision.position, completion)
-        accept(decision, completion, action)
+    position = decision.position
+    asked = Request(position.prompt_ids, position.is_cut)
+    for said in await _draw(decision, player, asked, decision.width):
+        accept(decision, said, await player.read(position, said))
 
 
 def next_request(dialogue: Dialogue, decision: Decision, proposer: str) -> Request:
@@ -125,8 +176,7 @@ def first_index(proposer: str, width: int) -> int:
 
 def accept(decision: Decision, completion: Completion, action: str | None) -> bool:
     """Add a proposal unless it duplicates an earlier one; return whether it was added."""
-    decision.num_calls += 1
-    if action in decision.actions:
+    if action is not None and action in decision.actions:
         decision.duplicates.append((len(decision.proposals), completion, action))
         return False
     decision.proposals.append(completion)

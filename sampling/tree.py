@@ -9,6 +9,10 @@ With merged states, a child whose state is already in its tree becomes a dead le
 needs no further calls and does not count towards U. Paper: no merging. We: a budget spent on
 distinct states finds far more successes (results/tree_shape.json).
 
+A turn without a readable action, in which nothing was played, is a dead leaf in the same way,
+whether states are merged or not: the same decision would follow, a turn later. It goes on only if
+its decision has no other turn.
+
 In a noisy environment with merged states every proposal is played several times with independent
 noise, and every distinct outcome is a child. The tree is then a sample of the environment's
 transitions, from which `loss.credit=expected` estimates an action's average value. This costs
@@ -160,11 +164,12 @@ async def expand(
 ) -> None:
     """Play every proposal; children that are neither finished nor merged are the new frontier."""
     positions = [position for _, position in growing.frontier]
-    plays: list[tuple[int, Awaitable[Sequence[tuple[Turn, Position]]]]] = []
+    plays: list[tuple[int, bool, Awaitable[Sequence[tuple[Turn, Position]]]]] = []
     for (node, position), decision in zip(growing.frontier, decisions, strict=True):
         _count(growing.tree, node, decision)
         first = first_index(cfg.proposer, decision.width)
-        for index, completion in enumerate(decision.proposals, start=first):
+        pairs = zip(decision.proposals, decision.actions, strict=True)
+        for index, (completion, action) in enumerate(pairs, start=first):
             if growing.num_outcomes > 1:
                 noises = player.rng.integers(2**31, size=growing.num_outcomes).tolist()
                 outcomes = _sample_outcomes(player, position, completion, index, noises)
@@ -172,13 +177,14 @@ async def expand(
                 has_own_noise = cfg.fork_noise == "independent" and index > first
                 noise = int(player.rng.integers(2**31)) if has_own_noise else None
                 outcomes = _sample_outcome(player, position, completion, index, noise)
-            plays.append((node, outcomes))
+            is_spare = action is None and (bool(decision.readable) or index > first)
+            plays.append((node, is_spare, outcomes))
     frontier: list[tuple[int, Position]] = []
-    played = await player.each([outcomes for _, outcomes in plays])
-    for (node, _), outcomes in zip(plays, played, strict=True):
+    played = await player.each([outcomes for *_, outcomes in plays])
+    for (node, is_spare, _), outcomes in zip(plays, played, strict=True):
         for turn, after in outcomes:
             positions.append(after)
-            child = _add(growing, node, turn, after)
+            child = _add(growing, node, turn, after, is_spare and not turn.num_env_steps)
             if child is not None:
                 frontier.append((child, after))
     if len(frontier) > cfg.max_trajectories:  # a noisy environment gave several outcomes each
@@ -230,12 +236,25 @@ async def _sample_outcomes(
     return list(outcomes.values())
 
 
-def _add(growing: GrowingTree, parent: int, turn: Turn, after: Position) -> int | None:
-    """Add a turn to its tree; return its node number if it should be expanded."""
+def _add(
+    growing: GrowingTree, parent: int, turn: Turn, after: Position, is_spare: bool
+) -> int | None:
+    """Add a turn to its tree; return its node number if it should be expanded.
+
+    Args:
+        growing: the tree.
+        parent: the turn before.
+        turn: the turn.
+        after: what it led to.
+        is_spare: whether nothing was played and another turn of its decision goes on.
+    """
     is_over, is_noisy = turn.terminated or turn.truncated, growing.num_outcomes > 1
-    growing.num_finished += is_over and not is_noisy
+    if is_spare and not is_over:
+        turn = replace(turn, merged_into=parent)  # nothing was played: its state is the same
+    growing.num_finished += is_over and not (is_noisy or is_spare)
     # With noise, `expected_values` gives a truncated outcome the value of the state it reached.
-    if growing.seen and not turn.error and not (turn.terminated if is_noisy else is_over):
+    is_end = turn.terminated if is_noisy else is_over
+    if growing.seen and not (turn.error or turn.is_merged or is_end):
         key = state_key(after.env)
         turn = replace(turn, merged_into=growing.seen.get(key))
         if not is_over:

@@ -130,6 +130,10 @@ def punish_overlong(tree: TrajectoryTree, buffer: int, max_tokens: int) -> Traje
 def leaf_returns(tree: TrajectoryTree, format_penalty: float) -> np.ndarray:
     """Return the return of every trajectory, less a penalty for each turn that could not be read.
 
+    A trajectory that ended because its last response could not be read, or that never played
+    anything, has at most the lowest return of the others: where rewards are negative, saying
+    nothing would be the best answer.
+
     Args:
         tree: one group.
         format_penalty: subtracted per turn with `action` None.
@@ -140,14 +144,22 @@ def leaf_returns(tree: TrajectoryTree, format_penalty: float) -> np.ndarray:
     Raises:
         ValueError: if a return is not finite. It would make every weight of the policy NaN.
     """
-    totals = np.zeros(len(tree))
+    totals, has_played = np.zeros(len(tree)), np.zeros(len(tree), dtype=bool)
     for node, (parent, turn) in enumerate(zip(tree.parents, tree.turns, strict=True)):
         above = 0.0 if parent == ROOT else totals[parent]
         totals[node] = above + turn.reward - format_penalty * (turn.action is None)
-    returns = totals[tree.leaves()]
+        has_played[node] = turn.action is not None or (parent != ROOT and has_played[parent])
+    leaves = tree.leaves()
+    returns = totals[leaves]
     if not np.isfinite(returns).all():
         task = tree.task
         raise ValueError(f"{task.env_id}, seed {task.seed}: returns must be finite, got {returns}.")
+    is_merged = np.array([tree.turns[leaf].is_merged for leaf in leaves], dtype=bool)
+    is_unread = np.array([tree.turns[leaf].action is None for leaf in leaves], dtype=bool)
+    is_mute = is_unread & (is_merged | ~has_played[leaves])
+    if is_mute.any() and not is_mute.all():
+        lowest = returns[~is_mute].min() - format_penalty
+        returns[is_mute] = returns[is_mute].clip(max=lowest)
     return returns
 
 
@@ -223,18 +235,21 @@ def best_credit(tree: TrajectoryTree, returns: np.ndarray, cfg: LossConfig) -> C
 
     Only for deterministic worlds: luck is no merit. V(n) = discount^k, with k the turns from the
     start to the nearest success at or below n; 0 if there is none. A turn whose state already stood
-    in the tree has no value: else detours and loops would be credited. A(c) = 2 (V(c) - mean of V
-    over c and its siblings); A(c) = V(c) for an only child. Decisions without a success below teach
-    nothing. The unit is a taught turn.
+    in the tree has no value: else detours and loops would be credited; one without a readable
+    action has -`format_penalty`. A(c) = 2 (V(c) - mean of V over c and its siblings); A(c) = V(c)
+    for an only child. Decisions whose children all have V = 0 teach nothing. The unit is a taught
+    turn.
     """
     values = best_values(tree, cfg.discount)
+    values -= cfg.format_penalty * np.array([turn.action is None for turn in tree.turns])
     advantages = np.zeros(len(tree))
     is_taught = np.zeros(len(tree), dtype=bool)
     for siblings in tree.children().values():
         value = values[siblings]
-        if value.max() > 0:
+        advantage = 2 * (value - value.mean()) if len(siblings) > 1 else value
+        if value.max() > 0 or advantage.any():
             is_taught[siblings] = True
-            advantages[siblings] = 2 * (value - value.mean()) if len(siblings) > 1 else value
+            advantages[siblings] = advantage
     return _turn_credit(tree, advantages, is_taught, cfg)
 
 

@@ -43,7 +43,8 @@ def correct_history_gap(batch: Batch, mode: str) -> Batch:
     Paper: responses are trained under x alone, without a correction. We: by default failures that
     the plain policy would hardly produce are penalised less, because penalising them fully only
     sharpens the present mode until the policy collapses. First proposals, sampled under the plain
-    prompt, are not weighted.
+    prompt, are not weighted; of proposals drawn without replacement the ratio is the probability
+    that the earlier actions have left (`sampling/distinct.py`).
 
     Args:
         batch: with scored `old_logprobs`.

@@ -7,7 +7,7 @@ from math import comb
 import numpy as np
 
 from ..sampling.trajectory import ROOT, TrajectoryTree
-from .advantages import has_signal
+from .advantages import has_signal, leaf_returns
 from .batch import Batch
 from .importance import engine_gap, history_gap
 from .pass_at_k import pass_at_k
@@ -32,7 +32,9 @@ def rollout_metrics(
     turns = [turn for tree in trees for turn in tree.turns]
     leaves = [tree.turns[leaf] for tree in trees for leaf in tree.leaves()]
     paths = [path for tree in trees for path in tree.trajectories()]
-    firsts = [{tree.turns[node].action for node in tree.children()[ROOT]} for tree in trees]
+    firsts = [
+        {tree.turns[node].action for node in tree.children()[ROOT]} - {None} for tree in trees
+    ]
     decisions = [
         sum(tree.turns[child].outcome == 0 for child in children)
         for tree in trees
@@ -44,6 +46,7 @@ def rollout_metrics(
         "rollout/return": float(np.mean([path.episode_return for path in paths])),
         "rollout/solved_groups": float(np.mean([tree.success for tree in trees])),
         "rollout/signal_groups": float(np.mean([has_signal(group) for group in returns])),
+        "rollout/format_groups": float(np.mean([*map(_differs_in_format_alone, trees, returns)])),
         "rollout/trajectories": len(leaves) / len(trees),
         "rollout/tree_size": len(turns) / len(trees),
         "rollout/actions_per_decision": float(np.mean(decisions)),
@@ -107,6 +110,11 @@ def gap_metrics(batch: Batch, has_other_prompts: bool = True) -> dict[str, float
         mean = gaps[batch.proposal_index == index].mean()
         metrics[f"gap/proposal_{index + 1}"] = float(mean)
     return metrics
+
+
+def _differs_in_format_alone(tree: TrajectoryTree, returns: np.ndarray) -> bool:
+    """Whether a group has signal only because some responses could not be read."""
+    return has_signal(returns) and not has_signal(leaf_returns(tree, format_penalty=0.0))
 
 
 def _by_prompt(tree: TrajectoryTree) -> list[list[str | None]]:

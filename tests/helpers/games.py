@@ -1,5 +1,6 @@
 """A small game and a player for it, so that samplers are tested without a model."""
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -93,10 +94,12 @@ class Call:
 class RecordingEngine:
     """Remembers every call and answers by `choose(prompt text, random numbers of the row)`.
 
-    As in `HFEngine`, a row's random numbers follow from the call's seed and the row's place.
+    As in `HFEngine`, a row's random numbers follow from the call's seed and the row's place. Every
+    response claims to have the same probability.
     """
 
     choose: Callable[[str, random.Random], str]
+    probability: float = 0.5
     calls: list[Call] = field(default_factory=list)
     usage: Usage = field(default_factory=Usage)
 
@@ -112,7 +115,7 @@ class RecordingEngine:
         for row, text in enumerate(call.texts):
             reply = self.choose(text, random.Random(f"{params.seed} {row}"))
             ids = tuple(TOKENIZER.encode(reply, add_special_tokens=False))
-            logprobs = (-0.5,) * len(ids)
+            logprobs = (math.log(self.probability) / max(len(ids), 1),) * len(ids)
             completions.append(Completion(reply, ids, logprobs, "stop", logprobs))
         self.usage.add(prompts, completions)
         return completions

@@ -58,7 +58,9 @@ def test_in_a_noisy_world_the_cap_bounds_open_nodes_and_proposals_of_a_layer(gro
         for parent, children in g.tree.children().items():
             layer = 0 if parent == ROOT else len(g.tree.path(parent))
             nodes[layer] += 1
-            proposals[layer] += len({g.tree.turns[child].proposal_index for child in children})
+            turns = [g.tree.turns[child] for child in children]
+            readable = {turn.proposal_index for turn in turns if turn.action is not None}
+            proposals[layer] += max(1, len(readable))
         cap = g.settings["max_trajectories"]
         assert max(nodes.values()) <= cap and max(proposals.values()) <= cap
 

@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import pytest
@@ -19,8 +20,8 @@ PARAMS = SamplingParams(max_new_tokens=5, stop=("</answer>",))
 PROPOSERS = ("history", "one_response", "without_replacement")
 
 
-def run(choose, *widths, **options):
-    engine = RecordingEngine(choose)
+def run(choose, *widths, probability=0.5, **options):
+    engine = RecordingEngine(choose, probability)
     decisions = [Decision(START, width) for width in widths]
     player, cfg = Player(engine, DIALOGUE, PARAMS, generator()), SamplingConfig(**options)
     player.drive(together(*(propose(decision, player, cfg) for decision in decisions)))
@@ -45,8 +46,36 @@ def test_without_replacement_draws_from_the_plain_prompt_what_was_not_drawn():
     engine, [decision] = run(in_order(*replies), 3, proposer="without_replacement")
     assert decision.actions == ["Left", "Right", "Jump"]
     assert all(call.prompts == [START.prompt_ids] for call in engine.calls)
-    drawn = decision.proposals
-    assert [call.excluded for call in engine.calls] == [[[]], [drawn[:1]], [drawn[:2]]]
+    excluded = [[said.text for said in call.excluded[0]] for call in engine.calls]
+    assert excluded == [[], replies[:1], replies[:2]]
+
+
+def test_without_replacement_draws_many_at_once_where_few_will_repeat():
+    replies = [f"<answer>{move}</answer>" for move in ("Left", "Right", "left ", "Jump", "Rest")]
+    engine, [decision] = run(
+        in_order(*replies), 4, proposer="without_replacement", probability=0.01
+    )
+    assert [len(call.prompts) for call in engine.calls] == [1, 2, 2]
+    assert decision.actions == ["Left", "Right", "Jump", "Rest"]
+    assert [(earlier, action) for earlier, _, action in decision.duplicates] == [(2, "Left")]
+    excluded = [[said.text for said in call.excluded[0]] for call in engine.calls]
+    assert excluded == [[], replies[:1], replies[:3]]
+    # After Left with its two spellings, and after that Right, and Jump.
+    left = [1.0, 0.98, 0.97, 0.96]
+    chances = [math.exp(math.fsum(said.logprobs)) for said in decision.proposals]
+    assert chances == pytest.approx([0.01 / share for share in left])
+
+
+def test_what_is_drawn_at_once_and_repeats_ends_the_decision():
+    engine, [decision] = run(
+        lambda *_: "<answer>Left</answer>",
+        16,
+        proposer="without_replacement",
+        probability=1e-9,  # responses with long thoughts are never equal, but their actions are
+        max_retries=2,
+    )
+    assert decision.actions == ["Left"]
+    assert [len(call.prompts) for call in engine.calls] == [1, 2, 1, 1]
 
 
 @pytest.mark.parametrize("proposer", PROPOSERS)
@@ -75,15 +104,38 @@ def test_what_is_asked_again_may_be_new(proposer):
     assert refused == [kept, kept + repeats[:1], kept + repeats]
 
 
-def test_an_unreadable_response_is_one_proposal_and_is_not_named():
-    replies = ["hm", "eh", "<answer>Left</answer>", "<answer>Right</answer>"]
+def test_unreadable_responses_take_no_place_and_are_not_named():
+    replies = [
+        "hm",
+        "eh",
+        "<answer>Left</answer>",
+        "<answer>Right</answer>",
+        "<answer>Jump</answer>",
+    ]
     engine, [decision] = run(in_order(*replies), 3)
-    assert decision.actions == [None, "Left", "Right"]
-    assert decision.num_duplicates == 1
+    assert decision.actions == [None, None, "Left", "Right", "Jump"]
+    assert (decision.num_calls, decision.num_duplicates) == (5, 0)
     assert [call.prompts[0] for call in engine.calls] == [
         *[START.prompt_ids] * 3,
         DIALOGUE.proposal_prompt(START, ["Left"]).prompt_ids,
+        DIALOGUE.proposal_prompt(START, ["Left", "Right"]).prompt_ids,
     ]
+
+
+@pytest.mark.parametrize("proposer", PROPOSERS)
+def test_a_decision_ends_when_as_many_were_unreadable_as_actions_were_wanted(proposer):
+    engine, [decision] = run(lambda *_: "hm", 3, proposer=proposer)
+    assert decision.actions == [None] * 3
+    assert engine.usage.calls == 3
+
+
+def test_unreadable_responses_are_never_excluded():
+    replies = ["hm", "<answer>Left</answer>", "<answer>Right</answer>"]
+    engine, [decision] = run(in_order(*replies), 2, proposer="without_replacement")
+    excluded = [[said.text for said in call.excluded[0]] for call in engine.calls]
+    assert excluded == [[], [], replies[1:2]]
+    chances = [math.exp(math.fsum(said.logprobs)) for said in decision.proposals]
+    assert chances == pytest.approx([0.5, 0.5, 1.0])  # one of them was drawn after Left
 
 
 def test_decisions_are_batched_and_each_gets_its_width():
@@ -143,14 +195,18 @@ def test_proposals_differ_keep_to_their_width_and_are_all_counted(
     engine, decisions = run(choose, *widths, proposer=proposer, max_retries=max_retries)
     assert sum(decision.num_calls for decision in decisions) == engine.usage.calls
     for decision, width in zip(decisions, widths, strict=True):
-        assert min(width, 1) <= len(decision.actions) == len(set(decision.actions)) <= width
+        readable, num_unreadable = decision.readable, decision.actions.count(None)
+        assert min(width, 1) <= len(decision.actions) <= 2 * width
+        assert len(readable) == len(set(readable)) <= width
+        assert num_unreadable <= width
         assert decision.num_calls == len(decision.proposals) + decision.num_duplicates
-        # Only a row of repetitions ends a list early.
-        assert len(decision.actions) == width or decision.num_duplicates > max_retries
+        # A row of repetitions or many unreadable responses end a list early, and nothing else.
+        has_many = num_unreadable == width or decision.num_duplicates > max_retries
+        assert len(readable) == width or has_many
         assert decision.num_cut_prompts == 0
 
 
-def test_prompts_that_left_something_out_are_counted_once_however_often_they_are_asked():
+def test_calls_whose_prompts_left_something_out_are_counted():
     decisions = [Decision(START, 2), Decision(START, 1)]
     engine = RecordingEngine(in_order("a", "b", "a", "a", "c"))
     player, cfg = Player(engine, DIALOGUE, PARAMS, generator()), SamplingConfig(max_retries=2)
@@ -166,4 +222,4 @@ def test_prompts_that_left_something_out_are_counted_once_however_often_they_are
 
     player.drive(together(*map(filled, decisions)))
     assert [decision.actions for decision in decisions] == [["a", "c"], ["b"]]
-    assert [decision.num_cut_prompts for decision in decisions] == [1, 0]
+    assert [decision.num_cut_prompts for decision in decisions] == [3, 0]

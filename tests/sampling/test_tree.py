@@ -48,7 +48,8 @@ def test_no_open_node_needs_no_width():
 @given(grown_trees())
 def test_trajectories_that_are_open_or_over_never_exceed_the_cap(grown):
     for tree in (g.tree for g in grown):
-        kept = [node for node, turn in enumerate(tree.turns) if not turn.is_merged]
+        spare = {node for children in tree.children().values() for node in unread(tree, children)}
+        kept = [n for n, turn in enumerate(tree.turns) if not turn.is_merged and n not in spare]
         depth = depths(tree)
         for level in range(1, max(depth) + 1):
             over = sum(is_over(tree.turns[n]) and depth[n] <= level for n in kept)
@@ -56,13 +57,30 @@ def test_trajectories_that_are_open_or_over_never_exceed_the_cap(grown):
             assert over + still_open <= grown[0].settings["max_trajectories"]
 
 
+def unread(tree, children):
+    """Unreadable turns of a decision, without the one that goes on where there is no other."""
+    nodes = [node for node in children if tree.turns[node].action is None]
+    return nodes if len(nodes) < len(children) else nodes[1:]
+
+
+@given(grown_trees(merge_states="off"))
+def test_an_unreadable_turn_goes_on_only_if_its_decision_has_no_other(grown):
+    for tree in (g.tree for g in grown):
+        for parent, children in tree.children().items():
+            for node in unread(tree, children):
+                turn = tree.turns[node]
+                assert node in tree.leaves()
+                assert turn.merged_into == (None if is_over(turn) else parent)
+
+
 @given(grown_trees())
 def test_siblings_differ_in_their_action_and_share_their_prompt(grown):
     for tree in (g.tree for g in grown):
         for children in tree.children().values():
             turns = [tree.turns[child] for child in children]
-            assert len(turns) <= grown[0].settings["num_proposals"]
-            assert len({turn.action for turn in turns}) == len(turns)
+            actions = [turn.action for turn in turns if turn.action is not None]
+            assert len(set(actions)) == len(actions) <= grown[0].settings["num_proposals"]
+            assert len(turns) - len(actions) <= grown[0].settings["num_proposals"]
             assert len({turn.prompt_ids for turn in turns}) == 1
             indices = [turn.proposal_index for turn in turns]
             first = indices[0]  # 1 if they were asked for as a list of several

@@ -1,5 +1,6 @@
 import doctest
 import itertools
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -127,11 +128,37 @@ def test_leaf_returns_subtract_a_penalty_for_unreadable_turns():
     assert leaf_returns(tree, 0.0) == approx([0.9, -0.1])
 
 
+def test_a_trajectory_without_an_action_is_never_better_than_the_others():
+    turns = [
+        make_turn(reward=-1.0),
+        make_turn(action=None),  # an answer would have cost 1 or 2
+        make_turn(reward=-2.0),
+        make_turn(reward=-1.0),
+        make_turn(action=None, merged_into=0),  # likewise, after a turn
+    ]
+    tree = make_tree([ROOT, ROOT, ROOT, 0, 0], turns)
+    assert tree.leaves() == [1, 2, 3, 4]
+    assert leaf_returns(tree, 0.0) == approx([-2.0, -2.0, -2.0, -2.0])
+    assert leaf_returns(tree, 0.5) == approx([-2.5, -2.0, -2.0, -2.5])
+    alone = make_tree([ROOT, ROOT], [make_turn(action=None)] * 2)
+    assert leaf_returns(alone, 0.5) == approx([-0.5, -0.5])
+
+
 @given(trees(), st.sampled_from([0.0, 0.1]))
 def test_leaf_returns_agree_with_the_trajectories(tree, penalty):
-    expected = [
+    sums = [
         sum(turn.reward - penalty * (turn.action is None) for turn in trajectory.turns)
         for trajectory in tree.trajectories()
+    ]
+    mute = [
+        path.turns[-1].action is None
+        and (path.turns[-1].is_merged or {turn.action for turn in path.turns} == {None})
+        for path in tree.trajectories()
+    ]
+    spoken = [total for total, is_mute in zip(sums, mute, strict=True) if not is_mute]
+    worst = min(spoken, default=math.inf) - penalty
+    expected = [
+        min(total, worst) if is_mute else total for total, is_mute in zip(sums, mute, strict=True)
     ]
     assert leaf_returns(tree, penalty) == approx(expected)
 
@@ -256,6 +283,23 @@ def test_best_credit_by_hand():
     assert credit.positive == approx([0.405, 0.81, 0, 0])
     assert credit.negative == approx([0, 0, -0.27, -0.405])
     assert credit.denominator == 4
+
+
+def test_best_credit_teaches_against_unreadable_turns_with_and_without_a_success():
+    cfg = LossConfig(aggregate="token", format_penalty=0.3)
+    turns = [make_turn(action="a"), make_turn(action=None), make_turn(action="b")]
+    credit = credit_of(best_credit, make_tree([ROOT] * 3, turns), cfg)
+    assert credit.positive == approx([0.2, 0.0, 0.2])  # 2 (0 - -.1)
+    assert credit.negative == approx([0.0, -0.4, 0.0])  # 2 (-.3 - -.1)
+    turns[2] = make_turn(action="b", success=True)
+    credit = credit_of(best_credit, make_tree([ROOT] * 3, turns), cfg)
+    mean = (0 - 0.3 + 0.9) / 3
+    assert credit.positive == approx([0.0, 0.0, 2 * (0.9 - mean)])
+    assert credit.negative == approx([-2 * mean, -2 * (0.3 + mean), 0.0])
+    alone = credit_of(best_credit, make_tree([ROOT], [make_turn(action=None)]), cfg)
+    assert alone.negative == approx([-0.3])
+    alike = credit_of(best_credit, make_tree([ROOT] * 2, [make_turn(action=None)] * 2), cfg)
+    assert (alike.weight.any(), alike.denominator) == (False, 0.0)
 
 
 def test_best_credit_of_an_only_child_is_its_value():

@@ -28,10 +28,19 @@ def describe(trees):
 
 
 def test_distinct_answers_are_those_at_the_start():
-    """a, b and "unreadable"; then one answer, below which others do not count."""
+    """a and b, without the unreadable ones; then one answer, below which others do not count."""
     trees = [group("a", "b", "a", None, None), group("a", "b", "c", parents=[ROOT, 0, 0])]
     metrics = describe(trees)
-    assert metrics["rollout/distinct_answers"] == pytest.approx((3 + 1) / 2)
+    assert metrics["rollout/distinct_answers"] == pytest.approx((2 + 1) / 2)
+
+
+def test_groups_that_differ_in_format_alone_are_told_apart():
+    trees = [group("a", None), group("a", "b"), group(None, None)]
+    returns = [leaf_returns(tree, 0.1) for tree in trees]
+    metrics = rollout_metrics(trees, returns)
+    assert metrics["rollout/signal_groups"] == pytest.approx(1 / 3)
+    assert metrics["rollout/format_groups"] == pytest.approx(1 / 3)
+    assert describe(trees)["rollout/format_groups"] == 0
 
 
 def test_cut_prompts_are_counted_against_all_responses():
