@@ -17,7 +17,7 @@ from ..agents.engines.base import Completion
 
 REPEATED_SHARE = 0.05
 """Share of the calls of a batch that may be expected to repeat one another."""
-GROWTH = 2
+GROWTH = 1
 """A batch has at most this many draws for each proposal that the decision already has."""
 _NOTHING = 1e-12
 """A probability that is taken for rounding."""
@@ -43,10 +43,10 @@ def draw_count(missing: int, num_proposals: int, probabilities: Sequence[float])
     Returns:
         At least 1, and 1 for the first draw, which alone tells how sure the policy is.
 
-    >>> draw_count(missing=15, num_proposals=1, probabilities=[0.01])
+    >>> draw_count(missing=14, num_proposals=2, probabilities=[0.01])
     2
-    >>> draw_count(missing=13, num_proposals=3, probabilities=[0.001, 0.001])
-    6
+    >>> draw_count(missing=8, num_proposals=8, probabilities=[0.02, 0.02])
+    5
     >>> draw_count(missing=15, num_proposals=1, probabilities=[0.6])
     1
     """

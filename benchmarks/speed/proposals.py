@@ -36,11 +36,11 @@ from sesa_agent.training.setup import build_dialogue, build_policy, resolve_auto
 
 RESULTS = Path(__file__).parents[2] / "results" / "proposals.json"
 WAYS = {
-    "one by one": (0.0, 2),
+    "one by one": (0.0, 1),
+    "share .02, growth 1": (0.02, 1),
     "share .05, growth 1": (0.05, 1),
+    "share .1, growth 1": (0.1, 1),
     "share .05, growth 2": (0.05, 2),
-    "share .1, growth 2": (0.1, 2),
-    "share .2, growth 2": (0.2, 2),
     "share .05, growth 4": (0.05, 4),
     "all at once": (1e9, 10**6),
 }

@@ -55,27 +55,27 @@ def test_without_replacement_draws_many_at_once_where_few_will_repeat():
     engine, [decision] = run(
         in_order(*replies), 4, proposer="without_replacement", probability=0.01
     )
-    assert [len(call.prompts) for call in engine.calls] == [1, 2, 2]
+    assert [len(call.prompts) for call in engine.calls] == [1, 1, 2, 1]
     assert decision.actions == ["Left", "Right", "Jump", "Rest"]
     assert [(earlier, action) for earlier, _, action in decision.duplicates] == [(2, "Left")]
     excluded = [[said.text for said in call.excluded[0]] for call in engine.calls]
-    assert excluded == [[], replies[:1], replies[:3]]
+    assert excluded == [[], replies[:1], replies[:2], [*replies[:2], replies[3], replies[2]]]
     # After Left with its two spellings, and after that Right, and Jump.
     left = [1.0, 0.98, 0.97, 0.96]
     chances = [math.exp(math.fsum(said.logprobs)) for said in decision.proposals]
     assert chances == pytest.approx([0.01 / share for share in left])
 
 
-def test_what_is_drawn_at_once_and_repeats_ends_the_decision():
+def test_after_a_batch_of_repeats_responses_are_drawn_one_by_one():
     engine, [decision] = run(
-        lambda *_: "<answer>Left</answer>",
+        in_order(*(f"<answer>{move}</answer>" for move in ("Left", "Right", *["Left"] * 4))),
         16,
         proposer="without_replacement",
         probability=1e-9,  # responses with long thoughts are never equal, but their actions are
         max_retries=2,
     )
-    assert decision.actions == ["Left"]
-    assert [len(call.prompts) for call in engine.calls] == [1, 2, 1, 1]
+    assert decision.actions == ["Left", "Right"]
+    assert [len(call.prompts) for call in engine.calls] == [1, 1, 2, 1, 1]
 
 
 @pytest.mark.parametrize("proposer", PROPOSERS)
