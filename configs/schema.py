@@ -80,8 +80,9 @@ class ModelConfig:
     a fetched one (`smollm2`), a folder in Hugging Face format, or the name of a model on the
     Hugging Face Hub."""
     dtype: str = "float32"
-    """Floating-point type of the model: float32 or bfloat16. With bfloat16 the optimizer updates a
-    float32 copy of the weights."""
+    """Floating-point type of the model: `float32`, `bfloat16` or `auto` (bfloat16 where this
+    machine computes it clearly faster). With bfloat16 the optimizer updates a float32 copy of the
+    weights."""
     lora_rank: int = 0
     """Rank of a LoRA adapter (scaled by 32 / rank) on all linear layers, trained instead of the
     weights; 0 trains all weights. Checkpoints then contain the adapter alone. Needs
@@ -114,7 +115,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         fit_fields(self, "model")
-        check_choice("model.dtype", self.dtype, ("float32", "bfloat16"))
+        check_choice("model.dtype", self.dtype, ("float32", "bfloat16", "auto"))
         check_choice("model.context", self.context, ("state", "window", "full", "auto"))
         check_choice("model.layout", self.layout, ("game", "short", "auto"))
         check_choice("model.device", self.device, ("auto", "cpu", "cuda"))

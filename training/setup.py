@@ -15,6 +15,7 @@ from ..agents.engines.base import Engine, SamplingParams
 from ..agents.lora import add_adapter, import_peft, is_adapter, load_adapter
 from ..agents.model_folder import BUNDLED
 from ..agents.policy import Policy
+from ..agents.precision import fastest_dtype
 from ..agents.prompts import STOP
 from ..configs.errors import SettingError, check, check_choice, first_line
 from ..configs.schema import Config, EngineConfig, ModelConfig
@@ -180,6 +181,7 @@ def _resolve(cfg: Config, env: gymnasium.Env[Any, Any], device: str) -> Config:
     prompt_style(env)  # raises if the environment has no text_spec
     cfg = replace(cfg, env=replace(cfg.env, success=resolve_success(cfg, env)))
     env_settings = replace(cfg.env, workers=_resolve_workers(cfg, env))
+    dtype = fastest_dtype(device) if cfg.model.dtype == "auto" else cfg.model.dtype
     if SAMPLERS[cfg.sampling.name].is_single_answer:
         check_single_answer(cfg.sampling.name, cfg.env.max_turns)
     deterministic = is_deterministic(env)
@@ -192,7 +194,10 @@ def _resolve(cfg: Config, env: gymnasium.Env[Any, Any], device: str) -> Config:
         cfg,
         env=env_settings,
         model=replace(
-            choose_by_environment(cfg, env), device=device, answer_format=answer_format(cfg.model)
+            choose_by_environment(cfg, env),
+            device=device,
+            dtype=dtype,
+            answer_format=answer_format(cfg.model),
         ),
         sampling=replace(
             cfg.sampling,

@@ -4,6 +4,7 @@ import os
 import platform
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from rich.markup import escape
 from rich.table import Table
 
+from sesa_agent.agents.precision import fastest_dtype, product_speed
 from sesa_agent.commands.memory import (
     MemoryEstimate,
     ModelShape,
@@ -66,6 +68,9 @@ def run_doctor(
     cfg = load_config(env or "sokoban", method or "sesa", typed, scale)
     check_names(cfg)
     available, gpu_size = available_memory(cfg.model.device, gpu_gb)
+    if cfg.model.dtype == "auto":
+        dtype = fastest_dtype("cuda" if gpu_size else "cpu") if not gpu_gb else "bfloat16"
+        cfg = replace(cfg, model=replace(cfg.model, dtype=dtype))
     shape = read_shape(cfg.model.path, cfg.model.trust_remote_code)
     estimate = estimate_memory(shape, cfg, gpu_size)
     say(f"{cfg.model.path}: {shape.num_weights / 1e6:.4g} million weights, {cfg.model.dtype}")
@@ -148,16 +153,11 @@ def machine_facts() -> list[tuple[str, str]]:
         facts.append(("", f"bfloat16: {'yes' if has_bfloat16 else 'no, use float32'}"))
     if not torch.cuda.is_available():
         facts.append(("CUDA", "none"))
-        facts.append(("", f"bfloat16 on the CPU: {'yes' if has_cpu_bfloat16() else 'slow'}"))
+        speeds = [f"{name} {product_speed(name) / 1e9:.0f}" for name in ("float32", "bfloat16")]
+        facts.append(("", f"10^9 operations per second: {', '.join(speeds)}"))
     for extra, packages in EXTRAS.items():
         facts.append((packages[0], installed_version(extra, packages)))
     return facts
-
-
-def has_cpu_bfloat16() -> bool:
-    """Whether the CPU has bfloat16 instructions; False if unknown."""
-    cpuinfo = Path("/proc/cpuinfo")
-    return cpuinfo.is_file() and "bf16" in cpuinfo.read_text()
 
 
 def installed_version(extra: str, packages: Sequence[str]) -> str:
