@@ -320,8 +320,11 @@ class OptimConfig:
     steps: int = 60
     """Training steps, each a rollout and an update."""
     max_policy_calls: int = 0
-    """Budget of generated responses in training rollouts; 0 for no limit. Of this and the following
-    budgets the first that is reached ends the run, after the step in which it is reached."""
+    """Budget of generated responses in training rollouts; 0 for no limit. It is never exceeded: the
+    last step leaves out the puzzles that no longer fit, in their order. They are neither learned
+    from nor counted (but for the time they took and, in two_stage, the tokens of their sketches),
+    so that less than one puzzle's calls are left. Of this and the following budgets the first that
+    is reached ends the run; the others do so after the step in which they are reached."""
     max_response_tokens: int = 0
     """Budget of response tokens in training rollouts; 0 for no limit."""
     max_env_steps: int = 0

@@ -192,6 +192,27 @@ def test_a_response_that_fills_its_limit_is_pushed_down(llama):
         tree = TrajectoryTree(Task(ENV_ID, 0))
         for ids in ((5,), (5, 6)):  # engine.max_new_tokens is 2
             completion = Completion("<answer>Left</answer>", ids, (-1.0,) * len(ids), "stop")
+@pytest.mark.parametrize(
+    ("max_calls", "seeds", "num_rounds", "num_taught"),
+    # Calls of the groups: 2 (LL), 3 (RL R), 3 (RL R), 3 (LR R).
+    [(None, 4, 2, 2), (11, 4, 2, 2), (10, 3, 2, 2), (7, 2, 2, 1), (4, 1, 1, 0), (1, 0, 1, 0)],
+)
+def test_groups_beyond_the_budget_are_left_out(llama, max_calls, seeds, num_rounds, num_taught):
+    moves = "LLRL" + "R" + ("RLLR" + "RR") * (num_rounds - 1)
+    cfg = make_config(llama, *DAPO, method="dapo")
+    policy = Policy.load(str(llama))
+    replies = [f"<answer>{ {'L': 'Left', 'R': 'Right'}[move] }</answer>" for move in moves]
+    player = step_player(
+        cfg, 0, ScriptedEngine(policy.tokenizer, replies), build_dialogue(cfg, policy)
+    )
+    sampled = rollout(cfg, 0, player, max_calls)
+    assert [tree.task.seed for tree in sampled.within] == training_seeds(0, 0, 6)[:seeds]
+    assert len(sampled.trees) == 2 * num_rounds
+    assert len(sampled.taught) == num_taught
+    assert all(tree in sampled.within for tree in sampled.taught)
+    assert sum(tree.num_calls for tree in sampled.within) <= (max_calls or 11)
+
+
             tree.add(ROOT, dialogue.play(dialogue.start(tree.task), completion)[0])
         optimizer = torch.optim.AdamW(policy.parameters())
         assert (

@@ -87,7 +87,7 @@ def test_path_exploration_is_run_once_with_its_rescue(call, model, tmp_path):
         ("sesa", ""),
         ("dapo, then sesa", "dapo"),
     ]
-    assert all(arm["policy_calls"] >= 8 for arm in values["arms"])
+    assert all(0 < arm["policy_calls"] <= 8 for arm in values["arms"])
     dapo, rescue = values["arms"][0], values["arms"][3]
     own = [row["policy_calls"] for row in rescue["curve"][1:]]
     assert min(own) == dapo["policy_calls"]
