@@ -357,7 +357,13 @@ class OptimConfig:
     checkpoint_every: int = 10
     """Steps between checkpoints."""
     keep_checkpoints: int = 2
-    """Number of newest checkpoints to keep."""
+    """Number of newest checkpoints to keep. Only the newest holds the state of the optimizer, most
+    of a checkpoint's size; a run resumed from an older one starts the moments of AdamW from
+    zero."""
+    save_optimizer: bool = True
+    """Save the state of the optimizer, two to six times the size of the weights. Without it a run
+    is resumed with moments of zero and not bit for bit: for little disk, and runs that nobody
+    resumes."""
 
     def __post_init__(self) -> None:
         fit_fields(self, "optim")

@@ -276,7 +276,7 @@ def _save(session: Session) -> None:
         save_checkpoint(
             session.folder,
             save_model=session.agent.policy.save,
-            optimizer=session.learner.optimizer,
+            optimizer=session.learner.optimizer if session.cfg.optim.save_optimizer else None,
             state=vars(session.progress),
             keep=session.cfg.optim.keep_checkpoints,
         )

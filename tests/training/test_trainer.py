@@ -20,6 +20,7 @@ from sesa_agent.training.checkpoint import read_state
 from sesa_agent.training.progress import Progress
 from sesa_agent.training.rollout import rollout, step_player
 from sesa_agent.training.setup import build_dialogue, resolve_auto
+from sesa_agent.training.trainer import open_session
 from sesa_agent.training.update import Learner
 
 from ..helpers.runs import (
@@ -79,6 +80,21 @@ def test_three_steps_a_kill_and_three_more_are_six_steps(llama, tmp_path):
     assert read_metrics(tmp_path / "killed", times=False) == expected
     assert len(expected) == 6
     assert len({line.get("train/grad_norm") for line in expected}) > 1  # something was learnt
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_without_the_optimizer_a_run_resumes_with_moments_of_zero(llama, tmp_path, caplog, dtype):
+    words = (f"model.dtype={dtype}", "optim.steps=2", "optim.lr=0.01", "sampling.num_tasks=6")
+    cfg = make_config(llama, *words, "optim.save_optimizer=false", "optim.checkpoint_every=1")
+    run(cfg, tmp_path, lambda progress, _: progress.step == 1)
+    session = open_session(cfg, tmp_path)
+    assert session.progress.step == 1 and session.learner.optimizer.state == {}
+    (message,) = caplog.messages
+    assert "step-000001 holds no state of the optimizer: its moments start from zero" in message
+    before = read_weights(tmp_path)
+    run(cfg, tmp_path)
+    assert len(read_metrics(tmp_path)) == 2 and read_weights(tmp_path) != before
+    assert not [*tmp_path.rglob("optimizer.safetensors")]
 
 
 def test_the_likelihood_ratio_is_one_at_the_first_minibatch(llama, tmp_path):
@@ -176,22 +192,6 @@ def test_without_redraws_every_group_is_learnt_from(llama):
     assert [tree.task.seed for tree in trees] == training_seeds(0, 0, 2)
 
 
-def test_no_group_with_signal_is_a_step_without_an_update(llama):
-    cfg = make_config(llama, *DAPO, method="dapo")
-    policy = Policy.load(str(llama))
-    optimizer = torch.optim.AdamW(policy.parameters())
-    assert Learner(policy, optimizer).update([], cfg, Progress()) == {"train/tokens": 0.0}
-
-
-def test_a_response_that_fills_its_limit_is_pushed_down(llama):
-    """Two losers alike but for their length: without the punishment there is nothing to learn."""
-    for buffer, num_tokens in ((0, 0), (1, 3)):
-        cfg = make_config(llama, *DAPO, f"loss.overlong_buffer={buffer}", method="dapo")
-        policy = Policy.load(str(llama))
-        dialogue = build_dialogue(cfg, policy)
-        tree = TrajectoryTree(Task(ENV_ID, 0))
-        for ids in ((5,), (5, 6)):  # engine.max_new_tokens is 2
-            completion = Completion("<answer>Left</answer>", ids, (-1.0,) * len(ids), "stop")
 @pytest.mark.parametrize(
     ("max_calls", "seeds", "num_rounds", "num_taught"),
     # Calls of the groups: 2 (LL), 3 (RL R), 3 (RL R), 3 (LR R).
@@ -213,6 +213,22 @@ def test_groups_beyond_the_budget_are_left_out(llama, max_calls, seeds, num_roun
     assert sum(tree.num_calls for tree in sampled.within) <= (max_calls or 11)
 
 
+def test_no_group_with_signal_is_a_step_without_an_update(llama):
+    cfg = make_config(llama, *DAPO, method="dapo")
+    policy = Policy.load(str(llama))
+    optimizer = torch.optim.AdamW(policy.parameters())
+    assert Learner(policy, optimizer).update([], cfg, Progress()) == {"train/tokens": 0.0}
+
+
+def test_a_response_that_fills_its_limit_is_pushed_down(llama):
+    """Two losers alike but for their length: without the punishment there is nothing to learn."""
+    for buffer, num_tokens in ((0, 0), (1, 3)):
+        cfg = make_config(llama, *DAPO, f"loss.overlong_buffer={buffer}", method="dapo")
+        policy = Policy.load(str(llama))
+        dialogue = build_dialogue(cfg, policy)
+        tree = TrajectoryTree(Task(ENV_ID, 0))
+        for ids in ((5,), (5, 6)):  # engine.max_new_tokens is 2
+            completion = Completion("<answer>Left</answer>", ids, (-1.0,) * len(ids), "stop")
             tree.add(ROOT, dialogue.play(dialogue.start(tree.task), completion)[0])
         optimizer = torch.optim.AdamW(policy.parameters())
         assert (
