@@ -370,6 +370,34 @@ def test_short_sets_are_made_up_for_by_more_sets():
     assert sets == [[PLACES[0]]] * 10
 
 
+def scripted_draw(reply, num_answers=300, per_set=10):
+    tokenizer, env_id = chatml_tokenizer(), "sesa/PathExploration-v0"
+    dialogue = Dialogue(lambda: make_env(env_id), ChatFormat(tokenizer), max_turns=1)
+    engine = ScriptedEngine(tokenizer, reply)
+    progress = []
+    sets = draw_sets(
+        engine, dialogue, env_id, per_set, SamplingParams(), num_answers, watch=progress.append
+    )
+    return sets, progress, engine.usage.calls
+
+
+def test_a_model_that_reads_nothing_is_given_up_after_a_hundred_answers():
+    """It redrew three duplicates for each of 500 answers, three times over, without a word."""
+    with pytest.raises(SettingError) as caught:
+        scripted_draw(lambda _: "I like trees.")  # in rounds of 30, 27, 25 and 22 sets of one
+    message = str(caught.value)
+    assert "not one of 104 answers can be read" in message and "'I like trees.'" in message
+    assert "warm-start" in message and "--model" in message and "\n" not in message
+
+
+def test_every_answer_takes_a_bounded_number_of_calls_and_is_reported():
+    # A set is one answer and three duplicates of it: 2 retries and the first try. Sets are planned
+    # for 10 answers each: 30, then 27 for the 270 that are missing, 25, ... until there are 300.
+    sets, progress, calls = scripted_draw(lambda _: f"<answer>{PLACES[0]}</answer>")
+    assert (len(sets), calls) == (300, 300 * 4)
+    assert progress[:3] == [30, 57, 82] and progress[-1] == 300
+
+
 def test_the_last_set_is_cut_to_the_number_asked_for():
     numbers = iter(range(200))
     sets, _ = draw(lambda: next(numbers), per_set=4, num_answers=6)
