@@ -43,6 +43,9 @@ Messages = list[tuple[str, str]]
 class Chat(Protocol):
     """What a dialogue needs from a chat format; `ChatFormat` documents the methods."""
 
+    prefill: str
+    """The first text of every reply, which is part of the prompt; empty for none."""
+
     def opening(self, system: str, user: str) -> tuple[int, ...]: ...  # noqa: D102
 
     def reply(self, response_ids: tuple[int, ...], user: str) -> tuple[int, ...]: ...  # noqa: D102
@@ -63,21 +66,22 @@ class ChatFormat:
     Args:
         tokenizer: a Hugging Face tokenizer with a chat template.
         thinking: passed to the template as `enable_thinking`, which switches thoughts off in some.
+        prefill: with which every reply begins. It ends each prompt, so it is never sampled.
 
     Raises:
         SettingError: if the tokenizer has no chat template, or one that cannot be used or loses the
             text of a message.
     """
 
-    def __init__(self, tokenizer: Any, thinking: bool = False):
-        self.tokenizer, self.thinking = tokenizer, thinking
+    def __init__(self, tokenizer: Any, thinking: bool = False, prefill: str = ""):
+        self.tokenizer, self.thinking, self.prefill = tokenizer, thinking, prefill
         self._check_template()
         rendered = self._render([("user", _USER)])
         if rendered.count(_USER) != 1:
             raise self._refusal("does not repeat the user's message once")
         self.tail = rendered.split(_USER)[1]
         """Text between the end of a user message and the start of the reply."""
-        self.tail_ids = self._encode(self.tail)
+        self.tail_ids = self._encode(self.tail + prefill)
 
     def opening(self, system: str, user: str) -> tuple[int, ...]:
         """Return the ids of a prompt that opens a conversation, up to the start of the reply."""
@@ -221,8 +225,8 @@ class ChatFormat:
     # ---- text to ids ----
 
     def _question(self, text: str, is_start: bool = False) -> tuple[int, ...]:
-        """Return the ids of a text that ends with a user message, and of the tail."""
-        ids = self._encode(text + self.tail, is_start)
+        """Return the ids of a text that ends with a user message, of the tail and the prefill."""
+        ids = self._encode(text + self.tail + self.prefill, is_start)
         if ids[len(ids) - len(self.tail_ids) :] == self.tail_ids:
             return ids
         return (*self._encode(text, is_start), *self.tail_ids)

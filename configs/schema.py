@@ -94,6 +94,10 @@ class ModelConfig:
     """`auto` (a GPU if there is one), `cpu` or `cuda`."""
     thinking: bool = False
     """Ask for `<think> ... </think>` before the answer."""
+    prefill: bool = False
+    """End every prompt with an opened `<answer>`, so that the reply begins inside the answer: an
+    instruction-tuned model that was never taught the format is then read more often. Without
+    thoughts, tools, sketches (`two_stage`) and lists (`one_response`)."""
     answer_format: str = "auto"
     """What counts as an answer: `strict` (a response in exactly the format that the prompt asks
     for), `tolerant` (also an answer behind other text or unasked thoughts, with an action in quotes
@@ -323,8 +327,11 @@ class OptimConfig:
     steps: int = 60
     """Training steps, each a rollout and an update."""
     max_policy_calls: int = 0
-    """Budget of generated responses in training rollouts; 0 for no limit. Of this and the following
-    budgets the first that is reached ends the run, after the step in which it is reached."""
+    """Budget of generated responses in training rollouts; 0 for no limit. It is never exceeded: the
+    last step leaves out the puzzles that no longer fit, in their order. They are neither learned
+    from nor counted (but for the time they took and, in two_stage, the tokens of their sketches),
+    so that less than one puzzle's calls are left. Of this and the following budgets the first that
+    is reached ends the run; the others do so after the step in which they are reached."""
     max_response_tokens: int = 0
     """Budget of response tokens in training rollouts; 0 for no limit."""
     max_env_steps: int = 0
@@ -357,7 +364,13 @@ class OptimConfig:
     checkpoint_every: int = 10
     """Steps between checkpoints."""
     keep_checkpoints: int = 2
-    """Number of newest checkpoints to keep."""
+    """Number of newest checkpoints to keep. Only the newest holds the state of the optimizer, most
+    of a checkpoint's size; a run resumed from an older one starts the moments of AdamW from
+    zero."""
+    save_optimizer: bool = True
+    """Save the state of the optimizer, two to six times the size of the weights. Without it a run
+    is resumed with moments of zero and not bit for bit: for little disk, and runs that nobody
+    resumes."""
 
     def __post_init__(self) -> None:
         fit_fields(self, "optim")
@@ -485,6 +498,7 @@ class Config:
             f"at least sampling.num_proposals ({sampling.num_proposals})",
             "Raise the cap or lower num_proposals.",
         )
+        self._check_prefill()
         loss = self.loss
         check(
             loss.dual_clip == 0 or loss.dual_clip > 1 + loss.clip_high,
@@ -513,3 +527,19 @@ class Config:
             f"below sampling.max_trajectories ({self.sampling.max_trajectories})",
             "Otherwise a group has a single subset and nothing to compare it with.",
         )
+
+    def _check_prefill(self) -> None:
+        """Check that every reply begins with an answer, if prompts open it."""
+        sampling = self.sampling
+        lists = sampling.proposer == "one_response" and sampling.name in ("tree", "single_pass")
+        for key, is_other in (
+            ("model.thinking=true", self.model.thinking),
+            ("sampling.name=two_stage", sampling.name == "two_stage"),
+            ("sampling.proposer=one_response", lists),
+        ):
+            check(
+                not (self.model.prefill and is_other),
+                "model.prefill",
+                self.model.prefill,
+                f"false with {key}, where a reply does not begin with its only answer",
+            )

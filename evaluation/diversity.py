@@ -7,19 +7,20 @@ answer may also be a call of its own (`history`), and a duplicate within a set i
 sampled again a bounded number of times, as in training.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from ..agents.engines.base import Engine, SamplingParams
+from ..configs.errors import SettingError
 from ..configs.schema import SamplingConfig
 from ..environments.splits import puzzle_seeds
 from ..sampling.dialogue import Dialogue, check_single_answer
 from ..sampling.parallel import sample_parallel
 from ..sampling.player import Player
 from ..sampling.single_pass import sample_single_pass
-from ..sampling.trajectory import Task
+from ..sampling.trajectory import Task, TrajectoryTree
 
 NUM_ANSWERS = 500
 """Answers sampled in each regime (paper, section 2.2)."""
@@ -28,6 +29,8 @@ REGIMES = {"parallel": 1, "sequential-5": 5, "sequential-10": 10}
 DEFAULTS = SamplingConfig()
 SETS_AT_ONCE = 50
 """Bounds the memory."""
+ENOUGH = 100
+"""Answers after which a model that gave none that can be read is given up."""
 
 
 def distinct_counts(answers: Sequence[str | None]) -> list[int]:
@@ -57,8 +60,12 @@ def draw_sets(
     params: SamplingParams,
     num_answers: int = NUM_ANSWERS,
     sampling: SamplingConfig = DEFAULTS,
+    watch: Callable[[int], None] = lambda num_answers: None,
 ) -> list[list[str | None]]:
     """Sample sets of answers to one puzzle until there are enough answers.
+
+    Every round of sets adds answers, and a set ends after `max_retries` + 1 duplicates in a row: it
+    takes at most N (`max_retries` + 2) calls.
 
     Args:
         engine: generates the responses.
@@ -68,6 +75,7 @@ def draw_sets(
         params: sampling parameters; the seed determines all samples.
         num_answers: N, the total number of answers.
         sampling: how the answers of a set are made distinct (`proposer`, `max_retries`).
+        watch: called with the number of answers so far.
 
     Returns:
         The canonical answers of each set in the order they were sampled, None for an unreadable
@@ -75,7 +83,8 @@ def draw_sets(
         duplicate was dropped, so there may be more than ceil(N / per_set) sets.
 
     Raises:
-        SettingError: if an episode has several turns.
+        SettingError: if an episode has several turns, the environment cannot be opened, or not one
+            of the first `ENOUGH` answers can be read.
     """
     check_single_answer("single_pass", dialogue.max_turns)
     cfg = replace(
@@ -91,8 +100,35 @@ def draw_sets(
     num_missing = num_answers
     while num_missing > 0:
         tasks = [task] * min(SETS_AT_ONCE, -(-num_missing // per_set))
-        for tree in player.run(sample, tasks, cfg):
+        trees = player.run(sample, tasks, cfg)
+        for tree in trees:
             answers = [turn.action for turn in tree.turns][:num_missing]
             sets.append(answers)
             num_missing -= len(answers)
+        _check_answers(trees, sets, min(ENOUGH, num_answers))
+        watch(num_answers - num_missing)
     return sets
+
+
+def _check_answers(
+    trees: Sequence[TrajectoryTree], sets: Sequence[Sequence[str | None]], enough: int
+) -> None:
+    """Refuse to go on without answers, or after enough of them that cannot be read.
+
+    Args:
+        trees: those of the last round.
+        sets: the answers of all rounds.
+        enough: answers to wait for before a model is given up.
+    """
+    env_id = trees[0].task.env_id
+    turns = [turn for tree in trees for turn in tree.turns]
+    if not turns:
+        reason = trees[0].error or "the engine gave no response"
+        raise SettingError(f"{env_id} gave no answer to count: {reason}.")
+    answers = [answer for one in sets for answer in one]
+    if len(answers) >= enough and not any(answer is not None for answer in answers):
+        raise SettingError(
+            f"{env_id}: not one of {len(answers)} answers can be read, so there is nothing to "
+            f"count; the last is {turns[-1].response[:80]!r}. Teach the model the form of an "
+            "answer with sesa-agent warm-start, or name another one with --model."
+        )

@@ -123,7 +123,7 @@ class Dialogue:
         if window > 1:
             self.chat.check_appends(thinking)
         self.writer = PromptWriter(self.chat, self.style)
-        self.reader = ReplyReader(self.style, is_strict)
+        self.reader = ReplyReader(self.style, is_strict, self.chat.prefill)
         most = max_turns * actions_per_turn
         self.max_actions = min(max_steps(env) or most, most)
         self.num_targets = num_targets(env)

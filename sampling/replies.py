@@ -25,6 +25,8 @@ class ReplyReader:
     style: PromptStyle
     is_strict: bool = True
     """Whether only the exact format of an answer is read (`model.answer_format`)."""
+    prefill: str = ""
+    """The first text of every reply, which its prompt ends with."""
 
     @property
     def plays_nonsense(self) -> bool:
@@ -46,10 +48,11 @@ class ReplyReader:
         """
         if isinstance(self.style, ToolPromptStyle):
             return self._known(env, self.style.read_calls(completion.text), available)
+        reply = self.prefill + completion.text
         if self.is_strict:
-            answer = read_answer(completion.text, self.style.thinking) or ""
+            answer = read_answer(reply, self.style.thinking) or ""
         else:
-            answer = find_answer(completion.text, completion.finish_reason != "length") or ""
+            answer = find_answer(reply, completion.finish_reason != "length") or ""
         read = self._known(env, self._split(answer), available)
         if self.is_strict or self.style.actions_per_turn == 1 or read[1]:
             return read

@@ -184,6 +184,12 @@ class TrajectoryTree:
         return sum(turn.num_env_steps for turn in self.turns)
 
     @property
+    def num_response_tokens(self) -> int:
+        """Tokens of the responses that answer x (so not of sketches), duplicates included."""
+        turns = (len(turn.response_ids) for turn in self.turns if turn.outcome == 0)
+        return sum(turns) + sum(len(one.response_ids) for one in self.duplicates)
+
+    @property
     def env_errors(self) -> list[str]:
         """Environment errors: at the start, or at the end of a trajectory."""
         errors = [self.error, *(turn.error for turn in self.turns)]

@@ -494,6 +494,9 @@ def reproduce(
         str, typer.Argument(help="path-exploration, diversity, sudoku, math, agents or rescue.")
     ],
     overrides: Overrides = None,
+    env: Annotated[
+        str, typer.Option(help="Of diversity: an environment with single answers.")
+    ] = "",
     model: ModelName = "",
     seeds: Annotated[
         str, typer.Option(help="Seeds, such as 0,1,2; by default 3, in Sokoban 5.")
@@ -511,6 +514,6 @@ def reproduce(
     from sesa_agent.commands.reproduce import ReproduceOptions, run_reproduction
 
     typed = list(overrides or [])
-    options = ReproduceOptions(experiment, typed, model, seeds, quick, jobs, output, runs)
+    options = ReproduceOptions(experiment, typed, env, model, seeds, quick, jobs, output, runs)
     with unstoppable_output():
         run_reproduction(options)

@@ -7,9 +7,15 @@
 
 A checkpoint is written to a hidden folder, flushed to disk and renamed, so no kill leaves half of
 one under its final name. For the same reason old ones are renamed to a hidden name before they are
-deleted. What a disk, a copy or an editor damaged later shows when a checkpoint is read: by its
-checksums, or in checkpoints without them by what the files hold. Loading runs no code from the
-files.
+deleted.
+
+Only the newest checkpoint keeps the optimiser, most of its size. Once a newer one is complete, the
+older ones lose its line in SHA256SUMS, in one rename, and then the file: they are whole at every
+moment, without an optimiser. A run that is resumed from such a one, because the newest is damaged
+or `optim.save_optimizer` is off, starts the moments of Adam from zero and says so.
+
+What a disk, a copy or an editor damaged later shows when a checkpoint is read: by its checksums, or
+in checkpoints without them by what the files hold. Loading runs no code from the files.
 """
 
 import hashlib
@@ -33,6 +39,7 @@ from ..agents.finite import all_finite
 from ..agents.lora import is_adapter
 from ..configs.errors import SettingError, first_line
 from ..configs.json_text import read_json, read_json_file
+from ..configs.writing import drafted
 from .progress import Progress
 
 MODEL_FOLDER = "model"
@@ -42,6 +49,11 @@ SUMS_FILE = "SHA256SUMS"
 PARTS = (MODEL_FOLDER, OPTIMIZER_FILE, STATE_FILE)
 """What a checkpoint is made of."""
 RNG_KEY = "rng_state"
+NO_OPTIMIZER = (
+    "{path} holds no state of the optimizer: its moments start from zero, so the run is not bit "
+    "for bit the one that was not stopped."
+)
+"""What is said when a run is resumed from such a checkpoint."""
 
 log = logging.getLogger(__name__)
 
@@ -50,18 +62,21 @@ def save_checkpoint(
     folder: Path,
     *,
     save_model: Callable[[Path], None],
-    optimizer: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer | None,
     state: dict[str, Any],
     keep: int,
 ) -> Path:
-    """Write the checkpoint of `state["step"]`, then delete all but the newest ones.
+    """Write the checkpoint of `state["step"]`, then delete what the older ones need no longer.
+
+    These are the optimiser of all older ones, and all of those that are not among the newest.
 
     An existing checkpoint of this step is kept, since runs are deterministic.
 
     Args:
         folder: the run folder.
         save_model: writes the model into a given folder.
-        optimizer: its state is stored together with torch's CPU random state.
+        optimizer: its state is stored together with torch's CPU random state; None to leave both
+            out.
         state: the fields of `Progress`; `step` names the checkpoint.
         keep: number of checkpoints to keep, at least 1.
 
@@ -79,7 +94,8 @@ def save_checkpoint(
         try:
             (draft / MODEL_FOLDER).mkdir(parents=True)
             save_model(draft / MODEL_FOLDER)
-            _save_optimizer(draft, optimizer)
+            if optimizer is not None:
+                _save_optimizer(draft, optimizer)
             (draft / STATE_FILE).write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
             _flush_with_sums(draft)
             draft.rename(target)
@@ -87,10 +103,13 @@ def save_checkpoint(
             shutil.rmtree(draft, ignore_errors=True)  # it may be what fills the disk
             raise
         _flush_entry(parent)
-    complete = [path for path in checkpoints(folder) if _has_all_parts(path)]
-    for old in [path for path in complete if _step(path) <= state["step"]][:-keep]:
+    complete = [path for path in checkpoints(folder) if _is_complete(path)]
+    until_now = [path for path in complete if _step(path) <= state["step"]]
+    for old in until_now[:-keep]:
         old.rename(_hidden(old))
     _delete_hidden(parent)
+    for old in until_now[-keep:-1]:
+        _drop_optimizer(old)
     return target
 
 
@@ -101,8 +120,8 @@ def latest_checkpoint(folder: Path, repair: bool = False) -> Path | None:
 
     Args:
         folder: the run folder.
-        repair: whether the run is to be trained on: the optimiser must then be whole too, and
-            damaged checkpoints are put aside. Otherwise nothing is changed.
+        repair: whether the run is to be trained on: the optimiser, if it was not left out, must
+            then be whole too, and damaged checkpoints are put aside. Otherwise nothing is changed.
 
     Raises:
         SettingError: if there are checkpoints, but none is whole; nothing is changed then.
@@ -116,6 +135,8 @@ def latest_checkpoint(folder: Path, repair: bool = False) -> Path | None:
                 log.warning(
                     f"{path} is damaged ({reason}) and was {where}; {checkpoint.name} is used."
                 )
+            if repair and not has_optimizer(checkpoint):
+                log.warning(NO_OPTIMIZER.format(path=checkpoint))
             return checkpoint
         if checkpoint.exists():  # not deleted meanwhile by the run
             damaged[checkpoint] = damage
@@ -135,8 +156,16 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted((path for path in found if re.fullmatch(r"step-\d+", path.name)), key=_step)
 
 
+def has_optimizer(checkpoint: Path) -> bool:
+    """Whether a whole checkpoint holds the state of the optimiser."""
+    sums = checkpoint / SUMS_FILE
+    return OPTIMIZER_FILE in _read_sums(sums) if sums.exists() else True
+
+
 def find_damage(checkpoint: Path, parts: tuple[str, ...]) -> str:
     """Say what is wrong with some parts of a checkpoint; empty if they are whole.
+
+    An optimiser that was left out is no damage.
 
     Raises:
         PermissionError: if a file may not be read, which says nothing about it.
@@ -275,17 +304,45 @@ def _check_sums(checkpoint: Path, parts: tuple[str, ...]) -> None:
         ValueError: naming a file that differs.
         OSError: if one is missing.
     """
-    sums: dict[str, str] = {}
-    for line in (checkpoint / SUMS_FILE).read_text(encoding="utf-8").splitlines():
-        digest, _, name = line.partition("  ")
-        sums[name] = digest
+    sums = _read_sums(checkpoint / SUMS_FILE)
+    for name in sums:
+        if name.split("/")[0] not in PARTS:
+            raise ValueError(f"{SUMS_FILE} has a wrong line")
     for part in parts:
         names = [name for name in sums if name.split("/")[0] == part]
-        if not names:
+        if not names and part != OPTIMIZER_FILE:
             raise ValueError(f"{SUMS_FILE} lacks {part}")
         for name in names:
             if _digest(checkpoint / name) != sums[name]:
                 raise ValueError(f"{name} does not match its checksum")
+
+
+def _read_sums(path: Path) -> dict[str, str]:
+    """The digests of a checkpoint's files, by their names relative to it."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    pairs = (line.partition("  ") for line in lines)
+    return {name: digest for digest, _, name in pairs}
+
+
+def _drop_optimizer(checkpoint: Path) -> None:
+    """Delete the optimiser of a checkpoint with checksums; a kill before the end leaves its file.
+
+    An unlisted file is no part of the checkpoint, and the next call deletes it.
+    """
+    sums = checkpoint / SUMS_FILE
+    if not sums.is_file():  # then nothing would tell that the optimiser was left out
+        return
+    listed = _read_sums(sums)
+    if listed.pop(OPTIMIZER_FILE, None):
+        with drafted(sums) as draft:
+            draft.write_text(_sums_text(listed), encoding="utf-8")
+            _flush_entry(draft)
+        _flush_entry(checkpoint)
+    (checkpoint / OPTIMIZER_FILE).unlink(missing_ok=True)
+
+
+def _sums_text(digests: dict[str, str]) -> str:
+    return "".join(f"{digest}  {name}\n" for name, digest in digests.items())
 
 
 def _check_content(checkpoint: Path, parts: tuple[str, ...]) -> None:
@@ -324,8 +381,8 @@ def _step(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix("step-"))
 
 
-def _has_all_parts(checkpoint: Path) -> bool:
-    return all((checkpoint / name).exists() for name in PARTS)
+def _is_complete(checkpoint: Path) -> bool:
+    return all((checkpoint / name).exists() for name in (MODEL_FOLDER, STATE_FILE))
 
 
 def _hidden(checkpoint: Path) -> Path:
@@ -344,9 +401,9 @@ def _flush_with_sums(folder: Path) -> None:
         digests = pool.map(_digest, files)
         for path in folder.rglob("*"):
             _flush_entry(path)
-    pairs = zip(digests, files, strict=True)
-    lines = [f"{digest}  {path.relative_to(folder).as_posix()}\n" for digest, path in pairs]
-    (folder / SUMS_FILE).write_text("".join(lines), encoding="utf-8")
+    names = (path.relative_to(folder).as_posix() for path in files)
+    text = _sums_text(dict(zip(names, digests, strict=True)))
+    (folder / SUMS_FILE).write_text(text, encoding="utf-8")
     for path in (folder / SUMS_FILE, folder):
         _flush_entry(path)
 

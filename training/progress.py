@@ -45,7 +45,7 @@ class Progress:
     step: int = 0
     """Number of finished steps."""
     num_policy_calls: int = 0
-    """Responses generated in training rollouts."""
+    """Responses generated in training rollouts, without puzzles that were left out."""
     num_response_tokens: int = 0
     """Their tokens, including those of duplicates."""
     num_env_steps: int = 0
@@ -68,6 +68,8 @@ class Progress:
     """Whether the environment has ever failed; only the first failure is reported."""
     has_cut_prompts: bool = False
     """Whether a prompt was ever too long; that too is reported once."""
+    next_calls: int = 0
+    """Calls of the first puzzle that the last step left out; 0 if it left out none."""
 
     @classmethod
     def from_json(cls, values: Any) -> "Progress":
@@ -91,7 +93,7 @@ class Progress:
         """Count one step and its rollout; the trainer adds its `num_seconds` after the update.
 
         Args:
-            trees: all sampled trees.
+            trees: all sampled trees within the budget.
             num_tokens: tokens of all responses sampled for them.
         """
         self.step += 1
@@ -103,8 +105,16 @@ class Progress:
         """The counters as metrics."""
         return {f"progress/{budget.name}": getattr(self, budget.count) for budget in BUDGETS}
 
+    def calls_left(self, optim: OptimConfig) -> int | None:
+        """Policy calls left of the budget; None if they are not limited."""
+        limit = optim.max_policy_calls
+        return max(0, limit - self.num_policy_calls) if limit else None
+
     def share_done(self, optim: OptimConfig) -> float:
         """The finished share of a run by its most used budget; at least 1 at the end."""
+        calls_left = self.calls_left(optim)
+        if calls_left is not None and self.next_calls > calls_left:
+            return 1.0
         pairs = [(self.step, optim.steps)]
         pairs += [(getattr(self, b.count), getattr(optim, b.limit)) for b in BUDGETS]
         return max(count / limit for count, limit in pairs if limit)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 
@@ -31,6 +32,18 @@ class Rollout:
     """Of the leaves of each one that was played, shape (num_leaves,)."""
     chosen: list[int]
     """Places of those to learn from among `played`."""
+    num_within: int
+    """Trees within the budget, the first ones of `trees`; the others are not learned from."""
+
+    @property
+    def within(self) -> list[TrajectoryTree]:
+        """The trees within the budget, whose calls and steps count."""
+        return self.trees[: self.num_within]
+
+    @property
+    def left_out(self) -> list[TrajectoryTree]:
+        """The trees beyond the budget."""
+        return self.trees[self.num_within :]
 
     @property
     def taught(self) -> list[TrajectoryTree]:
@@ -43,17 +56,18 @@ class Rollout:
         return [self.returns[place] for place in self.chosen]
 
 
-def rollout(cfg: Config, step: int, player: Player) -> Rollout:
+def rollout(cfg: Config, step: int, player: Player, max_calls: int | None = None) -> Rollout:
     """Sample the trees of one step.
 
     Args:
         cfg: the run's configuration.
         step: chooses the puzzles.
         player: of the policy that is to be trained, with the random numbers of this step.
+        max_calls: policy calls that are left of the run's budget; None if it has none.
 
     Returns:
         The trees. Taught are all that were played, or with `sampling.max_redraws` at most the first
-        `sampling.num_tasks` that have signal.
+        `sampling.num_tasks` that have signal; none beyond the budget.
 
     Raises:
         SettingError: if the environment could not open a single puzzle.
@@ -65,6 +79,7 @@ def rollout(cfg: Config, step: int, player: Player) -> Rollout:
     seeds = training_seeds(cfg.seed, step, sampling.num_tasks * (1 + sampling.max_redraws))
     trees: list[TrajectoryTree] = []
     with_signal: list[int] = []
+    num_within = 0
     returns: list[np.ndarray] = []
     for start in range(0, len(seeds), sampling.num_tasks):
         tasks = [Task(cfg.env.id, seed) for seed in seeds[start : start + sampling.num_tasks]]
@@ -77,11 +92,26 @@ def rollout(cfg: Config, step: int, player: Player) -> Rollout:
         trees += sampled
         returns += [leaf_returns(tree, cfg.loss.format_penalty) for tree in sampled if len(tree)]
         with_signal = [place for place, group in enumerate(returns) if has_signal(group)]
-        if len(with_signal) >= sampling.num_tasks:
+        num_within = count_within(trees, max_calls)
+        if len(with_signal) >= sampling.num_tasks or num_within < len(trees):
             break
     played = played_trees(trees)
     chosen = with_signal[: sampling.num_tasks] if sampling.max_redraws else [*range(len(played))]
-    return Rollout(trees, played, returns, chosen)
+    num_played = sum(len(tree) > 0 for tree in trees[:num_within])
+    chosen = [place for place in chosen if place < num_played]
+    return Rollout(trees, played, returns, chosen, num_within)
+
+
+def count_within(trees: Sequence[TrajectoryTree], max_calls: int | None) -> int:
+    """Count the first trees that together take at most `max_calls` calls; all if it is None.
+
+    They are sampled at once, and how many calls each takes shows only then. As if one after another
+    had been sampled until the next was too large.
+    """
+    if max_calls is None:
+        return len(trees)
+    totals = accumulate(tree.num_calls for tree in trees)
+    return sum(total <= max_calls for total in totals)
 
 
 def step_player(

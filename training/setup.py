@@ -16,13 +16,13 @@ from ..agents.lora import add_adapter, import_peft, is_adapter, load_adapter
 from ..agents.model_folder import BUNDLED
 from ..agents.policy import Policy
 from ..agents.precision import fastest_dtype
-from ..agents.prompts import STOP
+from ..agents.prompts import ANSWER_START, STOP
 from ..configs.errors import SettingError, check, check_choice, first_line
 from ..configs.schema import Config, EngineConfig, ModelConfig
 from ..environments import OWN_ENVIRONMENTS, EnvError, close_env, is_deterministic, make_env
 from ..environments.adapters.refusals import refuse_id
 from ..environments.descriptions import describe_error, describe_message
-from ..environments.text_env import max_instances
+from ..environments.text_env import max_instances, tool_specs
 from ..environments.workers.choice import allowed_workers, choose_workers
 from ..environments.workers.pool import WorkerPool, shared_pool
 from ..environments.workers.pooled_env import PooledEnv
@@ -179,6 +179,12 @@ def _resolve(cfg: Config, env: gymnasium.Env[Any, Any], device: str) -> Config:
     """`resolve_auto` with a look at the environment."""
     check_env_opens(cfg, env)
     prompt_style(env)  # raises if the environment has no text_spec
+    check(
+        not (cfg.model.prefill and tool_specs(env)),
+        "model.prefill",
+        cfg.model.prefill,
+        f"false in {cfg.env.id}, where a reply calls tools",
+    )
     cfg = replace(cfg, env=replace(cfg.env, success=resolve_success(cfg, env)))
     env_settings = replace(cfg.env, workers=_resolve_workers(cfg, env))
     dtype = fastest_dtype(device) if cfg.model.dtype == "auto" else cfg.model.dtype
@@ -325,7 +331,8 @@ def build_dialogue(cfg: Config, policy: Policy) -> Dialogue:
 
 def build_chat(cfg: Config, policy: Policy) -> ChatFormat:
     """Build the chat format of the policy."""
-    return ChatFormat(policy.tokenizer, cfg.model.thinking)
+    prefill = ANSWER_START if cfg.model.prefill else ""
+    return ChatFormat(policy.tokenizer, cfg.model.thinking, prefill)
 
 
 def settle_prompts(cfg: Config, chat: Chat) -> Config:
@@ -346,7 +353,17 @@ def _chosen_by_environment(cfg: Config) -> ModelConfig:
 
 
 def build_chat_dialogue(cfg: Config, chat: Chat, max_prompt_tokens: int) -> Dialogue:
-    """Build the dialogue of the environment with any model of a chat format."""
+    """Build the dialogue of the environment with any model of a chat format.
+
+    Raises:
+        SettingError: if the settings do not fit the environment or the chat format.
+    """
+    check(
+        not cfg.model.prefill or bool(chat.prefill),
+        "model.prefill",
+        cfg.model.prefill,
+        "false for a model behind an API, which writes its replies from their beginning",
+    )
     model = choose_by_chat(_chosen_by_environment(cfg), chat)
     windows = {"state": 1, "window": model.window, "full": cfg.env.max_turns}
     pool = env_pool(cfg)

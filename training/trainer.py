@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..agents.engines.base import Engine
 from ..agents.policy import Policy
-from ..configs.errors import SettingError
+from ..configs.errors import SettingError, check
 from ..configs.schema import Config, LossConfig, OptimConfig
 from ..configs.writing import writing
 from ..sampling.dialogue import Dialogue
@@ -135,7 +135,7 @@ def train(
 
     Raises:
         SettingError: if the environment opens no puzzle, or a step makes numbers that are not
-            finite; that step is not saved.
+            finite; that step is not saved. If the budget is too small for the first puzzle.
         EngineError: if the engine fails; what was saved is whole.
         DiskError: if log or checkpoint could not be written; what was saved is whole.
     """
@@ -186,8 +186,11 @@ def train_step(
     started = time.perf_counter()
     sampled, num_tokens = _sample(session, cfg)
     generated = time.perf_counter()
-    progress.add_rollout(sampled.trees, num_tokens)
+    progress.add_rollout(sampled.within, num_tokens)
+    progress.next_calls = sampled.left_out[0].num_calls if sampled.left_out else 0
+    _check_budget(progress, cfg.optim)
     metrics |= rollout_metrics(sampled.trees, sampled.returns)
+    metrics["rollout/left_out"] = float(len(sampled.left_out))
     if cfg.sampling.name == "parallel":
         metrics |= variety_metrics(sampled.trees)
     trees = sampled.trees
@@ -200,6 +203,17 @@ def train_step(
     progress.num_seconds += learned - started
     times = {"time/rollout_s": generated - started, "time/learn_s": learned - generated}
     return trees, metrics | progress.counts() | times | time_metrics(learner.clock.lap())
+
+
+def _check_budget(progress: Progress, optim: OptimConfig) -> None:
+    """Refuse a budget that is too small for the first puzzle: the run would learn nothing."""
+    check(
+        bool(progress.num_policy_calls) or not progress.next_calls,
+        "optim.max_policy_calls",
+        optim.max_policy_calls,
+        f"at least {progress.next_calls}, the calls of the first puzzle",
+        "Raise it, or lower sampling.max_trajectories or env.max_turns.",
+    )
 
 
 @contextmanager
@@ -239,13 +253,14 @@ def _validate(session: Session, cfg: Config, measure: Measure) -> dict[str, floa
 
 
 def _sample(session: Session, cfg: Config) -> tuple[Rollout, int]:
-    """The rollout of the next step, and the tokens of all responses on all ranks."""
+    """The rollout of the next step, and the tokens of its responses within the budget."""
     engine, step = session.agent.engine, session.progress.step
     num_before = engine.usage.response_tokens
     clock = session.learner.clock
     player = step_player(cfg, step, engine, session.agent.dialogue, clock.phase)
-    sampled = rollout(cfg, step, player)
+    sampled = rollout(cfg, step, player, session.progress.calls_left(cfg.optim))
     num_tokens = sum(all_gather(engine.usage.response_tokens - num_before))
+    num_tokens -= sum(tree.num_response_tokens for tree in sampled.left_out)
     engine.sleep()
     return sampled, num_tokens
 
@@ -261,7 +276,7 @@ def _save(session: Session) -> None:
         save_checkpoint(
             session.folder,
             save_model=session.agent.policy.save,
-            optimizer=session.learner.optimizer,
+            optimizer=session.learner.optimizer if session.cfg.optim.save_optimizer else None,
             state=vars(session.progress),
             keep=session.cfg.optim.keep_checkpoints,
         )

@@ -21,7 +21,7 @@ from ..sampling import SAMPLERS
 from ..sampling.trajectory import TrajectoryTree
 from .advantages import ADVANTAGES, filter_groups, leaf_returns, punish_overlong
 from .batch import Batch, collate
-from .checkpoint import load_optimizer
+from .checkpoint import has_optimizer, load_optimizer
 from .distributed import all_gather, all_reduce, all_reduce_gradients
 from .exploration import EXPLORATIONS, Scores, active_entropy_coef, changed_share
 from .importance import correct_gaps
@@ -37,7 +37,7 @@ from .stopwatch import Stopwatch
 def build_optimizer(
     policy: Policy, cfg: OptimConfig, checkpoint: Path | None = None
 ) -> torch.optim.Optimizer:
-    """Build the optimiser of a policy, with its moments from a checkpoint.
+    """Build the optimiser of a policy, with its moments from a checkpoint that holds them.
 
     Weight decay and `beta2` are those of `cfg`, also where the checkpoint has others. The learning
     rate is that of the checkpoint's last step until the next `update` sets its own.
@@ -49,7 +49,7 @@ def build_optimizer(
         betas=(0.9, cfg.beta2),
         fused=True,  # one pass over memory, and no copy of all weights as `foreach` makes on a GPU
     )
-    if checkpoint:
+    if checkpoint and has_optimizer(checkpoint):
         load_optimizer(checkpoint, optimizer)
         for group in optimizer.param_groups:
             group.update(weight_decay=cfg.weight_decay)

@@ -39,6 +39,9 @@ class MessagesChat:
     text as JSON writes it, so prompts and responses can be concatenated as token ids.
     """
 
+    prefill = ""
+    """An endpoint writes its replies from their beginning."""
+
     def opening(self, system: str, user: str) -> tuple[int, ...]:
         """Return the tokens of a prompt that opens a conversation, up to the start of the reply."""
         start = b'[{"role": "system", "content": "'

@@ -1,7 +1,8 @@
 """Damages each file of a run folder in every way it knows, and runs each command that reads it.
 
-Wanted: a run with a damaged newest checkpoint resumes from the one before it and ends bit for bit
-as the undisturbed run; every other command ends well or with one line.
+Wanted: a run with a damaged newest checkpoint resumes from the one before it and ends; as that one
+holds no optimiser, with other weights, and a line says so. If the newest is used, the run ends bit
+for bit as the undisturbed run. Every other command ends well or with one line.
 """
 
 import json
@@ -17,10 +18,14 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from sesa_agent.training.checkpoint import PARTS, find_damage, has_optimizer
+
 from .process import Case, Outcome, run, run_all
 from .small_run import STEPS, difference, resume_words, train_words, whole_run
 from .table import Row
 
+NO_OPTIMIZER = "moments start from zero"
+"""Part of the line that tells it."""
 NEWEST = f"checkpoints/step-{STEPS - 1:06d}"
 READERS: dict[str, Callable[[Path], tuple[str, ...]]] = {
     "train --resume": resume_words,
@@ -191,6 +196,8 @@ def _judge(outcome: Outcome, whole: Path) -> str:
         is_in_checkpoint = name.startswith("checkpoints")
         if is_in_checkpoint and outcome.code:
             fault = f"not resumed: {outcome.err.strip()[:200]}"
+        elif NO_OPTIMIZER in outcome.err:
+            fault = _unfinished(folder)
         elif not outcome.code:
             fault = difference(folder, whole)
             if fault == "another metrics.jsonl" and name.startswith("metrics.jsonl"):
@@ -200,6 +207,15 @@ def _judge(outcome: Outcome, whole: Path) -> str:
     shutil.rmtree(folder, ignore_errors=True)
     _seen(folder).unlink(missing_ok=True)
     return f"{name}: {fault}" if fault else ""
+
+
+def _unfinished(folder: Path) -> str:
+    """What a run lacks that resumed without an optimiser; its numbers are its own."""
+    newest = folder / "checkpoints" / f"step-{STEPS:06d}"
+    damage = find_damage(newest, PARTS)
+    if damage or not has_optimizer(newest):
+        return f"no whole last checkpoint: {damage}"
+    return "" if (folder / "result.json").exists() else "no result.json"
 
 
 def _seen(folder: Path) -> Path:

@@ -9,6 +9,7 @@ from typing import Any
 
 from sesa_agent.commands.experiment_progress import check_needs, run_with_bar
 from sesa_agent.commands.experiment_tables import (
+    file_name,
     result_head,
     say_written,
     show_estimate,
@@ -19,6 +20,7 @@ from sesa_agent.commands.experiment_tables import (
 from sesa_agent.configs.errors import check
 from sesa_agent.configs.load import choose, load_config
 from sesa_agent.configs.schema import Config
+from sesa_agent.configs.task_files import env_label
 from sesa_agent.evaluation.diversity import NUM_ANSWERS, REGIMES, distinct_counts, draw_sets
 from sesa_agent.evaluation.experiments.arms import Arm, Result, resolve_arm
 from sesa_agent.evaluation.experiments.paper import EXPERIMENTS, QUICK_SHARE, experiment_arms
@@ -36,6 +38,7 @@ from sesa_agent.training.setup import (
 )
 
 DIVERSITY = "diversity"
+PATH_EXPLORATION = "path_exploration"
 FIXED = {"seed": "--seeds", "output": "--runs"}
 """Settings that belong to an option of the command."""
 OUTPUT, RUNS = Path("results"), Path("runs/reproduce")
@@ -50,6 +53,8 @@ class ReproduceOptions:
     """The experiment."""
     overrides: Sequence[str]
     """`group.key=value` words for all arms."""
+    env: str
+    """Of `diversity`: an environment with single answers; empty for the paper's."""
     model: str
     """Folder or hub name of a causal LM; empty for the bundled one."""
     seeds: str
@@ -67,6 +72,7 @@ class ReproduceOptions:
     def command(self) -> list[str]:
         """The command with these options, without `--jobs` and what has its default value."""
         words = ["sesa-agent", "reproduce", self.name, *(["--quick"] if self.quick else [])]
+        words += ["--env", self.env] if self.env else []
         words += ["--model", self.model] if self.model else []
         words += ["--seeds", self.seeds] if self.seeds else []
         words += ["--output", str(self.output)] if self.output != OUTPUT else []
@@ -81,11 +87,20 @@ def run_reproduction(options: ReproduceOptions) -> None:
     seeds = read_seeds(options.seeds) if options.seeds else []
     check(options.jobs >= 1, "--jobs", options.jobs, "at least 1")
     refuse_fixed(options.overrides, FIXED)
+    check(
+        name == DIVERSITY or not options.env,
+        "--env",
+        options.env,
+        f"left out with {name}",
+        f"It has environments of its own. Use it with {DIVERSITY}.",
+    )
     check_writable(output, "--output")
     if name == DIVERSITY:
         seeds = seeds or ([0] if options.quick else [0, 1, 2])
-        head = result_head(name, command, seeds)
-        run_diversity(head, seeds, options.quick, output, options.words)
+        env = options.env or PATH_EXPLORATION
+        own = name if env == PATH_EXPLORATION else f"{name}-{file_name(env_label(env))}"
+        head = result_head(own, command, seeds)
+        run_diversity(head, env, seeds, options.quick, output, options.words)
         return
     arms = experiment_arms(name, seeds, options.quick, options.words)
     configs = {arm: resolve_arm(arm) for arm in arms}
@@ -165,10 +180,22 @@ def write_experiment(
 
 
 def run_diversity(
-    head: dict[str, Any], seeds: Sequence[int], quick: bool, output: Path, overrides: list[str]
+    head: dict[str, Any],
+    env: str,
+    seeds: Sequence[int],
+    quick: bool,
+    output: Path,
+    overrides: list[str],
 ) -> None:
-    """Sample answers in every regime and count the distinct ones (Figure 1)."""
-    cfg = resolve_auto(load_config("path_exploration", "sesa-paper", overrides))
+    """Sample answers to one puzzle in every regime and count the distinct ones (Figure 1)."""
+    cfg = resolve_auto(load_config(env, "sesa-paper", overrides))
+    check(
+        cfg.env.max_turns == 1,
+        "--env",
+        env,
+        f"an environment with single answers, for which env.max_turns ({cfg.env.max_turns}) is 1",
+        "Name path_exploration, sudoku or math, or set env.max_turns=1 if one answer settles it.",
+    )
     check_needs(cfg)
     policy = build_policy(cfg)
     engine, dialogue = build_engine(cfg, policy), build_dialogue(cfg, policy)
@@ -176,7 +203,9 @@ def run_diversity(
     counts: dict[str, list[list[int]]] = {regime: [] for regime in REGIMES}
     num_sets: dict[str, list[int]] = {regime: [] for regime in REGIMES}
     with progress_bar() as bar:
-        task = bar.add_task(DIVERSITY, total=len(REGIMES) * len(seeds), success="")
+        total = len(REGIMES) * len(seeds) * num_answers
+        task = bar.add_task("answers", total=total, success="")
+        num_before = 0
         for seed in seeds:
             params = sampling_params(cfg.engine, cfg.eval.temperature, seed)
             for regime, per_set in REGIMES.items():
@@ -188,12 +217,14 @@ def run_diversity(
                     params,
                     num_answers,
                     cfg.sampling,
+                    watch=lambda num, before=num_before: bar.update(task, completed=before + num),
                 )
+                num_before += num_answers
                 counts[regime].append(distinct_counts([a for answers in sets for a in answers]))
                 num_sets[regime].append(len(sets))
                 last = counts[regime][-1][-1]
-                bar.update(task, advance=1, success=f"{regime}, seed {seed}: {last} distinct")
-    title = f"Path Exploration: distinct places among {num_answers}, without training"
+                bar.update(task, success=f"{regime}, seed {seed}: {last} distinct")
+    title = f"{env_label(env)}: distinct answers among {num_answers}, without training"
     rows = []
     for regime, lines in counts.items():
         centre, low, high = t_interval([line[-1] for line in lines])
@@ -204,6 +235,7 @@ def run_diversity(
     values = {
         **head,
         "source": "Figure 1",
+        "env": env_label(env),
         "model": Path(cfg.model.path).name,
         "temperature": cfg.eval.temperature,
         "answers": num_answers,
@@ -211,8 +243,8 @@ def run_diversity(
         "sets": num_sets,
         "distinct": counts,
     }
-    columns = ("regime", "distinct places", "95 % over seeds", "each seed", "sets")
-    notes = "An unreadable answer counts as sampled, but not as a place."
+    columns = ("regime", "distinct answers", "95 % over seeds", "each seed", "sets")
+    notes = "An unreadable answer counts as sampled, but not as distinct."
     picture = write_results(values, f"{title} (Figure 1)", columns, rows, notes, output)
     save_counts(counts, title, picture)
     say_written(picture)

@@ -65,8 +65,10 @@ class LineGame(TextGame[int]):
         return self.cell
 
 
-def line_dialogue(max_steps: int = 10, deterministic: bool = True, **options: Any) -> Dialogue:
-    return Dialogue(lambda: TextEnv(LineGame(deterministic), max_steps), CHAT, **options)
+def line_dialogue(
+    max_steps: int = 10, deterministic: bool = True, chat: ChatFormat = CHAT, **options: Any
+) -> Dialogue:
+    return Dialogue(lambda: TextEnv(LineGame(deterministic), max_steps), chat, **options)
 
 
 def sokoban_dialogue(**options: Any) -> Dialogue:

@@ -359,3 +359,35 @@ def test_the_actions_left_are_the_smaller_of_both_limits(options, actions_left):
 def test_an_environment_that_does_not_explain_itself_is_refused():
     with pytest.raises(SettingError, match="env.id 'CartPole-v1' has no text_spec"):
         Dialogue(lambda: gymnasium.make("CartPole-v1"), CHAT)
+
+
+# ---- replies that begin inside the answer ----
+
+OPENED = ChatFormat(TOKENIZER, prefill="<answer>")
+
+
+def test_a_prefill_ends_every_prompt_and_is_read_with_the_reply():
+    """Of two turns in a window: the prompts are those without it, with `<answer>` after each."""
+    plain = play(line_dialogue(window=10), answer("Right"), answer("Rest"))[0]
+    positions, turns = play(
+        line_dialogue(window=10, chat=OPENED),
+        completion("Right</answer>"),
+        completion("Rest</answer>"),
+    )
+    assert [turn.action for turn in turns] == ["Right", "Rest"]
+    for with_it, without in zip(positions[:2], plain[:2], strict=True):
+        text = TOKENIZER.decode(without.prompt_ids)
+        assert TOKENIZER.decode(with_it.prompt_ids) == text + "<answer>"
+    request = line_dialogue(chat=OPENED).proposal_prompt(positions[0], ["Left"])
+    assert TOKENIZER.decode(request.prompt_ids).endswith("<|assistant|><answer>")
+    assert request.prompt_ids[-len(OPENED.tail_ids) :] == OPENED.tail_ids
+
+
+@pytest.mark.parametrize("is_strict", [True, False])
+def test_under_a_prefill_a_reply_without_the_tag_is_readable(is_strict):
+    dialogue = line_dialogue(chat=OPENED, is_strict=is_strict)
+    start = dialogue.start(TASK)
+    assert dialogue.read(start, completion("Right</answer>")) == "Right"
+    assert dialogue.read(start, completion("nothing</answer>")) is None
+    opened_twice = dialogue.read(start, answer("Right"))
+    assert opened_twice == (None if is_strict else "Right")

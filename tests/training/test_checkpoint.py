@@ -16,6 +16,7 @@ from sesa_agent.training.checkpoint import (
     STATE_FILE,
     SUMS_FILE,
     find_damage,
+    has_optimizer,
     latest_checkpoint,
     load_optimizer,
     read_state,
@@ -50,7 +51,7 @@ def take_steps(model: torch.nn.Module, optimizer: torch.optim.Optimizer, num: in
         optimizer.step()
 
 
-def save(folder: Path, step: int, optimizer: torch.optim.Optimizer, keep: int = 2, text="w"):
+def save(folder: Path, step: int, optimizer: torch.optim.Optimizer | None, keep: int = 2, text="w"):
     def save_model(path: Path) -> None:
         (path / "config.json").write_text(json.dumps({"text": text}))
         (path / "tokenizer_config.json").write_text("{}")
@@ -143,6 +144,48 @@ def test_only_the_newest_are_kept(tmp_path, optimizer):
         "step-000010",
     ]
     assert latest_checkpoint(tmp_path) == tmp_path / "checkpoints" / "step-000010"
+
+
+def test_only_the_newest_keeps_the_optimizer(tmp_path, optimizer, caplog):
+    for step in (1, 2, 3):
+        save(tmp_path, step, optimizer, keep=3)
+    found = [tmp_path / "checkpoints" / f"step-00000{step}" for step in (1, 2, 3)]
+    assert [(path / OPTIMIZER_FILE).exists() for path in found] == [False, False, True]
+    assert [has_optimizer(path) for path in found] == [False, False, True]
+    assert [find_damage(path, PARTS) for path in found] == ["", "", ""]
+    assert [len(check_with_sha256sum(path)) for path in found] == [4, 4, 5]
+    assert latest_checkpoint(tmp_path, repair=True) == found[2]
+    assert caplog.messages == []
+
+
+def test_a_checkpoint_without_the_optimizer_is_whole_and_says_so(tmp_path, optimizer, caplog):
+    checkpoint = save(tmp_path, 1, None)
+    assert not (checkpoint / OPTIMIZER_FILE).exists()
+    assert latest_checkpoint(tmp_path) == checkpoint
+    assert caplog.messages == []  # whoever only plays does not need it
+    assert latest_checkpoint(tmp_path, repair=True) == checkpoint
+    (message,) = caplog.messages
+    assert "moments start from zero" in message and "\n" not in message
+    save(tmp_path, 2, optimizer)
+    assert find_damage(checkpoint, PARTS) == ""
+
+
+def test_a_kill_before_the_file_is_deleted_leaves_it_unlisted(tmp_path, optimizer):
+    """The checksums are changed first; the file that is left is swept up with the next save."""
+    older = save(tmp_path, 1, optimizer, keep=3)
+    content = (older / OPTIMIZER_FILE).read_bytes()
+    save(tmp_path, 2, optimizer, keep=3)
+    (older / OPTIMIZER_FILE).write_bytes(content)
+    assert find_damage(older, PARTS) == "" and not has_optimizer(older)
+    save(tmp_path, 3, optimizer, keep=3)
+    assert not (older / OPTIMIZER_FILE).exists()
+
+
+def test_a_wrong_name_among_the_checksums_is_damage(tmp_path, optimizer):
+    """With a flipped bit in the optimiser's name it would count as left out."""
+    sums = save(tmp_path, 1, optimizer) / SUMS_FILE
+    sums.write_text(sums.read_text().replace(OPTIMIZER_FILE, "optimizer.sagetensors"))
+    assert find_damage(sums.parent, PARTS) == "SHA256SUMS has a wrong line"
 
 
 def test_a_failure_while_writing_leaves_the_old_checkpoint_alone(tmp_path, optimizer):
@@ -273,8 +316,9 @@ def check_the_older_one_is_used(folder: Path, caplog, optimizer, name="") -> Non
     assert content_of(folder) == before  # reading changes nothing
     caplog.clear()
     assert latest_checkpoint(folder, repair=True) == older
-    (message,) = caplog.messages
+    message, moments = caplog.messages
     assert "step-000002" in message and "step-000002.damaged" in message and "\n" not in message
+    assert "step-000001" in moments and "moments start from zero" in moments
     assert len(content_of(folder)) == len(before)
     assert find_damage(save(folder, 2, optimizer), PARTS) == ""
     caplog.clear()
@@ -376,12 +420,19 @@ def test_if_none_is_whole_the_run_says_so_and_nothing_changes(saved):
 
 
 def test_the_checksums_are_those_of_sha256sum(saved):
+    assert len(check_with_sha256sum(newest(saved))) == 5
+
+
+def check_with_sha256sum(checkpoint: Path) -> list[str]:
+    """The lines of the program, one per file, each of which must be right."""
     command = ["sha256sum", "--check", "--strict", SUMS_FILE]
     if not shutil.which(command[0]):
         pytest.skip("sha256sum is not installed")
-    done = subprocess.run(command, cwd=newest(saved), capture_output=True, text=True)
+    done = subprocess.run(command, cwd=checkpoint, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count(": OK\n") == 5
+    lines = done.stdout.splitlines()
+    assert all(line.endswith(": OK") for line in lines)
+    return lines
 
 
 @pytest.mark.parametrize("shape", [(1,), (3, 4), (4, 3, 1)])
@@ -396,17 +447,22 @@ def test_a_moment_of_another_shape_is_refused(saved, shape):
         load_optimizer(newest(saved), optimizer)
 
 
-def test_a_kill_at_any_file_operation_leaves_a_run_to_resume(tmp_path):
-    """A process dies at its k-th open, mkdir, rename or removal in the run folder, for every k."""
+@pytest.mark.parametrize("keep", [1, 2])
+def test_a_kill_at_any_file_operation_leaves_a_run_to_resume(tmp_path, keep):
+    """A process dies at its k-th open, mkdir, rename or removal in the run folder, for every k.
+
+    What it leaves is resumed with its optimiser, so bit for bit, and no older one is damaged.
+    """
     script = textwrap.dedent(
         """
         import os, pathlib, shutil, sys, torch
         from safetensors.torch import save_file
-        from sesa_agent.training.checkpoint import PARTS, find_damage, latest_checkpoint
+        from sesa_agent.training.checkpoint import PARTS, checkpoints, find_damage
+        from sesa_agent.training.checkpoint import has_optimizer, latest_checkpoint
         from sesa_agent.training.checkpoint import save_checkpoint
         from sesa_agent.training.progress import Progress
         torch.set_num_threads(1)
-        root = pathlib.Path(sys.argv[1])
+        root, keep = pathlib.Path(sys.argv[1]), int(sys.argv[2])
         parameter = torch.nn.Parameter(torch.ones(9))
         parameter.grad = torch.ones(9)
         optimizer = torch.optim.AdamW([parameter])
@@ -418,7 +474,7 @@ def test_a_kill_at_any_file_operation_leaves_a_run_to_resume(tmp_path):
 
         def save(folder, step):
             save_checkpoint(folder, save_model=save_model, optimizer=optimizer,
-                            state=vars(Progress(step=step)), keep=1)
+                            state=vars(Progress(step=step)), keep=keep)
 
         def save_until(folder, step, last):
             left = last
@@ -445,14 +501,19 @@ def test_a_kill_at_any_file_operation_leaves_a_run_to_resume(tmp_path):
             code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
             found = latest_checkpoint(folder, repair=True)
             assert found.name in ("step-000002", "step-000003"), found
+            assert has_optimizer(found)
+            assert not any(find_damage(path, PARTS) for path in checkpoints(folder))
             save(folder, 3)  # the run, resumed, goes on to save
-            (left,) = (folder / "checkpoints").iterdir()
-            assert left.name == "step-000003" and not find_damage(left, PARTS)
+            left = sorted(path.name for path in (folder / "checkpoints").iterdir())
+            assert left == ["step-000002", "step-000003"][-keep:]
+            assert not any(find_damage(path, PARTS) for path in checkpoints(folder))
+            states = (folder / "checkpoints").glob("*/optimizer.safetensors")
+            assert [path.parent.name for path in states] == ["step-000003"]
             k += 1
         print(k)
         """
     )
-    command = [sys.executable, "-c", script, str(tmp_path)]
+    command = [sys.executable, "-c", script, str(tmp_path), str(keep)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
     assert int(result.stdout) > 25

@@ -20,6 +20,7 @@ from sesa_agent.training.checkpoint import read_state
 from sesa_agent.training.progress import Progress
 from sesa_agent.training.rollout import rollout, step_player
 from sesa_agent.training.setup import build_dialogue, resolve_auto
+from sesa_agent.training.trainer import open_session
 from sesa_agent.training.update import Learner
 
 from ..helpers.runs import (
@@ -79,6 +80,21 @@ def test_three_steps_a_kill_and_three_more_are_six_steps(llama, tmp_path):
     assert read_metrics(tmp_path / "killed", times=False) == expected
     assert len(expected) == 6
     assert len({line.get("train/grad_norm") for line in expected}) > 1  # something was learnt
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_without_the_optimizer_a_run_resumes_with_moments_of_zero(llama, tmp_path, caplog, dtype):
+    words = (f"model.dtype={dtype}", "optim.steps=2", "optim.lr=0.01", "sampling.num_tasks=6")
+    cfg = make_config(llama, *words, "optim.save_optimizer=false", "optim.checkpoint_every=1")
+    run(cfg, tmp_path, lambda progress, _: progress.step == 1)
+    session = open_session(cfg, tmp_path)
+    assert session.progress.step == 1 and session.learner.optimizer.state == {}
+    (message,) = caplog.messages
+    assert "step-000001 holds no state of the optimizer: its moments start from zero" in message
+    before = read_weights(tmp_path)
+    run(cfg, tmp_path)
+    assert len(read_metrics(tmp_path)) == 2 and read_weights(tmp_path) != before
+    assert not [*tmp_path.rglob("optimizer.safetensors")]
 
 
 def test_the_likelihood_ratio_is_one_at_the_first_minibatch(llama, tmp_path):
@@ -174,6 +190,27 @@ def test_without_redraws_every_group_is_learnt_from(llama):
     trees, taught = scripted_rollout(llama, "LLRL" + "R", "sampling.max_redraws=0")
     assert taught == trees
     assert [tree.task.seed for tree in trees] == training_seeds(0, 0, 2)
+
+
+@pytest.mark.parametrize(
+    ("max_calls", "seeds", "num_rounds", "num_taught"),
+    # Calls of the groups: 2 (LL), 3 (RL R), 3 (RL R), 3 (LR R).
+    [(None, 4, 2, 2), (11, 4, 2, 2), (10, 3, 2, 2), (7, 2, 2, 1), (4, 1, 1, 0), (1, 0, 1, 0)],
+)
+def test_groups_beyond_the_budget_are_left_out(llama, max_calls, seeds, num_rounds, num_taught):
+    moves = "LLRL" + "R" + ("RLLR" + "RR") * (num_rounds - 1)
+    cfg = make_config(llama, *DAPO, method="dapo")
+    policy = Policy.load(str(llama))
+    replies = [f"<answer>{ {'L': 'Left', 'R': 'Right'}[move] }</answer>" for move in moves]
+    player = step_player(
+        cfg, 0, ScriptedEngine(policy.tokenizer, replies), build_dialogue(cfg, policy)
+    )
+    sampled = rollout(cfg, 0, player, max_calls)
+    assert [tree.task.seed for tree in sampled.within] == training_seeds(0, 0, 6)[:seeds]
+    assert len(sampled.trees) == 2 * num_rounds
+    assert len(sampled.taught) == num_taught
+    assert all(tree in sampled.within for tree in sampled.taught)
+    assert sum(tree.num_calls for tree in sampled.within) <= (max_calls or 11)
 
 
 def test_no_group_with_signal_is_a_step_without_an_update(llama):

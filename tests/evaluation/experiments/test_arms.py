@@ -81,7 +81,7 @@ def test_an_arm_is_trained_to_its_budget_and_measured(llama, tmp_path):
     result = finish(arm, tmp_path)
     lines = read_metrics(arm_folder(arm, tmp_path))
     calls = [line["progress/policy_calls"] for line in lines]
-    assert calls[-2] < 12 <= calls[-1] == result["policy_calls"]
+    assert calls[-2] < calls[-1] == result["policy_calls"] <= 12
     assert result["steps"] == len(lines)
     assert result["response_tokens"] == lines[-1]["progress/response_tokens"]
     assert result["env_steps"] == lines[-1]["progress/env_steps"]
@@ -133,7 +133,8 @@ def test_the_watcher_is_called_after_every_step(llama, tmp_path):
     run_arm(arm, tmp_path, watch)
     lines = read_metrics(arm_folder(arm, tmp_path))
     calls = [line["progress/policy_calls"] for line in lines]
-    assert seen == [(min(1, count / 12), count) for count in calls]
+    assert seen[:-1] == [(count / 12, count) for count in calls[:-1]]
+    assert seen[-1] == (1, calls[-1]) and calls[-1] <= 12  # no more puzzle fits into what is left
 
 
 def test_the_base_is_measured_and_not_trained(llama, tmp_path):
@@ -157,7 +158,8 @@ def test_an_arm_continues_from_the_last_checkpoint_of_another(llama, tmp_path):
     assert lines[: len(earlier)] == earlier
     assert (len(lines), result["steps"]) == (start["steps"] + result["steps"], result["steps"])
     total = lines[-1]["progress/policy_calls"]
-    assert result["policy_calls"] == total - start["policy_calls"] >= 12
+    assert result["policy_calls"] == total - start["policy_calls"]
+    assert 0 < result["policy_calls"] <= 12
     assert result["start_from"] == "ragen"
     name = f"step-{start['steps']:06d}"
     weights = Path("checkpoints", name, "model", "model.safetensors")
@@ -366,6 +368,34 @@ def test_independent_answers_are_one_call_each():
 def test_short_sets_are_made_up_for_by_more_sets():
     sets, _ = draw(lambda: 0, per_set=5, num_answers=10)
     assert sets == [[PLACES[0]]] * 10
+
+
+def scripted_draw(reply, num_answers=300, per_set=10):
+    tokenizer, env_id = chatml_tokenizer(), "sesa/PathExploration-v0"
+    dialogue = Dialogue(lambda: make_env(env_id), ChatFormat(tokenizer), max_turns=1)
+    engine = ScriptedEngine(tokenizer, reply)
+    progress = []
+    sets = draw_sets(
+        engine, dialogue, env_id, per_set, SamplingParams(), num_answers, watch=progress.append
+    )
+    return sets, progress, engine.usage.calls
+
+
+def test_a_model_that_reads_nothing_is_given_up_after_a_hundred_answers():
+    """It redrew three duplicates for each of 500 answers, three times over, without a word."""
+    with pytest.raises(SettingError) as caught:
+        scripted_draw(lambda _: "I like trees.")  # in rounds of 30, 27, 25 and 22 sets of one
+    message = str(caught.value)
+    assert "not one of 104 answers can be read" in message and "'I like trees.'" in message
+    assert "warm-start" in message and "--model" in message and "\n" not in message
+
+
+def test_every_answer_takes_a_bounded_number_of_calls_and_is_reported():
+    # A set is one answer and three duplicates of it: 2 retries and the first try. Sets are planned
+    # for 10 answers each: 30, then 27 for the 270 that are missing, 25, ... until there are 300.
+    sets, progress, calls = scripted_draw(lambda _: f"<answer>{PLACES[0]}</answer>")
+    assert (len(sets), calls) == (300, 300 * 4)
+    assert progress[:3] == [30, 57, 82] and progress[-1] == 300
 
 
 def test_the_last_set_is_cut_to_the_number_asked_for():
