@@ -25,7 +25,7 @@ from sesa_agent.evaluation.evaluate import Evaluation, evaluate
 from sesa_agent.outputs import check_writable
 from sesa_agent.run_files import newest_trees
 from sesa_agent.runs import env_label, read_run
-from sesa_agent.screen import console, progress_bar, say, say_success
+from sesa_agent.screen import console, progress_bar, say, say_success, show_number
 from sesa_agent.training.lessons import (
     Move,
     chat_of,
@@ -189,7 +189,10 @@ def _teach(
             return bool(interrupt)
 
         def measure() -> Evaluation:
-            return _measure(agent, cfg, "training", num_puzzles, 1, options.seed)
+            result = _measure(agent, cfg, "training", num_puzzles, 1, options.seed)
+            number = round(bar.tasks[0].completed)
+            bar.console.print(_describe(number, result), highlight=False)
+            return result
 
         try:
             return give_lessons(
@@ -200,6 +203,14 @@ def _teach(
                 f"--lr {options.lr:g} is too high: {error} are not finite. Lower it; nothing was "
                 "written."
             ) from error
+
+
+def _describe(number: int, result: Evaluation) -> str:
+    """One line about a measurement between lessons."""
+    return (
+        f"lesson {number:3d}  readable {result.readable_rate:.2f}  success "
+        f"{result.success_rate:.2f}  entropy {show_number(result.answer_entropy)} nats"
+    )
 
 
 def _optim(cfg: Config, options: WarmStartOptions) -> OptimConfig:
