@@ -12,6 +12,8 @@ from dataclasses import replace
 from math import ceil
 from pathlib import Path
 
+import torch
+
 from sesa_agent.agents.response_text import ResponseDecoder
 from sesa_agent.commands.train import stop_on_interrupt
 from sesa_agent.commands.warm_start_options import WarmStartOptions
@@ -81,10 +83,25 @@ def _settings(options: WarmStartOptions, overrides: list[str]) -> Config:
     if options.run:
         cfg = read_run(options.run, options.env, "", overrides)
     else:
-        has_dtype = any(word.startswith("model.dtype=") for word in overrides)
-        words = overrides if has_dtype else ["model.dtype=bfloat16", *overrides]
-        cfg = resolve_auto(load_config(options.env, "sesa", words))
+        cfg = resolve_auto(load_config(options.env, "sesa", overrides))
+        if not any(word.startswith("model.dtype=") for word in overrides):
+            dtype = fast_dtype(cfg.model.device, torch.backends.cpu.get_cpu_capability())
+            cfg = replace(cfg, model=replace(cfg.model, dtype=dtype))
     return replace(cfg, engine=replace(cfg.engine, temperature=1.0))
+
+
+def fast_dtype(device: str, capability: str) -> str:
+    """The type of weights that a machine computes with fastest.
+
+    Args:
+        device: `cpu` or `cuda`.
+        capability: vector instructions of the CPU, as torch names them. Without AVX-512, bfloat16
+            is emulated, and sampling takes many times as long as in float32.
+
+    >>> fast_dtype("cuda", "AVX2"), fast_dtype("cpu", "AVX512"), fast_dtype("cpu", "AVX2")
+    ('bfloat16', 'bfloat16', 'float32')
+    """
+    return "bfloat16" if device == "cuda" or "AVX512" in capability else "float32"
 
 
 def _output(options: WarmStartOptions, cfg: Config) -> Path:
@@ -103,7 +120,8 @@ def _run(
     """`run_warm_start` with checked settings; `interrupt` is not empty after Ctrl-C."""
     agent = build_agent(cfg)
     settled = settle_prompts(cfg, build_chat(cfg, agent.policy))
-    say(f"warm start of {cfg.model.path} for {cfg.env.id}, taught by {options.source}")
+    model = f"{cfg.model.path} ({cfg.model.dtype})"
+    say(f"warm start of {model} for {cfg.env.id}, taught by {options.source}")
     say_success(cfg)
     if choice := describe_choice(cfg, settled):
         say(choice)

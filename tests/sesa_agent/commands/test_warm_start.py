@@ -21,6 +21,7 @@ from ...helpers.strategies import make_turn
 from ...helpers.toy_game import ENV_ID
 
 SMALL = ("--episodes", "2", "--lessons", "2", "engine.max_new_tokens=3", "env.max_turns=2")
+SMALL = (*SMALL, "model.dtype=bfloat16")
 """Two lessons that take a second."""
 START = ("warm-start", "--env", "sokoban")
 CHAT = {"messages": [{"role": "user", "content": "Go"}, {"role": "assistant", "content": "Up"}]}
@@ -73,7 +74,7 @@ def test_the_card_says_where_the_model_comes_from(call, model):
     assert "taught by its scripted player" in card and "| before |" in card and "| after |" in card
     [line] = re.findall(r"^sesa-agent .*", card, flags=re.MULTILINE)
     words = ["warm-start", "--env", "sokoban", "--lessons", "2", "--episodes", "2", "--seed", "3"]
-    words += ["engine.max_new_tokens=3", "env.max_turns=2", f"model.path={model}"]
+    words += [*SMALL[4:], f"model.path={model}"]
     assert shlex.split(line)[1:] == words
 
 
@@ -221,7 +222,7 @@ def test_a_rate_that_is_too_high_is_named(call, model, monkeypatch):
 
 def test_from_python_it_is_that_of_the_command(call, model, capsys):
     call(*START, "--model", model, *SMALL, "--output", "one")
-    settings = {"engine.max_new_tokens": 3, "env.max_turns": 2}
+    settings = [*SMALL[4:]]
     found = warm_start("sokoban", model, lessons=2, episodes=2, output="two", settings=settings)
     assert capsys.readouterr().out == ""
     assert (found.folder, found.lessons) == (Path("two"), 2) and found.after is not None
