@@ -102,6 +102,33 @@ class ChatFormat:
         head = prompt_ids[: len(prompt_ids) - len(self.tail_ids)]
         return (*head, *self._question(self._plain(text)))
 
+    def conversation(self, messages: Messages) -> tuple[int, ...]:
+        """Return the ids of a conversation up to the start of the next reply.
+
+        Args:
+            messages: the last one is the user's.
+
+        Raises:
+            SettingError: if the template refuses them.
+        """
+        roles = [role for role, _ in messages]
+        if roles[:2] == ["system", "user"] and not self._takes_system:
+            (_, system), (_, user), *later = messages
+            messages = [*self._opening_messages(system, user), *later]
+        plain = [(role, self._plain(text)) for role, text in messages]
+        return self._question(self._render(plain).removesuffix(self.tail), is_start=True)
+
+    def response(self, text: str) -> tuple[int, ...]:
+        """Return the ids of a response as the model would write it, without the end of its turn."""
+        return self._encode(self._plain(text))
+
+    @cached_property
+    def end_of_turn(self) -> tuple[int, ...]:
+        """The id that ends a reply: that of the template, else that of the tokenizer, if any."""
+        end = None if self._text_between() is None else self._between[0]
+        end = self.tokenizer.eos_token_id if end is None else end
+        return () if end is None else (end,)
+
     def check_appends(self, thinking: bool = False) -> None:
         """Refuse a template that rewrites earlier messages when later ones arrive.
 
@@ -165,8 +192,7 @@ class ChatFormat:
         return texts.pop() if len(texts) == 1 else None
 
     def _opening(self, system: str, user: str) -> tuple[int, ...]:
-        messages = self._opening_messages(self._plain(system), self._plain(user))
-        return self._question(self._render(messages).removesuffix(self.tail), is_start=True)
+        return self.conversation([("system", system), ("user", user)])
 
     @lru_cache(maxsize=20_000)  # noqa: B019 - the same boards come back again and again
     def _kept_opening(self, system: str, user: str) -> tuple[int, ...]:

@@ -70,6 +70,11 @@ class PromptStyle:
             return "Reply with <think>your thoughts</think><answer>your answer</answer>."
         return "Reply with <answer>your answer</answer>."
 
+    def write_answer(self, answer: str) -> str:
+        """Return a response that gives an answer, as the request wants it; it has no thoughts."""
+        thoughts = "<think></think>" if self.thinking else ""
+        return f"{thoughts}<answer>{answer}{STOP}"
+
     def first_message(self, observation: str, turn: int, actions_left: int) -> str:
         """Return the user message that opens a prompt; `turn` counts from 1."""
         return self.rules() + self._state(observation, turn, actions_left)

@@ -15,6 +15,7 @@ The functions at the end read the optional parts of the contract from any enviro
 """
 
 import copy
+import random
 import string
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Mapping
@@ -32,6 +33,9 @@ from .tools.tool import Tool
 
 Action = TypeVar("Action")
 Game = TypeVar("Game", bound="TextGame[Any]")
+ScriptedPlayer = Callable[[random.Random], str | None]
+"""Answers the current state as a player would, in text; None if it has no answer. It changes
+nothing, and all its random numbers come from its argument."""
 RenderMode = Literal["ansi", "rgb_array"] | None
 """How a `TextEnv` renders itself."""
 
@@ -200,6 +204,11 @@ class TextEnv(gymnasium.Env[str, str]):
         """Return the game's state, without the number of steps taken."""
         return self.game.state_key()
 
+    @property
+    def scripted_action(self) -> ScriptedPlayer:
+        """The game's own player (`scripted_player`); there is none if the game has none."""
+        return self.game.scripted_action  # pyright: ignore[reportAttributeAccessIssue]
+
     def fork(self) -> "TextEnv":
         """Copy the environment; only the game's state costs anything."""
         twin = shallow_copy(self)
@@ -329,6 +338,12 @@ def action_reader(env: gymnasium.Env[Any, Any]) -> Callable[[str], str | None] |
     """Return the environment's own `canonical_action` method; None if it has none."""
     read = getattr(_contract(env), "canonical_action", None)
     return read if callable(read) else None  # pyright: ignore[reportReturnType]
+
+
+def scripted_player(env: gymnasium.Env[Any, Any]) -> ScriptedPlayer | None:
+    """Return the environment's own `scripted_action` method; None if it has none."""
+    play = _claim(env, "scripted_action", None)
+    return play if callable(play) else None  # pyright: ignore[reportReturnType]
 
 
 def has_state_key(env: gymnasium.Env[Any, Any]) -> bool:

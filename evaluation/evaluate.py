@@ -82,6 +82,10 @@ class Evaluation:
     """Share of responses that are as long as `engine.max_new_tokens` allows."""
     num_cut_prompts: int = 0
     """Prompts that were too long and left something out."""
+    answer_entropy: float | None = None
+    """Entropy of a response in nats, mean over decisions: e to its power is the number of equally
+    likely responses that would vary as much. Estimated by the mean of -log p over the sampled
+    ones, at `temperature`; None if the engine gives no log-probabilities."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for `json.dump`; `wins` as text on one line, "1 0 1"."""
@@ -104,6 +108,8 @@ class _Tally:
     unreadable_response: str
     """One response without an action; empty if there is none."""
     num_cut_prompts: int = 0
+    surprise: float | None = None
+    """Sum of -log p over the responses, in nats; None if the engine does not give it."""
 
 
 def evaluate(
@@ -192,7 +198,15 @@ def _evaluation(
         ),
         cut_rate=sum(tally.num_cut for tally in tallies) / num_turns,
         num_cut_prompts=sum(tally.num_cut_prompts for tally in tallies),
+        answer_entropy=_mean_surprise(tallies),
     )
+
+
+def _mean_surprise(tallies: Sequence[_Tally]) -> float | None:
+    """The mean of -log p over all responses; None if any of it is unknown."""
+    known = [tally.surprise for tally in tallies if tally.surprise is not None]
+    num_turns = sum(tally.num_turns for tally in tallies)
+    return sum(known) / num_turns if len(known) == len(tallies) else None
 
 
 def default_ks(num_samples: int) -> list[int]:
@@ -253,6 +267,7 @@ def _tally(tree: TrajectoryTree, actions_per_turn: int, max_new_tokens: int) -> 
         if path.success
     )
     unreadable = (turn.response for turn in tree.turns if turn.action is None)
+    has_logprobs = all(len(t.sampling_logprobs) == len(t.response_ids) for t in tree.turns)
     return _Tally(
         hits=tuple(hits.values()),
         num_distinct=len(firsts),
@@ -263,6 +278,7 @@ def _tally(tree: TrajectoryTree, actions_per_turn: int, max_new_tokens: int) -> 
         num_cut=sum(len(turn.response_ids) >= max_new_tokens for turn in tree.turns),
         unreadable_response=next(unreadable, ""),
         num_cut_prompts=tree.num_cut_prompts,
+        surprise=-sum(sum(t.sampling_logprobs) for t in tree.turns) if has_logprobs else None,
     )
 
 

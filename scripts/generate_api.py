@@ -15,8 +15,8 @@ import griffe  # pyright: ignore[reportMissingImports]
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "api.md"
 GROUPS = {
-    "Train and evaluate": ("train", "evaluate", "load_config"),
-    "Results": ("Run", "Evaluation", "Policy"),
+    "Train and evaluate": ("train", "evaluate", "warm_start", "load_config"),
+    "Results": ("Run", "Evaluation", "WarmStart", "Policy"),
     "Environments": ("make_env", "TextSpec", "TextGame", "TextEnv", "TextAdapter"),
     "Tools": ("ToolEnv", "tool"),
     "Checks and copies": ("check_text_env", "fork", "state_key"),

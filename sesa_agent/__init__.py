@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from sesa_agent.agents.engines.base import EngineError
     from sesa_agent.agents.engines.scripted import ScriptedEngine
     from sesa_agent.agents.policy import Policy
-    from sesa_agent.api import evaluate, make_env, train
+    from sesa_agent.api import evaluate, make_env, train, warm_start
     from sesa_agent.commands.train import Run
+    from sesa_agent.commands.warm_start_result import WarmStart
     from sesa_agent.configs.errors import SettingError
     from sesa_agent.configs.load import load_config
     from sesa_agent.evaluation.evaluate import Evaluation
@@ -47,6 +48,7 @@ __all__ = [
     "TextGame",
     "TextSpec",
     "ToolEnv",
+    "WarmStart",
     "__version__",
     "check_text_env",
     "evaluate",
@@ -56,6 +58,7 @@ __all__ = [
     "state_key",
     "tool",
     "train",
+    "warm_start",
 ]
 
 _MODULES = {
@@ -65,10 +68,12 @@ _MODULES = {
     "Run": "commands.train",
     "ScriptedEngine": "agents.engines.scripted",
     "SettingError": "configs.errors",
+    "WarmStart": "commands.warm_start_result",
     "evaluate": "api",
     "load_config": "configs.load",
     "make_env": "api",
     "train": "api",
+    "warm_start": "api",
 }
 """Where each name that is imported on first use is defined."""
 

@@ -1,4 +1,4 @@
-"""The Python API: `from sesa_agent import train, evaluate, make_env` (docs/python.md).
+"""The Python API: `from sesa_agent import train, evaluate, warm_start` (docs/python.md).
 
 Each function corresponds to a command, with the same defaults, settings, checks, run folders and
 results. Nothing is printed by default; warnings go to the logger `sesa_agent`. A user error raises
@@ -17,6 +17,9 @@ from sesa_agent.commands.evaluate import evaluate_policy
 from sesa_agent.commands.evaluate_api import PREFIX
 from sesa_agent.commands.evaluate_options import MAX_SAMPLES
 from sesa_agent.commands.train import Run, run_training
+from sesa_agent.commands.warm_start import run_warm_start
+from sesa_agent.commands.warm_start_options import WarmStartOptions
+from sesa_agent.commands.warm_start_result import WarmStart
 from sesa_agent.configs.errors import SettingError, check
 from sesa_agent.configs.load import code_words, load_config, override_word
 from sesa_agent.environments.splits import puzzle_seeds
@@ -139,6 +142,64 @@ def evaluate(
     cfg, path = find_policy(place, env, words)
     policy = build_policy(cfg, path)
     return evaluate_policy(cfg, policy, episodes, samples, seed, ks)
+
+
+def warm_start(
+    env: str = "",
+    model: str | os.PathLike[str] = "",
+    *,
+    reward: Reward = "",
+    chats: str | os.PathLike[str] | None = None,
+    run: Run | str | os.PathLike[str] | None = None,
+    lessons: int = 40,
+    lr: float = 1e-4,
+    episodes: int = 64,
+    seed: int = 0,
+    output: str | os.PathLike[str] | None = None,
+    settings: Settings = (),
+    progress: bool = False,
+) -> WarmStart:
+    """Teach a model the form of answers before it is trained, as `sesa-agent warm-start` does.
+
+    An interrupt ends the lessons; what the model has learned is written.
+
+    Args:
+        env: as for `train`; optional with `run`, which has its own.
+        model: folder or hub name of a causal language model.
+        reward: as for `train`.
+        chats: a JSON Lines file of chats to teach instead of the play of the environment's own
+            player.
+        run: a run whose successes are taught instead (`--from`).
+        lessons: most lessons, of 16 moves each.
+        lr: learning rate of AdamW.
+        episodes: validation puzzles for the figures before and after.
+        seed: random seed.
+        output: the model folder; by default `warm/<env>-<model>`.
+        settings: any other settings.
+        progress: show the progress bar and the output of the command.
+
+    Returns:
+        The model folder, for `model`, and what was measured before and after.
+
+    Raises:
+        SettingError: as `train`.
+        KeyboardInterrupt: if it is interrupted before the first lesson is over.
+    """
+    named = {"model.path": ("model", os.fspath(model) or None), **reward_option(reward, env)}
+    words = with_options(_words(settings), named)
+    place = run.folder if isinstance(run, Run) else run
+    chosen = WarmStartOptions(
+        env,
+        None if chats is None else Path(chats),
+        None if place is None else Path(place),
+        lessons=lessons,
+        lr=lr,
+        episodes=episodes,
+        seed=seed,
+        output=None if output is None else Path(output),
+    )
+    with showing(progress):
+        return run_warm_start(chosen, words)
 
 
 def make_env(env: str, *, step_timeout: float = 60.0, **options: Any) -> gymnasium.Env[Any, Any]:

@@ -488,6 +488,45 @@ def pretrain(
         run_pretraining(model, output, steps, seed, episodes)
 
 
+@app.command("warm-start")
+def warm_start(
+    overrides: Overrides = None,
+    env: EnvName = "",
+    reward: RewardName = "",
+    model: ModelName = "",
+    chats: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Teach chats of a JSON Lines file, not the game's own."),
+    ] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="RUN", help="Teach what succeeded in this run instead."),
+    ] = None,
+    lessons: Annotated[int, typer.Option(help="Most lessons of 16 moves.")] = 40,
+    readable: Annotated[float, typer.Option(help="Stop at this share of readable answers.")] = 0.95,
+    min_entropy: Annotated[
+        float, typer.Option(help="Stop if answers vary less, in nats each.")
+    ] = 0.5,
+    lr: Annotated[float, typer.Option(help="Learning rate.")] = 1e-4,
+    episodes: Annotated[int, typer.Option(help="Validation puzzles for the figures.")] = 64,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
+    output: Annotated[
+        Path | None, typer.Option(help="Model folder; by default warm/ENV-MODEL.")
+    ] = None,
+) -> None:
+    """Teach a model the form of answers in a few lessons, before it is trained by RL."""
+    from sesa_agent.commands.warm_start import run_warm_start
+    from sesa_agent.commands.warm_start_options import WarmStartOptions
+
+    named = {"model.path": ("--model", model or None), **reward_option(reward, env)}
+    typed = with_options(overrides or [], named)
+    options = WarmStartOptions(
+        env, chats, run, lessons, readable, min_entropy, lr, episodes, seed, output
+    )
+    with unstoppable_output():
+        run_warm_start(options, typed)
+
+
 @app.command()
 def reproduce(
     experiment: Annotated[

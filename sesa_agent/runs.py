@@ -40,8 +40,9 @@ def new_run(
             "Try --env sokoban."
         )
     cfg = load_config(env, method, overrides, scale)
-    name = Path(env).stem if is_task_file(env) else env.replace("/", "-").replace(":", "-")
-    name = "-".join([name, method_label(method), *([scale] if scale else []), str(cfg.seed)])
+    name = "-".join(
+        [env_label(env), method_label(method), *([scale] if scale else []), str(cfg.seed)]
+    )
     folder = output or Path(cfg.output or f"runs/{name}")
     check_writable(folder, "--output")
     if (folder / CONFIG_FILE).exists():
@@ -51,6 +52,15 @@ def new_run(
         )
     check_loggers(cfg.log)
     return resolve_auto(cfg), folder
+
+
+def env_label(env: str) -> str:
+    """The name of an environment, as it was typed, as a part of a folder's name.
+
+    >>> env_label("mine:Game-v0"), env_label("data/tasks.jsonl")
+    ('mine-Game-v0', 'tasks')
+    """
+    return Path(env).stem if is_task_file(env) else env.replace("/", "-").replace(":", "-")
 
 
 def resumed_run(folder: Path, env: str, method: str, overrides: list[str]) -> tuple[Config, Path]:

@@ -148,7 +148,7 @@ def run_python(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 COMMANDS = ("train", "evaluate", "compare", "doctor", "envs", "pretrain", "report", "reproduce")
-COMMANDS = (*COMMANDS, "check-env", "new-env", "play", "view")
+COMMANDS = (*COMMANDS, "check-env", "new-env", "play", "view", "warm-start")
 
 
 SLOW_IMPORTS = {"torch", "transformers", "matplotlib", "scipy", "statsmodels"}

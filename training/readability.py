@@ -40,8 +40,8 @@ def describe_unreadable(response: str, cut_rate: float, cfg: Config) -> str:
     if cfg.model.answer_format != "tolerant":
         texts.append("model.answer_format=tolerant also reads answers in other forms.")
     texts.append(
-        "Choose a --model that is tuned to follow instructions, or fine-tune it on this format "
-        "before."
+        "Choose a --model that is tuned to follow instructions, or teach it the format before: "
+        "sesa-agent warm-start."
     )
     return " ".join(texts)
 

@@ -125,7 +125,7 @@ class Learner:
                 if not is_scored:
                     metrics |= gap_metrics(minibatch, _uses_other_prompts(cfg))
                 with self.clock.phase("optimizer"):
-                    norms.append(self._step(optim.max_grad_norm))
+                    norms.append(step_optimizer(self.optimizer, optim.max_grad_norm))
         self._check_finite(batch)
         stats = [sums for part in all_gather(stats) for sums in part]
         metrics |= {f"train/{name}": value for name, value in mean_stats(stats).items()}
@@ -219,16 +219,6 @@ class Learner:
         loss.backward()
         return rows, sums
 
-    def _step(self, max_norm: float) -> float:
-        """Step along the gradients of all ranks; returns their norm before it was bounded."""
-        weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
-        all_reduce_gradients(weights)
-        norm = torch.nn.utils.clip_grad_norm_(weights, max_norm)
-        _refuse("gradients", all_finite([norm]))
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        return float(norm)
-
     def _check_finite(self, batch: Batch) -> None:
         """Check what is about to be saved, and that the policy still computes with it."""
         _refuse("weights", all_finite(self.policy.parameters()))
@@ -238,6 +228,24 @@ class Learner:
         with torch.no_grad():  # weights of 1e10 are finite, but their products are not
             logprobs, _ = self.policy.logprobs(batch.select([0]))
         _refuse("log-probabilities", all_finite([logprobs]))
+
+
+def step_optimizer(optimizer: torch.optim.Optimizer, max_norm: float) -> float:
+    """Step along the gradients of all ranks, with their norm bounded.
+
+    Returns:
+        Their norm before it was bounded.
+
+    Raises:
+        FloatingPointError: on all ranks, if they are not finite; the weights stay as they are.
+    """
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    all_reduce_gradients(weights)
+    norm = torch.nn.utils.clip_grad_norm_(weights, max_norm)
+    _refuse("gradients", all_finite([norm]))
+    optimizer.step()
+    optimizer.zero_grad()
+    return float(norm)
 
 
 def _refuse(name: str, is_finite: bool) -> None:

@@ -40,6 +40,7 @@ WAYS = {
     "share .02, growth 1": (0.02, 1),
     "share .05, growth 1": (0.05, 1),
     "share .1, growth 1": (0.1, 1),
+    "share .2, growth 1": (0.2, 1),
     "share .05, growth 2": (0.05, 2),
     "share .05, growth 4": (0.05, 4),
     "all at once": (1e9, 10**6),
@@ -151,15 +152,15 @@ def show(name: str, ways: dict[str, dict[str, float]]) -> Table:
 def main() -> None:
     """Measure, print the tables, write the file."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--model", help="a model folder, for Countdown with three numbers up to 10")
+    parser.add_argument("--model", help="a model folder, for Countdown with 3 numbers up to 10")
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     torch.set_num_threads(1)
     games = dict(GAMES)
     if args.model:
-        words = [f"model.path={args.model}", "model.dtype=bfloat16", "engine.max_new_tokens=32"]
-        words += ["env.options={max_number: 10, num_numbers: 3}"]
-        games[f"{Path(args.model).name}, Countdown, G = 16"] = ("countdown", words, 4, 16)
+        words = [f"model.path={args.model}", "model.dtype=auto", "engine.max_new_tokens=32"]
+        words += ["env.options={max_number: 10, min_count: 3, max_count: 3}"]
+        games["a model of yours, Countdown with 3 numbers, G = 16"] = ("countdown", words, 4, 16)
     results, console = {}, Console()
     for name, (game, words, num_tasks, width) in games.items():
         costs = measure(Case(game, words, num_tasks, width), args.rounds)

@@ -14,6 +14,7 @@ dropped, or when the process ends.
 """
 
 import copy
+import random
 import time
 import weakref
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -56,6 +57,7 @@ PARTS: dict[str, Callable[[gymnasium.Env[Any, Any]], Any]] = {
     "is_fully_observed": text_env.is_fully_observed,
     "has_state_key": text_env.has_state_key,
     "has_action_reader": lambda env: text_env.action_reader(env) is not None,
+    "has_player": lambda env: text_env.scripted_player(env) is not None,
     "own_fork_kind": text_env.fork_kind,
     "is_reusable": text_env.is_reusable,
     "max_instances": text_env.max_instances,
@@ -222,6 +224,7 @@ class GuardedEnv(gymnasium.Wrapper[str, str, Any, Any]):
     is_fully_observed: bool | None
     has_state_key: bool
     has_action_reader: bool
+    has_player: bool
     own_fork_kind: str
     is_reusable: bool
     max_instances: int
@@ -251,6 +254,19 @@ class GuardedEnv(gymnasium.Wrapper[str, str, Any, Any]):
             return checked_text(canonical, "action, or None")
 
         return self._try(f"canonical_action({text[:50]!r})", spell)
+
+    @property
+    def scripted_action(self) -> text_env.ScriptedPlayer | None:
+        """Answers as a player would; None if the environment has no player."""
+        return self._scripted_action if self.has_player else None
+
+    def _scripted_action(self, rng: random.Random) -> str | None:
+        def answer() -> str | None:
+            play = text_env.scripted_player(self.env)
+            given = None if play is None else play(rng)
+            return None if given is None else checked_text(given, "answer, or None")
+
+        return self._try("scripted_action()", answer)
 
     @property
     def state_key(self) -> Callable[[], Hashable]:

@@ -8,6 +8,7 @@ evaluates it). A model's text is never run unchecked: for these datasets an answ
 if it is a literal or a small formula (`safe_answers.py`).
 """
 
+import random
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
@@ -118,6 +119,11 @@ class ReasoningGame(TextGame[str]):
     def state_key(self) -> Hashable:
         """Return the problem's seed, and whether it is answered."""
         return self.seed, self.is_over
+
+    def scripted_action(self, rng: random.Random) -> str | None:
+        """Answer with the dataset's own answer; None if it has none."""
+        answer = self.problem.get("answer")
+        return None if answer is None else str(answer)
 
     def _make_dataset(self, seed: int) -> Any:
         from reasoning_gym import create_dataset  # pyright: ignore[reportMissingImports]

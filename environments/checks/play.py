@@ -44,6 +44,7 @@ CLAIMS: dict[str, tuple[Any, str]] = {
     "num_puzzles": (Mapping, "a dict"),
     "state_key": (Callable, "a method"),
     "canonical_action": (Callable, "a method"),
+    "scripted_action": (Callable, "a method"),
 }
 """Optional attributes, and of what kind they must be."""
 PICTURES = {"ansi": "a str", "rgb_array": "uint8 (height, width, 3)"}

@@ -1,5 +1,6 @@
 """Checks of an environment's texts: what it shows, and what it does with answers."""
 
+import random
 import re
 import string
 import unicodedata
@@ -10,12 +11,13 @@ from gymnasium.spaces import Text
 
 from ..copying import layers
 from ..descriptions import describe_value
-from ..text_env import action_reader, has_state_key, tool_specs
+from ..text_env import action_reader, has_state_key, scripted_player, tool_specs
 from .subject import (
     CheckFailed,
     Finding,
     Subject,
     TextEnvironment,
+    call,
     canonical_action,
     passed,
     random_steps,
@@ -143,6 +145,7 @@ def check_actions(subject: Subject) -> Finding:
             f"canonical_action({text!r}) gave {canonical!r}, which reads as {again!r}.",
             "A canonical action must be a str that reads as itself.",
         )
+    _require_player(env)
     if subject.are_all and len(subject.actions) == 1:
         seen = f"{subject.actions[0]!r} was the only text to play"
         return warned(seen, f"If actions are free text, {EXAMPLES_ADVICE}")
@@ -153,6 +156,18 @@ def check_actions(subject: Subject) -> Finding:
         advice = "Check that info['legal'] is right; more episodes may also help."
         return warned(f"readable, but never legal in random play: {never}", advice)
     return passed(f"{len(actions)} actions readable, {len(actions) - len(never)} seen as legal")
+
+
+def _require_player(env: TextEnvironment) -> None:
+    """The first answer of a scripted player, if there is one, can be read."""
+    play = scripted_player(env)
+    if play is None:
+        return
+    advice = "It takes a random.Random, and returns an action as a player would write it, or None."
+    answer = call("scripted_action()", advice, play, random.Random(0))
+    is_read = isinstance(answer, str) and canonical_action(env, answer, default=answer) is not None
+    seen = f"scripted_action() gave {describe_value(answer)}, which is no action."
+    require(answer is None or is_read, seen, advice)
 
 
 def _why_refused(env: TextEnvironment, text: str) -> str:

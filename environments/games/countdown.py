@@ -246,6 +246,10 @@ class CountdownGame(TextGame[np.ndarray]):
         """Return the puzzle and the answer, if one was given."""
         return self.numbers, self.target, self.answer
 
+    def scripted_action(self, rng: random.Random) -> str:
+        """Answer with a solution."""
+        return expert_action(self)
+
     def render(self) -> np.ndarray:
         """Draw the numbers above the target, uint8 of shape (height, width, 3)."""
         return draw_text(f"{' '.join(map(str, self.numbers))}\n={self.target}")

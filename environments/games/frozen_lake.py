@@ -257,6 +257,10 @@ class FrozenLakeGame(TextGame[int]):
         """Return the map and the player's cell; future slips are not part of the key."""
         return self.lake, self.position
 
+    def scripted_action(self, rng: random.Random) -> str:
+        """Answer with the move that is most likely to lead to the goal."""
+        return ACTIONS[expert_action(self)]
+
 
 _READINGS = {name.lower(): (name, number) for number, name in enumerate(ACTIONS)}
 _TO_GYMNASIUM = str.maketrans("P_OG", "SFHG")

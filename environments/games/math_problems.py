@@ -383,6 +383,12 @@ class MathGame(TextGame[str]):
         """Return the problem and the answer, if one was given."""
         return self.problem, self.answer
 
+    def scripted_action(self, rng: random.Random) -> str:
+        """Answer with the working of a sum from left to right, or a problem's own answer."""
+        if self.problems:
+            return f"\\boxed{{{self.problem.answer}}}"
+        return _left_to_right(self.terms)
+
     def render(self) -> np.ndarray:
         """Draw the digits of the problem, uint8 of shape (height, width, 3)."""
         return draw_text(self.to_text())

@@ -8,6 +8,7 @@ and the measure is how many of the 20 a policy finds (Coverage@k).
 paper does not describe its matching.
 """
 
+import random
 import re
 import string
 import unicodedata
@@ -179,6 +180,10 @@ class PathExplorationGame(TextGame[int]):
     def state_key(self) -> Hashable:
         """Return the index of the answer, if one was given."""
         return self.answer
+
+    def scripted_action(self, rng: random.Random) -> str:
+        """Name any of the listed places: the player knows no treasure."""
+        return rng.choice(PLACES)
 
     def render(self) -> np.ndarray:
         """Draw the index of the answer, uint8 of shape (height, width, 3)."""

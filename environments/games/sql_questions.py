@@ -268,6 +268,12 @@ class SqlQuestions(ToolEnv):
         self.database, self.question, self.answer = generate(seed, self.level, self.num_people)
         return f"{self.question.text}\nTables:\n{self.database.schema()}"
 
+    def scripted_action(self, rng: random.Random) -> str:
+        """Run the question's own query first, then submit the answer."""
+        if self.num_steps == 0:
+            return f'<tool name="sql">{self.question.sql}</tool>'
+        return f'<tool name="submit">{self.answer}</tool>'
+
     @tool
     def sql(self, query: str) -> str:
         """Run a SELECT statement of SQLite and show its rows."""

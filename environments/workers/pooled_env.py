@@ -1,5 +1,6 @@
 """An environment in worker processes, as samplers see it: `PooledEnv`."""
 
+import random
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
@@ -37,6 +38,7 @@ class PooledEnv(gymnasium.Env[str, str]):
     is_deterministic: bool
     has_state_key: bool
     has_action_reader: bool
+    has_player: bool
     is_fully_observed: bool | None
     tool_specs: tuple[Tool, ...]
     reward_threshold: float | None
@@ -95,6 +97,15 @@ class PooledEnv(gymnasium.Env[str, str]):
 
     def _canonical_action(self, text: str) -> str | None:
         return self.pool.read(self._state, text, f"canonical_action({text[:50]!r})")
+
+    @property
+    def scripted_action(self) -> text_env.ScriptedPlayer | None:
+        """Answers as a player would; None if the environment has no player."""
+        return self._scripted_action if self.has_player else None
+
+    def _scripted_action(self, rng: random.Random) -> str | None:
+        own = random.Random(rng.getrandbits(64))  # a worker cannot advance that of the caller
+        return self.pool.look(self._state, ("answer", own), "scripted_action()")
 
     @property
     def state_key(self) -> Callable[[], Hashable]:

@@ -185,6 +185,9 @@ class Host:
         if kind == "read":
             read = env.canonical_action
             return Result(None if read is None else read(value))
+        if kind == "answer":
+            play = env.scripted_action
+            return Result(None if play is None else play(value))
         if kind == "render":
             return Result(env.render())
         if kind == "generator":

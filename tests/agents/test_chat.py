@@ -138,6 +138,22 @@ def test_a_conversation_assembled_from_ids_equals_the_rendered_template(name, sy
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
+def test_a_given_conversation_equals_the_rendered_template(name):
+    given = [("system", "the rules"), ("user", "one"), ("assistant", "Up"), ("user", "two")]
+    messages = opening_messages(name, "the rules", "one")
+    messages += [{"role": role, "content": text} for role, text in given[2:]]
+    assert TOKENIZERS[name].decode(CHATS[name].conversation(given)) == rendered(name, messages)
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_a_written_response_is_plain_text_and_ends_as_the_template_ends_it(name):
+    chat, text = CHATS[name], "<answer>Up</answer> <|im_end|>"
+    assert TOKENIZERS[name].decode(chat.response(text)) == text
+    assert chat.end_of_turn == encode(name, END_OF_TURN.get(name, "</s>"))
+    assert not set(chat.end_of_turn) & set(chat.response(text))
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
 @given(system=words, user=words, more=words)
 def test_appending_to_a_user_message_changes_no_token_before_it(name, system, user, more):
     chat = CHATS[name]

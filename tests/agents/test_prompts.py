@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sesa_agent.agents.parsing import read_answer
 from sesa_agent.agents.prompts import (
     ANSWER_SYSTEM,
     SYSTEM,
@@ -110,3 +111,9 @@ def test_any_text_fits_into_a_prompt(text, earlier):
     assert text in style.next_message(float("nan"), text, turn=2, actions_left=0)
     assert all(one in propose_another(earlier) for one in earlier)
     assert text in outline(text, earlier) and text in follow(text)
+
+
+@pytest.mark.parametrize("thinking", [False, True])
+def test_a_written_answer_is_in_the_format_that_is_read(thinking):
+    written = PromptStyle("", "", "", thinking=thinking).write_answer("3 + 5")
+    assert read_answer(written, thinking) == "3 + 5"

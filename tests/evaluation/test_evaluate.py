@@ -1,6 +1,7 @@
 """Statistics of an evaluation are correct for known answers, which a script gives."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -192,6 +193,25 @@ def test_more_attempts_find_more(tokenizer, letters, k):
     assert result.distinct_answers == len(set(letters))
     low, high = result.pass_at_k_interval[k]
     assert low <= result.pass_at_k[k] <= high
+
+
+def test_the_entropy_of_an_answer_is_the_mean_of_its_surprise(tokenizer):
+    """In the script every token has probability one half."""
+    replies = [f"<answer>{letter}</answer>" for letter in "ab"]
+    lengths = [len(tokenizer.encode(reply, add_special_tokens=False)) for reply in replies]
+    result = name_places(tokenizer, "ab", num_samples=2)
+    assert result.answer_entropy == pytest.approx(np.log(2) * sum(lengths) / 2)
+
+
+def test_without_log_probabilities_the_entropy_is_unknown(tokenizer, dialogue, monkeypatch):
+    engine = ScriptedEngine(tokenizer, lambda prompt: "<answer>Right</answer>")
+
+    def without(prompts, params, excluded=None):
+        found = ScriptedEngine.generate(engine, prompts, params, excluded)
+        return [replace(completion, logprobs=()) for completion in found]
+
+    monkeypatch.setattr(engine, "generate", without)
+    assert evaluate(engine, dialogue, ENV_ID, [0], PARAMS).answer_entropy is None
 
 
 def test_batches_of_puzzles_change_nothing(tokenizer, dialogue, monkeypatch):

@@ -174,6 +174,11 @@ class DriftingCanonicalText(CoinEnv):
         return None if canonical is None else canonical + "!"
 
 
+class MumblingPlayer(CoinEnv):
+    def scripted_action(self, rng):
+        return "the edge"
+
+
 class Raises(CoinEnv):
     def step(self, action):
         return super().step(["heads", "tails"][["heads", "tails"].index(action)])
@@ -409,6 +414,7 @@ BAD_ENVIRONMENTS: dict[type[gymnasium.Env], tuple[str, str]] = {
     UnreadableActions: ("actions", "['either side'] is no action"),
     UnreadableNames: ("actions", "Actions must be readable, but these are not: ['edge']"),
     DriftingCanonicalText: ("actions", "which reads as None"),
+    MumblingPlayer: ("actions", "scripted_action() gave 'the edge', which is no action"),
     Raises: ("garbage", "raised ValueError"),
     BadTextCounts: ("garbage", "changed the state"),
     BadTextIsLegal: ("garbage", "is no action, but step"),

@@ -85,7 +85,7 @@ class GameCourse:
                 if num_earlier and rng.random() < self.list_share / (1 - self.list_share):
                     yield _proposal(dialogue, position, moves, num_earlier)
                 move = _wander(player, game, moves[0], rng)
-                completion = Completion(f"<answer>{move}</answer>", (), (), "stop")
+                completion = Completion(dialogue.style.write_answer(move), (), (), "stop")
                 turn, position = dialogue.play(position, completion, in_place=True)
                 is_over = turn.terminated or turn.truncated
 
@@ -113,8 +113,7 @@ class ListCourse:
             yield _proposal(dialogue, position, names, 0)
             yield _proposal(dialogue, position, names, rng.randrange(1, len(names)))
             prompt = dialogue.list_prompt(position, self.list_length, []).prompt_ids
-            reply = "".join(f"<answer>{name}</answer>" for name in names)
-            yield _reply(dialogue, prompt, reply)
+            yield _reply(dialogue, prompt, "".join(map(dialogue.style.write_answer, names)))
 
 
 @dataclass(frozen=True)
@@ -138,11 +137,11 @@ class MethodCourse:
             game = _game(position)
             sketches = self.player.draw_methods(rng, len(self.player.methods))
             answer = self.player.methods[sketches[0]](game, rng)
-            yield _reply(dialogue, position.prompt_ids, f"<answer>{answer}</answer>")
+            yield _reply(dialogue, position.prompt_ids, dialogue.style.write_answer(answer))
             sketch = rng.choice(sketches)
             prompt = dialogue.solve_prompt(position, sketch).prompt_ids
             answer = self.player.methods[sketch](game, rng)
-            yield _reply(dialogue, prompt, f"<answer>{answer}</answer>")
+            yield _reply(dialogue, prompt, dialogue.style.write_answer(answer))
             if rng.random() < self.sketch_share:
                 place = rng.randrange(len(sketches))
                 prompt = dialogue.sketch_prompt(position, sketches[:place]).prompt_ids
@@ -166,16 +165,15 @@ def _chat(dialogue: Dialogue) -> ChatFormat:
 def _proposal(dialogue: Dialogue, position: Position, moves: list[str], place: int) -> Example:
     """The move with index `place`; its prompt shows the earlier moves."""
     prompt = dialogue.proposal_prompt(position, moves[:place]).prompt_ids
-    example = _reply(dialogue, prompt, f"<answer>{moves[place]}</answer>")
+    example = _reply(dialogue, prompt, dialogue.style.write_answer(moves[place]))
     # The listed moves are learned too: they are sampled from the player like the response.
     start = len(position.prompt_ids) - len(_chat(dialogue).tail_ids) + 1
     return Example(example.token_ids, start) if place else example
 
 
 def _reply(dialogue: Dialogue, prompt: tuple[int, ...], text: str) -> Example:
-    tokenizer = _chat(dialogue).tokenizer
-    response = tokenizer.encode(text + tokenizer.eos_token, add_special_tokens=False)
-    return Example((*prompt, *response), len(prompt))
+    chat = _chat(dialogue)
+    return Example((*prompt, *chat.response(text), *chat.end_of_turn), len(prompt))
 
 
 def _wander(player: ScriptedPlayer, game: Any, move: str, rng: random.Random) -> str:

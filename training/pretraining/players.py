@@ -11,6 +11,7 @@ from typing import Any
 
 from ...environments.games import countdown, frozen_lake, math_problems, sokoban, sudoku
 from ...environments.games.places import PLACES
+from ...environments.text_env import TextGame
 
 Choice = Callable[[Any, random.Random], str | None]
 """Chooses a move in a game; None if it knows none."""
@@ -100,6 +101,12 @@ def _named(names: tuple[str, ...], function: Callable[..., int | None]) -> Choic
     return choose
 
 
+def _solver(game: TextGame[Any], rng: random.Random) -> str | None:
+    """A move of the game's own player, which solves it."""
+    play: Any = game.scripted_action  # pyright: ignore[reportAttributeAccessIssue]
+    return play(rng)
+
+
 def _any_of(names: tuple[str, ...]) -> Choice:
     return lambda game, rng: rng.choice(names)
 
@@ -113,22 +120,22 @@ def _any_expression(game: countdown.CountdownGame, rng: random.Random) -> str:
 
 PLAYERS: dict[str, ScriptedPlayer] = {
     "sesa/Sokoban-v0": ScriptedPlayer(
-        _named(sokoban.ACTION_NAMES, sokoban.expert_action),
+        _solver,
         _named(sokoban.ACTION_NAMES, sokoban.habit_action),
         _any_of(sokoban.ACTION_NAMES),
     ),
     "sesa/FrozenLake-v0": ScriptedPlayer(
-        _named(frozen_lake.ACTIONS, frozen_lake.expert_action),
+        _solver,
         _named(frozen_lake.ACTIONS, frozen_lake.habit_action),
         _any_of(frozen_lake.ACTIONS),
     ),
     "sesa/Countdown-v0": ScriptedPlayer(
-        lambda game, rng: countdown.expert_action(game),
+        _solver,
         countdown.habit_action,
         _any_expression,
     ),
     "sesa/Sudoku-v0": ScriptedPlayer(
-        lambda game, rng: sudoku.expert_action(game),
+        _solver,
         sudoku.habit_action,
         lambda game, rng: sudoku.random_action(game, rng),
     ),

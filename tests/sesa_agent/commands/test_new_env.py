@@ -74,7 +74,7 @@ def test_no_placeholder_is_left(package):
 def test_its_own_tests_pass(package):
     answer = python(package, "-m", "pytest", "-q", "-p", "no:cacheprovider")
     assert answer.returncode == 0, answer.stdout
-    assert "4 passed" in answer.stdout
+    assert "5 passed" in answer.stdout
 
 
 def test_its_tests_fail_when_the_game_is_broken(package):
@@ -102,6 +102,15 @@ def test_it_trains_for_two_steps_with_tree_sampling(sesa_agent, tmp_path, model)
     assert "trained" in out
     lines = (run / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [0, 1]
+
+
+@pytest.mark.usefixtures("imported")
+def test_its_player_teaches_a_model(sesa_agent, tmp_path, model):
+    words = ("--model", model, "--output", tmp_path / "warm", "--lessons", "1", "--episodes", "2")
+    env = ("--env", "ice_lake:IceLake-v0", "engine.max_new_tokens=3", "env.max_turns=2")
+    code, out, err = sesa_agent("warm-start", *env, *words)
+    assert (code, err) == (0, "")
+    assert "taught by its scripted player" in out
 
 
 def test_an_entry_point_makes_the_id_known_to_gymnasium(package):
