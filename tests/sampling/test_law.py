@@ -6,7 +6,8 @@ spelling; in the byte-level one it has many ("a", "A ", " a", ...), as with most
 
 import itertools
 import math
-from collections import Counter
+from collections import Counter, defaultdict
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,9 +43,15 @@ class Spellings:
         special = ("<|pad|>", "<|im_start|>", "<|im_end|>")
         tokenizer = byte_tokenizer(CHATML, special, eos="<|im_end|>")
         torch.manual_seed(1)
-        sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
-        heads = {"num_attention_heads": 2, "num_key_value_heads": 1}
-        model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **sizes, **heads))
+        config = LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+        )
+        model: Any = LlamaForCausalLM(config)
         with torch.no_grad():
             model.get_input_embeddings().weight[:, 0] = 2.0
             head = model.get_output_embeddings().weight
@@ -129,7 +136,7 @@ def fill_decisions(case, number, width):
 
 def law(chances, place):
     """The probability of each action as the draw number `place` of draws without replacement."""
-    total = Counter()
+    total: defaultdict[str, float] = defaultdict(float)
     for order in itertools.permutations(chances, place + 1):
         left, chance = 1.0, 1.0
         for action in order:

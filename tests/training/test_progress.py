@@ -1,5 +1,7 @@
 """How far a run is: budgets end it and set its learning rate, whatever they count."""
 
+from typing import Any
+
 import pytest
 
 from sesa_agent.configs.errors import SettingError
@@ -79,7 +81,8 @@ def test_a_budget_of_seconds_counts_rollouts_and_updates_across_a_stop(llama, tm
 def test_a_run_is_as_far_as_the_budget_that_is_nearest_to_its_end(shares):
     # Steps, half done, and one other budget; those of 0 do not count. All limits are alike.
     for budget in BUDGETS:
-        optim = OptimConfig(steps=100, **{budget.limit: 100})
+        limits: dict[str, Any] = {budget.limit: 100}
+        optim = OptimConfig(steps=100, **limits)
         progress = Progress(step=50, **{budget.count: shares[1] * 100})
         assert progress.share_done(optim) == max(shares)
         assert progress.share_done(OptimConfig(steps=100)) == 0.5
