@@ -8,7 +8,7 @@ A saved adapter is a folder in PEFT's format, with `adapter_config.json` (which 
 model) and `adapter_model.safetensors`. PEFT is an extra, so it is imported where it is used.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -135,6 +135,35 @@ def merge_adapter(model: Any, folder: str) -> None:
         model.set_submodule(name, layer.get_base_layer())
     del model.peft_config  # PEFT's note that an adapter is there
     model.requires_grad_(True)
+
+
+@torch.no_grad()
+def merge_in_place(model: Any) -> list[tuple[Any, Tensor]]:
+    """Add the adapter's effect to a model's weights, until `restore_weights` puts them back.
+
+    Generation is faster so: a layer is one product instead of three. In bfloat16 the sums are
+    rounded, as those that vLLM gets are. Needs memory for a second copy of the linear weights.
+
+    Returns:
+        The changed layers with their own weights, which are kept and not computed back: no rounding
+        adds up. Empty for a model without an adapter, or if its adapter is merged already.
+    """
+    kept = []
+    for _, layer in _adapted_layers(model):
+        if not layer.merged:
+            weight = layer.get_base_layer().weight
+            kept.append((layer, weight.data))
+            delta = layer.get_delta_weight("default")
+            weight.data = (weight.to(delta.dtype) + delta).to(weight.dtype)
+            layer.merged_adapters.append("default")  # PEFT then leaves out A and B
+    return kept
+
+
+def restore_weights(kept: Sequence[tuple[Any, Tensor]]) -> None:
+    """Take back `merge_in_place`, given what it returned."""
+    for layer, weight in kept:
+        layer.get_base_layer().weight.data = weight
+        layer.merged_adapters.clear()
 
 
 @contextmanager

@@ -288,6 +288,10 @@ class LossConfig:
     filter_ratio: float = 1.0
     """Fraction of groups to keep, those with the highest standard deviation of the return (RAGEN's
     rollout filter: 0.25)."""
+    drop_flat_groups: bool = False
+    """Leave out groups without any advantage, as where all returns are equal: they carry only the
+    entropy bonus and the KL penalty. Their rows are not computed; what the other groups are taught
+    stays the same to the bit, as they count in its mean."""
     format_penalty: float = 0.0
     """Subtracted from a trajectory's return for each turn without a readable action; in `best`
     credit, the value of such a turn is minus this."""

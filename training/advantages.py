@@ -190,6 +190,17 @@ def filter_groups(returns: Sequence[np.ndarray], ratio: float) -> list[int]:
     return sorted(ranking[: max(1, round(ratio * len(returns)))])
 
 
+def drop_if_flat(credit: Credit) -> Credit:
+    """Train nothing of a group whose turns all have an advantage of 0, as with equal returns.
+
+    Such a group would only carry the entropy bonus and the KL penalty. Its denominator stays, so
+    what the other groups are taught is the same to the bit.
+    """
+    if credit.positive.any() or credit.negative.any():
+        return credit
+    return replace(credit, weight=np.zeros_like(credit.weight))
+
+
 def trajectory_credit(tree: TrajectoryTree, returns: np.ndarray, cfg: LossConfig) -> Credit:
     """GRPO over the leaves: a turn collects the advantages of all trajectories through it.
 

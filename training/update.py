@@ -19,7 +19,13 @@ from ..agents.policy import Policy
 from ..configs.schema import Config, LossConfig, OptimConfig
 from ..sampling import SAMPLERS
 from ..sampling.trajectory import TrajectoryTree
-from .advantages import ADVANTAGES, filter_groups, leaf_returns, punish_overlong
+from .advantages import (
+    ADVANTAGES,
+    drop_if_flat,
+    filter_groups,
+    leaf_returns,
+    punish_overlong,
+)
 from .batch import Batch, collate
 from .checkpoint import has_optimizer, load_optimizer
 from .distributed import all_gather, all_reduce, all_reduce_gradients
@@ -176,6 +182,8 @@ class Learner:
         kept = [trees[place] for place in chosen]
         rule = ADVANTAGES[loss.credit]
         credits = [rule(trees[place], returns[place], loss) for place in chosen]
+        if loss.drop_flat_groups:
+            credits = [drop_if_flat(credit) for credit in credits]
         is_adaptive = loss.exploration == "adaptive_entropy"
         keep_zero_advantage = bool(loss.entropy_coef or loss.kl_coef or is_adaptive)
         pad_id = self.policy.tokenizer.pad_token_id or 0

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ...configs.errors import SettingError
+from ..lora import merge_in_place, restore_weights
 from ..response_text import ResponseDecoder
 from .base import Completion, SamplingParams, Usage
 from .kv_cache import KVCache, NoKVCache, open_kv_cache
@@ -43,6 +44,8 @@ class _CachedPrompts:
 class HFEngine:
     """Samples responses with the trainer's own model, so loading weights costs nothing.
 
+    A LoRA adapter is merged into the weights from `load_weights` to `sleep`.
+
     Args:
         policy: the model and its tokenizer.
         max_batch_tokens: most prompt and response tokens in a batch.
@@ -55,14 +58,18 @@ class HFEngine:
         self.max_batch_tokens = max_batch_tokens
         self.usage = Usage()
         self._cached: _CachedPrompts | None = None
+        self._unmerged: list[tuple[Any, Tensor]] = []
 
     def load_weights(self, policy: "Policy") -> None:
-        """Share the policy's module, and with it its current weights."""
-        self.model, self._cached = policy.model, None
+        """Share the policy's module, and with it its current weights; merge its adapter, if any."""
+        self.sleep()
+        self.model = policy.model
+        self._unmerged = merge_in_place(policy.model)
 
     def sleep(self) -> None:
-        """Drop the KV cache; the model belongs to the trainer."""
-        self._cached = None
+        """Drop the KV cache, and leave the model to the trainer as `load_weights` found it."""
+        restore_weights(self._unmerged)
+        self._unmerged, self._cached = [], None
 
     @torch.inference_mode()
     def generate(

@@ -117,6 +117,55 @@ def test_the_engine_sees_the_adapter(base, trained):
         torch.testing.assert_close(ours[row, len(prompt) : end], expected, atol=1e-4, rtol=1e-4)
 
 
+@torch.no_grad()
+def logits_of(policy):
+    return policy.model(torch.tensor([[5, 6, 7, 8]])).logits
+
+
+def test_a_rollout_has_merged_weights_and_the_update_its_own(base, trained):
+    before = {name: weight.clone() for name, weight in trained.model.state_dict().items()}
+    plain, plain_logprobs = logits_of(trained), logprobs_of(trained)
+    engine = HFEngine(trained)
+    for _ in range(20):
+        engine.load_weights(trained)
+        assert all(layer.merged for layer in adapted_layers(trained.model))
+        torch.testing.assert_close(logits_of(trained), plain, atol=1e-4, rtol=1e-4)
+        engine.load_weights(trained)  # as evaluation and then a rollout do
+        engine.sleep()
+    after = trained.model.state_dict()
+    assert all(torch.equal(after[name], weight) for name, weight in before.items())
+    assert torch.equal(logprobs_of(trained), plain_logprobs)
+    trained.logprobs(make_rows(ROWS))[0].sum().backward()
+    assert all(weight.grad is not None for weight in trained.parameters())
+
+
+@pytest.mark.parametrize("base", ["llama"], indirect=True)
+def test_in_bfloat16_no_rounding_adds_up(base):
+    """Taken back by subtraction, the frozen weights would drift with every rollout."""
+    policy = Policy.load(base, dtype="bfloat16", device="cpu")
+    add_adapter(policy.model, rank=4, base=base, seed=0)
+    before = {name: w.clone() for name, w in policy.model.state_dict().items()}
+    engine = HFEngine(policy)
+    for _ in range(50):
+        with torch.no_grad():
+            for weight in policy.parameters():
+                weight.add_(0.01)
+        engine.load_weights(policy)
+        engine.sleep()
+    after = policy.model.state_dict()
+    frozen = [name for name in before if ".lora_" not in name]
+    assert frozen and all(torch.equal(after[name], before[name]) for name in frozen)
+    expected = dict(policy.weights())
+    engine.load_weights(policy)
+    merged = policy.model.state_dict()
+    for name in frozen:
+        assert torch.equal(merged[name], expected[name.replace(".base_layer.", ".")])
+
+
+def adapted_layers(model):
+    return [layer for layer in model.modules() if hasattr(layer, "lora_A")]
+
+
 def test_a_saved_adapter_is_restored_bit_for_bit(base, trained, tmp_path):
     trained.save(tmp_path / "adapter")
     names = {path.name for path in (tmp_path / "adapter").iterdir()}

@@ -236,6 +236,9 @@ class TableModel:
     def eval(self) -> "TableModel":
         return self
 
+    def named_modules(self) -> list[tuple[str, Any]]:
+        return []  # no layer, so none with an adapter
+
     def forward(self, input_ids: torch.Tensor, logits_to_keep: int, **_: Any) -> Any:
         """Keeps no state, so it has no cache."""
         return SimpleNamespace(logits=self.table.log()[input_ids[:, -logits_to_keep:]])

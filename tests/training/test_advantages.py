@@ -15,6 +15,7 @@ from sesa_agent.training import advantages
 from sesa_agent.training.advantages import (
     ADVANTAGES,
     best_credit,
+    drop_if_flat,
     filter_groups,
     group_advantages,
     has_signal,
@@ -24,6 +25,7 @@ from sesa_agent.training.advantages import (
     trajectory_credit,
     tree_credit,
 )
+from sesa_agent.training.batch import collate
 
 from ..helpers.credits import credit_of
 from ..helpers.strategies import make_tree, make_turn, trees
@@ -378,3 +380,28 @@ def test_tree_credit_of_independent_rollouts_is_twice_grpo(tree):
 
 def test_examples_in_the_docstrings_hold():
     assert doctest.testmod(advantages).failed == 0
+
+
+def test_a_flat_group_has_no_rows_and_the_others_are_taught_the_same():
+    """Returns (1, 0) and (1, 1): 4 rows carry the bonus, then 2; a mean over 4 stays one over 4."""
+    groups = [
+        make_tree([ROOT, ROOT], [make_turn(reward=1.0), make_turn(reward=reward)])
+        for reward in (0.0, 1.0)
+    ]
+    credits = [credit_of(trajectory_credit, group, LossConfig()) for group in groups]
+    dropped = [drop_if_flat(credit) for credit in credits]
+    whole = collate(groups, credits, 0, keep_zero_advantage=True)
+    kept = collate(groups, dropped, 0, keep_zero_advantage=True)
+    assert (len(whole), len(kept)) == (4, 2)
+    for name in ("token_ids", "positive", "negative", "weight", "loss_mask"):
+        assert torch.equal(getattr(kept, name), getattr(whole, name)[:2]), name
+    # Advantages 1 and -1; each response of one token weighs 1, divided by 4 trajectories.
+    assert kept.positive[kept.loss_mask].tolist() == approx([1 / 4, 0])
+    assert kept.negative[kept.loss_mask].tolist() == approx([0, -1 / 4])
+    assert len(collate(groups[1:], dropped[1:], 0, keep_zero_advantage=True)) == 0
+
+
+def test_equal_returns_of_which_one_came_sooner_are_not_flat():
+    turns = [make_turn(success=True), make_turn(), make_turn(success=True)]
+    credit = credit_of(best_credit, make_tree([ROOT, ROOT, 1], turns), LossConfig())
+    assert drop_if_flat(credit) is credit

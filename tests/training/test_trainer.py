@@ -83,6 +83,23 @@ def test_three_steps_a_kill_and_three_more_are_six_steps(llama, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_run_with_an_adapter_resumes_bit_for_bit(llama, tmp_path, dtype):
+    words = ("model.lora_rank=2", f"model.dtype={dtype}", "optim.lr=0.01", "sampling.num_tasks=6")
+    cfg = make_config(llama, *words, "optim.steps=4", "optim.checkpoint_every=2")
+    run(cfg, tmp_path / "whole")
+    run(cfg, tmp_path / "stopped", lambda progress, _: progress.step == 2)
+    run(cfg, tmp_path / "stopped")
+    files = [
+        newest(tmp_path / name) / "model" / "adapter_model.safetensors"
+        for name in ("whole", "stopped")
+    ]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    expected = read_metrics(tmp_path / "whole", times=False)
+    assert read_metrics(tmp_path / "stopped", times=False) == expected
+    assert max(line["train/tokens"] for line in expected) > 0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_without_the_optimizer_a_run_resumes_with_moments_of_zero(llama, tmp_path, caplog, dtype):
     words = (f"model.dtype={dtype}", "optim.steps=2", "optim.lr=0.01", "sampling.num_tasks=6")
     cfg = make_config(llama, *words, "optim.save_optimizer=false", "optim.checkpoint_every=1")

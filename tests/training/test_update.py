@@ -9,7 +9,7 @@ import torch
 from sesa_agent.agents.policy import Policy
 from sesa_agent.configs.schema import LossConfig, OptimConfig
 from sesa_agent.sampling.trajectory import ROOT
-from sesa_agent.training.advantages import ADVANTAGES
+from sesa_agent.training.advantages import ADVANTAGES, has_signal
 from sesa_agent.training.batch import Batch, collate
 from sesa_agent.training.checkpoint import latest_checkpoint, save_checkpoint
 from sesa_agent.training.importance import correct_gaps
@@ -129,6 +129,25 @@ def test_an_update_of_one_step_reads_every_row_once_and_reports_the_same(llama, 
     before = torch.cat([w.detach().flatten() for w in start.parameters()])
     change = (expected_weights - before).norm()
     assert (weights - expected_weights).norm() < 1e-3 * change
+
+
+def test_groups_without_advantage_are_not_computed(llama):
+    """A step of such groups alone teaches nothing, bonus or not."""
+    words = (*ONE_UPDATE, "sampling.num_tasks=6", "loss.filter_ratio=1", "loss.entropy_coef=0.01")
+    cfg = make_config(llama, *words, method="ragen")
+    start = build_policy(cfg)
+    player = step_player(cfg, 0, build_engine(cfg, start), build_dialogue(cfg, start))
+    sampled = rollout(cfg, 0, player)
+    is_flat = [not has_signal(returns) for returns in sampled.returns]
+    flat = [group for group, is_one in zip(sampled.played, is_flat, strict=True) if is_one]
+    assert 0 < len(flat) < len(sampled.played)
+    rows = []
+    for drops, groups in ((False, sampled.played), (True, sampled.played), (True, flat)):
+        policy = build_policy(cfg)
+        dropping = replace(cfg, loss=replace(cfg.loss, drop_flat_groups=drops))
+        learner = Learner(policy, build_optimizer(policy, cfg.optim))
+        rows.append(learner.update(groups, dropping, Progress()).get("train/rows", 0))
+    assert rows[0] > rows[1] > rows[2] == 0
 
 
 @pytest.mark.parametrize(
