@@ -24,7 +24,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ..agents.engines.base import Completion, Engine, SamplingParams, StreamEngine
+from ..agents.engines.base import (
+    Completion,
+    DistinctEngine,
+    Engine,
+    SamplingParams,
+    StreamEngine,
+)
 from ..configs.errors import SettingError
 from ..configs.schema import SamplingConfig
 from ..environments import EnvError
@@ -77,6 +83,26 @@ class Player:
             excluded: completions of the same prompt that must not be sampled again.
         """
         return await _Request(self, prompt_ids, list(excluded))
+
+    @property
+    def draws_distinct(self) -> bool:
+        """Whether the engine draws several different responses to a prompt in one pass."""
+        return isinstance(self.engine, DistinctEngine)
+
+    async def ask_distinct(
+        self, prompt_ids: Sequence[int], count: int, excluded: Sequence[Completion] = ()
+    ) -> list[Completion]:
+        """Draw up to `count` different responses without replacement; needs `draws_distinct`.
+
+        Args:
+            prompt_ids: the prompt.
+            count: at least 1.
+            excluded: completions of the same prompt that must not be drawn again.
+
+        Returns:
+            The responses in the order in which they would be drawn one after another.
+        """
+        return await _Request(self, prompt_ids, list(excluded), count)
 
     async def open(self, tree: TrajectoryTree) -> Position | None:
         """Open a tree's puzzle. If the environment fails, store the error in the tree."""
@@ -183,6 +209,8 @@ class _Request(_Wait):
     player: Player
     prompt_ids: Sequence[int]
     excluded: list[Completion]
+    count: int = 0
+    """Different responses wanted, as a list; 0 for a single response."""
 
 
 @dataclass(eq=False)
@@ -327,17 +355,22 @@ class _Run:
 
     def _generate(self, asked: Sequence[tuple[_Branch, _Request]]) -> None:
         """Answer all requests, with one call per distinct sampling parameters."""
-        groups: dict[SamplingParams, list[tuple[_Branch, _Request]]] = {}
+        groups: dict[tuple[SamplingParams, bool], list[tuple[_Branch, _Request]]] = {}
         for branch, request in asked:
-            groups.setdefault(request.player.params, []).append((branch, request))
-        for params, group in groups.items():
-            completions = self.player.engine.generate(
-                [request.prompt_ids for _, request in group],
-                reseeded(params, self.player.rng),
-                [request.excluded for _, request in group],
-            )
+            key = request.player.params, request.count > 0
+            groups.setdefault(key, []).append((branch, request))
+        for (params, is_distinct), group in groups.items():
+            prompts = [request.prompt_ids for _, request in group]
+            params, engine = reseeded(params, self.player.rng), self.player.engine
+            excluded = [request.excluded for _, request in group]
+            if is_distinct:
+                assert isinstance(engine, DistinctEngine)
+                counts = [request.count for _, request in group]
+                answers: list[Any] = engine.generate_distinct(prompts, counts, params, excluded)
+            else:
+                answers = engine.generate(prompts, params, excluded)
             branches = [branch for branch, _ in group]
-            self.ready.extend(zip(branches, completions, strict=True))
+            self.ready.extend(zip(branches, answers, strict=True))
 
     def _stream(self, engine: StreamEngine, asked: Sequence[tuple[_Branch, _Request]]) -> None:
         """Start the new requests and wait until at least one response has ended."""

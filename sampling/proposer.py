@@ -9,12 +9,13 @@
 
 Distinct are the canonical actions, however they are spelled. A proposal that duplicates an earlier
 one is sampled again, at most `sampling.max_retries` times in a row, and then dropped ("up to G
-distinct actions sequentially"). Proposals drawn without replacement are drawn several at once where
-that costs few duplicates (`distinct.py`).
+distinct actions sequentially"). Proposals without replacement are drawn all at once if the engine
+draws different responses (`DistinctEngine`), else several at once where that costs few duplicates
+(`distinct.py`).
 
-An unreadable response is no action: it takes no place among the distinct ones and duplicates none.
-It is kept as a failure to be taught against; once there are as many as actions wanted, the decision
-ends.
+An unreadable response is no action: it takes no place among the distinct ones, and only the same
+response again duplicates it. It is kept as a failure to be taught against; once there are as many
+as actions wanted, the decision ends.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -38,7 +39,7 @@ class Decision:
     """Responses with distinct actions, and unreadable ones, in the order they were sampled."""
     actions: list[str | None] = field(default_factory=list)
     """The action of each proposal; None if it is unreadable."""
-    duplicates: list[tuple[int, Completion, str]] = field(default_factory=list)
+    duplicates: list[tuple[int, Completion, str | None]] = field(default_factory=list)
     """Dropped responses: number of proposals at that time, the response, and its action."""
     num_calls: int = 0
     num_cut_prompts: int = 0
@@ -64,11 +65,17 @@ class Decision:
         """Duplicates sampled after the last proposal."""
         return [said for earlier, said, _ in self.duplicates if earlier == len(self.proposals)]
 
-    def spellings(self, actions: list[str | None]) -> list[Completion]:
-        """All responses sampled so far that have one of some actions."""
-        said = list(zip(self.proposals, self.actions, strict=True))
-        said += [(response, action) for _, response, action in self.duplicates]
-        return [response for response, action in said if action is not None and action in actions]
+    def known(self, num_proposals: int) -> list[Completion]:
+        """All responses so far that repeat one of the first proposals, however they spell it."""
+        pairs = list(zip(self.proposals, self.actions, strict=True))
+        keys = {_key(said, action) for said, action in pairs[:num_proposals]}
+        pairs += [(said, action) for _, said, action in self.duplicates]
+        return [said for said, action in pairs if _key(said, action) in keys]
+
+
+def _key(said: Completion, action: str | None) -> str | tuple[int, ...]:
+    """What a response proposes: its action, or if it is unreadable the response itself."""
+    return said.token_ids if action is None else action
 
 
 async def propose(decision: Decision, player: Player, cfg: SamplingConfig) -> None:
@@ -107,22 +114,56 @@ async def fill(
         request: makes the prompt of the next proposal.
         read: reads the action of a response; equal actions are duplicates.
     """
-    one_prompt = cfg.proposer == "without_replacement"
-    num_futile, probabilities = 0, list[float]()
+    if cfg.proposer == "without_replacement":
+        await _fill_from_one_prompt(decision, player, cfg, request, read)
+        return
+    num_futile = 0
     while decision.num_missing and num_futile <= cfg.max_retries:
-        asked = request()
-        # Exclusion needs probabilities under the present prompt. If the prompt changes between
-        # proposals, these are only known for the duplicates sampled from it.
-        excluded, count = decision.since_last(), 1
-        if one_prompt:
-            excluded = decision.spellings(decision.actions)
-            count = draw_count(decision.num_missing, len(decision.proposals), probabilities)
-        drawn = await _draw(decision, player, asked, count, excluded)
-        accepted = [accept(decision, said, await read(said)) for said in drawn]
-        num_futile = 0 if any(accepted) else num_futile + 1
-        probabilities = [probability(said.logprobs) for said in drawn] if any(accepted) else []
-    if one_prompt:
-        decision.proposals = _as_drawn_in_sequence(decision)
+        # Exclusion needs probabilities under the present prompt, which are known of the duplicates
+        # sampled from it.
+        [said] = await _draw(decision, player, request(), 1, decision.since_last())
+        num_futile = 0 if accept(decision, said, await read(said)) else num_futile + 1
+
+
+async def _fill_from_one_prompt(
+    decision: Decision,
+    player: Player,
+    cfg: SamplingConfig,
+    request: Callable[[], Request],
+    read: Callable[[Completion], Awaitable[str | None]],
+) -> None:
+    """Fill a decision without replacement; see `fill`."""
+    num_futile, num_added, probabilities = 0, decision.width, list[float]()
+    while decision.num_missing and num_futile <= cfg.max_retries:
+        known, missing = decision.known(len(decision.proposals)), decision.num_missing
+        if player.draws_distinct and decision.width > 1:
+            # Not more than the last time were new: responses may differ where actions do not.
+            count = max(1, min(missing, num_added))
+            drawn = await _draw_distinct(decision, player, request(), count, known)
+        else:
+            count = draw_count(missing, len(decision.proposals), probabilities)
+            drawn = await _draw(decision, player, request(), count, known)
+        num_added = sum([accept(decision, said, await read(said)) for said in drawn])
+        num_futile = 0 if num_added else num_futile + 1
+        probabilities = [probability(said.logprobs) for said in drawn] if num_added else []
+    decision.proposals = [
+        replace(said, logprobs=logprobs_without(said, decision.known(place)))
+        for place, said in enumerate(decision.proposals)
+    ]
+
+
+async def _draw_distinct(
+    decision: Decision,
+    player: Player,
+    asked: Request,
+    count: int,
+    excluded: Sequence[Completion],
+) -> list[Completion]:
+    """Draw some different responses to one prompt at once."""
+    drawn = await player.ask_distinct(asked.prompt_ids, count, excluded)
+    decision.num_calls += len(drawn)
+    decision.num_cut_prompts += len(drawn) * asked.is_cut
+    return drawn
 
 
 async def _draw(
@@ -136,18 +177,6 @@ async def _draw(
     decision.num_calls += count
     decision.num_cut_prompts += count * asked.is_cut
     return await together(*(player.ask(asked.prompt_ids, excluded) for _ in range(count)))
-
-
-def _as_drawn_in_sequence(decision: Decision) -> list[Completion]:
-    """The proposals with the probabilities they have after the earlier actions.
-
-    That is mu(y) = pi(y) / (1 - probability of the earlier actions); see `logprobs_without`.
-    Unreadable responses are never excluded.
-    """
-    return [
-        replace(said, logprobs=logprobs_without(said, decision.spellings(decision.actions[:place])))
-        for place, said in enumerate(decision.proposals)
-    ]
 
 
 async def _propose_independent(decision: Decision, player: Player) -> None:
@@ -176,7 +205,8 @@ def first_index(proposer: str, width: int) -> int:
 
 def accept(decision: Decision, completion: Completion, action: str | None) -> bool:
     """Add a proposal unless it duplicates an earlier one; return whether it was added."""
-    if action is not None and action in decision.actions:
+    pairs = zip(decision.proposals, decision.actions, strict=True)
+    if _key(completion, action) in {_key(said, earlier) for said, earlier in pairs}:
         decision.duplicates.append((len(decision.proposals), completion, action))
         return False
     decision.proposals.append(completion)

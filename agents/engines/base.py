@@ -90,6 +90,32 @@ class Engine(Protocol):
 
 
 @runtime_checkable
+class DistinctEngine(Engine, Protocol):
+    """An engine that draws several different responses to a prompt in one pass."""
+
+    def generate_distinct(
+        self,
+        prompts: Sequence[Sequence[int]],
+        counts: Sequence[int],
+        params: SamplingParams,
+        excluded: Sequence[Sequence[Completion]],
+    ) -> list[list[Completion]]:
+        """Draw responses to each prompt without replacement.
+
+        Args:
+            prompts: token ids, one sequence per row.
+            counts: different responses wanted per row, each at least 1.
+            params: how to sample.
+            excluded: per row, completions of the same prompt that must not be drawn again.
+
+        Returns:
+            Per row up to `counts` responses, in the order in which they would be drawn one after
+            another; fewer if there are no more. Their `logprobs` are their `raw_logprobs`.
+        """
+        ...
+
+
+@runtime_checkable
 class StreamEngine(Engine, Protocol):
     """An engine whose requests finish one by one, so that none waits for another."""
 

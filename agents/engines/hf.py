@@ -1,44 +1,25 @@
 """Generates with any causal language model of transformers, on any device.
 
-Equal prompts are computed once, and so is the prefix that all prompts of a batch share. If the
-model supports a KV cache (`kv_cache.py`), the cache of the last prompts is kept, for prompts that
-come again and for later turns that extend them. Batches are bounded by tokens. Each token uses one
-uniform number per row (`token_sampling.py`), so the sample of a row depends on the call's seed and
-the row's index, not on the batching (up to rounding).
+Batches are bounded by tokens (`hf_batch.py`). Each token uses one uniform number per row
+(`token_sampling.py`), so the sample of a row depends on the call's seed and the row's index, not on
+the batching (up to rounding); so do the different responses to a prompt (`hf_distinct.py`).
 """
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from ...configs.errors import SettingError
 from ..lora import merge_in_place, restore_weights
 from ..response_text import ResponseDecoder
 from .base import Completion, SamplingParams, Usage
-from .kv_cache import KVCache, NoKVCache, open_kv_cache
-from .token_sampling import next_token_probs, sample_tokens, without_excluded
+from .hf_batch import CachedPrompts, PromptBatch, SampledBatch, weights_version
+from .hf_distinct import DistinctBatch
 
 if TYPE_CHECKING:
     from ..policy import Policy
-
-_MIN_SAVED_TOKENS = 256
-"""A shared prefix is computed separately if it saves at least this many tokens."""
-
-
-@dataclass(frozen=True)
-class _CachedPrompts:
-    """The KV cache of different prompts, before any token was sampled."""
-
-    rows: dict[tuple[int, ...], int]
-    """The row of each prompt."""
-    cache: KVCache
-    logits: Tensor
-    """(N, V) float, of the next tokens."""
-    weights_version: int
-    """`_weights_version` of the model that computed it."""
 
 
 class HFEngine:
@@ -57,7 +38,7 @@ class HFEngine:
         self.decoder = ResponseDecoder(policy.tokenizer)
         self.max_batch_tokens = max_batch_tokens
         self.usage = Usage()
-        self._cached: _CachedPrompts | None = None
+        self._cached: CachedPrompts | None = None
         self._unmerged: list[tuple[Any, Tensor]] = []
 
     def load_weights(self, policy: "Policy") -> None:
@@ -84,209 +65,84 @@ class HFEngine:
             len(prompts), params.max_new_tokens, generator=generator, dtype=torch.float64
         )
         completions: list[Completion | None] = [None] * len(prompts)
-        batches = self._batches(prompts, params.max_new_tokens)
-        # A tree's next proposals have the same prompts, and those of the next turn may extend
-        # them. Keeping only single batches bounds the memory.
-        keeps = len(batches) == 1
-        if not keeps or self._is_stale():
-            self._cached = None
-        for rows in batches:
-            batch = _Batch(self, [prompts[r] for r in rows], params, uniforms[rows], self._cached)
-            self._cached = None  # so that the batch can free it early
+        batches = self._batches(prompts, [1] * len(prompts), params.max_new_tokens)
+        for rows, cached in self._in_turn(batches):
+            own = [prompts[row] for row in rows]
+            batch = SampledBatch(self, own, params, uniforms[rows], cached)
             sampled = batch.run([excluded[r] for r in rows] if excluded else [()] * len(rows))
-            if keeps:
-                self._cached = batch.cached
+            self._keep(batch, len(batches))
             for row, completion in zip(rows, sampled, strict=True):
                 completions[row] = completion
         result = [completion for completion in completions if completion is not None]
         self.usage.add(prompts, result)
         return result
 
+    @torch.inference_mode()
+    def generate_distinct(
+        self,
+        prompts: Sequence[Sequence[int]],
+        counts: Sequence[int],
+        params: SamplingParams,
+        excluded: Sequence[Sequence[Completion]],
+    ) -> list[list[Completion]]:
+        """Draw several different responses to each prompt; see `DistinctEngine`."""
+        seeds = np.random.SeedSequence(params.seed).generate_state(len(prompts), np.uint64)
+        results: list[list[Completion]] = [[] for _ in prompts]
+        batches = self._batches(prompts, counts, params.max_new_tokens)
+        for rows, cached in self._in_turn(batches):
+            own, numbers = [prompts[row] for row in rows], [int(seeds[row] >> 1) for row in rows]
+            batch = DistinctBatch(self, own, params, numbers, cached)
+            drawn = batch.run([counts[row] for row in rows], [excluded[row] for row in rows])
+            self._keep(batch, len(batches))
+            for row, found in zip(rows, drawn, strict=True):
+                results[row] = found
+        for prompt, found in zip(prompts, results, strict=True):
+            self.usage.add([prompt] * len(found), found)
+        return results
+
+    def _in_turn(
+        self, batches: list[list[int]]
+    ) -> Iterator[tuple[list[int], CachedPrompts | None]]:
+        """Yield each batch with the prompts that are kept, which it may free early."""
+        if len(batches) > 1 or self._is_stale():
+            self._cached = None
+        for rows in batches:
+            cached, self._cached = self._cached, None
+            yield rows, cached
+
+    def _keep(self, batch: PromptBatch, num_batches: int) -> None:
+        """Keep the prompts of a single batch, for prompts that come again or are extended.
+
+        A tree's next proposals have the same prompts, and those of the next turn may extend them.
+        Keeping only single batches bounds the memory.
+        """
+        if num_batches == 1:
+            self._cached = batch.cached
+
     def _is_stale(self) -> bool:
         """Return whether the cache was computed with other weights."""
         cached = self._cached
-        return cached is not None and cached.weights_version != _weights_version(self.model)
+        return cached is not None and cached.weights_version != weights_version(self.model)
 
-    def _batches(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> list[list[int]]:
-        """Batch rows of similar length, with at most `max_batch_tokens` padded tokens each."""
+    def _batches(
+        self, prompts: Sequence[Sequence[int]], counts: Sequence[int], new_tokens: int
+    ) -> list[list[int]]:
+        """Batch rows of similar length, with at most `max_batch_tokens` padded tokens each.
+
+        Args:
+            prompts: the rows.
+            counts: responses to each of them.
+            new_tokens: most tokens of a response.
+        """
         order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
         batches: list[list[int]] = []
+        size = 0
         for row in order:
             width = len(prompts[row]) + new_tokens
-            if batches and (len(batches[-1]) + 1) * width <= self.max_batch_tokens:
+            size += counts[row]
+            if batches and size * width <= self.max_batch_tokens:
                 batches[-1].append(row)
             else:
                 batches.append([row])
+                size = counts[row]
         return batches
-
-
-class _Batch:
-    """Rows that are generated together."""
-
-    def __init__(
-        self,
-        engine: HFEngine,
-        prompts: list[Sequence[int]],
-        params: SamplingParams,
-        uniforms: Tensor,
-        cached: _CachedPrompts | None,
-    ):
-        self.model, self.decoder, self.params = engine.model, engine.decoder, params
-        self.uniforms = uniforms.to(engine.model.device)
-        self.prompts, self.cached = prompts, cached
-        self.ids: list[list[int]] = [[] for _ in prompts]
-        self.logprobs: list[list[float]] = [[] for _ in prompts]
-        self.raw: list[list[float]] = [[] for _ in prompts]
-        self.finish = ["length"] * len(prompts)
-        self.eos = end_ids(self.model, engine.tokenizer)
-
-    def run(self, excluded: Sequence[Sequence[Completion]]) -> list[Completion]:
-        """Compute the prompts, then sample token by token; finished rows leave the batch."""
-        cache, logits = self._prefill()
-        open_rows = list(range(len(self.prompts)))
-        for step in range(self.params.max_new_tokens):
-            tokens = self._sample(logits, open_rows, step, excluded)
-            keep = [i for i, row in enumerate(open_rows) if not self._is_finished(row)]
-            if not keep or step == self.params.max_new_tokens - 1:
-                break
-            if len(keep) < len(open_rows):
-                cache.select(keep)
-                open_rows, tokens = [open_rows[i] for i in keep], [tokens[i] for i in keep]
-            logits = cache.extend([[token] for token in tokens])
-        return [self._completion(row) for row in range(len(self.prompts))]
-
-    def _prefill(self) -> tuple[KVCache | NoKVCache, Tensor]:
-        """Return a cache of the prompts, one row each, and the logits (N, V) after them.
-
-        Equal prompts, and the prefix that all prompts share, are computed once.
-        """
-        different = list(dict.fromkeys(map(tuple, self.prompts)))
-        if self.cached and self.cached.rows.keys() >= set(different):
-            rows_of, cache, logits = (
-                self.cached.rows,
-                self.cached.cache.branch(),
-                self.cached.logits,
-            )
-        else:
-            cache, logits = self._prefill_different(different)
-            rows_of = {prompt: row for row, prompt in enumerate(different)}
-            if isinstance(cache, KVCache) and cache.can_branch:
-                version = _weights_version(self.model)
-                self.cached = _CachedPrompts(rows_of, cache.branch(), logits, version)
-        rows = [rows_of[tuple(prompt)] for prompt in self.prompts]
-        if rows != list(range(len(rows_of))):
-            cache.select(rows)
-            logits = logits[rows]
-        return cache, logits
-
-    def _prefill_different(
-        self, prompts: list[tuple[int, ...]]
-    ) -> tuple[KVCache | NoKVCache, Tensor]:
-        """Compute prompts in full, or only their ends if each one extends a cached prompt."""
-        known = self.cached.rows if self.cached else {}
-        starts = cached_prefix_lengths(prompts, known)
-        if self.cached and all(starts):
-            cache = self.cached.cache.branch()
-            pairs = zip(prompts, starts, strict=True)
-            cache.select([known[prompt[:start]] for prompt, start in pairs])
-        else:
-            self.cached = None
-            cache = open_kv_cache(self.model)
-            start = common_prefix_length(prompts)
-            if cache.can_branch and start * (len(prompts) - 1) >= _MIN_SAVED_TOKENS:
-                cache.extend([prompts[0][:start]])
-                cache.select([0] * len(prompts))
-            else:
-                start = 0
-            starts = [start] * len(prompts)
-        pairs = zip(prompts, starts, strict=True)
-        return cache, cache.extend([prompt[start:] for prompt, start in pairs])
-
-    def _sample(
-        self,
-        logits: Tensor,
-        rows: list[int],
-        step: int,
-        excluded: Sequence[Sequence[Completion]],
-    ) -> list[int]:
-        """Sample the next token of every open row."""
-        plain = next_token_probs(logits, self.params.temperature, self.params.top_p)
-        if plain[:, 0].isnan().any():  # one NaN or infinite logit makes a whole row NaN
-            raise SettingError(
-                "The model's probabilities of the next token are not finite at temperature "
-                f"{self.params.temperature:g}: its weights are damaged or too large, or the "
-                "temperature is too small. Choose another model or checkpoint, or raise it."
-            )
-        probs = plain
-        limited = [(i, row) for i, row in enumerate(rows) if excluded[row]]
-        if limited:
-            probs = plain.clone()
-            for i, row in limited:
-                probs[i] = without_excluded(plain[i], self.ids[row], excluded[row])
-        chosen, totals = sample_tokens(probs, self.uniforms[rows, step])
-        logprobs = (probs.gather(1, chosen[:, None])[:, 0] / totals).log().tolist()
-        raw_logprobs = plain.gather(1, chosen[:, None])[:, 0].log().tolist()
-        tokens = chosen.tolist()
-        for row, token, logprob, raw_logprob in zip(
-            rows, tokens, logprobs, raw_logprobs, strict=True
-        ):
-            self.ids[row].append(token)
-            self.logprobs[row].append(min(logprob, 0.0))
-            self.raw[row].append(raw_logprob)
-        return tokens
-
-    def _is_finished(self, row: int) -> bool:
-        if self.ids[row][-1] in self.eos:
-            self.finish[row] = "eos"
-        elif self.params.stop:
-            # Each token adds at least one byte, so this many last tokens contain the stop string.
-            longest = max(len(stop.encode()) for stop in self.params.stop)
-            recent = self.decoder.text(self.ids[row][-longest - 1 :])
-            if any(stop in recent for stop in self.params.stop):
-                self.finish[row] = "stop"
-        return self.finish[row] != "length"
-
-    def _completion(self, row: int) -> Completion:
-        return Completion(
-            self.decoder.text(self.ids[row]),
-            tuple(self.ids[row]),
-            tuple(self.logprobs[row]),
-            self.finish[row],
-            tuple(self.raw[row]),
-        )
-
-
-def _weights_version(model: Any) -> int:
-    """Return torch's count of in-place changes of the weights; a cache with another is stale."""
-    return sum(weight._version for weight in model.parameters())
-
-
-def common_prefix_length(prompts: Sequence[Sequence[int]]) -> int:
-    """Return the length of the prefix that all prompts share, leaving each at least one token."""
-    # All prompts share what the first and the last in lexicographic order share.
-    first, last = min(map(list, prompts)), max(map(list, prompts))
-    longest = min(map(len, prompts)) - 1
-    pairs = zip(first[:longest], last[:longest], strict=True)
-    return next((place for place, (a, b) in enumerate(pairs) if a != b), longest)
-
-
-def cached_prefix_lengths(
-    prompts: Sequence[tuple[int, ...]], known: Collection[tuple[int, ...]]
-) -> list[int]:
-    """Return the length of the longest known prompt that each prompt extends; 0 if there is none.
-
-    >>> cached_prefix_lengths([(1, 2, 3), (1, 2), (4, 5)], {(1,), (1, 2)})
-    [2, 1, 0]
-    """
-    lengths = sorted({len(prompt) for prompt in known}, reverse=True)
-    return [
-        next((n for n in lengths if n < len(prompt) and prompt[:n] in known), 0)
-        for prompt in prompts
-    ]
-
-
-def end_ids(model: Any, tokenizer: Any) -> set[int]:
-    """Return all tokens that end a response, from the tokenizer and the generation settings."""
-    ids = getattr(model.generation_config, "eos_token_id", None)
-    ids = ids if isinstance(ids, list) else [ids]
-    return {token for token in (*ids, tokenizer.eos_token_id) if token is not None}

@@ -21,7 +21,7 @@ from ...configs.schema import EngineConfig
 from ..policy import quiet_transformers
 from ..response_text import ResponseDecoder
 from .base import Completion, EngineError, SamplingParams, Usage
-from .hf import end_ids
+from .hf_batch import end_ids
 from .vllm_head_padding import MIN_HEAD_DIM, head_dim, widen_config, widen_weights
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Proposals drawn in batches follow the exact law of draws without replacement over actions.
+"""Proposals drawn at once follow the exact law of draws without replacement over actions.
 
 All likely responses of a model are enumerated. In the bundled model an action has one likely
 spelling; in the byte-level one it has many ("a", "A ", " a", ...), as with most tokenizers.
@@ -119,8 +119,19 @@ def responses(case, least=1e-5):
     return done
 
 
-def fill_decisions(case, number, width):
-    engine = HFEngine(case.policy)
+class PlainEngine(HFEngine):
+    """Without different responses in one pass, as other engines: drawn in batches."""
+
+    generate_distinct = None
+
+
+@pytest.fixture(params=[HFEngine, PlainEngine], ids=["one pass", "batches"])
+def kind(request):
+    return request.param
+
+
+def fill_decisions(case, kind, number, width):
+    engine = kind(case.policy)
     player = Player(engine, case.dialogue, case.params, generator(7))
     start = case.dialogue.start(Task("Line-v0", 0))
     decisions = [Decision(start, width) for _ in range(number)]
@@ -146,7 +157,7 @@ def law(chances, place):
     return total
 
 
-def test_first_second_and_third_proposals_follow_the_exact_law(case):
+def test_first_second_and_third_proposals_follow_the_exact_law(case, kind):
     table = responses(case)
     text = HFEngine(case.policy).decoder.text
     by_action = Counter()
@@ -158,7 +169,7 @@ def test_first_second_and_third_proposals_follow_the_exact_law(case):
     kept = sorted(readable, key=lambda action: -readable[action])[:9]
     share = sum(readable.values())
     chances = {action: readable[action] / share for action in readable}
-    decisions, engine = fill_decisions(case, NUM_DECISIONS, WIDTH)
+    decisions, engine = fill_decisions(case, kind, NUM_DECISIONS, WIDTH)
     assert engine.usage.calls == sum(one.num_calls for one in decisions)
     assert sum(len(one.readable) == WIDTH for one in decisions) >= 0.99 * NUM_DECISIONS
     decisions = [one for one in decisions if len(one.readable) == WIDTH]
@@ -175,8 +186,8 @@ def test_first_second_and_third_proposals_follow_the_exact_law(case):
         assert chisquare(observed, wanted).pvalue > 0.01, (place, seen, expected)
 
 
-def test_mu_is_pi_over_what_the_spellings_seen_have_left(case):
-    decisions, _ = fill_decisions(case, 40, WIDTH)
+def test_mu_is_pi_over_what_the_spellings_seen_have_left(case, kind):
+    decisions, _ = fill_decisions(case, kind, 40, WIDTH)
     for one in decisions:
         said = [*one.proposals, *(response for _, response, _ in one.duplicates)]
         actions = [*one.actions, *(action for *_, action in one.duplicates)]
@@ -184,6 +195,7 @@ def test_mu_is_pi_over_what_the_spellings_seen_have_left(case):
             earlier = set(one.actions[:place]) - {None}
             pairs = zip(said, actions, strict=True)
             known = {r.token_ids for r, action in pairs if action in earlier}
+            known |= {r.token_ids for r in one.proposals[:place]}  # also if it is unreadable
             left = 1 - math.fsum(plain(case, ids) for ids in known)
             mu = math.exp(math.fsum(response.logprobs))
             assert mu == pytest.approx(plain(case, response.token_ids) / left, abs=1e-6)

@@ -124,18 +124,26 @@ def test_unreadable_responses_take_no_place_and_are_not_named():
 
 @pytest.mark.parametrize("proposer", PROPOSERS)
 def test_a_decision_ends_when_as_many_were_unreadable_as_actions_were_wanted(proposer):
-    engine, [decision] = run(lambda *_: "hm", 3, proposer=proposer)
+    engine, [decision] = run(in_order("hm", "eh", "oh"), 3, proposer=proposer)
     assert decision.actions == [None] * 3
     assert engine.usage.calls == 3
 
 
-def test_unreadable_responses_are_never_excluded():
-    replies = ["hm", "<answer>Left</answer>", "<answer>Right</answer>"]
-    engine, [decision] = run(in_order(*replies), 2, proposer="without_replacement")
+def test_only_the_same_response_again_duplicates_an_unreadable_one():
+    replies = ["hm", "hm", "<answer>Left</answer>", "eh", "<answer>Right</answer>"]
+    engine, [decision] = run(in_order(*replies), 2, proposer="without_replacement", probability=0.2)
+    assert decision.actions == [None, "Left", None, "Right"]
+    assert decision.num_duplicates == 1
     excluded = [[said.text for said in call.excluded[0]] for call in engine.calls]
-    assert excluded == [[], [], replies[1:2]]
+    assert excluded == [
+        [],
+        ["hm"],
+        ["hm", "hm"],
+        ["hm", replies[2], "hm"],
+        [*replies[:1], *replies[2:4], "hm"],
+    ]
     chances = [math.exp(math.fsum(said.logprobs)) for said in decision.proposals]
-    assert chances == pytest.approx([0.5, 0.5, 1.0])  # one of them was drawn after Left
+    assert chances == pytest.approx([0.2, 0.2 / 0.8, 0.2 / 0.6, 0.2 / 0.4])
 
 
 def test_decisions_are_batched_and_each_gets_its_width():
@@ -196,7 +204,11 @@ def test_proposals_differ_keep_to_their_width_and_are_all_counted(
     assert sum(decision.num_calls for decision in decisions) == engine.usage.calls
     for decision, width in zip(decisions, widths, strict=True):
         readable, num_unreadable = decision.readable, decision.actions.count(None)
-        assert min(width, 1) <= len(decision.actions) <= 2 * width
+        keys = [
+            said.token_ids if action is None else action
+            for said, action in zip(decision.proposals, decision.actions, strict=True)
+        ]
+        assert min(width, 1) <= len(set(keys)) == len(keys) <= 2 * width
         assert len(readable) == len(set(readable)) <= width
         assert num_unreadable <= width
         assert decision.num_calls == len(decision.proposals) + decision.num_duplicates

@@ -98,16 +98,18 @@ def test_a_row_does_not_depend_on_the_rows_beside_it(policy, max_batch_tokens):
 
 
 @given(
-    lengths=st.lists(st.integers(1, 50), min_size=1, max_size=20),
+    sizes=st.lists(st.tuples(st.integers(1, 50), st.integers(1, 4)), min_size=1, max_size=20),
     new_tokens=st.integers(1, 20),
     max_batch_tokens=st.integers(1, 300),
 )
-def test_batches_hold_each_row_once_and_keep_the_limit(lengths, new_tokens, max_batch_tokens):
+def test_batches_hold_each_row_once_and_keep_the_limit(sizes, new_tokens, max_batch_tokens):
     engine = HFEngine(table_policy([[1.0]], "a"), max_batch_tokens)
-    batches = engine._batches([[0] * length for length in lengths], new_tokens)
+    lengths, counts = zip(*sizes, strict=True)
+    batches = engine._batches([[0] * length for length in lengths], counts, new_tokens)
     assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
     for batch in batches:
-        padded = len(batch) * (max(lengths[row] for row in batch) + new_tokens)
+        num_rows = sum(counts[row] for row in batch)
+        padded = num_rows * (max(lengths[row] for row in batch) + new_tokens)
         assert len(batch) == 1 or padded <= max_batch_tokens
 
 

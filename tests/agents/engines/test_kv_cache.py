@@ -22,7 +22,8 @@ from transformers import (
 )
 
 from sesa_agent.agents.engines.base import SamplingParams
-from sesa_agent.agents.engines.hf import HFEngine, common_prefix_length
+from sesa_agent.agents.engines.hf import HFEngine
+from sesa_agent.agents.engines.hf_batch import common_prefix_length
 from sesa_agent.agents.engines.kv_cache import (
     KVCache,
     NoKVCache,
