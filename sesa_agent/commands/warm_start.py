@@ -124,13 +124,18 @@ def _run(
     state = "" if reason else " as it was then"
     lessons = f"{number} lesson{'s' if number > 1 else ''} of {LESSON_MOVES} moves"
     say(f"Stopped after {lessons}: {result.reason}.")
-    say(f"Wrote the model{state} to {folder}. Train it: {_next_command(options, cfg, folder)}")
+    say(f"Wrote the model{state} to {folder}.")
+    say(f"Train it: {_next_command(options, cfg, result, words)}")
     return result
 
 
-def _next_command(options: WarmStartOptions, cfg: Config, folder: Path) -> str:
+def _next_command(
+    options: WarmStartOptions, cfg: Config, result: WarmStart, words: list[str]
+) -> str:
     env = options.env or short_env_name(cfg.env.id)
-    return shlex.join(["sesa-agent", "train", "--env", env, "--model", str(folder)])
+    same = [word for word in words if not word.startswith(("model.path=", "env.options.reward="))]
+    start = ["sesa-agent", "train", "--env", env, "--model", str(result.folder)]
+    return shlex.join([*start, *same])
 
 
 def _moves(

@@ -58,7 +58,7 @@ def test_it_writes_a_model_that_can_be_used_at_once(call, model):
     assert "sesa/Sokoban-v0: 2 validation puzzles, 8 attempts each, T = 1" in out
     assert re.search(r"before.*│.*\n.*after", out) and "pass@8" in out and "entropy (nats)" in out
     assert "Stopped after 2 lessons of 16 moves: " in out
-    assert f"sesa-agent train --env sokoban --model {folder}" in out
+    assert f"sesa-agent train --env sokoban --model {folder} engine.max_new_tokens=3" in out
     files = {path.name for path in folder.iterdir()}
     assert {"README.md", "config.json", "model.safetensors", "tokenizer.json"} <= files
     assert "chat_template.jinja" in files
@@ -234,7 +234,7 @@ def test_from_python_it_is_that_of_the_command(call, model, capsys):
 @pytest.mark.usefixtures("one_thread", "here")
 def test_a_few_lessons_make_a_real_model_answer(smollm2):
     words = [f"model.path={smollm2}", "model.device=cpu", "env.options.max_number=10"]
-    options = WarmStartOptions("countdown", lessons=4, episodes=4, output=Path("out"))
+    options = WarmStartOptions("countdown", lessons=2, episodes=4, output=Path("out"))
     result = command.run_warm_start(options, words)
     before, after = result.before, result.after
     assert after is not None and before.readable_rate < 0.1 < after.readable_rate
