@@ -57,6 +57,24 @@ def draw_count(missing: int, num_proposals: int, probabilities: Sequence[float])
     return max(1, min(missing, GROWTH * num_proposals, int(most)))
 
 
+def distinct_count(missing: int, share_added: float) -> int:
+    """How many different responses to draw in one pass, of which some will repeat an action.
+
+    A pass over a few responses costs nearly as much time as one over many, so enough are drawn if
+    as many of them are new as in the pass before.
+
+    Args:
+        missing: actions that are still wanted.
+        share_added: share of the last pass that was new; 1 before the first.
+
+    >>> distinct_count(missing=4, share_added=0.5)
+    8
+    >>> distinct_count(missing=15, share_added=0.0)  # different responses with the same action
+    1
+    """
+    return max(1, min(int(missing / share_added), 2 * missing)) if share_added else 1
+
+
 def probability(logprobs: Sequence[float]) -> float:
     """Probability of a response, from the log-probabilities of its tokens."""
     return math.exp(math.fsum(logprobs))

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field, replace
 from ..agents.engines.base import Completion
 from ..configs.schema import SamplingConfig
 from .dialogue import Dialogue, Position, Request
-from .distinct import draw_count, logprobs_without, probability
+from .distinct import distinct_count, draw_count, logprobs_without, probability
 from .player import Player, together
 
 
@@ -133,18 +133,21 @@ async def _fill_from_one_prompt(
     read: Callable[[Completion], Awaitable[str | None]],
 ) -> None:
     """Fill a decision without replacement; see `fill`."""
-    num_futile, num_added, probabilities = 0, decision.width, list[float]()
+    num_futile, share_added, probabilities = 0, 1.0, list[float]()
     while decision.num_missing and num_futile <= cfg.max_retries:
         known, missing = decision.known(len(decision.proposals)), decision.num_missing
         if player.draws_distinct and decision.width > 1:
-            # Not more than the last time were new: responses may differ where actions do not.
-            count = max(1, min(missing, num_added))
+            count = distinct_count(missing, share_added)
             drawn = await _draw_distinct(decision, player, request(), count, known)
         else:
             count = draw_count(missing, len(decision.proposals), probabilities)
             drawn = await _draw(decision, player, request(), count, known)
-        num_added = sum([accept(decision, said, await read(said)) for said in drawn])
+        num_added = 0
+        for said in drawn:
+            if len(decision.readable) < decision.width:  # what is drawn beyond that is left out
+                num_added += accept(decision, said, await read(said))
         num_futile = 0 if num_added else num_futile + 1
+        share_added = num_added / max(len(drawn), 1)
         probabilities = [probability(said.logprobs) for said in drawn] if num_added else []
     decision.proposals = [
         replace(said, logprobs=logprobs_without(said, decision.known(place)))

@@ -7,8 +7,49 @@ prefix is the largest of all responses that begin with it, so the k largest are 
 token on, with k prefixes at a time.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
+
+_BLOCK = 256
+"""Tokens per block of a large vocabulary."""
+_SMALL = 4096
+"""Largest vocabulary without blocks."""
+Noise = Callable[[int], Tensor]
+"""Makes (N, n) exponentially distributed random numbers, float64, for a given n."""
+
+
+def perturb_tokens(
+    masses: Tensor, parents: Tensor, noise: Noise, count: int
+) -> tuple[Tensor, Tensor]:
+    """Draw the G of the most favoured tokens that can follow some prefixes.
+
+    In a large vocabulary blocks of tokens are a level of the tree of their own: only tokens of the
+    best blocks need random numbers.
+
+    Args:
+        masses: (N, V) probability of each prefix with each next token, float64.
+        parents: (N,) G of the prefixes: the largest of their children's.
+        noise: random numbers for the N prefixes.
+        count: number of tokens wanted, k <= V.
+
+    Returns:
+        (N, k) tokens and their G, the largest first; G is -inf where nothing is left.
+    """
+    rows, vocabulary = masses.shape
+    if vocabulary <= _SMALL:
+        return perturb_children(masses.log(), parents, noise(vocabulary), count)
+    padded = torch.nn.functional.pad(masses, (0, -vocabulary % _BLOCK)).unflatten(1, (-1, _BLOCK))
+    num_blocks = min(count, padded.shape[1])
+    sums = padded.sum(-1)
+    blocks, bounds = perturb_children(sums.log(), parents, noise(sums.shape[1]), num_blocks)
+    chosen = padded.gather(1, blocks[:, :, None].expand(-1, -1, _BLOCK)).flatten(0, 1)
+    inside = noise(num_blocks * _BLOCK).reshape(rows * num_blocks, _BLOCK)
+    places, found = perturb_children(chosen.log(), bounds.flatten(), inside, min(count, _BLOCK))
+    tokens = (blocks.flatten()[:, None] * _BLOCK + places).reshape(rows, -1)
+    best, order = found.reshape(rows, -1).topk(min(count, tokens.shape[1]), dim=1)
+    return tokens.gather(1, order), best
 
 
 def perturb_children(
@@ -32,7 +73,8 @@ def perturb_children(
     # paper's appendix B.3.
     gap = parents[:, None] - best + _log1mexp(best - best[:, :1])
     bound = parents[:, None] - gap.clamp(min=0) - torch.log1p(torch.exp(-gap.abs()))
-    return tokens, bound.masked_fill(best == -torch.inf, -torch.inf)
+    is_left = (best > -torch.inf) & (parents > -torch.inf)[:, None]
+    return tokens, bound.masked_fill(~is_left, -torch.inf)
 
 
 def _log1mexp(values: Tensor) -> Tensor:

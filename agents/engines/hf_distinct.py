@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .base import Completion, SamplingParams
-from .gumbel import perturb_children
+from .gumbel import perturb_tokens
 from .hf_batch import CachedPrompts, PromptBatch
 from .token_sampling import without_excluded
 
@@ -90,12 +90,14 @@ class DistinctBatch(PromptBatch):
         plain = self.next_probs(logits)
         going = [[p for p in group if p.finish == "length"] for group in kept]
         flat = [prefix for group in going for prefix in group]
-        log_masses = self._log_masses(plain, going, excluded)
-        log_masses += plain.new_tensor([prefix.logprob for prefix in flat])[:, None]
-        noise = self._noise(plain, [len(group) for group in going])
-        count = min(max(counts), plain.shape[1])
+        reached = plain.new_tensor([prefix.logprob for prefix in flat]).exp()
+        masses = self._left(plain, going, excluded) * reached[:, None]
         parents = plain.new_tensor([prefix.perturbed for prefix in flat])
-        tokens, perturbed = perturb_children(log_masses, parents, noise, count)
+        sizes = [len(group) for group in going]
+        count = min(max(counts), plain.shape[1])
+        tokens, perturbed = perturb_tokens(
+            masses, parents, lambda number: self._noise(plain, sizes, number), count
+        )
         raw = plain.gather(1, tokens).log().tolist()
         children = zip(tokens.tolist(), raw, perturbed.tolist(), strict=True)
         best, row = [], 0
@@ -112,13 +114,13 @@ class DistinctBatch(PromptBatch):
             best.append([self._ended(prefix) for prefix in found[:wanted]])
         return best
 
-    def _log_masses(
+    def _left(
         self,
         plain: Tensor,
         going: list[list[_Prefix]],
         excluded: Sequence[Sequence[Completion]],
     ) -> Tensor:
-        """Log of the next-token probabilities (N, V), less those of excluded responses."""
+        """The next-token probabilities (N, V) without those of excluded responses."""
         left, row = plain, 0
         for group, avoided in zip(going, excluded, strict=True):
             for prefix in group:
@@ -126,13 +128,12 @@ class DistinctBatch(PromptBatch):
                     left = plain.clone() if left is plain else left
                     left[row] = without_excluded(plain[row], prefix.ids, avoided)
                 row += 1
-        return left.log()
+        return left
 
-    def _noise(self, plain: Tensor, sizes: Sequence[int]) -> Tensor:
-        """(N, V) exponentially distributed numbers; those of a prompt depend on its seed alone."""
-        noise = torch.empty_like(plain)
-        parts = noise.split(list(sizes))
-        for part, generator in zip(parts, self.generators, strict=True):
+    def _noise(self, like: Tensor, sizes: Sequence[int], number: int) -> Tensor:
+        """(N, n) exponentially distributed numbers; those of a prompt depend on its seed alone."""
+        noise = like.new_empty(like.shape[0], number)
+        for part, generator in zip(noise.split(list(sizes)), self.generators, strict=True):
             part.exponential_(generator=generator)
         return noise
 

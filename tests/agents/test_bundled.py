@@ -171,7 +171,7 @@ def test_asked_for_another_move_it_gives_another(games):
     params = sampling_params(cfg.engine)
     player = Player(HFEngine(games), dialogue, params, np.random.default_rng(0))
     player.drive(together(*(propose(one, player, cfg.sampling) for one in decisions)))
-    num_proposals = sum(len(decision.proposals) for decision in decisions)
+    num_proposals = sum(len(decision.readable) for decision in decisions)
     num_duplicates = sum(decision.num_duplicates for decision in decisions)
     assert num_proposals == 300
     assert num_duplicates < 0.05 * num_proposals

@@ -130,20 +130,16 @@ def test_a_decision_ends_when_as_many_were_unreadable_as_actions_were_wanted(pro
 
 
 def test_only_the_same_response_again_duplicates_an_unreadable_one():
-    replies = ["hm", "hm", "<answer>Left</answer>", "eh", "<answer>Right</answer>"]
-    engine, [decision] = run(in_order(*replies), 2, proposer="without_replacement", probability=0.2)
-    assert decision.actions == [None, "Left", None, "Right"]
+    left, right, jump = (f"<answer>{move}</answer>" for move in ("Left", "Right", "Jump"))
+    replies = ["hm", "hm", left, "eh", right, jump]
+    engine, [decision] = run(in_order(*replies), 3, proposer="without_replacement", probability=0.2)
+    assert decision.actions == [None, "Left", None, "Right", "Jump"]
     assert decision.num_duplicates == 1
     excluded = [[said.text for said in call.excluded[0]] for call in engine.calls]
-    assert excluded == [
-        [],
-        ["hm"],
-        ["hm", "hm"],
-        ["hm", replies[2], "hm"],
-        [*replies[:1], *replies[2:4], "hm"],
-    ]
+    drawn = [["hm"], ["hm", "hm"], ["hm", left, "hm"], ["hm", left, "eh", "hm"]]
+    assert excluded == [[], *drawn, ["hm", left, "eh", right, "hm"]]
     chances = [math.exp(math.fsum(said.logprobs)) for said in decision.proposals]
-    assert chances == pytest.approx([0.2, 0.2 / 0.8, 0.2 / 0.6, 0.2 / 0.4])
+    assert chances == pytest.approx([0.2, 0.2 / 0.8, 0.2 / 0.6, 0.2 / 0.4, 0.2 / 0.2])
 
 
 def test_decisions_are_batched_and_each_gets_its_width():

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from sesa_agent.agents.engines.base import DistinctEngine, SamplingParams
-from sesa_agent.agents.engines.gumbel import perturb_children
+from sesa_agent.agents.engines.gumbel import perturb_children, perturb_tokens
 from sesa_agent.agents.engines.hf import HFEngine
 
 from ...helpers.model_families import table_policy
@@ -108,3 +108,24 @@ def test_what_a_prompt_gets_does_not_depend_on_the_batches(counts, seed):
     assert [texts(group) for group in together] == [texts(group) for group in apart]
     assert [len(group) for group in together] == counts
     assert all(len(set(texts(group))) == len(group) for group in together)
+
+
+def test_tokens_of_a_large_vocabulary_follow_the_same_law():
+    """Three tokens of different blocks, drawn twice without replacement."""
+    size, number, chances = 5000, 3000, {7: 0.5, 300: 0.3, 4999: 0.2}
+    masses = torch.zeros(number, size, dtype=torch.float64)
+    for token, chance in chances.items():
+        masses[:, token] = chance
+    generator = torch.Generator().manual_seed(3)
+
+    def noise(count):
+        return torch.empty(number, count, dtype=torch.float64).exponential_(generator=generator)
+
+    tokens, perturbed = perturb_tokens(masses, torch.zeros(number).double(), noise, 4)
+    assert perturbed[:, 0].tolist() == pytest.approx([0.0] * number, abs=1e-9)
+    assert (perturbed.diff(dim=1) <= 0).all() and (perturbed[:, 3] == -math.inf).all()
+    assert {tuple(sorted(row)) for row in tokens[:, :3].tolist()} == {(7, 300, 4999)}
+    orders = Counter(map(tuple, tokens[:, :2].tolist()))
+    pairs = list(itertools.permutations(chances, 2))
+    exact = [number * chances[a] * chances[b] / (1 - chances[a]) for a, b in pairs]
+    assert chisquare([orders[pair] for pair in pairs], exact).pvalue > 0.01
