@@ -24,13 +24,15 @@ from sesa_agent.training.setup import resolve_auto, settle_prompts
 from ..helpers.qwen import SIZES, qwen_shape
 
 GPU = 80 * 10**9
+GPU_SCALES = [name for name in scale_names() if name.endswith("gpu")]
+LAPTOP = "135m-cpu"
 USABLE = 0.9
 """Temporary allocations are not in an estimate."""
 
 
 def test_there_is_a_scale_for_every_model_and_machine():
     sizes = [f"{size}-{gpus}" for size in SIZES for gpus in ("1gpu", "8gpu")]
-    assert scale_names() == sorted(sizes)
+    assert scale_names() == sorted([*sizes, LAPTOP])
 
 
 @cache
@@ -53,7 +55,7 @@ def test_no_number_of_the_bundled_models_is_left(method):
     """
     for scale in scale_names():
         expected = plain_config(scale)
-        for env in env_names() if scale == scale_names()[0] else ("countdown",):
+        for env in env_names() if scale in (GPU_SCALES[0], LAPTOP) else ("countdown",):
             config = load_config(env, method, scale=scale)
             assert config.model == expected.model
             assert config.engine == expected.engine
@@ -71,7 +73,7 @@ def test_every_auto_is_resolved(env):
     assert "auto" not in write_yaml(config_to_dict(config))
 
 
-@pytest.mark.parametrize("scale", scale_names())
+@pytest.mark.parametrize("scale", GPU_SCALES)
 def test_a_scale_sets_everything_that_a_model_needs(scale):
     """The defaults are for the bundled models, so a scale must set these."""
     config, default = load_config("sokoban", scale=scale), Config()
@@ -82,6 +84,18 @@ def test_a_scale_sets_everything_that_a_model_needs(scale):
     assert bool(config.model.lora_rank) == scale.startswith("7b")
     assert config.sampling.sketch_tokens > default.sampling.sketch_tokens
     assert config.sampling.num_tasks == (128 if scale.endswith("8gpu") else 16)
+
+
+@pytest.mark.parametrize("method", ["sesa", "ragen", "dapo"])
+def test_the_scale_of_a_laptop_is_small_and_without_thoughts(method):
+    config = load_config("countdown", method, scale=LAPTOP)
+    assert (config.model.path, config.model.dtype) == ("smollm2", "float32")
+    assert (config.model.thinking, config.engine.name) == (False, "hf")
+    sampling, optim = config.sampling, config.optim
+    assert (sampling.num_tasks, sampling.max_trajectories, sampling.num_proposals) == (16, 4, 4)
+    assert (optim.num_epochs, optim.num_minibatches, optim.lr) == (1, 1, 2e-5)
+    assert config.loss.drop_flat_groups
+    assert config.loss.overlong_buffer in (0, 6)  # a fifth of 32 tokens, for dapo
 
 
 def test_methods_keep_what_makes_them_and_drop_what_suits_the_bundled_model():
@@ -131,7 +145,7 @@ def test_a_wrong_name_is_reported_with_the_nearest_one():
 
 
 @pytest.mark.parametrize("method", ["sesa", "ragen", "ragen-paper-grpo"])
-@pytest.mark.parametrize("scale", scale_names())
+@pytest.mark.parametrize("scale", GPU_SCALES)
 def test_every_scale_fits_a_gpu_of_80_gb(scale, method):
     """The penalty of `ragen-paper-grpo` needs a second copy of the weights."""
     config, shape = load_config("countdown", method, scale=scale), qwen_shape(scale.split("-")[0])
