@@ -1,12 +1,14 @@
 """A step with a small language model on a CPU: `sesa` and `ragen` at as many calls.
 
     python benchmarks/speed/real_step.py --model FOLDER [--rounds 3] [--words KEY=VALUE ...]
+        [--before FILE] [--output FILE]
 
 The model should answer readably: `sesa-agent warm-start --env countdown --model smollm2` writes
 one. Both methods take 4 puzzles of Countdown with 3 numbers up to 10, and 16 proposals or rollouts
 of each. They alternate in one process on one thread; figures are CPU seconds. Rollouts are compared
 per call. For updates the share of the machine's peak is given: the operations of forward and
-backward pass over what the fastest product of the same type could do in the time. Writes
+backward pass over what the fastest product of the same type could do in the time. `--before` adds
+the steps of an earlier version, which this file wrote there (`--output`). Writes
 `results/real_step.json`.
 """
 
@@ -17,6 +19,7 @@ import statistics
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -40,7 +43,7 @@ from sesa_agent.training.update import Learner, build_optimizer
 RESULTS = Path(__file__).parents[2] / "results" / "real_step.json"
 SETTINGS = (
     "model.device=cpu",
-    "model.dtype=auto",
+    "model.dtype=float32",
     "engine.name=hf",
     "engine.max_new_tokens=32",
     "env.options={max_number: 10, min_count: 3, max_count: 3}",
@@ -135,6 +138,8 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="a model folder")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--words", nargs="*", default=[], help="further settings")
+    parser.add_argument("--before", type=Path, help="the file of an earlier version")
+    parser.add_argument("--output", type=Path, default=RESULTS)
     args = parser.parse_args()
     torch.set_num_threads(1)
     sides = {name: Side(name, [f"model.path={args.model}", *args.words]) for name in METHODS}
@@ -147,7 +152,7 @@ def main() -> None:
             print(name, steps[name][-1], flush=True)
     per_call = {name: [s.rollout_s / s.calls for s in found] for name, found in steps.items()}
     pairs = zip(per_call["sesa"], per_call["ragen"], strict=True)
-    result = {
+    result: dict[str, Any] = {
         "dtype": str(sides["sesa"].policy.model.dtype),
         "rollout_per_call_sesa_by_ragen": statistics.median(a / b for a, b in pairs),
         "peak_share_of_update": {name: s.peak_share(args.rounds + 1) for name, s in sides.items()},
@@ -167,7 +172,15 @@ def main() -> None:
     console.print(table)
     ratio = result["rollout_per_call_sesa_by_ragen"]
     console.print(f"a call of sesa costs {ratio:.2f} calls of ragen (at most {TARGET})")
-    RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    if args.before:
+        before = json.loads(args.before.read_text(encoding="utf-8"))["steps"]
+        result["before"] = before
+        for name, found in steps.items():
+            old = statistics.mean(s["rollout_s"] + s["update_s"] for s in before[name])
+            new = statistics.mean(s.rollout_s + s.update_s for s in found)
+            result[f"speed_up_of_{name}"] = old / new
+            console.print(f"a step of {name} took {old / new:.2f} times as long before")
+    args.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
