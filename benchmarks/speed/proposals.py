@@ -5,7 +5,8 @@
 The same decisions are filled without replacement with several values of the two constants of
 `sampling/distinct.py`: the share of calls that may repeat one another, and how many draws each
 draw allows in the next batch. "one by one" draws every proposal alone, with all that is known
-excluded; "all at once" draws all that are missing. All have the same law, so only cost differs.
+excluded; "all at once" draws all that are missing independently; "one pass" draws them without
+replacement (`agents/engines/gumbel.py`). All have the same law, so only cost differs.
 `--model` adds a model of yours in Countdown, such as one that `sesa-agent warm-start` wrote.
 Writes `results/proposals.json`. One thread; times are CPU seconds, and the ways alternate.
 """
@@ -18,6 +19,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -44,8 +46,9 @@ WAYS = {
     "share .05, growth 2": (0.05, 2),
     "share .05, growth 4": (0.05, 4),
     "all at once": (1e9, 10**6),
+    "one pass": (0.0, 0),
 }
-"""`REPEATED_SHARE` and `GROWTH` of each way."""
+"""`REPEATED_SHARE` and `GROWTH` of each way; no growth for the engine's own way."""
 GAMES = {
     "sesa-tiny, Sokoban, G = 3": ("sokoban", [], 48, 3),
     "sesa-tiny, Countdown, G = 4": ("countdown", [], 32, 4),
@@ -64,19 +67,30 @@ class Cost:
     unreadable: int
     calls: int
     rounds: int
-    """Calls of `generate`, one after another."""
+    """Calls of the engine, one after another."""
     cpu_s: float
 
 
 class CountingEngine(HFEngine):
-    """Counts calls of `generate`."""
+    """Counts passes through all tokens."""
 
     rounds = 0
 
-    def generate(self, *args, **kwargs):
+    def generate(self, *args: Any, **options: Any) -> Any:
         """Generate as usual."""
         self.rounds += 1
-        return super().generate(*args, **kwargs)
+        return super().generate(*args, **options)
+
+    def generate_distinct(self, *args: Any, **options: Any) -> Any:
+        """Generate as usual."""
+        self.rounds += 1
+        return super().generate_distinct(*args, **options)
+
+
+class BatchEngine(CountingEngine):
+    """Has to draw in batches, as other engines."""
+
+    generate_distinct: Any = None
 
 
 class Case:
@@ -94,7 +108,7 @@ class Case:
 
     def fill(self, share: float, growth: int, seed: int) -> Cost:
         """Fill all decisions in one way."""
-        engine = CountingEngine(self.policy)
+        engine = (BatchEngine if growth else CountingEngine)(self.policy)
         player = Player(engine, self.dialogue, self.params, np.random.default_rng(seed))
         decisions = [Decision(position, self.width) for position in self.positions]
         sampling = replace(self.cfg.sampling, proposer="without_replacement")
@@ -158,7 +172,7 @@ def main() -> None:
     torch.set_num_threads(1)
     games = dict(GAMES)
     if args.model:
-        words = [f"model.path={args.model}", "model.dtype=auto", "engine.max_new_tokens=32"]
+        words = [f"model.path={args.model}", "model.dtype=float32", "engine.max_new_tokens=32"]
         words += ["env.options={max_number: 10, min_count: 3, max_count: 3}"]
         games["a model of yours, Countdown with 3 numbers, G = 16"] = ("countdown", words, 4, 16)
     results, console = {}, Console()
