@@ -1,6 +1,7 @@
 """Rows of prompts that transformers generates together.
 
-Equal prompts are computed once, and so is the prefix that all prompts of a batch share. If the
+Equal prompts are computed once, and so are the prefix that all prompts of a batch share and the
+beginnings that responses have in common. If the
 model supports a KV cache (`kv_cache.py`), the cache of the last prompts is kept, for prompts that
 come again and for later turns that extend them.
 """
@@ -57,10 +58,12 @@ class PromptBatch:
         self.prompts, self.cached = prompts, cached
         self.eos = end_ids(self.model, engine.tokenizer)
 
-    def prefill(self) -> tuple[KVCache | NoKVCache, Tensor]:
-        """Return a cache of the prompts, one row each, and the logits (N, V) after them.
+    def prefill(self) -> tuple[KVCache | NoKVCache, Tensor, list[int]]:
+        """Compute the prompts; equal ones, and the prefix that all share, once.
 
-        Equal prompts, and the prefix that all prompts share, are computed once.
+        Returns:
+            A cache with a row for every different prompt, the logits (N, V) after them, and the row
+            of each prompt.
         """
         different = list(dict.fromkeys(map(tuple, self.prompts)))
         if self.cached and self.cached.rows.keys() >= set(different):
@@ -75,11 +78,7 @@ class PromptBatch:
             if isinstance(cache, KVCache) and cache.can_branch:
                 version = weights_version(self.model)
                 self.cached = CachedPrompts(rows_of, cache.branch(), logits, version)
-        rows = [rows_of[tuple(prompt)] for prompt in self.prompts]
-        if rows != list(range(len(rows_of))):
-            cache.select(rows)
-            logits = logits[rows]
-        return cache, logits
+        return cache, logits, [rows_of[tuple(prompt)] for prompt in self.prompts]
 
     def _prefill_different(
         self, prompts: list[tuple[int, ...]]
@@ -159,29 +158,37 @@ class SampledBatch(PromptBatch):
         self.finish = ["length"] * len(prompts)
 
     def run(self, excluded: Sequence[Sequence[Completion]]) -> list[Completion]:
-        """Compute the prompts, then sample token by token; finished rows leave the batch."""
-        cache, logits = self.prefill()
+        """Compute the prompts, then sample token by token; finished rows leave the batch.
+
+        Responses that have begun alike are computed once: those of a sure policy cost little.
+        """
+        cache, logits, places = self.prefill()
         open_rows = list(range(len(self.prompts)))
         for step in range(self.params.max_new_tokens):
-            tokens = self._sample(logits, open_rows, step, excluded)
-            keep = [i for i, row in enumerate(open_rows) if not self._is_finished(row)]
-            if not keep or step == self.params.max_new_tokens - 1:
+            self._sample(logits, [places[row] for row in open_rows], open_rows, step, excluded)
+            open_rows = [row for row in open_rows if not self._is_finished(row)]
+            if not open_rows or step == self.params.max_new_tokens - 1:
                 break
-            if len(keep) < len(open_rows):
-                cache.select(keep)
-                open_rows, tokens = [open_rows[i] for i in keep], [tokens[i] for i in keep]
-            logits = cache.extend([[token] for token in tokens])
+            begun: dict[tuple[int, int], int] = {}
+            for row in open_rows:
+                key = places[row], self.ids[row][-1]
+                places[row] = begun.setdefault(key, len(begun))
+            parents = [parent for parent, _ in begun]
+            if parents != list(range(logits.shape[0])):
+                cache.select(parents)
+            logits = cache.extend([[token] for _, token in begun])
         return [self._completion(row) for row in range(len(self.prompts))]
 
     def _sample(
         self,
         logits: Tensor,
+        places: list[int],
         rows: list[int],
         step: int,
         excluded: Sequence[Sequence[Completion]],
-    ) -> list[int]:
-        """Sample the next token of every open row."""
-        plain = self.next_probs(logits)
+    ) -> None:
+        """Sample the next token of every open row, from the logits at its place."""
+        plain = self.next_probs(logits)[places]
         probs = plain
         limited = [(i, row) for i, row in enumerate(rows) if excluded[row]]
         if limited:
@@ -191,14 +198,12 @@ class SampledBatch(PromptBatch):
         chosen, totals = sample_tokens(probs, self.uniforms[rows, step])
         logprobs = (probs.gather(1, chosen[:, None])[:, 0] / totals).log().tolist()
         raw_logprobs = plain.gather(1, chosen[:, None])[:, 0].log().tolist()
-        tokens = chosen.tolist()
         for row, token, logprob, raw_logprob in zip(
-            rows, tokens, logprobs, raw_logprobs, strict=True
+            rows, chosen.tolist(), logprobs, raw_logprobs, strict=True
         ):
             self.ids[row].append(token)
             self.logprobs[row].append(min(logprob, 0.0))
             self.raw[row].append(raw_logprob)
-        return tokens
 
     def _is_finished(self, row: int) -> bool:
         self.finish[row] = self.finish_reason(self.ids[row])

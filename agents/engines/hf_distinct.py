@@ -66,7 +66,10 @@ class DistinctBatch(PromptBatch):
         self, counts: Sequence[int], excluded: Sequence[Sequence[Completion]]
     ) -> list[list[Completion]]:
         """Draw up to `counts[i]` responses to prompt i, none of them excluded, in order."""
-        cache, logits = self.prefill()
+        cache, logits, rows = self.prefill()
+        if rows != list(range(logits.shape[0])):
+            cache.select(rows)
+            logits = logits[rows]
         kept = [[_Prefix((), (), 0.0, row)] for row in range(len(self.prompts))]
         for step in range(self.params.max_new_tokens):
             kept = self._extend(kept, logits, counts, excluded)

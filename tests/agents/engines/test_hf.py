@@ -387,3 +387,22 @@ def test_sampling_without_replacement_gives_every_completion_exactly_once():
         params = SamplingParams(max_new_tokens=LENGTH, seed=seed)
         sampled += engine.generate([[0]], params, [sampled])
     assert sorted(token_ids(sampled)) == SEQUENCES
+
+
+def test_responses_that_begin_alike_are_computed_once():
+    """Of ten responses half go on with a and half with b, and then all end."""
+    policy = table_policy(
+        [[0.5, 0.5, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, 1.0]], "abc", eos_token_id=2
+    )
+    num_rows, forward = [], policy.model.forward
+
+    def counted(input_ids, **options):
+        num_rows.append(len(input_ids))
+        return forward(input_ids, **options)
+
+    policy.model.__class__ = type(
+        "Counted", (type(policy.model),), {"__call__": staticmethod(counted)}
+    )
+    drawn = HFEngine(policy).generate([(0,)] * 10, SamplingParams(max_new_tokens=2, seed=3))
+    assert {one.token_ids[0] for one in drawn} == {0, 1}
+    assert num_rows == [1, 2]
