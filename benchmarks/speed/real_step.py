@@ -121,6 +121,24 @@ def count_actions(tree: TrajectoryTree) -> int:
     return len({turn.action for turn in tree.turns} - {None})
 
 
+def speed_ups(before: dict[str, Any], now: dict[str, Any]) -> dict[str, float]:
+    """How much longer a step took before, at equal work: per call, or per distinct action."""
+    factors = {}
+    for name, steps in now.items():
+        for work, unit in (("calls", "call"), ("distinct", "distinct action")):
+            for parts, what in (
+                (("rollout_s",), "a rollout"),
+                (("rollout_s", "update_s"), "a step"),
+            ):
+                costs = [
+                    sum(step[part] for step in side for part in parts)
+                    / sum(step[work] for step in side)
+                    for side in (before[name], steps)
+                ]
+                factors[f"{what} of {name} per {unit}"] = costs[0] / costs[1]
+    return factors
+
+
 def peak(dtype: torch.dtype) -> float:
     """Operations per second of large products of this type, on one thread."""
     size, best = 1024, 0.0
@@ -175,11 +193,11 @@ def main() -> None:
     if args.before:
         before = json.loads(args.before.read_text(encoding="utf-8"))["steps"]
         result["before"] = before
-        for name, found in steps.items():
-            old = statistics.mean(s["rollout_s"] + s["update_s"] for s in before[name])
-            new = statistics.mean(s.rollout_s + s.update_s for s in found)
-            result[f"speed_up_of_{name}"] = old / new
-            console.print(f"a step of {name} took {old / new:.2f} times as long before")
+        result["speed_up"] = speed_ups(
+            before, {n: [asdict(s) for s in f] for n, f in steps.items()}
+        )
+        for name, factor in result["speed_up"].items():
+            console.print(f"{name} took {factor:.2f} times as long before")
     args.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
