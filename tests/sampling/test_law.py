@@ -122,7 +122,7 @@ def responses(case, least=1e-5):
 class PlainEngine(HFEngine):
     """Without different responses in one pass, as other engines: drawn in batches."""
 
-    generate_distinct = None
+    generate_distinct: Any = None
 
 
 @pytest.fixture(params=[HFEngine, PlainEngine], ids=["one pass", "batches"])

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 
 import pytest
 import torch
@@ -73,7 +73,7 @@ def test_draws_follow_the_law_of_draws_one_after_another(place):
     number = 4000
     drawn, _ = draw([3] * number, seed=5)
     found = Counter(texts(group)[place] for group in drawn)
-    exact = Counter()
+    exact: defaultdict[str, float] = defaultdict(float)
     for order in itertools.permutations(RESPONSES, place + 1):
         left, chance = 1.0, 1.0
         for text in order:
