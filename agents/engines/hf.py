@@ -90,7 +90,7 @@ class HFEngine:
         results: list[list[Completion]] = [[] for _ in prompts]
         batches = self._batches(prompts, counts, params.max_new_tokens)
         for rows, cached in self._in_turn(batches):
-            own, numbers = [prompts[row] for row in rows], [int(seeds[row] >> 1) for row in rows]
+            own, numbers = [prompts[row] for row in rows], [int(seeds[row]) >> 1 for row in rows]
             batch = DistinctBatch(self, own, params, numbers, cached)
             drawn = batch.run([counts[row] for row in rows], [excluded[row] for row in rows])
             self._keep(batch, len(batches))
