@@ -89,7 +89,7 @@ def test_a_scale_sets_everything_that_a_model_needs(scale):
 @pytest.mark.parametrize("method", ["sesa", "ragen", "dapo"])
 def test_the_scale_of_a_laptop_is_small_and_without_thoughts(method):
     config = load_config("countdown", method, scale=LAPTOP)
-    assert (config.model.path, config.model.dtype) == ("smollm2", "float32")
+    assert (config.model.path, config.model.dtype) == ("smollm2", "auto")
     assert (config.model.thinking, config.engine.name) == (False, "hf")
     sampling, optim = config.sampling, config.optim
     assert (sampling.num_tasks, sampling.max_trajectories, sampling.num_proposals) == (16, 4, 4)
