@@ -242,9 +242,10 @@ def test_a_curve_counts_the_calls_before_an_evaluation():
 
 @pytest.mark.slow
 def test_arms_run_in_processes_each_after_the_one_it_starts_from(llama, tmp_path):
-    first = make_arm(llama, env="frozen_lake")
-    second = make_arm(llama, label="then", env="frozen_lake", start_from=first)
-    base = make_arm(llama, label=BASE, env="frozen_lake")
+    enough = (f"model.path={llama}", *SMALL, "optim.max_policy_calls=40")
+    first = make_arm(llama, env="frozen_lake", common=enough)
+    second = make_arm(llama, label="then", env="frozen_lake", common=enough, start_from=first)
+    base = make_arm(llama, label=BASE, env="frozen_lake", common=enough)
     news, finished = [], []
     results = run_arms(
         [second, first, base, first],
