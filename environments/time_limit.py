@@ -1,8 +1,8 @@
 """A time limit for code that may hang: `with time_limit(seconds)`.
 
 It works in the main thread, on systems with `signal.setitimer` (Linux, macOS); elsewhere there is
-no limit. Compiled code that hangs is interrupted only when it returns to Python, and code that sets
-an alarm of its own ends the limit.
+no limit. Compiled code is interrupted only when it returns to Python, and code that sets an alarm
+of its own ends the limit. So a thread ends the process when a block is still running long after.
 
 Code that catches every exception also catches the one that is to stop it. So a limit insists: when
 the exception was caught and dropped, the next line of the block raises it again, until one of these
@@ -11,10 +11,12 @@ lines is outside of every `try`. A Ctrl-C inside the block insists in the same w
 
 # The functions of `signal` spend 7 microseconds on making enums of the handlers.
 import _signal  # pyright: ignore[reportMissingImports]
+import math
 import os
 import signal
 import sys
 import threading
+import time
 from types import FrameType
 from typing import Any
 
@@ -22,6 +24,8 @@ REPEAT_S = 0.1
 """Period in which the exception is raised if it was caught and kept, in seconds."""
 MAX_ALARMS = 50
 """Number of periods after which the process ends: the code cannot be stopped."""
+WATCH_S = 1.0
+"""Period in which a thread looks whether a block runs on that no signal reaches, in seconds."""
 
 
 class TimeUp(BaseException):
@@ -54,6 +58,9 @@ class time_limit:
         if callable(self._on_interrupt):
             _signal.signal(signal.SIGINT, self._interrupt)
         self._is_running = True
+        self._outer_watch = _watch.limit, _watch.end
+        if self.seconds:
+            _watch.start(self.seconds)
         if hasattr(signal, "setitimer"):
             self._on_alarm: Any = _signal.signal(signal.SIGALRM, self._alarm)
             self._outer = signal.setitimer(signal.ITIMER_REAL, self.seconds, REPEAT_S)
@@ -63,6 +70,7 @@ class time_limit:
         if not self._is_running:
             return
         self._is_running = False
+        _watch.limit, _watch.end = self._outer_watch
         if hasattr(signal, "setitimer"):
             signal.setitimer(signal.ITIMER_REAL, 0.0)
             is_lost = self._on_alarm is None  # a handler that Python cannot restore
@@ -83,7 +91,7 @@ class time_limit:
         self.stop = self.stop or TimeUp()
         self._num_alarms += 1
         if self._num_alarms > MAX_ALARMS:
-            _end_process(self.seconds)
+            _end_process("code that catches every exception", self.seconds)
         if self._num_alarms > 1:  # the last one was caught and kept: try another line each time
             self.raise_later(frame, self._num_alarms - 2)
         raise _Insistent(self)
@@ -142,8 +150,36 @@ def _is_ours(frame: FrameType | None) -> bool:
     return frame is not None and frame.f_code.co_filename == __file__
 
 
-def _end_process(seconds: float) -> None:
+class _Watch:
+    """The thread that ends the process when compiled code does not return to Python.
+
+    It needs code that leaves other threads running meanwhile, as whatever `ctypes` calls does.
+    """
+
+    def __init__(self) -> None:
+        self.limit, self.end = 0.0, math.inf
+        self.process_id = 0
+
+    def start(self, seconds: float) -> None:
+        """Watch a block with a time limit from now on."""
+        self.limit = seconds
+        self.end = time.monotonic() + seconds + 2 * REPEAT_S * MAX_ALARMS
+        if self.process_id != os.getpid():  # a fork has no threads
+            self.process_id = os.getpid()
+            threading.Thread(target=self.run, name="time-limit", daemon=True).start()
+
+    def run(self) -> None:
+        while True:
+            time.sleep(WATCH_S)
+            if time.monotonic() > self.end:
+                _end_process("compiled code", self.limit)
+
+
+_watch = _Watch()
+
+
+def _end_process(culprit: str, seconds: float) -> None:
     """End the process in one line: this code would run forever."""
-    line = f"sesa-agent: code that catches every exception did not stop after {seconds:g} seconds."
+    line = f"sesa-agent: {culprit} did not stop after {seconds:g} seconds."
     os.write(2, f"{line} The process ends; what was saved is whole.\n".encode())
     os._exit(1)

@@ -184,13 +184,16 @@ class GameNoise:
 
 
 def one_line(text: str) -> str:
-    r"""Write a move in one line with single spaces; empty if it is far too long for a move.
+    r"""Write a move in one line with single spaces; empty if it is no move.
 
-    >>> one_line(" 1  2\n 5 "), one_line("9" * 1000)
-    ('1 2 5', '')
+    A move is short and has no control characters: games in C end a command at a NUL, and some
+    never return from an empty one.
+
+    >>> one_line(" 1  2\n 5 "), one_line("9" * 1000), one_line("look\0")
+    ('1 2 5', '', '')
     """
     words = " ".join(text.split())
-    return words if len(words) <= MAX_MOVE else ""
+    return words if len(words) <= MAX_MOVE and words.isprintable() else ""
 
 
 @contextmanager

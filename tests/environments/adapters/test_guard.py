@@ -158,6 +158,21 @@ def test_what_cannot_be_stopped_ends_the_process_in_one_line():
     assert done.stderr.count("\n") == 1 and "did not stop after 0.05 seconds" in done.stderr
 
 
+def test_compiled_code_that_never_returns_ends_the_process_in_one_line():
+    code = (
+        "import ctypes\n"
+        "from sesa_agent.environments import time_limit as limits\n"
+        "limits.REPEAT_S, limits.WATCH_S = 0.001, 0.01\n"
+        "with limits.time_limit(60.0):\n"
+        "    with limits.time_limit(0.05):\n"
+        "        library, mutex = ctypes.CDLL(None), (ctypes.c_long * 16)()\n"
+        "        library.pthread_mutex_lock(mutex), library.pthread_mutex_lock(mutex)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1 and "did not stop after 0.05 seconds" in done.stderr
+
+
 def test_outside_the_main_thread_there_is_no_limit():
     seen = []
 
