@@ -18,12 +18,18 @@ from ..agents.engines.base import Completion
 REPEATED_SHARE = 0.05
 """Share of the calls of a batch that may be expected to repeat one another."""
 GROWTH = 1
-"""A batch has at most this many draws for each proposal that the decision already has."""
+"""A batch has at most this many draws for each proposal that the decision already has, but for a
+first batch whose size earlier decisions tell."""
 _NOTHING = 1e-12
 """A probability that is taken for rounding."""
 
 
-def draw_count(missing: int, num_proposals: int, probabilities: Sequence[float]) -> int:
+def draw_count(
+    missing: int,
+    num_proposals: int,
+    probabilities: Sequence[float],
+    elsewhere: Sequence[float] = (),
+) -> int:
     """How many responses to draw at once, so that few repeat one another.
 
     The mean probability of drawn responses estimates, without bias, the probability that two draws
@@ -39,9 +45,11 @@ def draw_count(missing: int, num_proposals: int, probabilities: Sequence[float])
         num_proposals: responses that the decision has already.
         probabilities: of the draws of the last batch, each under the distribution it was drawn
             from; empty before the first, and after a batch that added nothing.
+        elsewhere: of first draws of earlier decisions of the same trajectories, if there are any:
+            they tell how sure the policy is before this decision's first draw.
 
     Returns:
-        At least 1, and 1 for the first draw, which alone tells how sure the policy is.
+        At least 1, and 1 for the first draw where nothing tells how sure the policy is.
 
     >>> draw_count(missing=14, num_proposals=2, probabilities=[0.01])
     2
@@ -49,12 +57,16 @@ def draw_count(missing: int, num_proposals: int, probabilities: Sequence[float])
     5
     >>> draw_count(missing=15, num_proposals=1, probabilities=[0.6])
     1
+    >>> draw_count(missing=4, num_proposals=0, probabilities=[], elsewhere=[0.01, 0.03])
+    4
     """
-    if not probabilities:
+    is_first = not num_proposals
+    known = elsewhere if is_first else probabilities
+    if not known:
         return 1
-    mean, left = statistics.fmean(probabilities), 1 - math.fsum(probabilities)
-    most = 1 + 2 * REPEATED_SHARE * max(left, 0.0) / max(mean, _NOTHING)
-    return max(1, min(missing, GROWTH * num_proposals, int(most)))
+    mean, left = statistics.fmean(known), 1.0 if is_first else 1 - math.fsum(known)
+    most = int(1 + 2 * REPEATED_SHARE * max(left, 0.0) / max(mean, _NOTHING))
+    return max(1, min(missing, most, missing if is_first else GROWTH * num_proposals))
 
 
 def distinct_count(missing: int, share_added: float) -> int:

@@ -41,6 +41,10 @@ class Decision:
     """The action of each proposal; None if it is unreadable."""
     duplicates: list[tuple[int, Completion, str | None]] = field(default_factory=list)
     """Dropped responses: number of proposals at that time, the response, and its action."""
+    first_draws: list[float] = field(default_factory=list)
+    """Probabilities of the responses of the first batch."""
+    elsewhere: Sequence[float] = ()
+    """`first_draws` of the decisions before this one, which tell how sure the policy is."""
     num_calls: int = 0
     num_cut_prompts: int = 0
     """Calls whose prompt was too long and left something out."""
@@ -140,13 +144,16 @@ async def _fill_from_one_prompt(
             count = distinct_count(missing, share_added)
             drawn = await _draw_distinct(decision, player, request(), count, known)
         else:
-            count = draw_count(missing, len(decision.proposals), probabilities)
+            num_drawn = len(decision.proposals)
+            count = draw_count(missing, num_drawn, probabilities, decision.elsewhere)
             drawn = await _draw(decision, player, request(), count, known)
         num_added = 0
         for said in drawn:
             if len(decision.readable) < decision.width:  # what is drawn beyond that is left out
                 num_added += accept(decision, said, await read(said))
         num_futile = 0 if num_added else num_futile + 1
+        if not decision.first_draws:
+            decision.first_draws = [probability(said.logprobs) for said in drawn]
         share_added = num_added / max(len(drawn), 1)
         probabilities = [probability(said.logprobs) for said in drawn] if num_added else []
     decision.proposals = [

@@ -22,7 +22,7 @@ the proposals of a layer and its open nodes instead; a random choice of U open n
 
 import math
 from collections.abc import Awaitable, Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import gymnasium
@@ -77,6 +77,8 @@ class GrowingTree:
     """Times each proposal is played."""
     num_finished: int = 0
     """Finished trajectories; not counted if proposals are played several times."""
+    first_draws: list[float] = field(default_factory=list)
+    """Probabilities of the first draws of the last layer's decisions."""
 
 
 async def grow_trees(
@@ -154,7 +156,7 @@ def decide(
         cap = min(cap, max(share, num_open + growing.num_finished))
     widths = allocate_widths(num_open, growing.num_finished, cfg.num_proposals, cap)
     return [
-        Decision(position, int(width))
+        Decision(position, int(width), elsewhere=growing.first_draws)
         for (_, position), width in zip(growing.frontier, rng.permutation(widths), strict=True)
     ]
 
@@ -164,6 +166,7 @@ async def expand(
 ) -> None:
     """Play every proposal; children that are neither finished nor merged are the new frontier."""
     positions = [position for _, position in growing.frontier]
+    growing.first_draws = [share for decision in decisions for share in decision.first_draws]
     plays: list[tuple[int, bool, Awaitable[Sequence[tuple[Turn, Position]]]]] = []
     for (node, position), decision in zip(growing.frontier, decisions, strict=True):
         _count(growing.tree, node, decision)

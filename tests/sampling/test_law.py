@@ -125,16 +125,20 @@ class PlainEngine(HFEngine):
     generate_distinct: Any = None
 
 
-@pytest.fixture(params=[HFEngine, PlainEngine], ids=["one pass", "batches"])
+@pytest.fixture(
+    params=[(HFEngine, ()), (PlainEngine, ()), (PlainEngine, (1e-9,))],
+    ids=["one pass", "batches", "batches of the size that earlier decisions tell"],
+)
 def kind(request):
+    """The engine, and the probabilities of earlier decisions' first draws."""
     return request.param
 
 
 def fill_decisions(case, kind, number, width):
-    engine = kind(case.policy)
+    engine, elsewhere = kind[0](case.policy), kind[1]
     player = Player(engine, case.dialogue, case.params, generator(7))
     start = case.dialogue.start(Task("Line-v0", 0))
-    decisions = [Decision(start, width) for _ in range(number)]
+    decisions = [Decision(start, width, elsewhere=elsewhere) for _ in range(number)]
     cfg = SamplingConfig(proposer="without_replacement", max_retries=50)
 
     async def read(said):
