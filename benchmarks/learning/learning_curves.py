@@ -1,11 +1,12 @@
 """Compares settings: learning curves of finished runs, one row for equal settings.
 
-    python benchmarks/learning/learning_curves.py RUN ... [--note TEXT]
+    python benchmarks/learning/learning_curves.py RUN ... [--labels NAME ...] [--note TEXT]
 
 The folders are finished runs of `sesa-agent train` in one environment. Runs that only differ in
-their seed share a row; the rows list the settings that differ. Success is measured on validation
-puzzles; the minutes of a run include its evaluations and depend on the load of the machine. Writes
-`results/learning_curves.json`.
+their seed share a row; the rows list the settings that differ. Runs of several versions of the code
+get a label each. Success is measured on validation puzzles, and at the end on held-out ones; the
+minutes of a run include its evaluations and depend on the load of the machine. Writes
+`results/learning_curves.json`, or the file of `--output`.
 """
 
 import argparse
@@ -43,11 +44,13 @@ def describe(folder: Path) -> dict[str, Any]:
     seed = settings["seed"]
     lines = read_metrics(folder)
     curve = [(n["step"], n["eval/success_rate"]) for n in lines if "eval/success_rate" in n]
+    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     return {
         "settings": {key: v for key, v in settings.items() if key not in NOT_SETTINGS},
         "seed": seed,
         "minutes": round(lines[-1]["time_s"] / 60, 2),
         "success": curve[-1][1],
+        "held_out": result["trained"]["success_rate"],
         "curve": " ".join(f"{step}:{rate:.3f}" for step, rate in curve),
     }
 
@@ -68,17 +71,22 @@ def main() -> None:
     """Print the table, write the file."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("runs", type=Path, nargs="+")
+    parser.add_argument("--labels", nargs="+", default=[], help="the version of each run")
+    parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--note", default="", help="the machine and its load")
     args = parser.parse_args()
-    found = rows([describe(folder) for folder in args.runs])
-    table = Table("settings", "seeds", "success at the end", "minutes")
+    runs = [describe(folder) for folder in args.runs]
+    for run, label in zip(runs, args.labels, strict=bool(args.labels)):
+        run["settings"] = {"version": label, "env.id": run["settings"]["env.id"]}
+    found = rows(runs)
+    table = Table("settings", "seeds", "held-out success", "minutes")
     for row in found:
         settings = "\n".join(f"{name}={value}" for name, value in row["settings"].items())
         seeds = "\n".join(str(run["seed"]) for run in row["runs"])
-        last = "\n".join(f"{run['success']:.2f}" for run in row["runs"])
+        last = "\n".join(f"{run['held_out']:.3f}" for run in row["runs"])
         table.add_row(settings, seeds, last, "\n".join(f"{r['minutes']:.1f}" for r in row["runs"]))
     Console().print(table)
-    RESULTS.write_text(json.dumps({"note": args.note, "rows": found}, indent=1) + "\n")
+    args.output.write_text(json.dumps({"note": args.note, "rows": found}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

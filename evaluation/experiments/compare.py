@@ -3,28 +3,34 @@
 Success is measured at T = .5, pass@16 / pass@1 at T = 1, on the same held-out puzzles for all arms.
 One arm is the reference, against which every other arm is tested. Every pair has two tests of two
 claims: that these runs differ (over puzzles) and that the methods differ (Welch's test, over
-training seeds). The p values are not corrected for the number of pairs.
+training seeds). The p values of the methods are also corrected for the number of pairs (Holm), and
+an exact permutation test, which assumes no distribution, stands beside them.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
 from ..significance import (
     ALPHA,
     episodes_needed,
+    holm,
     mcnemar_test,
     paired_difference,
+    permutation_test,
     runs_test,
     seeds_needed,
     welch_test,
 )
-from ..statistics import iqm_interval, t_interval
+from ..statistics import improvement_interval, iqm_interval, t_interval
 from .arms import BASE
 from .paper import PASS_RATIO, RETURN, SUCCESS
 from .results import SPENT, Result
+
+Triple = tuple[float, float | None, float | None]
+"""A number and the ends of its 95 % bootstrap interval over seeds; None with one seed."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,12 @@ class Pair:
     seed."""
     methods_p: float | None
     """p value for the claim that the methods differ."""
+    methods_p_corrected: float | None
+    """The same, corrected for the number of pairs that are shown together (Holm)."""
+    permutation_p: float | None
+    """p value of the permutation test of the same claim."""
+    improvement: Triple
+    """Probability that a run of the reference is better than one of the other arm."""
     num_common_seeds: int
     """Seeds that both have; without any, the test of these runs is impossible."""
     num_pairs: int
@@ -106,11 +118,25 @@ class Pair:
 
 
 @dataclass(frozen=True)
+class Overall:
+    """An arm over all games."""
+
+    label: str
+    iqm: Triple
+    """Interquartile mean of the success rates of all its runs."""
+    improvement: Triple | None
+    """Probability that a run of the reference is better than one of this arm, averaged over games;
+    None for the reference itself."""
+
+
+@dataclass(frozen=True)
 class Comparison:
     """All arms, and the reference against each of the others."""
 
     rows: list[Row]
     pairs: list[Pair]
+    overall: list[Overall]
+    """The arms that were run in all games; empty with one game."""
 
 
 def compare(results: Sequence[Result], reference: str) -> Comparison:
@@ -133,7 +159,28 @@ def compare(results: Sequence[Result], reference: str) -> Comparison:
         for label, arm in arms.items():
             if label != reference and reference in arms:
                 pairs.append(_pair(env, (reference, label), (arms[reference], arm), base))
-    return Comparison(rows, pairs)
+    corrected = holm([pair.methods_p for pair in pairs])
+    pairs = [replace(pair, methods_p_corrected=p) for pair, p in zip(pairs, corrected, strict=True)]
+    return Comparison(rows, pairs, overall(list(envs.values()), reference))
+
+
+def overall(games: Sequence[Mapping[str, Sequence[Result]]], reference: str) -> list[Overall]:
+    """Summarize each arm over several games; see `Comparison.overall`."""
+    if len(games) < 2:
+        return []
+    labels = [label for label in games[0] if all(label in arms for arms in games)]
+    rates = {label: [_rates(arms[label]) for arms in games] for label in labels}
+    ours = rates.get(reference)
+    return [
+        Overall(
+            label,
+            _triple(iqm_interval(*each)),
+            None
+            if ours is None or label == reference
+            else _triple(improvement_interval(list(zip(ours, each, strict=True)))),
+        )
+        for label, each in rates.items()
+    ]
 
 
 def gain_ratio(
@@ -243,6 +290,9 @@ def _pair(
         num_seeds=(len(first), len(second)),
         methods_interval=methods[:2] if methods else None,
         methods_p=methods[2] if methods else None,
+        methods_p_corrected=None,  # known with all pairs
+        permutation_p=permutation_test(first, second),
+        improvement=_triple(improvement_interval([(first, second)])),
         num_common_seeds=common,
         num_pairs=sum(map(len, paired[0])),
         only_reference=only_reference,
@@ -256,6 +306,12 @@ def _pair(
         episodes_needed=None if sees_runs else episodes_needed(*rates),
         seeds_needed=None if sees_methods else seeds_needed(first, second),
     )
+
+
+def _triple(found: tuple[float, float, float]) -> Triple:
+    """None instead of NaN, which JSON does not have."""
+    centre, low, high = found
+    return (centre, None, None) if math.isnan(low) else (centre, low, high)
 
 
 def _gain_interval(arm: Sequence[Result], base: Sequence[Result]) -> tuple[float, float] | None:

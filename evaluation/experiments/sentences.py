@@ -13,10 +13,11 @@ EQUAL_WITHIN = 1.1
 
 
 def comparison_to_json(comparison: Comparison) -> dict[str, Any]:
-    """Plain values for `json.dump`: `rows`, `pairs`, `sentences` (one per pair) and `notes`."""
+    """Plain values for `json.dump`: what is compared, a sentence per pair, and `notes`."""
     return {
         "rows": [_row_to_json(row) for row in comparison.rows],
         "pairs": [asdict(pair) | {"difference": pair.difference} for pair in comparison.pairs],
+        "overall": [asdict(arm) for arm in comparison.overall],
         "sentences": sentences(comparison),
         "notes": notes(comparison.rows),
     }
@@ -101,7 +102,13 @@ def _claim_of_methods(pair: Pair) -> str:
     size = ""
     if pair.seeds_needed:
         size = f"a difference of this size would need {pair.seeds_needed:,} seeds per arm"
-    return _claim("The methods", pair.methods_p, f"Welch, {counts}", size)
+    tests = [f"{_show_p(pair.methods_p)}, Welch, {counts}"]
+    corrected = pair.methods_p if pair.methods_p_corrected is None else pair.methods_p_corrected
+    if corrected != pair.methods_p:
+        tests.append(f"{_show_p(corrected)} after Holm's correction for the pairs shown")
+    if pair.permutation_p is not None:
+        tests.append(f"{_show_p(pair.permutation_p)}, permutation test")
+    return _claim("The methods", corrected, "; ".join(tests), size)
 
 
 def _claim_of_runs(pair: Pair) -> str:
@@ -110,16 +117,19 @@ def _claim_of_runs(pair: Pair) -> str:
     name = "McNemar" if pair.num_common_seeds == 1 else "sign-flip test over puzzles"
     num = pair.episodes_needed
     size = f"that would need {num:,} episodes per arm" if num else ""
-    test = f"{name}, {pair.num_pairs:,} pairs of episodes"
+    test = f"{_show_p(pair.runs_p)}, {name}, {pair.num_pairs:,} pairs of episodes"
     return _claim("These runs", pair.runs_p, test, size)
 
 
 def _claim(what: str, p: float, test: str, size_needed: str) -> str:
     """Say whether a test shows a difference, and what would be needed if not."""
-    test = f"{'p < .001' if p < 0.001 else f'p = {p:.3f}'}, {test}"
     if p < ALPHA:
         return f"{what} differ ({test})."
     return f"{what} do not differ significantly ({test}){size_needed and f': {size_needed}'}."
+
+
+def _show_p(p: float) -> str:
+    return "p < .001" if p < 0.001 else f"p = {p:.3f}"
 
 
 def _ends(interval: tuple[float, float]) -> str:

@@ -15,7 +15,12 @@ from rich.table import Table
 from sesa_agent import __version__
 from sesa_agent.configs.writing import replace_text
 from sesa_agent.evaluation.experiments.arms import Result, without_folder
-from sesa_agent.evaluation.experiments.compare import Row, compare, estimate
+from sesa_agent.evaluation.experiments.compare import Overall, Row, Triple, compare, estimate
+from sesa_agent.evaluation.experiments.equal_budgets import (
+    BUDGETS,
+    equal_budgets,
+    equal_budgets_note,
+)
 from sesa_agent.evaluation.experiments.paper import PASS_RATIO, RETURN, SUCCESS, Metric
 from sesa_agent.evaluation.experiments.results import SPENT, write_json
 from sesa_agent.evaluation.experiments.sentences import comparison_to_json
@@ -113,10 +118,12 @@ def write_comparison(
     comparison = compare(results, reference)
     rows = comparison.rows
     found = comparison_to_json(comparison)
+    equal = equal_budgets(results)
     values = {
         **values,
         "table": summarise(results, (SUCCESS, PASS_RATIO)),
         "comparison": {"reference": reference, **found},
+        "equal_budgets": [asdict(each) for each in equal],
         "arms": list(results),
     }
     has_envs = len({row.env for row in rows}) > 1
@@ -132,19 +139,45 @@ def write_comparison(
     returns = (RETURN.name,) if has_return else ()
     columns = ("arm", SUCCESS.name, "IQM", "over base", *returns, PASS_RATIO.name)
     budgets = ("arm", *(key.replace("_", " ") for key in SPENT))
+    tables = [(title, columns, measured), ("spent on training, mean over seeds", budgets, spent)]
     parts = [
         markdown_table(columns, measured),
         "\n".join(f"- {line}" for line in found["sentences"]),
         markdown_table(budgets, spent),
         " ".join(found["notes"]),
     ]
-    print_table(title, columns, measured)
-    print_table("spent on training, mean over seeds", budgets, spent)
-    for line in (*found["sentences"], *found["notes"]):
+    if comparison.overall:
+        games = ("arm", "IQM over all games and seeds", f"P(a run of {reference} is better)")
+        over_games = [_overall_cells(arm) for arm in comparison.overall]
+        tables.append(("all games together", games, over_games))
+        parts.append(markdown_table(games, over_games))
+    if equal:
+        same = ("arm", *(f"at equal {name.replace('_', ' ')}" for name in BUDGETS))
+        at_equal = [
+            (f"{each.env}: {label}" if has_envs else label, *map(show_number, by.values()))
+            for each in equal
+            for label, by in each.success.items()
+        ]
+        tables.append(("validation success at equal budgets", same, at_equal))
+        parts += [markdown_table(same, at_equal), equal_budgets_note(equal)]
+    for name, head, lines in tables:
+        print_table(name, head, lines)
+    for line in (*found["sentences"], *found["notes"], equal_budgets_note(equal) if equal else ""):
         say(line)
     picture = write_files(values, title, "\n\n".join(parts), output)
     save_success(found["rows"], title, picture)
     say_written(picture)
+
+
+def _overall_cells(arm: Overall) -> tuple[str, str, str]:
+    return arm.label, _show_triple(arm.iqm), _show_triple(arm.improvement)
+
+
+def _show_triple(value: Triple | None) -> str:
+    if value is None:
+        return ""
+    centre, low, high = value
+    return show_estimate({"mean": centre, "low": low, "high": high, "each": []})
 
 
 def _measured_cells(row: Row, has_return: bool) -> tuple[str, ...]:

@@ -13,8 +13,10 @@ from statsmodels.stats.contingency_tables import mcnemar
 from sesa_agent.evaluation.significance import (
     ALPHA,
     episodes_needed,
+    holm,
     mcnemar_test,
     paired_difference,
+    permutation_test,
     runs_test,
     seeds_needed,
     welch_test,
@@ -218,3 +220,22 @@ def test_the_needed_sizes_have_a_power_of_four_in_five():
         runs = [(rng.random((1, size)) < rate).astype(int).tolist() for rate in (0.3, 0.45)]
         seen += mcnemar_test(*runs)[2] < ALPHA
     assert seen / 500 == pytest.approx(0.8, abs=0.06)
+
+
+def test_the_permutation_test_counts_ways_of_dealing_seeds():
+    assert permutation_test([4, 5, 6], [1, 2, 3]) == pytest.approx(2 / 20)
+    # (3, 4) of 1, 2, 3, 4: 4 of the 6 deals differ less in the mean
+    assert permutation_test([3, 4], [1, 2]) == pytest.approx(2 / 6)
+    assert permutation_test([2, 2], [2, 2]) == 1
+    assert permutation_test([1], [2, 3]) is None
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_lies_between_no_correction_and_bonferroni(values):
+    corrected = [p for p in holm(values) if p is not None]
+    for p, found in zip(values, corrected, strict=True):
+        assert p - 1e-12 <= found <= 1
+    # The smallest is multiplied by the number of tests, and the order stays.
+    assert min(corrected) == pytest.approx(min(1, min(values) * len(values)))
+    ranked = sorted(zip(values, corrected, strict=True))
+    assert all(a[1] <= b[1] + 1e-12 for a, b in zip(ranked, ranked[1:], strict=False))

@@ -72,11 +72,17 @@ def test_a_pair_has_both_tests():
     assert pair.runs_p == pytest.approx(2 / 64)
     low, high, p = welch_test([0.7, 0.8, 0.6], [0.3, 0.4, 0.2]) or (0, 0, 0)
     assert (pair.methods_interval, pair.methods_p) == ((low, high), p)
+    # Two pairs: the smaller p value is doubled, and the larger one is at least that.
+    assert p < (pairs[0].methods_p or 0) < 2 * p
+    assert [one.methods_p_corrected for one in pairs] == pytest.approx([2 * p, 2 * p])
+    assert pair.permutation_p == pytest.approx(2 / 20)  # 3 of 6 seeds: 20 ways
+    assert pair.improvement == (1.0, 1.0, 1.0)
     assert (pair.episodes_needed, pair.seeds_needed) == (None, None)
     words = sentence(pair)
     assert words.startswith("sesa 0.700, ragen 0.300 (difference +0.400, 95 % interval +0.173 to")
     for part in (
-        "The methods differ (p = 0.008, Welch, 3 and 3 seeds)",
+        "The methods differ (p = 0.008, Welch, 3 and 3 seeds; "
+        "p = 0.016 after Holm's correction for the pairs shown; p = 0.100, permutation test)",
         "These runs differ (p = 0.031, sign-flip test over puzzles, 30 pairs of episodes)",
     ):
         assert part in words
@@ -210,3 +216,18 @@ def test_an_attempt_that_never_succeeds_leaves_ratios_out():
     base, sesa = compare(results, "sesa").rows
     assert (base.pass_ratio.mean, base.pass_ratio.each) == (None, [None])
     assert (sesa.gain, sesa.relative_gain) == (0.1, None)
+
+
+def test_games_are_summarized_together():
+    games = [result("sesa", n, wins(count), env="a") for n, count in enumerate((5, 7))]
+    games += [result("ragen", n, wins(count), env="a") for n, count in enumerate((5, 3))]
+    games += [result("sesa", n, wins(count), env="b") for n, count in enumerate((2, 2))]
+    games += [result("ragen", n, wins(count), env="b") for n, count in enumerate((1, 9))]
+    games += [result("only in a", n, wins(1), env="a") for n in range(2)]
+    sesa, ragen = compare(games, "sesa").overall
+    assert (sesa.label, ragen.label, sesa.improvement) == ("sesa", "ragen", None)
+    assert sesa.iqm[0] == pytest.approx((0.2 + 0.5) / 2)  # of .2, .2, .5, .7
+    # In a: 5 > 3, 7 > 5, 7 > 3 and 5 = 5; in b: 2 > 1 twice, 2 < 9 twice
+    assert ragen.improvement is not None
+    assert ragen.improvement[0] == pytest.approx((3.5 / 4 + 2 / 4) / 2)
+    assert compare(games[:4], "sesa").overall == []
