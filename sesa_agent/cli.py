@@ -280,6 +280,9 @@ def compare(
     reference: Annotated[
         str, typer.Option(help="The arm to test the others against; by default sesa.")
     ] = "",
+    tuned: Annotated[
+        Path | None, typer.Option(help="A file of sesa-agent tune: its best settings of each arm.")
+    ] = None,
     jobs: Annotated[
         int | None,
         typer.Option(help="Parallel runs, one thread each; by default 2, with --scale 1."),
@@ -296,7 +299,7 @@ def compare(
     folders = [Path(word) for word in words or [] if "=" not in word or Path(word).is_dir()]
     settings = [word for word in words or [] if Path(word) not in folders]
     settings = with_options(settings, reward_option(reward, env))
-    options = CompareOptions(env, methods, ablate, seeds, budget, episodes, settings, scale)
+    options = CompareOptions(env, methods, ablate, seeds, budget, episodes, settings, scale, tuned)
     if folders:
         options.check_left_out()
         compare_finished_runs(folders, settings, episodes, reference, output)
@@ -304,6 +307,47 @@ def compare(
     check(bool(env), "--env", env, "given, or two run folders or more", "Try --env sokoban.")
     with unstoppable_output():
         run_comparison(options, reference, jobs, output, runs)
+
+
+@app.command()
+def tune(
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings for all arms.")
+    ] = None,
+    env: EnvName = "",
+    reward: RewardName = "",
+    scale: ScaleName = "",
+    methods: Annotated[
+        str, typer.Option(help="Presets or YAML files, as of compare; base is left out.")
+    ] = "",
+    trials: Annotated[int, typer.Option(help="Trials of each method.")] = 8,
+    grid: Annotated[
+        str,
+        typer.Option(
+            help="What is tried, separated by commas: optim.lr, optim.num_epochs, shape, "
+            "loss.filter_ratio, loss.entropy_coef; by default all."
+        ),
+    ] = "",
+    budget: Annotated[
+        str,
+        typer.Option(help="Budget of the last runs, as of compare: calls=N."),
+    ] = "",
+    episodes: Annotated[int, typer.Option(help="Number of validation puzzles.")] = 512,
+    jobs: Annotated[
+        int | None,
+        typer.Option(help="Parallel runs, one thread each; by default 2, with --scale 1."),
+    ] = None,
+    output: Annotated[Path, typer.Option(help="Folder for the ledger.")] = Path("results"),
+    runs: Annotated[Path, typer.Option(help="Folder for the training runs.")] = Path("runs/tune"),
+) -> None:
+    """Try the same settings for every method, halving them twice: sesa-agent tune --env sokoban."""
+    from sesa_agent.commands.tune import TuneOptions, run_tuning
+
+    check(bool(env), "--env", env, "given", "Try --env sokoban.")
+    settings = with_options(list(words or []), reward_option(reward, env))
+    options = TuneOptions(env, methods, trials, grid, budget, episodes, settings, scale)
+    with unstoppable_output():
+        run_tuning(options, jobs, output, runs)
 
 
 @app.command()

@@ -38,6 +38,7 @@ from sesa_agent.evaluation.experiments.paper import (
     comparison_measurements,
     plan_arms,
 )
+from sesa_agent.evaluation.experiments.tuning import read_ledger
 from sesa_agent.option_settings import refuse_fixed
 from sesa_agent.outputs import check_writable
 from sesa_agent.screen import say
@@ -89,6 +90,8 @@ class CompareOptions:
     """`group.key=value` words for all arms."""
     scale: str = ""
     """The preset of a model size and its machine; empty for none."""
+    tuned: Path | None = None
+    """A ledger of `sesa-agent tune`, whose best settings the arms get."""
 
     @property
     def name(self) -> str:
@@ -109,6 +112,7 @@ class CompareOptions:
             "--ablate": self.ablate,
             "--budget": self.budget,
             "--seeds": self.num_seeds,
+            "--tuned": self.tuned,
             "KEY=VALUE": [w for w in self.overrides if w.partition("=")[0] not in (TRUST, REWARD)],
         }
         for option, value in values.items():
@@ -148,6 +152,8 @@ def run_comparison(
         return
     first, cfg = next(iter(arms.items()))
     values = result_head(options.name, command, sorted({arm.seed for arm in arms}))
+    if options.tuned:
+        values["trials"] = read_ledger(options.tuned)[1]
     values |= {"models": {first.env: Path(cfg.model.path).name}, "budget": first.common[1]}
     title = f"{first.env}: success on {cfg.eval.final_episodes} held-out puzzles"
     write_comparison(values, title, [results[arm] for arm in arms], reference, output)
@@ -171,6 +177,8 @@ def comparison_arms(options: CompareOptions) -> dict[Arm, Config]:
     check(bool(budget) or not scale, "--budget", budget, "given with --scale", advice)
     refuse_fixed(options.overrides, FIXED)
     plans = ABLATION if options.ablate else read_methods(options.methods or METHODS)
+    if options.tuned:
+        plans = _with_best(plans, options.tuned)
     # The methods need different numbers of calls per step, so only the budget bounds a run.
     common = ("optim.steps=1000000", read_budget(env, budget))
     common = (*common, f"eval.final_episodes={options.episodes}", *options.overrides)
@@ -184,6 +192,15 @@ def comparison_arms(options: CompareOptions) -> dict[Arm, Config]:
     advice = "The intervals are over puzzles."
     check(num_tests >= 2, "--env", options.env, "a file with at least 2 tasks for testing", advice)
     return _without_twins(configs) if options.ablate else configs
+
+
+def _with_best(plans: Sequence[Plan], ledger: Path) -> list[Plan]:
+    """Add each arm's best settings of a tuning; those that a plan changes itself stay its own."""
+    best, _ = read_ledger(ledger)
+    for plan in plans:
+        is_known = plan.label == BASE or plan.label in best
+        check(is_known, "--tuned", str(ledger), f"a tuning that tried {plan.label}")
+    return [replace(plan, settings=(*best.get(plan.label, ()), *plan.settings)) for plan in plans]
 
 
 def read_methods(text: str) -> list[Plan]:

@@ -109,7 +109,8 @@ def write_comparison(
     """Compare arms; print tables and sentences; write JSON file, Markdown page and plot.
 
     Args:
-        values: first entries of the JSON file, as of `result_head`.
+        values: first entries of the JSON file, as of `result_head`; `trials` of each arm if they
+            were tuned.
         title: title of table and plot.
         results: results of `run_arm`.
         reference: label of the arm against which the others are tested.
@@ -139,6 +140,11 @@ def write_comparison(
     returns = (RETURN.name,) if has_return else ()
     columns = ("arm", SUCCESS.name, "IQM", "over base", *returns, PASS_RATIO.name)
     budgets = ("arm", *(key.replace("_", " ") for key in SPENT))
+    trials = values.get("trials", {})
+    if trials:
+        budgets = (*budgets, "tuning trials")
+        counts = (str(trials.get(row.label, 0)) for row in rows)
+        spent = [(*cells, count) for cells, count in zip(spent, counts, strict=True)]
     tables = [(title, columns, measured), ("spent on training, mean over seeds", budgets, spent)]
     parts = [
         markdown_table(columns, measured),

@@ -1,0 +1,241 @@
+"""Tunes arms with the same number of trials each: successive halving over a small grid.
+
+Every arm gets the same trials: the same combinations of the grid's values, drawn once. All start
+with a quarter of the budget; the better half starts anew with half of it, and the better half of
+those with all of it and a second seed. Success on validation puzzles decides, with training seeds
+that no reported run has. Everything but `Tuning.run` and `read_ledger` is pure.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from ...configs.errors import SettingError, check
+from ...configs.json_text import read_json_file
+from ...configs.schema import Config
+from .arms import Arm, resolve_arm
+from .paper import SUCCESS
+from .results import Measurement, Result
+
+TUNING_SEEDS = (100, 101)
+"""Training seeds of trials."""
+GRID: dict[str, tuple[str, ...]] = {
+    "optim.lr": ("3e-5", "1e-4", "3e-4", "1e-3"),
+    "optim.num_epochs": ("1", "2", "4"),
+    "shape": ("0.5", "1", "2"),
+    "loss.filter_ratio": ("0.25", "1"),
+    "loss.entropy_coef": ("0", "0.001"),
+}
+"""The values of each dimension. `shape` multiplies the puzzles of a step and divides the
+trajectories of each."""
+MIN_TRAJECTORIES = 2
+"""A group of one trajectory teaches nothing."""
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A round of successive halving."""
+
+    budget_share: float
+    num_seeds: int
+
+
+RUNGS = (Rung(0.25, 1), Rung(0.5, 1), Rung(1.0, 2))
+"""After each but the last, the better half goes on."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A combination of the grid's values; empty for the arm as it is."""
+
+    values: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The combination in one line."""
+        short = ((name.rpartition(".")[2], value) for name, value in self.values)
+        return " ".join(f"{name}={value}" for name, value in short) or "as it is"
+
+    def words(self, cfg: Config) -> tuple[str, ...]:
+        """The settings that it changes in an arm, as `group.key=value`.
+
+        Args:
+            cfg: the arm's resolved settings.
+        """
+        found = []
+        for name, value in self.values:
+            if name != "shape":
+                found.append(f"{name}={value}")
+                continue
+            sampling = cfg.sampling
+            most = max(MIN_TRAJECTORIES, round(sampling.max_trajectories / float(value)))
+            found.append(f"sampling.num_tasks={max(1, round(sampling.num_tasks * float(value)))}")
+            found.append(f"sampling.max_trajectories={most}")
+            if sampling.num_proposals > most:
+                found.append(f"sampling.num_proposals={most}")
+        return tuple(found)
+
+
+def trials(
+    count: int, dimensions: Sequence[str] = (), grid: Mapping[str, Sequence[str]] = GRID
+) -> list[Trial]:
+    """Return the trials of every arm: first the arm as it is, then combinations of the grid.
+
+    The combinations are drawn without replacement with a fixed seed, so fewer trials are the first
+    of more.
+
+    Args:
+        count: at least 1; all combinations if there are fewer.
+        dimensions: names in the grid; empty for all.
+        grid: the values of each dimension.
+
+    >>> [trial.name for trial in trials(2, ["optim.lr"], {"optim.lr": ["1e-4", "3e-4"]})]
+    ['as it is', 'lr=1e-4']
+    """
+    names = [name for name in grid if name in (dimensions or grid)]
+    every = list(itertools.product(*(grid[name] for name in names)))
+    order = np.random.default_rng(0).permutation(len(every))[: count - 1]
+    return [Trial(), *(Trial(tuple(zip(names, every[place], strict=True))) for place in order)]
+
+
+def better_half(success: Mapping[Trial, float]) -> list[Trial]:
+    """Return the better half of the trials, rounded up, best first; of equals the earlier one.
+
+    >>> a, b, c = (Trial((("optim.lr", rate),)) for rate in ("1", "2", "3"))
+    >>> [trial.name for trial in better_half({a: 0.1, b: 0.3, c: 0.3})]
+    ['lr=2', 'lr=3']
+    """
+    ranking = sorted(success, key=lambda trial: -success[trial])
+    return ranking[: (len(ranking) + 1) // 2]
+
+
+def limit(word: str, share: float) -> str:
+    """Return a budget's setting with a share of its amount.
+
+    >>> limit("optim.max_policy_calls=1000", 0.25)
+    'optim.max_policy_calls=250'
+    """
+    name, _, amount = word.partition("=")
+    return (
+        f"{name}={float(amount) * share:g}"
+        if "." in amount
+        else (f"{name}={max(1, round(int(amount) * share))}")
+    )
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """The trials of several arms.
+
+    Args:
+        arms: one for each label, with the tuning's model and common settings.
+        budget: the setting of the whole budget, such as "optim.max_policy_calls=80000".
+        trials: of every arm.
+        num_puzzles: validation puzzles.
+    """
+
+    arms: tuple[Arm, ...]
+    budget: str
+    trials: tuple[Trial, ...]
+    num_puzzles: int = 512
+
+    def rung_arms(
+        self, rung: Rung, survivors: Mapping[str, Sequence[Trial]]
+    ) -> dict[Arm, list[Trial]]:
+        """The runs of a rung, with the trials of each: those that change nothing share a run."""
+        how = (Measurement(0.5, self.num_puzzles, split="validation"),)
+        found: dict[Arm, list[Trial]] = {}
+        twins: dict[str, Arm] = {}
+        for arm in self.arms:
+            for trial in survivors[arm.label]:
+                words = trial.words(resolve_arm(arm))
+                common = (*arm.common, limit(self.budget, rung.budget_share), *words)
+                for seed in TUNING_SEEDS[: rung.num_seeds]:
+                    run = replace(arm, seed=seed, measurements=how, common=common)
+                    run = twins.setdefault(f"{arm.label} {resolve_arm(run)}", run)
+                    found.setdefault(run, []).append(trial)
+        return found
+
+    def run(
+        self, run_rung: Callable[[Mapping[Arm, Config]], Mapping[Arm, Result]]
+    ) -> Iterator[list[dict[str, Any]]]:
+        """Run the rungs one after another; yields the rows of the ledger of each.
+
+        Args:
+            run_rung: trains and measures arms, or reuses their results; leaves some out if it was
+                stopped, and the tuning then ends.
+        """
+        survivors: dict[str, Sequence[Trial]] = {arm.label: self.trials for arm in self.arms}
+        for number, rung in enumerate(RUNGS):
+            runs = self.rung_arms(rung, survivors)
+            results = run_rung({run: resolve_arm(run) for run in runs})
+            if len(results) < len(runs):
+                return
+            success: dict[str, dict[Trial, list[float]]] = {}
+            for run, shared in runs.items():
+                rate = float(SUCCESS.value(results[run]) or 0.0)
+                for trial in shared:
+                    success.setdefault(run.label, {}).setdefault(trial, []).append(rate)
+            yield [
+                {
+                    "arm": arm.label,
+                    "rung": number,
+                    "trial": trial.name,
+                    "settings": list(trial.words(resolve_arm(arm))),
+                    "budget": limit(self.budget, rung.budget_share),
+                    "seeds": list(TUNING_SEEDS[: rung.num_seeds]),
+                    "success": rates,
+                }
+                for arm in self.arms
+                for trial, rates in success[arm.label].items()
+            ]
+            survivors = {
+                label: better_half({trial: fmean(rates) for trial, rates in found.items()})
+                for label, found in success.items()
+            }
+
+
+def best_settings(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:
+    """Return the settings of each arm's best trial in the last rung of a finished ledger.
+
+    Args:
+        rows: of the ledger.
+    """
+    last = max(row["rung"] for row in rows)
+    found: dict[str, Mapping[str, Any]] = {}
+    for row in rows:
+        best = found.get(row["arm"])
+        if row["rung"] == last and (not best or fmean(row["success"]) > fmean(best["success"])):
+            found[row["arm"]] = row
+    return {label: tuple(row["settings"]) for label, row in found.items()}
+
+
+def trial_counts(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Return how many trials each arm had."""
+    counts: dict[str, int] = {}
+    for row in rows:
+        counts[row["arm"]] = counts.get(row["arm"], 0) + (row["rung"] == 0)
+    return counts
+
+
+def read_ledger(path: Path) -> tuple[dict[str, tuple[str, ...]], dict[str, int]]:
+    """Read a ledger: each arm's best settings, and how many trials it had.
+
+    Raises:
+        SettingError: if it is none, or of a tuning that did not end.
+    """
+    try:
+        values = read_json_file(path)
+        is_finished, rows = values["is_finished"], values["rows"]
+        found = best_settings(rows), trial_counts(rows)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SettingError(
+            f"--tuned must be a file that sesa-agent tune wrote, got {str(path)!r}."
+        ) from error
+    check(bool(is_finished), "--tuned", str(path), "of a tuning that ended", "Run it again.")
+    return found

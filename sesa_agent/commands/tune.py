@@ -1,0 +1,140 @@
+"""`sesa-agent tune --env ID`: the same number of trials for every method, on validation puzzles."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sesa_agent.commands.compare import (
+    METHODS,
+    CompareOptions,
+    comparison_arms,
+    read_methods,
+)
+from sesa_agent.commands.experiment_progress import check_needs, run_with_bar
+from sesa_agent.commands.experiment_tables import (
+    file_name,
+    markdown_table,
+    print_table,
+    result_head,
+    typed_command,
+)
+from sesa_agent.configs.errors import check
+from sesa_agent.configs.load import choose
+from sesa_agent.configs.task_files import env_label
+from sesa_agent.configs.writing import replace_text
+from sesa_agent.evaluation.experiments.arms import BASE, Arm, Result
+from sesa_agent.evaluation.experiments.paper import SUCCESS
+from sesa_agent.evaluation.experiments.results import write_json
+from sesa_agent.evaluation.experiments.tuning import (
+    GRID,
+    RUNGS,
+    TUNING_SEEDS,
+    Tuning,
+    best_settings,
+    trials,
+)
+from sesa_agent.outputs import check_writable
+from sesa_agent.screen import say, show_number
+
+COLUMNS = ("arm", "rung", "trial", "success")
+
+
+@dataclass(frozen=True)
+class TuneOptions:
+    """The options of the command."""
+
+    env: str
+    methods: str = ""
+    """Methods, separated by commas; empty for those of the paper's Table 1."""
+    num_trials: int = 8
+    grid: str = ""
+    """Dimensions of the grid, separated by commas; empty for all."""
+    budget: str = ""
+    """As of `compare`."""
+    num_puzzles: int = 512
+    """Validation puzzles."""
+    overrides: Sequence[str] = ()
+    scale: str = ""
+
+    @property
+    def name(self) -> str:
+        """The name of the ledger's file."""
+        parts = [file_name(env_label(self.env)), self.scale, "tuning"]
+        return "-".join(filter(None, parts))
+
+
+def make_tuning(options: TuneOptions) -> Tuning:
+    """Return the trials of all arms.
+
+    Raises:
+        SettingError: in one line, for a wrong option or setting.
+    """
+    check(options.num_trials >= 1, "--trials", options.num_trials, "at least 1")
+    check(options.num_puzzles >= 2, "--episodes", options.num_puzzles, "at least 2")
+    dimensions = [name.strip() for name in options.grid.split(",")] if options.grid else list(GRID)
+    for name in dimensions:
+        choose("--grid", name, list(GRID), "")
+    plans = [plan for plan in read_methods(options.methods or METHODS) if plan.label != BASE]
+    methods = options.methods or ",".join(plan.label for plan in plans)
+    compared = CompareOptions(
+        options.env, methods, False, 1, options.budget, 2, options.overrides, options.scale
+    )
+    arms = [arm for arm in comparison_arms(compared) if arm.is_trained]
+    steps, budget, _, *words = arms[0].common  # as `comparison_arms` has them
+    common = (steps, *words)
+    chosen = trials(options.num_trials, dimensions)
+    runs = tuple(replace(arm, common=common) for arm in arms)
+    return Tuning(runs, budget, tuple(chosen), options.num_puzzles)
+
+
+def run_tuning(options: TuneOptions, jobs: int | None, output: Path, runs: Path) -> None:
+    """Train and measure the trials that are not finished yet; write the ledger after each rung.
+
+    Args:
+        options: determine the trials.
+        jobs: number of runs in parallel; None for 2, or with a scale 1.
+        output: folder of the ledger.
+        runs: folder of all runs.
+
+    Raises:
+        SettingError: for a wrong option, before anything is trained.
+    """
+    tuning = make_tuning(options)
+    jobs = jobs if jobs is not None else 1 if options.scale else 2
+    check(jobs >= 1, "--jobs", jobs, "at least 1")
+    check_writable(output, "--output")
+    check_writable(runs, "--runs")
+    folder = runs / file_name(env_label(options.env))
+
+    def run_rung(configs: Mapping[Arm, Any]) -> Mapping[Arm, Result]:
+        for cfg in configs.values():
+            check_needs(cfg)
+        return run_with_bar(configs, (SUCCESS,), folder, jobs)
+
+    command, rows = typed_command(), []
+    head = result_head(options.name, command, TUNING_SEEDS) | {"split": "validation"}
+    for found in tuning.run(run_rung):
+        rows += found
+        last = found[0]["rung"]
+        shown = [_cells(row) for row in found]
+        print_table(f"rung {last + 1} of {len(RUNGS)}: {found[0]['budget']}", COLUMNS, shown)
+        values = {**head, "is_finished": last == len(RUNGS) - 1, "rows": rows}
+        write_json(output / f"{options.name}.json", values)
+        page = [f"# {options.name}: success on validation puzzles"]
+        page += [markdown_table(COLUMNS, [_cells(row) for row in rows])]
+        page += [f"Made by\n\n```\n{head['command']}\n```\n"]
+        replace_text(output / f"{options.name}.md", "\n\n".join(page))
+    if not rows or rows[-1]["rung"] < len(RUNGS) - 1:
+        say(f"Stopped. Resume with: {shlex.join(command)}")
+        return
+    for label, words in best_settings(rows).items():
+        say(f"{label}: {' '.join(words) or 'as it is'}")
+    path = output / f"{options.name}.json"
+    say(f"Compare them with: sesa-agent compare --env {options.env} --tuned {path}")
+
+
+def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    rates = ", ".join(show_number(rate) for rate in row["success"])
+    return row["arm"], str(row["rung"] + 1), row["trial"], rates
