@@ -233,9 +233,9 @@ class LossConfig:
     credit: str = "auto"
     """Credit assignment: `trajectory` (GRPO over the leaves), `tree` (mean backup), `best` (best
     discounted return; deterministic environments), `expected` (best expected return over the merged
-    states of a stochastic environment), `pass_at_k` (GRPO over subsets of `pass_k` leaves), `auto`
-    (`best` in deterministic environments; in others `expected`, or `tree` if states are not
-    merged)."""
+    states of a stochastic environment), `pass_at_k` (GRPO over subsets of `pass_k` leaves),
+    `gigpo` and `hgpo` (turns with the same observation are compared; rivals.md), `auto` (`best` in
+    deterministic environments; in others `expected`, or `tree` if states are not merged)."""
     pass_k: int = 4
     """Size of the subsets of trajectories in `pass_at_k` credit, below `sampling.max_trajectories`.
     A subset scores as its best trajectory: the larger it is, the weaker the gradient of groups that
@@ -244,12 +244,12 @@ class LossConfig:
     """Group baseline of trajectory credit: `mean` (GRPO) or `max` (Eq. 1 as printed, with which no
     advantage is ever positive)."""
     normalize_std: bool = True
-    """Divide advantages by the group's standard deviation (trajectory and tree credit)."""
+    """Divide advantages by the group's standard deviation (not in best and expected credit)."""
     group_std: str = "population"
     """That standard deviation: `population` (of the G returns themselves, divided by G) or `sample`
     (divided by G - 1, as in RAGEN, verl and TRL; larger by 3 % at G = 16, by 41 % at G = 2)."""
     discount: float = 0.9
-    """Discount factor per turn (best and expected credit)."""
+    """Discount factor per turn (best, expected, gigpo and hgpo credit)."""
     clip_low: float = 0.2
     """Lower clipping of the probability ratio: 1 - clip_low."""
     clip_high: float = 0.28
