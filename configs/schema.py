@@ -288,6 +288,10 @@ class LossConfig:
     filter_ratio: float = 1.0
     """Fraction of groups to keep, those with the highest standard deviation of the return (RAGEN's
     rollout filter: 0.25)."""
+    filter_top_p: float = 0.0
+    """Instead of `filter_ratio`, keep the fewest groups whose standard deviations add up to this
+    fraction of all (RAGEN-2's filter: 0.9), so that steps with few telling groups keep few. Groups
+    of equal returns are never kept. 0 for no such filter."""
     drop_flat_groups: bool = False
     """Leave out groups without any advantage, as where all returns are equal: they carry only the
     entropy bonus and the KL penalty. Their rows are not computed; what the other groups are taught
@@ -318,6 +322,14 @@ class LossConfig:
         check(self.pass_k >= 1, "loss.pass_k", self.pass_k, "at least 1")
         check(0 < self.discount <= 1, "loss.discount", self.discount, "above 0 and at most 1")
         check(0 < self.filter_ratio <= 1, "loss.filter_ratio", self.filter_ratio, "in (0, 1]")
+        check(0 <= self.filter_top_p < 1, "loss.filter_top_p", self.filter_top_p, "in [0, 1)")
+        check(
+            self.filter_top_p == 0 or self.filter_ratio == 1,
+            "loss.filter_top_p",
+            self.filter_top_p,
+            f"0 with loss.filter_ratio={self.filter_ratio:g}",
+            "Set one of the two filters.",
+        )
         check(0 < self.clip_low < 1, "loss.clip_low", self.clip_low, "between 0 and 1")
         check(self.clip_high > 0, "loss.clip_high", self.clip_high, "above 0")
         for key in ("entropy_coef", "kl_coef", "format_penalty", "overlong_buffer"):

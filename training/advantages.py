@@ -27,6 +27,9 @@ from .credit import (
 )
 from .pass_at_k import pass_at_k_advantages
 
+FILTER_SLACK = 0.01
+"""What the groups that `filter_top_p` keeps may miss of their share (RAGEN-2's code)."""
+
 
 def punish_overlong(tree: TrajectoryTree, buffer: int, max_tokens: int) -> TrajectoryTree:
     """Lower the rewards of responses that nearly or wholly fill what they may take.
@@ -113,6 +116,42 @@ def filter_groups(returns: Sequence[np.ndarray], ratio: float) -> list[int]:
     spreads = [round(group.std() / unit) for group in returns]
     ranking = sorted(range(len(returns)), key=lambda index: -spreads[index])
     return sorted(ranking[: max(1, round(ratio * len(returns)))])
+
+
+def filter_top_p(returns: Sequence[np.ndarray], top_p: float, kind: str = "sample") -> list[int]:
+    """Choose the fewest groups that hold most of the spread of a step (RAGEN-2's SNR filter).
+
+    arXiv:2604.06268: groups of returns that spread little are noise. With s_i the standard
+    deviation of group i, the groups of largest s are taken until their sum is at least
+    top_p sum_i s_i - .01; groups without spread never are. So a step with nothing but noise, of a
+    total below .01 / top_p, teaches nothing.
+
+    Args:
+        returns: of the groups of a step, one array of shape (num_leaves,) each.
+        top_p: share of the total to hold, in (0, 1).
+        kind: of standard deviation, as of `standard_deviation`.
+
+    Returns:
+        Ascending indices of the chosen groups, maybe none; of equal ones the earlier are chosen.
+
+    >>> filter_top_p([np.array([0.0, 1.0]), np.zeros(2), np.array([0.0, 0.1])], 0.9)
+    [0]
+    """
+    spreads = np.array([0.0 if are_equal(r) else standard_deviation(r, kind) for r in returns])
+    threshold, held, chosen = top_p * spreads.sum() - FILTER_SLACK, 0.0, []
+    for index in sorted(range(len(spreads)), key=lambda index: -round(spreads[index], 9)):
+        if held >= threshold or spreads[index] == 0:
+            break
+        held += spreads[index]
+        chosen.append(index)
+    return sorted(chosen)
+
+
+def choose_groups(returns: Sequence[np.ndarray], cfg: LossConfig) -> list[int]:
+    """Choose the groups to learn from, by `loss.filter_top_p` or `loss.filter_ratio`."""
+    if cfg.filter_top_p:
+        return filter_top_p(returns, cfg.filter_top_p, cfg.group_std)
+    return filter_groups(returns, cfg.filter_ratio)
 
 
 def drop_if_flat(credit: Credit) -> Credit:

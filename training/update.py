@@ -21,8 +21,8 @@ from ..sampling import SAMPLERS
 from ..sampling.trajectory import TrajectoryTree
 from .advantages import (
     ADVANTAGES,
+    choose_groups,
     drop_if_flat,
-    filter_groups,
     leaf_returns,
     punish_overlong,
 )
@@ -178,7 +178,7 @@ class Learner:
             trees = [punish_overlong(tree, loss.overlong_buffer, longest) for tree in trees]
         if returns is None:
             returns = [leaf_returns(tree, loss.format_penalty) for tree in trees]
-        chosen = filter_groups(returns, loss.filter_ratio)
+        chosen = choose_groups(returns, loss)
         kept = [trees[place] for place in chosen]
         rule = ADVANTAGES[loss.credit]
         credits = [rule(trees[place], returns[place], loss) for place in chosen]
