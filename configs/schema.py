@@ -234,8 +234,10 @@ class LossConfig:
     """Credit assignment: `trajectory` (GRPO over the leaves), `tree` (mean backup), `best` (best
     discounted return; deterministic environments), `expected` (best expected return over the merged
     states of a stochastic environment), `pass_at_k` (GRPO over subsets of `pass_k` leaves),
-    `gigpo` and `hgpo` (turns with the same observation are compared; rivals.md), `auto` (`best` in
-    deterministic environments; in others `expected`, or `tree` if states are not merged)."""
+    `gigpo` and `hgpo` (turns with the same observation are compared), `tree_grpo`, `tree_po`,
+    `tree_rl` and `spo_tree` (branching rivals), `max_rl` (the rarer the successes, the more each
+    counts; all of rivals.md), `auto` (`best` in deterministic environments; in others `expected`,
+    or `tree` if states are not merged)."""
     pass_k: int = 4
     """Size of the subsets of trajectories in `pass_at_k` credit, below `sampling.max_trajectories`.
     A subset scores as its best trajectory: the larger it is, the weaker the gradient of groups that

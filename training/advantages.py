@@ -13,6 +13,12 @@ from ..configs.schema import LossConfig
 from ..sampling.trajectory import ROOT, TrajectoryTree
 from .action_values import action_advantages
 from .anchor_credit import gigpo_credit, hgpo_credit
+from .branch_credit import (
+    spo_tree_credit,
+    tree_grpo_credit,
+    tree_po_credit,
+    tree_rl_credit,
+)
 from .credit import (
     EPS,
     EQUAL_RETURNS,
@@ -24,7 +30,9 @@ from .credit import (
     rounding,
     standard_deviation,
     turn_credit,
+    values_above,
 )
+from .max_rl import max_rl_advantages
 from .pass_at_k import pass_at_k_advantages
 
 FILTER_SLACK = 0.01
@@ -186,11 +194,22 @@ def pass_at_k_credit(tree: TrajectoryTree, returns: np.ndarray, cfg: LossConfig)
     return leaf_credit(tree, pass_at_k_advantages(returns, cfg.pass_k, cfg.normalize_std), cfg)
 
 
+def max_rl_credit(tree: TrajectoryTree, returns: np.ndarray, cfg: LossConfig) -> Credit:
+    """Credit each leaf by `max_rl_advantages` of what won, else as `trajectory_credit`.
+
+    MaxRL (arXiv:2602.02710) is for rewards of 0 and 1, so a leaf counts as won or not, whatever
+    `returns` say.
+    """
+    wins = np.array([tree.turns[leaf].success for leaf in tree.leaves()], dtype=np.float64)
+    return leaf_credit(tree, max_rl_advantages(wins), cfg)
+
+
 def tree_credit(tree: TrajectoryTree, returns: np.ndarray, cfg: LossConfig) -> Credit:
     """Credit each turn once, by the mean return below it.
 
     A(c) = [(V(c) - V(start)) + (V(c) - V(parent of c))] / (std(R) + eps), with V(.) the mean return
-    of the leaves below. Paper: a turn is credited through its trajectories. We: an alternative,
+    of the leaves below: TreeRL's (arXiv:2506.11902) without its weight by the number of leaves
+    (`tree_rl_credit`). Paper: a turn is credited through its trajectories. We: an alternative,
     because a successful trajectory of a forced tree carries useless turns that would all be
     rewarded. The unit is a turn.
     """
@@ -198,8 +217,7 @@ def tree_credit(tree: TrajectoryTree, returns: np.ndarray, cfg: LossConfig) -> C
         return turn_credit(tree, np.zeros(len(tree)), np.ones(len(tree), dtype=bool), cfg)
     values = mean_values(tree, returns)
     start = returns.mean()
-    above = np.array([start if parent == ROOT else values[parent] for parent in tree.parents])
-    advantages = (values - start) + (values - above)
+    advantages = (values - start) + (values - values_above(tree, values, start))
     if cfg.normalize_std:
         advantages /= standard_deviation(returns, cfg.group_std) + EPS
     return turn_credit(tree, advantages, np.ones(len(tree), dtype=bool), cfg)
@@ -263,5 +281,10 @@ ADVANTAGES: dict[str, CreditRule] = {
     "pass_at_k": pass_at_k_credit,
     "gigpo": gigpo_credit,
     "hgpo": hgpo_credit,
+    "tree_grpo": tree_grpo_credit,
+    "tree_po": tree_po_credit,
+    "tree_rl": tree_rl_credit,
+    "spo_tree": spo_tree_credit,
+    "max_rl": max_rl_credit,
 }
 """Credit rules by the name that `loss.credit` gives them."""

@@ -15,7 +15,7 @@ from ..sampling.trajectory import TrajectoryTree
 from .credit import Credit, group_advantages, path_credit
 
 STEP_WEIGHT = 1.0
-"""w, weight of the step advantages beside the episode's (arXiv:2505.10978 section 4.3)."""
+"""w, weight of the step advantages beside the episode's (arXiv:2505.10978)."""
 HISTORY_LENGTH = 2
 """K of HGPO: earlier observations that a situation includes; the source has 2 and 4."""
 LENGTH_POWER = 1.0

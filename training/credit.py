@@ -103,7 +103,17 @@ def standard_deviation(returns: np.ndarray, kind: str) -> float:
 
 def mean_values(tree: TrajectoryTree, returns: np.ndarray) -> np.ndarray:
     """Mean return of the trajectories through each turn, (num_turns,), as in `tree_credit`."""
-    return sum_below(tree, returns) / sum_below(tree, np.ones(len(returns)))
+    return sum_below(tree, returns) / num_leaves_below(tree)
+
+
+def num_leaves_below(tree: TrajectoryTree) -> np.ndarray:
+    """Number of leaves at or below each turn, (num_turns,)."""
+    return sum_below(tree, np.ones(len(tree.leaves())))
+
+
+def values_above(tree: TrajectoryTree, values: np.ndarray, start: float) -> np.ndarray:
+    """Value of the turn before each turn, (num_turns,); `start` before a first one."""
+    return np.array([start if parent == ROOT else values[parent] for parent in tree.parents])
 
 
 def are_equal(returns: np.ndarray) -> bool:
