@@ -166,9 +166,10 @@ class SamplingConfig:
 
     name: str = "tree"
     """Sampler: `parallel` (independent rollouts, as in RAGEN), `tree` (action-level SESA, paper
-    section 3.1) and, for tasks with a single answer, `single_pass` (whole answers one after
-    another, section 2.2) or `two_stage` (sketches in sequence, solutions in parallel, Algorithm
-    1)."""
+    section 3.1), those of other methods (rivals.md: `tree_grpo`, `tree_rl`, `arpo` and
+    `go_explore` play on from earlier states, `dars` and `dars_hw` play hard puzzles more often)
+    and, for tasks with a single answer, `single_pass` (whole answers one after another, section
+    2.2) or `two_stage` (sketches in sequence, solutions in parallel, Algorithm 1)."""
     num_tasks: int = 24
     """Puzzles per step; the trajectories of a puzzle form one GRPO group."""
     max_redraws: int = 0
@@ -180,12 +181,13 @@ class SamplingConfig:
     (two_stage)."""
     max_trajectories: int = 16
     """U: maximum number of trajectories in a tree, not counting those that end in an unreadable
-    response; the group size with `parallel`."""
+    response; the group size with `parallel`, and with `dars` before hard puzzles get more."""
     proposer: str = "history"
     """How proposals are made distinct: `history` (the prompt lists the earlier ones),
     `one_response` (one response lists them all), `without_replacement` (sampling actions without
-    replacement from the plain prompt). For ablations, `independent` does not: a duplicate counts
-    against the budget and is dropped."""
+    replacement from the plain prompt). Two do not: with `independent`, for ablations, a duplicate
+    counts against the budget and is dropped; with `with_replacement`, for `spo_tree` and `tree_po`
+    credit, it is played like any other."""
     max_retries: int = 2
     """How often in a row a proposal that duplicates an earlier action is sampled again before the
     decision ends."""
@@ -210,7 +212,8 @@ class SamplingConfig:
 
     def __post_init__(self) -> None:
         fit_fields(self, "sampling")
-        proposers = ("history", "one_response", "without_replacement", "independent")
+        distinct = ("history", "one_response", "without_replacement")
+        proposers = (*distinct, "independent", "with_replacement")
         check_choice("sampling.proposer", self.proposer, proposers)
         check_choice("sampling.allocation", self.allocation, ("early", "even"))
         check_choice("sampling.merge_states", self.merge_states, ("on", "off", "auto"))
