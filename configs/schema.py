@@ -285,6 +285,10 @@ class LossConfig:
     """Truncated importance sampling for the mismatch between engine and trainer: each token of a
     first proposal is weighted by min(cap, pi_old / mu), with mu its probability in the engine. 0
     for no correction; 2 is common."""
+    replay_coef: float = 0.0
+    """Weight of self-imitation (SPEAR, rivals.md): trajectories more than a standard deviation
+    above their group are trained on again for five steps, beside each step's own. It rises from 0
+    over the first two thirds of the run; 0 for none."""
     history_correction: str = "negatives"
     """Importance weight of proposals that were sampled under another prompt than the plain one, pi
     and mu being the probabilities of the response under both: `none`, `negatives` (negative
@@ -337,7 +341,7 @@ class LossConfig:
         )
         check(0 < self.clip_low < 1, "loss.clip_low", self.clip_low, "between 0 and 1")
         check(self.clip_high > 0, "loss.clip_high", self.clip_high, "above 0")
-        for key in ("entropy_coef", "kl_coef", "format_penalty", "overlong_buffer"):
+        for key in ("entropy_coef", "kl_coef", "format_penalty", "overlong_buffer", "replay_coef"):
             check(getattr(self, key) >= 0, f"loss.{key}", getattr(self, key), "at least 0")
 
 
