@@ -33,11 +33,11 @@ async def sample_dars(
 
 
 async def _grow(forked: ForkedTree, player: Player, cfg: SamplingConfig, weighs_hard: bool) -> None:
-    await forked.play([ROOT] * cfg.max_trajectories, player, cfg)
+    await forked.play([ROOT] * cfg.max_trajectories, player, cfg, is_last=True)
     tree = forked.tree
     num_wins = sum(tree.turns[leaf].success for leaf in tree.leaves())
     extra = extra_rollouts(num_wins, cfg.max_trajectories, weighs_hard)
-    await forked.play([ROOT] * extra, player, cfg)
+    await forked.play([ROOT] * extra, player, cfg, is_last=True)
 
 
 def extra_rollouts(num_wins: int, num_rollouts: int, weighs_hard: bool = False) -> int:

@@ -44,19 +44,21 @@ class Passage:
 
 @dataclass
 class ForkedTree:
-    """A tree, and the live position after each of its turns."""
+    """A tree, and the live positions from which it may grow on."""
 
     tree: TrajectoryTree
     start: Position
-    after: list[Position] = field(default_factory=list)
+    after: dict[int, Position] = field(default_factory=dict)
+    """The position after each turn, of those that were kept."""
 
-    def add(self, passage: Passage) -> list[int]:
+    def add(self, passage: Passage, keeps_positions: bool) -> list[int]:
         """Add the turns of a passage; returns their numbers."""
         nodes, node = [], passage.parent
         for turn, after in zip(passage.turns, passage.positions[1:], strict=True):
             node = self.tree.add(node, turn)
             nodes.append(node)
-            self.after.append(after)
+            if keeps_positions:
+                self.after[node] = after
         self.tree.num_calls += len(nodes)
         self.tree.num_failed += passage.has_failed
         return nodes
@@ -67,14 +69,18 @@ class ForkedTree:
         player: Player,
         cfg: SamplingConfig,
         max_turns: int | None = None,
+        is_last: bool = False,
     ) -> list[list[int]]:
         """Play on from after each of these turns (`ROOT`: the start), side by side.
+
+        Every turn is played on a copy of the environment, unless nothing will go on from it.
 
         Args:
             parents: the turns.
             player: of this tree.
             cfg: `fork_noise`; with `shared` the branches of a position meet the same noise.
             max_turns: most turns to add to each; None plays to the end.
+            is_last: whether nothing will be played on from the new turns.
 
         Returns:
             The new turns of each, which are fewer if the engine fails to give a response.
@@ -85,11 +91,16 @@ class ForkedTree:
             has_own_noise = cfg.fork_noise == "independent" and (len(self.tree) or place)
             noise = int(own.rng.integers(2**31)) if has_own_noise else None
             passage = Passage(parent, positions=[position])
-            calls.append(self._play_on(passage, own, noise, max_turns))
-        return [self.add(passage) for passage in await together(*calls)]
+            calls.append(self._play_on(passage, own, noise, max_turns, is_last))
+        return [self.add(passage, not is_last) for passage in await together(*calls)]
 
     async def _play_on(
-        self, passage: Passage, player: Player, noise: int | None, max_turns: int | None
+        self,
+        passage: Passage,
+        player: Player,
+        noise: int | None,
+        max_turns: int | None,
+        is_last: bool,
     ) -> Passage:
         turns = passage.turns
         while len(turns) != max_turns and not (turns and is_over(turns[-1])):
@@ -99,10 +110,13 @@ class ForkedTree:
             if completion.finish_reason == "failed":
                 passage.has_failed = True
                 break
-            turn, after = await player.play(position, completion, noise=noise)
+            in_place = is_last and bool(turns)  # others go on from where it began
+            turn, after = await player.play(position, completion, in_place=in_place, noise=noise)
             noise = None
             turns.append(turn)
             passage.positions.append(after)
+        if is_last and passage.positions[-1].env is not passage.positions[0].env:
+            player.dialogue.close(passage.positions[-1])
         return passage
 
 
@@ -129,7 +143,7 @@ async def _sample(task: Task, player: Player, cfg: SamplingConfig, grow: Grow) -
         return tree
     forked = ForkedTree(tree, start)
     await grow(forked, player, cfg)
-    for position in (start, *forked.after):
+    for position in (start, *forked.after.values()):
         player.dialogue.close(position)
     return tree
 
@@ -152,7 +166,7 @@ async def _grow_tree_grpo(forked: ForkedTree, player: Player, cfg: SamplingConfi
     for chain, share in zip(chains, shares, strict=True):
         places = chain[:-1] or [ROOT]
         parents += [places[place] for place in player.rng.integers(len(places), size=share)]
-    await forked.play(parents, player, cfg)
+    await forked.play(parents, player, cfg, is_last=True)
 
 
 async def sample_tree_rl(
@@ -176,7 +190,7 @@ async def _grow_tree_rl(forked: ForkedTree, player: Player, cfg: SamplingConfig)
         wanted = np.repeat(least_likely or [ROOT], TREE_RL_BRANCHES)
         nodes = [int(node) for node in np.resize(wanted, share)]
         parents += [ROOT if node == ROOT else tree.parents[node] for node in nodes]
-    await forked.play(parents, player, cfg)
+    await forked.play(parents, player, cfg, is_last=True)
 
 
 def _lowest_logprob(turn: Turn) -> float:

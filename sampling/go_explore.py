@@ -37,10 +37,12 @@ async def _grow_go_explore(forked: ForkedTree, player: Player, cfg: SamplingConf
     size = math.ceil(left / NUM_ROUNDS)
     parents = [ROOT] * min(size, left)
     while parents:
-        for nodes in await forked.play(parents, player, cfg):
-            for node in nodes:
-                archive.reach(node)
         left -= len(parents)
+        played = await forked.play(parents, player, cfg, is_last=not left)
+        if left:
+            for nodes in played:
+                for node in nodes:
+                    archive.reach(node)
         parents = archive.choose(min(size, left), player.rng)
 
 

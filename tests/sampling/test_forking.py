@@ -146,7 +146,7 @@ def forked(*moves_of_trajectories):
             completion = RecordingEngine(answers(move)).generate([position.prompt_ids], PARAMS)[0]
             turn, position = dialogue.play(position, completion)
             node = tree.add(node, turn)
-            grown.after.append(position)
+            grown.after[node] = position
             archive.reach(node)
     return archive
 
