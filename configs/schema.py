@@ -166,7 +166,7 @@ class SamplingConfig:
 
     name: str = "tree"
     """Sampler: `parallel` (independent rollouts, as in RAGEN), `tree` (action-level SESA, paper
-    section 3.1), those of other methods (rivals.md: `tree_grpo`, `tree_rl`, `arpo` and
+    section 3.1), those of other methods (rivals.md: `tree_grpo`, `tree_rl`, `cure`, `arpo` and
     `go_explore` play on from earlier states, `dars` and `dars_hw` play hard puzzles more often)
     and, for tasks with a single answer, `single_pass` (whole answers one after another, section
     2.2) or `two_stage` (sketches in sequence, solutions in parallel, Algorithm 1)."""
@@ -272,8 +272,9 @@ class LossConfig:
     """Exploration method from the literature, on top of the entropy bonus: `none`,
     `adaptive_entropy` (the coefficient starts at `entropy_coef` and moves by .005 per step to hold
     `entropy_target`), `entropy_advantage` (advantages grow with the entropy), `kl_cov` and
-    `clip_cov` (KL penalty on, or no gradient from, the tokens that reduce the entropy most) or
-    `top_entropy` (gradient only from the 20 % of tokens with the highest entropy)."""
+    `clip_cov` (KL penalty on, or no gradient from, the tokens that reduce the entropy most),
+    `top_entropy` (gradient only from the 20 % of tokens with the highest entropy) or `steer`
+    (weights from .8 to 1.2, the smaller the more a token would change the entropy)."""
     entropy_target: float = 0.2
     """Mean entropy per token, in nats, below which `adaptive_entropy` applies its bonus."""
     exploration_share: float = 0.02

@@ -10,7 +10,7 @@ from functools import partial
 from ..configs.schema import SamplingConfig
 from .arpo import sample_arpo
 from .dars import sample_dars
-from .forking import sample_tree_grpo, sample_tree_rl
+from .forking import sample_cure, sample_tree_grpo, sample_tree_rl
 from .go_explore import sample_go_explore
 from .parallel import sample_parallel
 from .player import Sample
@@ -43,6 +43,7 @@ SAMPLERS: dict[str, Sampler] = {
     "two_stage": Sampler(sample_two_stage, True, lambda cfg: True),
     "tree_grpo": Sampler(sample_tree_grpo),
     "tree_rl": Sampler(sample_tree_rl),
+    "cure": Sampler(sample_cure),
     "arpo": Sampler(sample_arpo),
     "go_explore": Sampler(sample_go_explore, needs_state_key=True),
     "dars": Sampler(sample_dars),

@@ -1,4 +1,4 @@
-"""Samplers that go back to a state and play on from there: Tree-GRPO's and TreeRL's.
+"""Samplers that go back to a state and play on: Tree-GRPO's, TreeRL's and CURE's.
 
 Whole trajectories are played, the first ones from the start and the others from a position that an
 earlier one passed (`ForkedTree`, which `arpo.py`, `go_explore.py` and `dars.py` share). Responses
@@ -27,6 +27,10 @@ TREE_RL_LEAVES = 5
 """Leaves of one of EPTree's trees: a trajectory, and T = 2 forks at each of N = 2 turns."""
 TREE_RL_BRANCHES = 2
 """T, forks at a turn (arXiv:2506.11902)."""
+CURE_LEAVES = 4
+"""A trajectory of CURE and the three that go on from a turn of it (arXiv:2508.11016)."""
+CURE_CANDIDATES = 20
+"""Least likely turns among which that turn is drawn."""
 
 
 @dataclass
@@ -146,6 +150,30 @@ async def _sample(task: Task, player: Player, cfg: SamplingConfig, grow: Grow) -
     for position in (start, *forked.after.values()):
         player.dialogue.close(position)
     return tree
+
+
+async def sample_cure(
+    tasks: Sequence[Task], player: Player, cfg: SamplingConfig
+) -> list[TrajectoryTree]:
+    """Play some trajectories, then play on from before one critical turn of each.
+
+    Stage 1 of CURE (arXiv:2508.11016): four responses are each cut before a token drawn from the 20
+    of highest entropy and completed three times; all are one group. Here a turn is drawn among the
+    20 with the least likely tokens, M = U / 4. Stage 2 is DAPO without forks: resume the run with
+    `--method dapo`.
+    """
+    return await sample_forked(tasks, player, cfg, _grow_cure)
+
+
+async def _grow_cure(forked: ForkedTree, player: Player, cfg: SamplingConfig) -> None:
+    chains, shares = await _first_chains(forked, player, cfg, CURE_LEAVES)
+    tree, parents = forked.tree, list[int]()
+    for chain, share in zip(chains, shares, strict=True):
+        least_likely = sorted(chain, key=lambda node: _lowest_logprob(tree.turns[node]))
+        critical = least_likely[:CURE_CANDIDATES]
+        place = int(player.rng.integers(max(len(critical), 1)))
+        parents += [tree.parents[critical[place]] if critical else ROOT] * share
+    await forked.play(parents, player, cfg, is_last=True)
 
 
 async def sample_tree_grpo(

@@ -34,8 +34,8 @@ from ..helpers.grown import Grown, depths, grow
 from ..helpers.runs import make_config, read_metrics, run
 from ..helpers.strategies import make_turn
 
-FORKING = ("tree_grpo", "tree_rl", "arpo", "go_explore", "dars", "dars_hw")
-PRESETS = ("tree-grpo", "tree-rl", "spo-tree", "treepo", "arpo", "go-explore", "dars")
+FORKING = ("tree_grpo", "tree_rl", "cure", "arpo", "go_explore", "dars", "dars_hw")
+PRESETS = ("tree-grpo", "tree-rl", "spo-tree", "treepo", "cure", "arpo", "go-explore", "dars")
 PARAMS = SamplingParams()
 
 
@@ -114,6 +114,16 @@ def test_tree_rl_plays_the_least_likely_turns_again():
     [tree] = sample("tree_rl", engine, dialogue=line_dialogue(max_turns=5), size=5)
     assert branchings(tree) == {0: 3, 2: 3}  # before turns 1 and 3, with .2 and .1
     assert len(tree.leaves()) == 5
+
+
+def test_cure_plays_one_turn_of_each_trajectory_again():
+    """U = 8: two trajectories; three more go on from before one turn of each."""
+    engine = RecordingEngine(answers("Rest"))
+    [tree] = sample("cure", engine, dialogue=line_dialogue(max_turns=5), size=8)
+    firsts = Counter(tree.path(leaf)[0] for leaf in tree.leaves())
+    forks = [count for node, count in branchings(tree).items() if node != ROOT]
+    assert len(tree.leaves()) == 8 and set(forks) <= {4}
+    assert len(firsts) == 2 + 3 * (2 - len(forks))  # a first turn may be the one
 
 
 def test_arpo_branches_where_the_policy_is_less_sure():
@@ -255,6 +265,7 @@ def test_go_explore_needs_a_state_key():
 @pytest.mark.parametrize("method", PRESETS)
 def test_two_steps_run_with_every_preset(llama, tmp_path, method):
     words = ("sampling.num_tasks=4", "sampling.max_trajectories=6", "sampling.max_redraws=0")
+    words += ("loss.overlong_buffer=0",)
     run(make_config(llama, *words, "optim.lr=0.01", method=method), tmp_path)
     lines = read_metrics(tmp_path)
     assert len(lines) == 2 and max(line["train/tokens"] for line in lines) > 0
