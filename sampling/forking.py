@@ -4,8 +4,8 @@ Whole trajectories are played, the first ones from the start and the others from
 earlier one passed (`ForkedTree`, which `arpo.py`, `go_explore.py` and `dars.py` share). Responses
 are independent samples under the plain prompt: nothing makes them distinct and no states are
 merged. A position is a copy of the environment, as in `tree.py`; every response counts as a call
-and every action as an environment step. Where an episode has a single turn all but ARPO's gate
-leaves independent rollouts.
+and every action as an environment step. Where an episode has a single turn, all of them are
+independent rollouts.
 
 The trajectories of a round are played side by side, and what follows is decided when the round has
 ended, so results do not depend on which response ends first.
