@@ -166,9 +166,10 @@ class SamplingConfig:
 
     name: str = "tree"
     """Sampler: `parallel` (independent rollouts, as in RAGEN), `tree` (action-level SESA, paper
-    section 3.1) and, for tasks with a single answer, `single_pass` (whole answers one after
-    another, section 2.2) or `two_stage` (sketches in sequence, solutions in parallel, Algorithm
-    1)."""
+    section 3.1), those of other methods (rivals.md: `tree_grpo`, `tree_rl`, `cure`, `arpo` and
+    `go_explore` play on from earlier states, `dars` and `dars_hw` play hard puzzles more often)
+    and, for tasks with a single answer, `single_pass` (whole answers one after another, section
+    2.2) or `two_stage` (sketches in sequence, solutions in parallel, Algorithm 1)."""
     num_tasks: int = 24
     """Puzzles per step; the trajectories of a puzzle form one GRPO group."""
     max_redraws: int = 0
@@ -180,12 +181,13 @@ class SamplingConfig:
     (two_stage)."""
     max_trajectories: int = 16
     """U: maximum number of trajectories in a tree, not counting those that end in an unreadable
-    response; the group size with `parallel`."""
+    response; the group size with `parallel`, and with `dars` before hard puzzles get more."""
     proposer: str = "history"
     """How proposals are made distinct: `history` (the prompt lists the earlier ones),
     `one_response` (one response lists them all), `without_replacement` (sampling actions without
-    replacement from the plain prompt). For ablations, `independent` does not: a duplicate counts
-    against the budget and is dropped."""
+    replacement from the plain prompt). Two do not: with `independent`, for ablations, a duplicate
+    counts against the budget and is dropped; with `with_replacement`, for `spo_tree` and `tree_po`
+    credit, it is played like any other."""
     max_retries: int = 2
     """How often in a row a proposal that duplicates an earlier action is sampled again before the
     decision ends."""
@@ -210,7 +212,8 @@ class SamplingConfig:
 
     def __post_init__(self) -> None:
         fit_fields(self, "sampling")
-        proposers = ("history", "one_response", "without_replacement", "independent")
+        distinct = ("history", "one_response", "without_replacement")
+        proposers = (*distinct, "independent", "with_replacement")
         check_choice("sampling.proposer", self.proposer, proposers)
         check_choice("sampling.allocation", self.allocation, ("early", "even"))
         check_choice("sampling.merge_states", self.merge_states, ("on", "off", "auto"))
@@ -233,9 +236,11 @@ class LossConfig:
     credit: str = "auto"
     """Credit assignment: `trajectory` (GRPO over the leaves), `tree` (mean backup), `best` (best
     discounted return; deterministic environments), `expected` (best expected return over the merged
-    states of a stochastic environment), `pass_at_k` (GRPO over subsets of `pass_k` leaves), `auto`
-    (`best` in deterministic environments; in others `expected`, or `tree` if states are not
-    merged)."""
+    states of a stochastic environment), `pass_at_k` (GRPO over subsets of `pass_k` leaves),
+    `gigpo` and `hgpo` (turns with the same observation are compared), `tree_grpo`, `tree_po`,
+    `tree_rl` and `spo_tree` (branching rivals), `max_rl` (the rarer the successes, the more each
+    counts; all of rivals.md), `auto` (`best` in deterministic environments; in others `expected`,
+    or `tree` if states are not merged)."""
     pass_k: int = 4
     """Size of the subsets of trajectories in `pass_at_k` credit, below `sampling.max_trajectories`.
     A subset scores as its best trajectory: the larger it is, the weaker the gradient of groups that
@@ -244,12 +249,12 @@ class LossConfig:
     """Group baseline of trajectory credit: `mean` (GRPO) or `max` (Eq. 1 as printed, with which no
     advantage is ever positive)."""
     normalize_std: bool = True
-    """Divide advantages by the group's standard deviation (trajectory and tree credit)."""
+    """Divide advantages by the group's standard deviation (not in best and expected credit)."""
     group_std: str = "population"
     """That standard deviation: `population` (of the G returns themselves, divided by G) or `sample`
     (divided by G - 1, as in RAGEN, verl and TRL; larger by 3 % at G = 16, by 41 % at G = 2)."""
     discount: float = 0.9
-    """Discount factor per turn (best and expected credit)."""
+    """Discount factor per turn (best, expected, gigpo and hgpo credit)."""
     clip_low: float = 0.2
     """Lower clipping of the probability ratio: 1 - clip_low."""
     clip_high: float = 0.28
@@ -267,8 +272,9 @@ class LossConfig:
     """Exploration method from the literature, on top of the entropy bonus: `none`,
     `adaptive_entropy` (the coefficient starts at `entropy_coef` and moves by .005 per step to hold
     `entropy_target`), `entropy_advantage` (advantages grow with the entropy), `kl_cov` and
-    `clip_cov` (KL penalty on, or no gradient from, the tokens that reduce the entropy most) or
-    `top_entropy` (gradient only from the 20 % of tokens with the highest entropy)."""
+    `clip_cov` (KL penalty on, or no gradient from, the tokens that reduce the entropy most),
+    `top_entropy` (gradient only from the 20 % of tokens with the highest entropy) or `steer`
+    (weights from .8 to 1.2, the smaller the more a token would change the entropy)."""
     entropy_target: float = 0.2
     """Mean entropy per token, in nats, below which `adaptive_entropy` applies its bonus."""
     exploration_share: float = 0.02
@@ -280,6 +286,10 @@ class LossConfig:
     """Truncated importance sampling for the mismatch between engine and trainer: each token of a
     first proposal is weighted by min(cap, pi_old / mu), with mu its probability in the engine. 0
     for no correction; 2 is common."""
+    replay_coef: float = 0.0
+    """Weight of self-imitation (SPEAR, rivals.md): trajectories more than a standard deviation
+    above their group are trained on again for five steps, beside each step's own. It rises from 0
+    over the first two thirds of the run; 0 for none."""
     history_correction: str = "negatives"
     """Importance weight of proposals that were sampled under another prompt than the plain one, pi
     and mu being the probabilities of the response under both: `none`, `negatives` (negative
@@ -288,6 +298,10 @@ class LossConfig:
     filter_ratio: float = 1.0
     """Fraction of groups to keep, those with the highest standard deviation of the return (RAGEN's
     rollout filter: 0.25)."""
+    filter_top_p: float = 0.0
+    """Instead of `filter_ratio`, keep the fewest groups whose standard deviations add up to this
+    fraction of all (RAGEN-2's filter: 0.9), so that steps with few telling groups keep few. Groups
+    of equal returns are never kept. 0 for no such filter."""
     drop_flat_groups: bool = False
     """Leave out groups without any advantage, as where all returns are equal: they carry only the
     entropy bonus and the KL penalty. Their rows are not computed; what the other groups are taught
@@ -318,9 +332,17 @@ class LossConfig:
         check(self.pass_k >= 1, "loss.pass_k", self.pass_k, "at least 1")
         check(0 < self.discount <= 1, "loss.discount", self.discount, "above 0 and at most 1")
         check(0 < self.filter_ratio <= 1, "loss.filter_ratio", self.filter_ratio, "in (0, 1]")
+        check(0 <= self.filter_top_p < 1, "loss.filter_top_p", self.filter_top_p, "in [0, 1)")
+        check(
+            self.filter_top_p == 0 or self.filter_ratio == 1,
+            "loss.filter_top_p",
+            self.filter_top_p,
+            f"0 with loss.filter_ratio={self.filter_ratio:g}",
+            "Set one of the two filters.",
+        )
         check(0 < self.clip_low < 1, "loss.clip_low", self.clip_low, "between 0 and 1")
         check(self.clip_high > 0, "loss.clip_high", self.clip_high, "above 0")
-        for key in ("entropy_coef", "kl_coef", "format_penalty", "overlong_buffer"):
+        for key in ("entropy_coef", "kl_coef", "format_penalty", "overlong_buffer", "replay_coef"):
             check(getattr(self, key) >= 0, f"loss.{key}", getattr(self, key), "at least 0")
 
 

@@ -5,7 +5,9 @@
 * `history`: each prompt shows the earlier proposals.
 * `one_response`: one reply lists all proposals.
 * `without_replacement`: each is sampled from the plain prompt x, with the earlier actions excluded.
-* `independent`: they are not. This control shows what distinctness is worth.
+* `independent`: they are not, and duplicates are dropped: a control of what distinctness is worth.
+* `with_replacement`: they are not, and duplicates are played too. The mean return below a turn is
+  then an unbiased estimate of the policy's, as SPO-tree and TreePO need it.
 
 Distinct are the canonical actions, however they are spelled. A proposal that duplicates an earlier
 one is sampled again, at most `sampling.max_retries` times in a row, and then dropped ("up to G
@@ -90,8 +92,8 @@ async def propose(decision: Decision, player: Player, cfg: SamplingConfig) -> No
         player: samples responses and reads their actions.
         cfg: `proposer` and `max_retries`.
     """
-    if cfg.proposer == "independent":
-        await _propose_independent(decision, player)
+    if cfg.proposer in ("independent", "with_replacement"):
+        await _propose_independent(decision, player, cfg.proposer == "with_replacement")
         return
     await fill(
         decision,
@@ -189,12 +191,17 @@ async def _draw(
     return await together(*(player.ask(asked.prompt_ids, excluded) for _ in range(count)))
 
 
-async def _propose_independent(decision: Decision, player: Player) -> None:
-    """Sample `width` times from x. Duplicates count as calls; they are not played or retried."""
+async def _propose_independent(decision: Decision, player: Player, keeps_duplicates: bool) -> None:
+    """Sample `width` times from x. Duplicates count as calls and are not retried."""
     position = decision.position
     asked = Request(position.prompt_ids, position.is_cut)
     for said in await _draw(decision, player, asked, decision.width):
-        accept(decision, said, await player.read(position, said))
+        action = await player.read(position, said)
+        if keeps_duplicates:
+            decision.proposals.append(said)
+            decision.actions.append(action)
+        else:
+            accept(decision, said, action)
 
 
 def next_request(dialogue: Dialogue, decision: Decision, proposer: str) -> Request:

@@ -116,6 +116,7 @@ def test_every_setting_that_a_page_names_exists():
         "method",
         "metrics",
         "collapse",
+        "rivals",
     )
     for page in (f"{name}.md" for name in pages):
         for name in re.findall(rf"(?<![\w-])((?:{groups})\.[a-z_]+)(?![\w.(]|\.py)", read(page)):

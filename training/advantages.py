@@ -1,106 +1,42 @@
-"""What each turn of a tree is to be taught. Numpy only, one tree at a time.
+"""What each turn of a tree is to be taught: returns, group filters and the credit rules.
 
-A turn that several trajectories share is stored and computed once. With per-trajectory weights w_i
-and advantages A_i its clipped surrogate is, exactly and for any likelihood ratio r (the context,
-hence r, is the same for all of them),
-
-    sum_i w_i min(r A_i, clip(r) A_i) = S+ min(r, 1 + clip_high) + S- max(r, 1 - clip_low),
-
-with S+ and S- the sums of w_i max(A_i, 0) and w_i min(A_i, 0). So a `Credit` holds both sums per
-turn, not their net.
+Numpy only, one tree at a time. What rules share is in `credit.py`; the rules of the literature's
+rivals are in modules of their own (docs/rivals.md).
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from ..configs.schema import LossConfig
 from ..sampling.trajectory import ROOT, TrajectoryTree
 from .action_values import action_advantages
+from .anchor_credit import gigpo_credit, hgpo_credit
+from .branch_credit import (
+    spo_tree_credit,
+    tree_grpo_credit,
+    tree_po_credit,
+    tree_rl_credit,
+)
+from .credit import (
+    EPS,
+    EQUAL_RETURNS,
+    Credit,
+    are_equal,
+    group_advantages,
+    leaf_credit,
+    mean_values,
+    rounding,
+    standard_deviation,
+    turn_credit,
+    values_above,
+)
+from .max_rl import max_rl_advantages
 from .pass_at_k import pass_at_k_advantages
 
-EQUAL_RETURNS = 1e-9
-"""Returns that are closer than this are equal, relative to the largest if that is above 1: sums of
-the same rewards in another order differ by about 1e-16 of it."""
-
-EPS = 1e-6
-"""Added to the standard deviation of a group's returns."""
-
-
-@dataclass(frozen=True)
-class Credit:
-    """What each turn of one tree is to be taught. Arrays have shape (num_turns,), float64."""
-
-    positive: np.ndarray
-    """Weighted sum of the positive advantages through the turn."""
-    negative: np.ndarray
-    """Weighted sum of the negative advantages through the turn, never above 0."""
-    weight: np.ndarray
-    """Sum of the weights, for entropy and KL; 0 where the turn is not trained."""
-    denominator: float
-    """This tree's part of the common denominator of a batch: the number of its units (trajectories
-    or taught turns), or of their tokens. Paper: a mean over puzzles of means over the trajectories
-    of each, 1 / (B G) in Eq. 1. We: all units of a step weigh alike, so a tree weighs as many as it
-    has; the same where all trees have G. With equal shares a turn of a small tree, which is easy or
-    hardly explored, weighs most, and `sesa` learnt less (docs/method.md)."""
-
-
-def group_advantages(
-    returns: np.ndarray,
-    baseline: str = "mean",
-    normalize_std: bool = True,
-    kind: str = "population",
-    eps: float = EPS,
-) -> np.ndarray:
-    """Credit each trajectory by how much better it did than its group.
-
-    A_i = (R_i - b(R)) / (std(R) + eps), b = mean (GRPO, arXiv:2402.03300 section 4.1.2) or max
-    (SESA Eq. 1 as printed; no advantage is ever positive then).
-
-    Args:
-        returns: episode returns of one group, shape (G,).
-        baseline: "mean" or "max".
-        normalize_std: whether to divide by the standard deviation.
-        kind: of standard deviation, as of `standard_deviation`.
-        eps: added to the standard deviation.
-
-    Returns:
-        Advantages, shape (G,). All zeros if the returns are equal: such a group has nothing to
-        teach.
-
-    Raises:
-        ValueError: if `returns` is empty or `baseline` is unknown.
-
-    >>> group_advantages(np.array([1.0, 0.0]), normalize_std=False).tolist()
-    [0.5, -0.5]
-    """
-    returns = np.asarray(returns, dtype=np.float64)
-    if returns.size == 0:
-        raise ValueError("A group needs at least one return.")
-    if baseline not in ("mean", "max"):
-        raise ValueError(f"loss.baseline must be mean or max, got {baseline!r}.")
-    if _are_equal(returns):
-        return np.zeros_like(returns)
-    centred = returns - (returns.mean() if baseline == "mean" else returns.max())
-    return centred / (standard_deviation(returns, kind) + eps) if normalize_std else centred
-
-
-def standard_deviation(returns: np.ndarray, kind: str) -> float:
-    """Standard deviation of at least two returns, shape (G,).
-
-    Args:
-        returns: episode returns of one group.
-        kind: "population" divides the squares by G, "sample" by G - 1, as torch, and so RAGEN, verl
-            and TRL do. At G = 16 it is 3 % larger, at G = 2 41 %, and advantages are as much
-            smaller.
-
-    >>> standard_deviation(np.array([1.0, -1.0]), "population")
-    1.0
-    """
-    if kind not in ("population", "sample"):
-        raise ValueError(f"loss.group_std must be population or sample, got {kind!r}.")
-    return float(returns.std(ddof=kind == "sample"))
+FILTER_SLACK = 0.01
+"""What the groups that `filter_top_p` keeps may miss of their share (RAGEN-2's code)."""
 
 
 def punish_overlong(tree: TrajectoryTree, buffer: int, max_tokens: int) -> TrajectoryTree:
@@ -170,7 +106,7 @@ def has_signal(returns: np.ndarray) -> bool:
         returns: of `leaf_returns`, shape (num_leaves,), before `punish_overlong`: DAPO, too, asks
             for right and wrong answers in one group, whatever their lengths.
     """
-    return not _are_equal(returns)
+    return not are_equal(returns)
 
 
 def filter_groups(returns: Sequence[np.ndarray], ratio: float) -> list[int]:
@@ -184,10 +120,46 @@ def filter_groups(returns: Sequence[np.ndarray], ratio: float) -> list[int]:
         Ascending indices of the chosen groups; of equal ones the earlier are chosen.
     """
     # Groups with the same returns in another order may differ in the last bit.
-    unit = max((_rounding(group) for group in returns), default=EQUAL_RETURNS)
+    unit = max((rounding(group) for group in returns), default=EQUAL_RETURNS)
     spreads = [round(group.std() / unit) for group in returns]
     ranking = sorted(range(len(returns)), key=lambda index: -spreads[index])
     return sorted(ranking[: max(1, round(ratio * len(returns)))])
+
+
+def filter_top_p(returns: Sequence[np.ndarray], top_p: float, kind: str = "sample") -> list[int]:
+    """Choose the fewest groups that hold most of the spread of a step (RAGEN-2's SNR filter).
+
+    arXiv:2604.06268: groups of returns that spread little are noise. With s_i the standard
+    deviation of group i, the groups of largest s are taken until their sum is at least
+    top_p sum_i s_i - .01; groups without spread never are. So a step with nothing but noise, of a
+    total below .01 / top_p, teaches nothing.
+
+    Args:
+        returns: of the groups of a step, one array of shape (num_leaves,) each.
+        top_p: share of the total to hold, in (0, 1).
+        kind: of standard deviation, as of `standard_deviation`.
+
+    Returns:
+        Ascending indices of the chosen groups, maybe none; of equal ones the earlier are chosen.
+
+    >>> filter_top_p([np.array([0.0, 1.0]), np.zeros(2), np.array([0.0, 0.1])], 0.9)
+    [0]
+    """
+    spreads = np.array([0.0 if are_equal(r) else standard_deviation(r, kind) for r in returns])
+    threshold, held, chosen = top_p * spreads.sum() - FILTER_SLACK, 0.0, []
+    for index in sorted(range(len(spreads)), key=lambda index: -round(spreads[index], 9)):
+        if held >= threshold or spreads[index] == 0:
+            break
+        held += spreads[index]
+        chosen.append(index)
+    return sorted(chosen)
+
+
+def choose_groups(returns: Sequence[np.ndarray], cfg: LossConfig) -> list[int]:
+    """Choose the groups to learn from, by `loss.filter_top_p` or `loss.filter_ratio`."""
+    if cfg.filter_top_p:
+        return filter_top_p(returns, cfg.filter_top_p, cfg.group_std)
+    return filter_groups(returns, cfg.filter_ratio)
 
 
 def drop_if_flat(credit: Credit) -> Credit:
@@ -210,7 +182,7 @@ def trajectory_credit(tree: TrajectoryTree, returns: np.ndarray, cfg: LossConfig
     counts the tokens of all trajectories, shared ones once per trajectory (DAPO, arXiv:2503.14476).
     """
     advantages = group_advantages(returns, cfg.baseline, cfg.normalize_std, cfg.group_std)
-    return _leaf_credit(tree, advantages, cfg)
+    return leaf_credit(tree, advantages, cfg)
 
 
 def pass_at_k_credit(tree: TrajectoryTree, returns: np.ndarray, cfg: LossConfig) -> Credit:
@@ -219,26 +191,36 @@ def pass_at_k_credit(tree: TrajectoryTree, returns: np.ndarray, cfg: LossConfig)
     Pass@k training (arXiv:2508.10751): where successes are common in a group they teach little,
     a lone one much. A group of `pass_k` leaves or fewer teaches nothing.
     """
-    return _leaf_credit(tree, pass_at_k_advantages(returns, cfg.pass_k, cfg.normalize_std), cfg)
+    return leaf_credit(tree, pass_at_k_advantages(returns, cfg.pass_k, cfg.normalize_std), cfg)
+
+
+def max_rl_credit(tree: TrajectoryTree, returns: np.ndarray, cfg: LossConfig) -> Credit:
+    """Credit each leaf by `max_rl_advantages` of what won, else as `trajectory_credit`.
+
+    MaxRL (arXiv:2602.02710) is for rewards of 0 and 1, so a leaf counts as won or not, whatever
+    `returns` say.
+    """
+    wins = np.array([tree.turns[leaf].success for leaf in tree.leaves()], dtype=np.float64)
+    return leaf_credit(tree, max_rl_advantages(wins), cfg)
 
 
 def tree_credit(tree: TrajectoryTree, returns: np.ndarray, cfg: LossConfig) -> Credit:
     """Credit each turn once, by the mean return below it.
 
     A(c) = [(V(c) - V(start)) + (V(c) - V(parent of c))] / (std(R) + eps), with V(.) the mean return
-    of the leaves below. Paper: a turn is credited through its trajectories. We: an alternative,
+    of the leaves below: TreeRL's (arXiv:2506.11902) without its weight by the number of leaves
+    (`tree_rl_credit`). Paper: a turn is credited through its trajectories. We: an alternative,
     because a successful trajectory of a forced tree carries useless turns that would all be
     rewarded. The unit is a turn.
     """
-    if _are_equal(returns):
-        return _turn_credit(tree, np.zeros(len(tree)), np.ones(len(tree), dtype=bool), cfg)
+    if are_equal(returns):
+        return turn_credit(tree, np.zeros(len(tree)), np.ones(len(tree), dtype=bool), cfg)
     values = mean_values(tree, returns)
     start = returns.mean()
-    above = np.array([start if parent == ROOT else values[parent] for parent in tree.parents])
-    advantages = (values - start) + (values - above)
+    advantages = (values - start) + (values - values_above(tree, values, start))
     if cfg.normalize_std:
         advantages /= standard_deviation(returns, cfg.group_std) + EPS
-    return _turn_credit(tree, advantages, np.ones(len(tree), dtype=bool), cfg)
+    return turn_credit(tree, advantages, np.ones(len(tree), dtype=bool), cfg)
 
 
 def best_credit(tree: TrajectoryTree, returns: np.ndarray, cfg: LossConfig) -> Credit:
@@ -261,7 +243,7 @@ def best_credit(tree: TrajectoryTree, returns: np.ndarray, cfg: LossConfig) -> C
         if value.max() > 0 or advantage.any():
             is_taught[siblings] = True
             advantages[siblings] = advantage
-    return _turn_credit(tree, advantages, is_taught, cfg)
+    return turn_credit(tree, advantages, is_taught, cfg)
 
 
 def expected_credit(tree: TrajectoryTree, returns: np.ndarray, cfg: LossConfig) -> Credit:
@@ -272,7 +254,7 @@ def expected_credit(tree: TrajectoryTree, returns: np.ndarray, cfg: LossConfig) 
     """
     advantages = action_advantages(tree, cfg.discount, cfg.format_penalty)
     is_taught = np.abs(advantages) > EQUAL_RETURNS  # False for NaN
-    return _turn_credit(tree, np.where(is_taught, advantages, 0.0), is_taught, cfg)
+    return turn_credit(tree, np.where(is_taught, advantages, 0.0), is_taught, cfg)
 
 
 def best_values(tree: TrajectoryTree, discount: float) -> np.ndarray:
@@ -289,11 +271,6 @@ def best_values(tree: TrajectoryTree, discount: float) -> np.ndarray:
     return values
 
 
-def mean_values(tree: TrajectoryTree, returns: np.ndarray) -> np.ndarray:
-    """Mean return of the trajectories through each turn, (num_turns,), as in `tree_credit`."""
-    return _sum_below(tree, returns) / _sum_below(tree, np.ones(len(returns)))
-
-
 CreditRule = Callable[[TrajectoryTree, np.ndarray, LossConfig], Credit]
 """From a group and the returns of its leaves, shape (num_leaves,), to what its turns are taught."""
 ADVANTAGES: dict[str, CreditRule] = {
@@ -302,53 +279,12 @@ ADVANTAGES: dict[str, CreditRule] = {
     "best": best_credit,
     "expected": expected_credit,
     "pass_at_k": pass_at_k_credit,
+    "gigpo": gigpo_credit,
+    "hgpo": hgpo_credit,
+    "tree_grpo": tree_grpo_credit,
+    "tree_po": tree_po_credit,
+    "tree_rl": tree_rl_credit,
+    "spo_tree": spo_tree_credit,
+    "max_rl": max_rl_credit,
 }
 """Credit rules by the name that `loss.credit` gives them."""
-
-
-def _are_equal(returns: np.ndarray) -> bool:
-    return bool(np.ptp(returns) < _rounding(returns))
-
-
-def _rounding(returns: np.ndarray) -> float:
-    """How much returns may differ by rounding alone."""
-    return EQUAL_RETURNS * max(1.0, float(np.abs(returns).max()))
-
-
-def _sum_below(tree: TrajectoryTree, leaf_values: np.ndarray) -> np.ndarray:
-    """Sum a value of the leaves, (num_leaves,), over those at or below each turn, (num_turns,)."""
-    sums = np.zeros(len(tree))
-    sums[tree.leaves()] = leaf_values
-    for node in range(len(tree) - 1, -1, -1):
-        if tree.parents[node] != ROOT:
-            sums[tree.parents[node]] += sums[node]
-    return sums
-
-
-def _leaf_credit(tree: TrajectoryTree, advantages: np.ndarray, cfg: LossConfig) -> Credit:
-    """Credit with the trajectory as the unit, from the advantages of the leaves, (num_leaves,)."""
-    leaves = tree.leaves()
-    lengths = np.maximum([tree.trajectory(leaf).num_response_tokens for leaf in leaves], 1)
-    per_trajectory = cfg.aggregate == "trajectory"
-    weights = 1.0 / lengths if per_trajectory else np.ones(len(leaves))
-    return Credit(
-        positive=_sum_below(tree, weights * advantages.clip(min=0.0)),
-        negative=_sum_below(tree, weights * advantages.clip(max=0.0)),
-        weight=_sum_below(tree, weights),
-        denominator=float(len(leaves) if per_trajectory else lengths.sum()),
-    )
-
-
-def _turn_credit(
-    tree: TrajectoryTree, advantages: np.ndarray, is_taught: np.ndarray, cfg: LossConfig
-) -> Credit:
-    """Credit with the turn as the unit: turns count alike ("trajectory") or tokens do ("token")."""
-    lengths = np.maximum([len(turn.response_ids) for turn in tree.turns], 1)
-    per_turn = cfg.aggregate == "trajectory"
-    weight = np.where(is_taught, 1.0 / lengths if per_turn else 1.0, 0.0)
-    return Credit(
-        positive=weight * advantages.clip(min=0.0),
-        negative=weight * advantages.clip(max=0.0),
-        weight=weight,
-        denominator=float(is_taught.sum() if per_turn else lengths[is_taught].sum()),
-    )

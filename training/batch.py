@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..sampling.trajectory import ROOT, TrajectoryTree, Turn
-from .advantages import Credit
+from .credit import Credit
 
 
 @dataclass(frozen=True, eq=False)

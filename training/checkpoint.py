@@ -3,6 +3,7 @@
     <run>/checkpoints/step-000010/model/                 written by `save_model`
                                   optimizer.safetensors  optimiser and torch's random state
                                   state.json             everything else: step, counters
+                                  replay.json            trajectories to replay, if any are kept
                                   SHA256SUMS             of all files, for `sha256sum -c`
 
 A checkpoint is written to a hidden folder, flushed to disk and renamed, so no kill leaves half of
@@ -45,9 +46,12 @@ from .progress import Progress
 MODEL_FOLDER = "model"
 OPTIMIZER_FILE = "optimizer.safetensors"
 STATE_FILE = "state.json"
+REPLAY_FILE = "replay.json"
 SUMS_FILE = "SHA256SUMS"
-PARTS = (MODEL_FOLDER, OPTIMIZER_FILE, STATE_FILE)
+PARTS = (MODEL_FOLDER, OPTIMIZER_FILE, STATE_FILE, REPLAY_FILE)
 """What a checkpoint is made of."""
+OPTIONAL = (OPTIMIZER_FILE, REPLAY_FILE)
+"""Of these, what may be left out."""
 RNG_KEY = "rng_state"
 NO_OPTIMIZER = (
     "{path} holds no state of the optimizer: its moments start from zero, so the run is not bit "
@@ -65,6 +69,7 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer | None,
     state: dict[str, Any],
     keep: int,
+    replay: dict[str, Any] | None = None,
 ) -> Path:
     """Write the checkpoint of `state["step"]`, then delete what the older ones need no longer.
 
@@ -79,6 +84,7 @@ def save_checkpoint(
             out.
         state: the fields of `Progress`; `step` names the checkpoint.
         keep: number of checkpoints to keep, at least 1.
+        replay: `ReplayBuffer.to_json()`; None to leave it out.
 
     Returns:
         The checkpoint's folder.
@@ -97,6 +103,8 @@ def save_checkpoint(
             if optimizer is not None:
                 _save_optimizer(draft, optimizer)
             (draft / STATE_FILE).write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
+            if replay is not None:
+                (draft / REPLAY_FILE).write_text(json.dumps(replay), encoding="utf-8")
             _flush_with_sums(draft)
             draft.rename(target)
         except BaseException:
@@ -197,6 +205,12 @@ def put_aside(checkpoint: Path) -> Path:
 def read_state(checkpoint: Path) -> dict[str, Any]:
     """Return the `state` that was saved with a checkpoint."""
     return read_json_file(checkpoint / STATE_FILE)
+
+
+def read_replay(checkpoint: Path) -> dict[str, Any]:
+    """Return the `replay` that was saved with a checkpoint; an empty buffer if none was."""
+    path = checkpoint / REPLAY_FILE
+    return read_json_file(path) if path.exists() else {"replays": [], "means": []}
 
 
 def load_optimizer(folder: Path, optimizer: torch.optim.Optimizer) -> None:
@@ -310,7 +324,7 @@ def _check_sums(checkpoint: Path, parts: tuple[str, ...]) -> None:
             raise ValueError(f"{SUMS_FILE} has a wrong line")
     for part in parts:
         names = [name for name in sums if name.split("/")[0] == part]
-        if not names and part != OPTIMIZER_FILE:
+        if not names and part not in OPTIONAL:
             raise ValueError(f"{SUMS_FILE} lacks {part}")
         for name in names:
             if _digest(checkpoint / name) != sums[name]:

@@ -34,6 +34,8 @@ MIN_COVARIANCE, MAX_COVARIANCE = 1.0, 5.0
 by the group's standard deviation."""
 TOP_ENTROPY_SHARE = 0.2
 """Share of the tokens trained, those with the highest entropy (arXiv:2506.01939)."""
+MIN_STEER, MAX_STEER = 0.8, 1.2
+"""Weights of STEER for the largest and the smallest change of entropy (arXiv:2510.10150)."""
 ROUNDING = 1e-5
 """Entropies and covariances closer than this count as equal, so that rounding errors do not decide
 which tokens are chosen."""
@@ -182,6 +184,31 @@ def top_entropy(
     return _keep(batch, kept)
 
 
+def steer(batch: Batch, entropy: Tensor) -> Batch:
+    """Weight each token by how little it would change the entropy (STEER, arXiv:2510.10150).
+
+    The change is estimated as |A (1 - p) (log p + H)|: a gradient step on a token changes the
+    entropy in proportion. The smallest in the batch weighs 1.2, the largest .8, the others linearly
+    between (the linear variant of its code); if all are equal, all weigh 1.
+
+    Args:
+        batch: with scored `old_logprobs`.
+        entropy: of pi_old at each token in nats, shape (N, T).
+    """
+    mask = batch.loss_mask
+    if not mask.any():
+        return batch
+    advantages = ((batch.positive + batch.negative) / batch.weight.where(mask, 1.0))[mask]
+    logprobs = batch.old_logprobs[mask]
+    change = (advantages * (1 - logprobs.exp()) * (logprobs + entropy[mask])).abs()
+    low, high = change.min(), change.max()
+    if high - low < ROUNDING:
+        return batch
+    weights = torch.ones_like(batch.positive)
+    weights[mask] = MAX_STEER - (MAX_STEER - MIN_STEER) * (change - low) / (high - low)
+    return replace(batch, positive=batch.positive * weights, negative=batch.negative * weights)
+
+
 def answer_tokens(batch: Batch, tokenizer: Any) -> Tensor:
     """Mark the trained tokens from the last token of an `<answer>` tag on, shape (N, T) bool.
 
@@ -208,6 +235,7 @@ EXPLORATIONS: dict[str, Callable[[Batch, Scores, LossConfig], Batch]] = {
     "entropy_advantage": lambda batch, scores, cfg: entropy_advantage(batch, scores.entropy),
     "kl_cov": lambda batch, scores, cfg: kl_cov(batch, cfg.exploration_share),
     "clip_cov": lambda batch, scores, cfg: clip_cov(batch, cfg.exploration_share, scores.generator),
+    "steer": lambda batch, scores, cfg: steer(batch, scores.entropy),
     "top_entropy": lambda batch, scores, cfg: top_entropy(
         batch, scores.entropy, answer_tokens(batch, scores.tokenizer)
     ),

@@ -22,7 +22,7 @@ from ..configs.schema import Config, EngineConfig, ModelConfig
 from ..environments import OWN_ENVIRONMENTS, EnvError, close_env, is_deterministic, make_env
 from ..environments.adapters.refusals import refuse_id
 from ..environments.descriptions import describe_error, describe_message
-from ..environments.text_env import max_instances, tool_specs
+from ..environments.text_env import has_state_key, max_instances, tool_specs
 from ..environments.workers.choice import allowed_workers, choose_workers
 from ..environments.workers.pool import WorkerPool, shared_pool
 from ..environments.workers.pooled_env import PooledEnv
@@ -190,6 +190,13 @@ def _resolve(cfg: Config, env: gymnasium.Env[Any, Any], device: str) -> Config:
     dtype = fastest_dtype(device) if cfg.model.dtype == "auto" else cfg.model.dtype
     if SAMPLERS[cfg.sampling.name].is_single_answer:
         check_single_answer(cfg.sampling.name, cfg.env.max_turns)
+    check(
+        has_state_key(env) or not SAMPLERS[cfg.sampling.name].needs_state_key,
+        "sampling.name",
+        cfg.sampling.name,
+        f"another sampler in {cfg.env.id}, which has no state_key()",
+        "Add a state_key() to the environment.",
+    )
     deterministic = is_deterministic(env)
     is_tree = cfg.sampling.name == "tree"
     merges = is_tree and resolve_merging(cfg.sampling.merge_states, env)

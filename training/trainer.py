@@ -19,7 +19,7 @@ from ..configs.schema import Config, LossConfig, OptimConfig
 from ..configs.writing import writing
 from ..sampling.dialogue import Dialogue
 from ..sampling.trajectory import TrajectoryTree
-from .checkpoint import latest_checkpoint, read_state, save_checkpoint
+from .checkpoint import latest_checkpoint, read_replay, read_state, save_checkpoint
 from .distributed import agreed, all_gather, barrier, broadcast, is_rank_zero
 from .exploration import next_entropy_coef
 from .loggers import check_loggers, open_loggers
@@ -39,6 +39,7 @@ from .monitor import (
 )
 from .progress import Progress
 from .readability import find_unreadable
+from .replay import ReplayBuffer
 from .rollout import Rollout, find_cut_prompts, first_error, rollout, step_player
 from .run_log import RunLog
 from .score import with_plain_logprobs
@@ -104,6 +105,7 @@ def open_session(cfg: Config, folder: Path) -> Session:
         build_optimizer(policy, cfg.optim, checkpoint),
         build_reference(cfg, policy, is_initial=not checkpoint) if cfg.loss.kl_coef else None,
         Stopwatch(policy.model.device),
+        ReplayBuffer.from_json(read_replay(checkpoint)) if checkpoint else None,
     )
     progress = Progress(**read_state(checkpoint)) if checkpoint else Progress()
     return Session(cfg, rescued, folder, agent, learner, progress)
@@ -278,6 +280,7 @@ def _save(session: Session) -> None:
             save_model=session.agent.policy.save,
             optimizer=session.learner.optimizer if session.cfg.optim.save_optimizer else None,
             state=vars(session.progress),
+            replay=session.learner.replay.to_json() if session.cfg.loss.replay_coef else None,
             keep=session.cfg.optim.keep_checkpoints,
         )
 

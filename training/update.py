@@ -21,8 +21,8 @@ from ..sampling import SAMPLERS
 from ..sampling.trajectory import TrajectoryTree
 from .advantages import (
     ADVANTAGES,
+    choose_groups,
     drop_if_flat,
-    filter_groups,
     leaf_returns,
     punish_overlong,
 )
@@ -36,6 +36,7 @@ from .metrics import gap_metrics
 from .micro_batches import Part, merge_equal_rows, own_parts
 from .optimizer import MasterAdamW
 from .progress import Progress
+from .replay import ReplayBuffer
 from .score import score
 from .stopwatch import Stopwatch
 
@@ -71,6 +72,7 @@ class Learner:
         optimizer: of the policy's parameters, or of copies that it gives their gradients.
         reference: the initial policy, if `loss.kl_coef` is set.
         clock: times scoring, forward and backward passes, and the optimiser.
+        replay: the trajectories to imitate, if `loss.replay_coef` is set.
     """
 
     def __init__(
@@ -79,9 +81,10 @@ class Learner:
         optimizer: torch.optim.Optimizer,
         reference: Policy | None = None,
         clock: Stopwatch | None = None,
+        replay: ReplayBuffer | None = None,
     ):
         self.policy, self.optimizer, self.reference = policy, optimizer, reference
-        self.clock = clock or Stopwatch()
+        self.clock, self.replay = clock or Stopwatch(), replay or ReplayBuffer()
 
     def update(
         self,
@@ -107,7 +110,7 @@ class Learner:
                 before they reach the weights.
         """
         optim = cfg.optim
-        batch = self._collate(trees, cfg, returns)
+        batch = self._collate(trees, cfg, progress, returns)
         if not len(batch):
             return {"train/tokens": 0.0}
         seed = np.random.SeedSequence([cfg.seed, progress.step]).generate_state(1)[0]
@@ -169,21 +172,30 @@ class Learner:
         return batch, stats
 
     def _collate(
-        self, trees: list[TrajectoryTree], cfg: Config, returns: list[np.ndarray] | None
+        self,
+        trees: list[TrajectoryTree],
+        cfg: Config,
+        progress: Progress,
+        returns: list[np.ndarray] | None,
     ) -> Batch:
-        """What the groups that pass the filter are to be taught."""
+        """What the groups that pass the filter are to be taught, and what is replayed."""
         loss = cfg.loss
         if loss.overlong_buffer:
             longest, returns = cfg.engine.max_new_tokens, None
             trees = [punish_overlong(tree, loss.overlong_buffer, longest) for tree in trees]
         if returns is None:
             returns = [leaf_returns(tree, loss.format_penalty) for tree in trees]
-        chosen = filter_groups(returns, loss.filter_ratio)
+        chosen = choose_groups(returns, loss)
         kept = [trees[place] for place in chosen]
         rule = ADVANTAGES[loss.credit]
         credits = [rule(trees[place], returns[place], loss) for place in chosen]
         if loss.drop_flat_groups:
             credits = [drop_if_flat(credit) for credit in credits]
+        if loss.replay_coef:
+            total = sum(credit.denominator for credit in credits)
+            replayed = self.replay.credits(loss, progress.share_done(cfg.optim), total)
+            kept, credits = kept + replayed[0], credits + replayed[1]
+            self.replay.add(trees, returns, loss, progress.step)
         is_adaptive = loss.exploration == "adaptive_entropy"
         keep_zero_advantage = bool(loss.entropy_coef or loss.kl_coef or is_adaptive)
         pad_id = self.policy.tokenizer.pad_token_id or 0

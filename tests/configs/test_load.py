@@ -79,6 +79,10 @@ def test_every_file_loads_and_every_auto_is_resolved(env, method):
         with pytest.raises(SettingError, match="sampling.name must be tree or parallel"):
             resolve_auto(config)
         return
+    if config.sampling.name == "go_explore" and env == "sql_questions":
+        with pytest.raises(SettingError, match="which has no state_key"):
+            resolve_auto(config)
+        return
     config = resolve_auto(config)
     values = config_to_dict(config)
     assert "auto" not in write_yaml(values)
@@ -406,11 +410,11 @@ def test_another_method_of_a_run_may_be_a_file(mine):
 @pytest.mark.parametrize(
     ("text", "hint"),
     [
-        (None, "mine.yaml is not a file. Name a YAML file of settings, or one of dapo, ragen"),
+        (None, "mine.yaml is not a file. Name a YAML file of settings, or one of "),
         ("loss: {kl_coef: 1", "mine.yaml could not be read: "),
         ("[1, 2]", "mine.yaml must be a mapping of settings, got [1, 2]"),
-        ("extends: ragenn", "mine.yaml must be one of dapo, ragen, "),
-        ("extends: mine.yaml", "mine.yaml must be one of dapo, ragen, "),
+        ("extends: ragenn", "mine.yaml must be one of "),
+        ("extends: mine.yaml", "mine.yaml must be one of "),
         ("los: {kl_coef: 1}", "mine.yaml: los.kl_coef is not a setting. Did you mean loss.kl_coef"),
         ("loss: {kl_coef: much}", "mine.yaml: loss.kl_coef must be a number, got 'much'."),
         ("loss: {kl_coef: -1}", "mine.yaml: loss.kl_coef must be at least 0, got -1"),

@@ -1,4 +1,5 @@
 import doctest
+import math
 from dataclasses import replace
 
 import pytest
@@ -24,6 +25,7 @@ from sesa_agent.training.exploration import (
     entropy_advantage,
     kl_cov,
     next_entropy_coef,
+    steer,
     top_entropy,
 )
 from sesa_agent.training.losses import grpo_loss
@@ -42,6 +44,7 @@ BASELINES = (
     "ragen-clip-cov",
     "ragen-top-entropy",
     "ragen-pass-at-k",
+    "ragen-steer",
 )
 
 
@@ -187,6 +190,21 @@ def test_clip_cov_draws_only_between_its_bounds():
     draws = {tuple(taught(clip_cov(batch, 0.2, seeded(seed)))) for seed in range(20)}
     assert draws == {(3.0, 0.0, 0.0, -1.5, -3.0), (3.0, 1.5, 0.0, 0.0, -3.0)}
     assert taught(clip_cov(batch, 0.2, seeded(3))) == taught(clip_cov(batch, 0.2, seeded(3)))
+
+
+def test_steer_by_hand():
+    """Changes |A (1 - p) (log p + H)|: with p = 1/2 and A = 1, 2, -1 they are H - ln 2 times 1/2.
+
+    H = ln 2 + (0, 1, 1): 0, 1 and 1/2, so weights 1.2, .8 and 1.
+    """
+    batch = make_batch([1.0, 2.0, -1.0], [math.log(0.5)] * 3)
+    entropy = column([math.log(2), math.log(2) + 1, math.log(2) + 1])
+    assert taught(steer(batch, entropy)) == pytest.approx([1.2, 1.6, -1.0], abs=1e-6)
+
+
+def test_steer_leaves_tokens_that_change_alike():
+    batch = make_batch([1.0, -1.0], [-1.0, -1.0])
+    assert steer(batch, column([0.5, 0.5])) is batch
 
 
 def test_top_entropy_ranks_thoughts_and_answers_apart():
