@@ -57,9 +57,7 @@ class Exclusion:
         tokens = list(rest)
         plain = [logprob - total for logprob in scaled[tokens].tolist()]
         kept = [max(1 - rest[token], 0.0) for token in tokens]
-        removed = math.fsum(
-            math.exp(p) * (1 - keep) for p, keep in zip(plain, kept, strict=True)
-        )
+        removed = math.fsum(math.exp(p) * (1 - keep) for p, keep in zip(plain, kept, strict=True))
         if removed >= 1 - NOTHING:  # as if nothing were excluded
             return logits
         self._left[place] = math.log1p(-removed)
