@@ -383,6 +383,10 @@ class MathGame(TextGame[str]):
         """Return the problem and the answer, if one was given."""
         return self.problem, self.answer
 
+    def puzzle_content(self, seed: int) -> str | None:
+        """Return the sum of a seed; None for the problems of a file."""
+        return None if self.problems else write_sum(generate_terms(seed, self.knobs))
+
     def scripted_action(self, rng: random.Random) -> str:
         """Answer with the working of a sum from left to right, or a problem's own answer."""
         if self.problems:
