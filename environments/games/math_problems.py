@@ -194,7 +194,7 @@ def read_problem_set(path: str, test_path: str = "", broken_rows: str = "skip") 
     problems = [problem for problem in problems if content_of(problem.text) not in tested]
     texts = [problem.text for problem in (*problems, *(tests or ()))]
     return ProblemSet(
-        deal_rows(problems, tests, source=path),
+        deal_rows(problems, tests, path, lambda problem: content_of(problem.text)),
         "".join(sorted(set().union(*texts))),
         max(map(len, texts)),
         num_broken + more_broken,
