@@ -458,11 +458,13 @@ def deal_rows(
         )
     if test_rows is None:
         tested = _within(deck, places, *TEST_ROWS, most=len(deck) - 2)
-        deck = [row for row in deck if row not in set(tested)]
+        held_out = set(tested)
+        deck = [row for row in deck if row not in held_out]
     elif not tested:
         raise ValueError("test_path must hold at least one usable row, got 0.")
     validation = _within(deck, places, *VALIDATION_ROWS, most=len(deck) - 1)
-    training = [row for row in deck if row not in set(validation)]
+    held_out = set(validation)
+    training = [row for row in deck if row not in held_out]
     return {
         "test": tested,
         "validation": validation,
