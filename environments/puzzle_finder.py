@@ -158,7 +158,8 @@ class PuzzleFinder:
             log.warning(
                 f"Warning: the first observations of {reader.name} do not tell its puzzles apart, "
                 f"so those of the {split} split differ by seed only and may be training puzzles. "
-                "Give it a method puzzle_content(self, seed); it returns None if there is one puzzle."
+                "Give it a method puzzle_content(self, seed), which may return None if it has only "
+                "one puzzle."
             )
         return seed
 

@@ -10,7 +10,8 @@ import json
 import logging
 import random
 import re
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
@@ -449,25 +450,25 @@ def deal_rows(
     """
     tested = list(dict.fromkeys(test_rows or ()))
     known = set(tested)
-    places = {row: _hash(content(row)) for row in rows if row not in known}
-    deck = sorted(places, key=places.__getitem__)
+    wanted = [row for row in dict.fromkeys(rows) if row not in known]
     least = 3 if test_rows is None else 2
-    if len(deck) < least:
+    if len(wanted) < least:
         raise ValueError(
-            f"{source} must hold at least {least} different usable rows, got {len(deck)}."
+            f"{source} must hold at least {least} different usable rows, got {len(wanted)}."
         )
+    hashes = [_hash(content(row)) for row in wanted]
+    order = sorted(range(len(wanted)), key=hashes.__getitem__)
+    deck, places = [wanted[index] for index in order], [hashes[index] for index in order]
     if test_rows is None:
-        tested = _within(deck, places, *TEST_ROWS, most=len(deck) - 2)
-        held_out = set(tested)
-        deck = [row for row in deck if row not in held_out]
+        num_tests = _place(places, *TEST_ROWS, most=len(deck) - 2).stop
+        tested, deck, places = deck[:num_tests], deck[num_tests:], places[num_tests:]
     elif not tested:
         raise ValueError("test_path must hold at least one usable row, got 0.")
-    validation = _within(deck, places, *VALIDATION_ROWS, most=len(deck) - 1)
-    held_out = set(validation)
-    training = [row for row in deck if row not in held_out]
+    held_out = _place(places, *VALIDATION_ROWS, most=len(deck) - 1)
+    training = deck[: held_out.start] + deck[held_out.stop :]
     return {
         "test": tested,
-        "validation": validation,
+        "validation": deck[held_out],
         "pretraining": training,
         "training": training,
     }
@@ -479,11 +480,11 @@ def _hash(content: str) -> float:
     return int.from_bytes(digest, "big") / 2**48
 
 
-def _within(
-    deck: Sequence[Row], places: Mapping[Row, float], low: float, high: float, most: int
-) -> list[Row]:
-    """Return the rows with a hash in a range, or else the first one; at most some of them."""
-    return ([row for row in deck if low <= places[row] < high] or list(deck[:1]))[:most]
+def _place(hashes: Sequence[float], low: float, high: float, most: int) -> slice:
+    """Return where sorted hashes lie in a range; the first one if none does, and at most some."""
+    start, stop = bisect_left(hashes, low), bisect_left(hashes, high)
+    start, stop = (start, stop) if start < stop else (0, 1)
+    return slice(start, min(stop, start + most))
 
 
 def row_of(seed: int, dealt: dict[str, list[Row]]) -> Row:
