@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from sesa_agent.configs.errors import SettingError
 from sesa_agent.environments import GuardedEnv, TextSpec, make_env
+from sesa_agent.environments.checks import run_checks
 from sesa_agent.environments.games.data_files import SPLITS
 from sesa_agent.environments.puzzle_finder import (
     MAX_RESETS,
@@ -272,6 +273,23 @@ def test_a_content_of_another_type_is_the_environments_failure(given):
     env = GuardedEnv(lambda: Odd(3), step_timeout=10)
     with pytest.raises(Exception, match="must return a str, bytes or None"):
         env.puzzle_content(0)
+
+
+def test_check_env_says_what_decides_the_split_and_refuses_a_content_that_changes():
+    class Changing(Colours):
+        def puzzle_content(self, seed):
+            self.resets.append(seed)
+            return str(len(self.resets))
+
+    told = {}
+    for env in (Colours(1000), HiddenColours(9), ToldColours(1000), Changing(1000)):
+        found = run_checks(env, checks=("api", "seeding"))["seeding"]
+        told[type(env).__name__] = found.status, found.seen
+    assert "by the first observation" in told["Colours"][1]
+    assert "no puzzle_content(seed)" in told["HiddenColours"][1]
+    assert "puzzle_content gave 20 contents" in told["ToldColours"][1]
+    assert told["Changing"][0] == "failed"
+    assert "two different values for one seed" in told["Changing"][1]
 
 
 @settings(max_examples=20)
