@@ -92,9 +92,8 @@ def _write(
 ) -> None:
     """Write the result to the JSON file, if one is wanted, together with `more`."""
     if options.json_file:
-        values = {"target": target, "env": cfg.env.id, "split": cfg.eval.split}
-        values["seed"] = options.seed
-        values |= {**result.to_json(), **more}
+        played = {"env": cfg.env.id, "split": cfg.eval.split, "seed": options.seed}
+        values = {"target": target, **played, **result.to_json(), **more}
         replace_text(options.json_file, json.dumps(values, indent=2) + "\n")
 
 

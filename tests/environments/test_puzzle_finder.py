@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from typing import Any
 
 import gymnasium
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sesa_agent.configs.errors import SettingError
-from sesa_agent.environments import GuardedEnv, TextSpec, make_env
+from sesa_agent.environments import EnvError, GuardedEnv, TextSpec, make_env
 from sesa_agent.environments.checks import run_checks
 from sesa_agent.environments.games.data_files import SPLITS
 from sesa_agent.environments.puzzle_finder import (
@@ -85,6 +86,19 @@ class ToldColours(HiddenColours):
         return str(self.colour)
 
 
+def reader(env_id, **options):
+    """What a game says of the puzzle of a seed; checks that it says something."""
+    read = puzzle_content(make_env(env_id, **options))
+    assert read is not None
+
+    def content(seed):
+        told = read(seed)
+        assert told is not None
+        return told
+
+    return content
+
+
 def guarded(make):
     return PuzzleFinder(lambda: GuardedEnv(make, step_timeout=10))
 
@@ -123,8 +137,7 @@ def test_substitutes_of_two_seeds_that_are_not_for_training_differ(split, data):
 def test_no_puzzle_is_in_two_splits(name):
     """Of 1024 test puzzles in a 3x3 lake 546 were training puzzles when splits differed by seed."""
     env_id, options = GAMES[name]
-    finder, read = finder_of(env_id, **options), puzzle_content(make_env(env_id, **options))
-    assert read is not None
+    finder, read = finder_of(env_id, **options), reader(env_id, **options)
     found = {split: finder.find(list(SPLITS[split][:150])) for split in SPLITS}
     contents = {split: {read(seed) for seed in seeds} for split, seeds in found.items()}
     held_out = contents["test"], contents["validation"], contents["training"]
@@ -137,9 +150,7 @@ def test_no_puzzle_is_in_two_splits(name):
 def test_the_content_of_a_seed_is_what_its_reset_shows(name):
     """The seed that is found is a plain seed of the registered environment."""
     env_id, options = GAMES[name]
-    one, other = make_env(env_id, **options), make_env(env_id, **options)
-    read = puzzle_content(other)
-    assert read is not None
+    one, read = make_env(env_id, **options), reader(env_id, **options)
     contents = {seed: read(seed) for seed in range(40)}
     shown = {seed: one.reset(seed=seed)[0] for seed in range(40)}
     pairs = {(contents[seed], shown[seed]) for seed in shown}
@@ -150,7 +161,7 @@ def test_the_content_of_a_seed_is_what_its_reset_shows(name):
 
 
 def test_a_countdown_with_its_numbers_in_another_order_is_the_same_puzzle():
-    read = puzzle_content(make_env("sesa/Countdown-v0", max_number=3, max_count=3))
+    read = reader("sesa/Countdown-v0", max_number=3, max_count=3)
     shown = make_env("sesa/Countdown-v0", max_number=3, max_count=3)
     orders = {}
     for seed in range(200):
@@ -160,7 +171,7 @@ def test_a_countdown_with_its_numbers_in_another_order_is_the_same_puzzle():
 
 def test_a_seed_of_its_split_is_kept_and_others_get_the_next_substitute():
     finder = finder_of("sesa/FrozenLake-v0")
-    read = puzzle_content(make_env("sesa/FrozenLake-v0"))
+    read = reader("sesa/FrozenLake-v0")
     for seed, found in zip(range(50), finder.find(range(50)), strict=True):
         tried = [share_of(read(one)) for one in substitutes(seed, 100)]
         assert found == seed + STRIDE * tried.index("test")
@@ -216,7 +227,8 @@ def test_rows_of_a_file_are_dealt_and_their_seeds_stay(tmp_path):
     path = tmp_path / "sums.jsonl"
     rows = [f'{{"question": "{n} + {n}?", "answer": "{2 * n}"}}' for n in range(60)]
     path.write_text("\n".join(rows), encoding="utf-8")
-    for env_id, options in ((str(path), {}), ("sesa/Math-v0", {"path": str(path)})):
+    games: dict[str, dict[str, Any]] = {str(path): {}, "sesa/Math-v0": {"path": str(path)}}
+    for env_id, options in games.items():
         finder = finder_of(env_id, **options)
         shown = {}
         for split in ("training", "validation", "test"):
@@ -271,8 +283,10 @@ def test_a_content_of_another_type_is_the_environments_failure(given):
             return given
 
     env = GuardedEnv(lambda: Odd(3), step_timeout=10)
-    with pytest.raises(Exception, match="must return a str, bytes or None"):
-        env.puzzle_content(0)
+    read = env.puzzle_content
+    assert read is not None
+    with pytest.raises(EnvError, match="must return a str, bytes or None"):
+        read(0)
 
 
 def test_check_env_says_what_decides_the_split_and_refuses_a_content_that_changes():
