@@ -145,6 +145,7 @@ class PuzzleFinder:
                 return find_seed(seed, reader.content)
             return find_seed(seed, reader.first_observation, MAX_RESETS, NUM_ALIKE)
         except EnvError:  # opening the puzzle says so
+            reader.discard()
             return seed
         except TooFewPuzzles:
             if has_content:
@@ -204,9 +205,14 @@ class _Reader:
         """What a player sees first in the puzzle of a seed."""
         return str(self.live().reset(seed=seed)[0])
 
+    def discard(self) -> None:
+        """Close the instance, which has failed."""
+        if self.env is not None:
+            close_env(self.env)
+        self.env = None
+
     def release(self) -> gymnasium.Env[Any, Any] | None:
         """Close the instance; one that needs no closing is returned instead."""
-        if self.env is None or not is_guarded(self.env):
-            return self.env
-        close_env(self.env)
-        return None
+        if self.env is not None and is_guarded(self.env):
+            self.discard()
+        return self.env

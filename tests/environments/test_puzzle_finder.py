@@ -276,6 +276,22 @@ def test_a_failing_environment_is_left_to_fail_where_it_is_played():
     assert guarded(lambda: Broken(3)).find([1, 2]) == [1, 2]
 
 
+def test_an_environment_that_broke_in_one_puzzle_is_made_anew_for_the_next():
+    class Fragile(Colours):
+        is_broken = False
+
+        def reset(self, *, seed=None, options=None):
+            self.is_broken |= seed == 0
+            if self.is_broken:
+                raise OSError("gone")
+            return super().reset(seed=seed, options=options)
+
+    first, *others = guarded(lambda: Fragile(1000)).find(range(20))
+    env = Colours(1000)
+    assert first == 0
+    assert {share_of(env.reset(seed=seed)[0]) for seed in others} == {"test"}
+
+
 @pytest.mark.parametrize("given", [3, ("P", "O")])
 def test_a_content_of_another_type_is_the_environments_failure(given):
     class Odd(Colours):
