@@ -432,6 +432,10 @@ class EvalConfig:
     that belong to it are computed too."""
     final_episodes: int = 1024
     """Number of held-out puzzles for the final comparison of base and trained policy."""
+    split: str = "test"
+    """Held-out puzzles that `sesa-agent evaluate` measures on: `test`, or a set outside of the
+    training distribution by its name, such as `large` (see "Out-of-distribution sets" in
+    environments.md)."""
     temperature: float = 0.5
     """Sampling temperature of evaluation (RAGEN's)."""
 

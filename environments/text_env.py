@@ -36,8 +36,12 @@ Game = TypeVar("Game", bound="TextGame[Any]")
 ScriptedPlayer = Callable[[random.Random], str | None]
 """Answers the current state as a player would, in text; None if it has no answer. It changes
 nothing, and all its random numbers come from its argument."""
+Content = str | bytes
+"""What makes a puzzle the same as another one."""
 RenderMode = Literal["ansi", "rgb_array"] | None
 """How a `TextEnv` renders itself."""
+DEFAULT_STEPS = 10
+"""Actions of an episode, by default, in games of several moves."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,8 @@ class TextGame(gymnasium.Env[Any, Action], Generic[Action]):
     """Whether `to_text` tells all that matters, so that prompts can leave earlier turns out."""
     num_targets: int = 0
     """Number of different answers that succeed; 0 if unknown."""
+    longest_solution: int = 0
+    """Number of actions that the longest puzzles take, as far as the options say; 0 if unknown."""
     num_puzzles: Mapping[str, int] = {}
     """Number of different puzzles by split (`SPLITS` in `data_files.py`), for splits with few."""
     charset: str = string.printable
@@ -208,6 +214,11 @@ class TextEnv(gymnasium.Env[str, str]):
     def scripted_action(self) -> ScriptedPlayer:
         """The game's own player (`scripted_player`); there is none if the game has none."""
         return self.game.scripted_action  # pyright: ignore[reportAttributeAccessIssue]
+
+    @property
+    def puzzle_content(self) -> Callable[[int], Content | None]:
+        """The game's own `puzzle_content`; there is none if the game has none."""
+        return self.game.puzzle_content  # pyright: ignore[reportAttributeAccessIssue]
 
     def fork(self) -> "TextEnv":
         """Copy the environment; only the game's state costs anything."""
@@ -344,6 +355,23 @@ def scripted_player(env: gymnasium.Env[Any, Any]) -> ScriptedPlayer | None:
     """Return the environment's own `scripted_action` method; None if it has none."""
     play = _claim(env, "scripted_action", None)
     return play if callable(play) else None  # pyright: ignore[reportReturnType]
+
+
+def puzzle_content(env: gymnasium.Env[Any, Any]) -> Callable[[int], Content | None] | None:
+    """Return the environment's own `puzzle_content` method; None if it has none.
+
+    It takes a seed and returns what makes the puzzle of this seed the same as another one: equal
+    contents are equal puzzles. None says that content does not decide the split of a puzzle. It may
+    reset the environment.
+    """
+    read = _claim(env, "puzzle_content", None)
+    return read if callable(read) else None  # pyright: ignore[reportReturnType]
+
+
+def longest_solution(env: gymnasium.Env[Any, Any]) -> int:
+    """Return how many actions the longest puzzles take, if more than `DEFAULT_STEPS`; else 0."""
+    number = getattr(text_game(env), "longest_solution", 0)
+    return number if number > DEFAULT_STEPS else 0
 
 
 def has_state_key(env: gymnasium.Env[Any, Any]) -> bool:

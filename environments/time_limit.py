@@ -24,6 +24,8 @@ REPEAT_S = 0.1
 """Period in which the exception is raised if it was caught and kept, in seconds."""
 MAX_ALARMS = 50
 """Number of periods after which the process ends: the code cannot be stopped."""
+WATCH_NAME = "time-limit"
+"""Name of the thread that watches blocks."""
 WATCH_S = 1.0
 """Period in which a thread looks whether a block runs on that no signal reaches, in seconds."""
 
@@ -166,7 +168,7 @@ class _Watch:
         self.end = time.monotonic() + seconds + 2 * REPEAT_S * MAX_ALARMS
         if self.process_id != os.getpid():  # a fork has no threads
             self.process_id = os.getpid()
-            threading.Thread(target=self.run, name="time-limit", daemon=True).start()
+            threading.Thread(target=self.run, name=WATCH_NAME, daemon=True).start()
 
     def run(self) -> None:
         while True:

@@ -15,7 +15,6 @@ import numpy as np
 from ..agents.engines.base import Engine, SamplingParams
 from ..configs.errors import SettingError
 from ..configs.schema import SamplingConfig
-from ..environments.splits import puzzle_seeds
 from ..sampling.dialogue import Dialogue, check_single_answer
 from ..sampling.parallel import sample_parallel
 from ..sampling.player import Player
@@ -95,7 +94,7 @@ def draw_sets(
     )
     sample = sample_parallel if per_set == 1 else sample_single_pass
     player = Player(engine, dialogue, params, np.random.default_rng(params.seed))
-    task = Task(env_id, puzzle_seeds("test", 1)[0])
+    task = Task(env_id, dialogue.evaluation_seeds("test", 1)[0])
     sets: list[list[str | None]] = []
     num_missing = num_answers
     while num_missing > 0:

@@ -26,6 +26,7 @@ from ..agents.tool_chat import with_tools
 from ..agents.tool_prompts import ToolPromptStyle
 from ..configs.errors import check
 from ..environments import EnvError, close_env
+from ..environments.puzzle_finder import PuzzleFinder
 from ..environments.splits import puzzle_seeds
 from ..environments.text_env import (
     is_guarded,
@@ -129,6 +130,7 @@ class Dialogue:
         self.num_targets = num_targets(env)
         """Number of different answers that succeed; 0 if the environment does not report it."""
         self._num_puzzles = num_puzzles(env)
+        self._finder = PuzzleFinder(make, pool)
         self._open: weakref.WeakSet[gymnasium.Env[Any, Any]] = weakref.WeakSet()
         """Guarded environments of positions that may still be played."""
         close_env(env)
@@ -137,9 +139,19 @@ class Dialogue:
         """Seeds of `count` puzzles of a split, or of all its puzzles if a data file has fewer.
 
         Raises:
-            SettingError: if the split does not hold that many seeds.
+            SettingError: if the split does not hold that many seeds, or no puzzle at all.
         """
-        return puzzle_seeds(split, min(count, self._num_puzzles.get(split, count)))
+        return self.find_puzzles(
+            puzzle_seeds(split, min(count, self._num_puzzles.get(split, count)))
+        )
+
+    def find_puzzles(self, seeds: Sequence[int]) -> list[int]:
+        """Replace the seeds of puzzles that belong to another split (`PuzzleFinder`).
+
+        Raises:
+            SettingError: if a split has no puzzle.
+        """
+        return self._finder.find(seeds)
 
     def start(self, task: Task) -> Position:
         """Open a task's puzzle.

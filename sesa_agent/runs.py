@@ -14,8 +14,10 @@ from sesa_agent.configs.load import (
 from sesa_agent.configs.schema import Config
 from sesa_agent.configs.task_files import REWARD, is_task_file
 from sesa_agent.configs.yaml_text import read_yaml
+from sesa_agent.environments.ood_sets import TEST, with_ood_set
 from sesa_agent.option_settings import with_options
 from sesa_agent.outputs import check_writable
+from sesa_agent.screen import warn
 from sesa_agent.training.checkpoint import latest_checkpoint
 from sesa_agent.training.loggers import check_loggers
 from sesa_agent.training.setup import resolve_auto
@@ -24,6 +26,13 @@ CONFIG_FILE = "config.yaml"
 """The resolved settings of a run, in its folder."""
 FIXED_SETTINGS = ("model.path", "model.dtype", "model.lora_rank", "seed", "output")
 """What a resumed run cannot change; the options of its environment are fixed too."""
+
+SPLIT_BY_SEED = (
+    "Warning: the run in {folder} was begun by a version whose splits differ by seed only. From "
+    "here on they differ by content: other validation puzzles, so its curve has a step, and it may "
+    "have been trained on some of them."
+)
+"""What is said when such a run is resumed."""
 
 
 def new_run(
@@ -81,6 +90,8 @@ def resumed_run(folder: Path, env: str, method: str, overrides: list[str]) -> tu
         _refuse_change(REWARD, cfg.env.options["reward"])
     check_writable(folder, "--resume")
     check_loggers(cfg.log)
+    if "split" not in _read_settings(folder).get("eval", {}):
+        warn(SPLIT_BY_SEED.format(folder=folder))
     return cfg, folder
 
 
@@ -143,15 +154,24 @@ def find_policy(target: str, env: str, overrides: list[str]) -> tuple[Config, st
         The settings to play with, and the model path for `build_policy`.
 
     Raises:
-        SettingError: as `read_run`, or if the run has no checkpoint yet.
+        SettingError: as `read_run`, or if the run has no checkpoint yet, or `eval.split` is no set.
     """
     folder = Path(target)
     if not (folder / CONFIG_FILE).is_file():
         check(bool(env), "--env", env, "given with a model", "Try --env sokoban.")
         words = with_options(overrides, {"model.path": ("the model", target)})
-        return resolve_auto(load_config(env, "sesa", words)), target
+        return for_evaluation(resolve_auto(load_config(env, "sesa", words))), target
     cfg = read_run(folder, env, "", overrides)
     checkpoint = latest_checkpoint(folder)
     if checkpoint is None:
         raise SettingError(f"{target} has no checkpoint yet. Train it: --resume {target}.")
-    return cfg, str(checkpoint / "model")
+    return for_evaluation(cfg), str(checkpoint / "model")
+
+
+def for_evaluation(cfg: Config) -> Config:
+    """Turn resolved settings into those for the puzzles of `eval.split`; prompts stay as they are.
+
+    Raises:
+        SettingError: if there is no such set, or its puzzles are those of training.
+    """
+    return cfg if cfg.eval.split == TEST else resolve_auto(with_ood_set(cfg))

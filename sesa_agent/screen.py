@@ -88,7 +88,12 @@ def progress_bar() -> Progress:
     )
 
 
-def result_table(env_id: str, results: Mapping[str, "Evaluation"], ks: Sequence[int] = ()) -> Table:
+def result_table(
+    env_id: str,
+    results: Mapping[str, "Evaluation"],
+    ks: Sequence[int] = (),
+    split: str = "test",
+) -> Table:
     """Success with its interval, return, pass@k and Coverage@k, one row per policy.
 
     Returns are left out where they equal success, as with a reward of 1 for a win and 0 otherwise.
@@ -98,11 +103,13 @@ def result_table(env_id: str, results: Mapping[str, "Evaluation"], ks: Sequence[
         results: measurements by the policy's name; all with the same k.
         ks: values of k to show; by default pass@k for those of `shown_ks` and Coverage@k for the
             largest.
+        split: the split or set that the puzzles are of.
     """
     first = next(iter(results.values()))
     pass_ks = ks or shown_ks(list(first.pass_at_k))
     coverage_ks = [k for k in ks or pass_ks[-1:] if k in first.coverage_at_k]
-    title = f"{env_id}: {first.num_episodes} held-out puzzles, T = {first.temperature:g}"
+    kind = "held-out" if split == "test" else split
+    title = f"{env_id}: {first.num_episodes} {kind} puzzles, T = {first.temperature:g}"
     table = Table(title=title, min_width=len(title))
     has_return = any(differs_from_success(r.mean_return, r.success_rate) for r in results.values())
     names = ["policy", "success", "95 % interval", *(["return"] if has_return else [])]

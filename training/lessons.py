@@ -77,7 +77,7 @@ def played_moves(dialogue: Dialogue, env_id: str, rng: random.Random) -> Iterato
     """
     seeds, num_empty = puzzle_seeds("pretraining", NUM_PUZZLES), 0
     while True:
-        task = Task(env_id, rng.choice(seeds))
+        task = Task(env_id, *dialogue.find_puzzles([rng.choice(seeds)]))
         try:
             moves = list(_episode(dialogue, task, rng))
         except EnvError as error:

@@ -82,10 +82,9 @@ def rollout(cfg: Config, step: int, player: Player, max_calls: int | None = None
     num_within = 0
     returns: list[np.ndarray] = []
     for start in range(0, len(seeds), sampling.num_tasks):
-        tasks = [Task(cfg.env.id, seed) for seed in seeds[start : start + sampling.num_tasks]]
         sampled = parallel_map(
-            lambda part: player.run(sample, part, sampling),
-            tasks,
+            lambda part: player.run(sample, _tasks(cfg, player, part), sampling),
+            seeds[start : start + sampling.num_tasks],
             TrajectoryTree.to_json,
             TrajectoryTree.from_json,
         )
@@ -100,6 +99,11 @@ def rollout(cfg: Config, step: int, player: Player, max_calls: int | None = None
     num_played = sum(len(tree) > 0 for tree in trees[:num_within])
     chosen = [place for place in chosen if place < num_played]
     return Rollout(trees, played, returns, chosen, num_within)
+
+
+def _tasks(cfg: Config, player: Player, seeds: Sequence[int]) -> list[Task]:
+    """The training puzzles of some seeds."""
+    return [Task(cfg.env.id, seed) for seed in player.dialogue.find_puzzles(seeds)]
 
 
 def count_within(trees: Sequence[TrajectoryTree], max_calls: int | None) -> int:

@@ -22,7 +22,14 @@ from ..configs.schema import Config, EngineConfig, ModelConfig
 from ..environments import OWN_ENVIRONMENTS, EnvError, close_env, is_deterministic, make_env
 from ..environments.adapters.refusals import refuse_id
 from ..environments.descriptions import describe_error, describe_message
-from ..environments.text_env import has_state_key, max_instances, tool_specs
+from ..environments.ood_sets import check_split, check_step_limit
+from ..environments.text_env import (
+    has_state_key,
+    longest_solution,
+    max_instances,
+    max_steps,
+    tool_specs,
+)
 from ..environments.workers.choice import allowed_workers, choose_workers
 from ..environments.workers.pool import WorkerPool, shared_pool
 from ..environments.workers.pooled_env import PooledEnv
@@ -178,6 +185,8 @@ def _pooled_env(cfg: Config, pool: WorkerPool) -> PooledEnv:
 def _resolve(cfg: Config, env: gymnasium.Env[Any, Any], device: str) -> Config:
     """`resolve_auto` with a look at the environment."""
     check_env_opens(cfg, env)
+    check_split(cfg)
+    check_step_limit(cfg, longest_solution(env), max_steps(env))
     prompt_style(env)  # raises if the environment has no text_spec
     check(
         not (cfg.model.prefill and tool_specs(env)),

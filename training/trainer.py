@@ -17,6 +17,7 @@ from ..agents.policy import Policy
 from ..configs.errors import SettingError, check
 from ..configs.schema import Config, LossConfig, OptimConfig
 from ..configs.writing import writing
+from ..environments.ood_sets import refuse_ood_set
 from ..sampling.dialogue import Dialogue
 from ..sampling.trajectory import TrajectoryTree
 from .checkpoint import latest_checkpoint, read_replay, read_state, save_checkpoint
@@ -94,6 +95,7 @@ def open_session(cfg: Config, folder: Path) -> Session:
             no checkpoint of the run is whole.
     """
     check_loggers(cfg.log)
+    refuse_ood_set(cfg)
     rescued = rescued_config(cfg) if cfg.monitor.rescue == "auto" else cfg
     checkpoint = _find_checkpoint(folder)
     agent = build_agent(cfg, str(checkpoint / "model") if checkpoint else "")

@@ -36,6 +36,7 @@ from .copy_times import CopyTimes
 from .process_state import kept_process
 from .returned import (
     InvalidValue,
+    checked_content,
     checked_copy,
     checked_key,
     checked_reset,
@@ -58,6 +59,7 @@ PARTS: dict[str, Callable[[gymnasium.Env[Any, Any]], Any]] = {
     "has_state_key": text_env.has_state_key,
     "has_action_reader": lambda env: text_env.action_reader(env) is not None,
     "has_player": lambda env: text_env.scripted_player(env) is not None,
+    "has_puzzle_content": lambda env: text_env.puzzle_content(env) is not None,
     "own_fork_kind": text_env.fork_kind,
     "is_reusable": text_env.is_reusable,
     "max_instances": text_env.max_instances,
@@ -225,6 +227,7 @@ class GuardedEnv(gymnasium.Wrapper[str, str, Any, Any]):
     has_state_key: bool
     has_action_reader: bool
     has_player: bool
+    has_puzzle_content: bool
     own_fork_kind: str
     is_reusable: bool
     max_instances: int
@@ -267,6 +270,21 @@ class GuardedEnv(gymnasium.Wrapper[str, str, Any, Any]):
             return None if given is None else checked_text(given, "answer, or None")
 
         return self._try("scripted_action()", answer)
+
+    @property
+    def puzzle_content(self) -> Callable[[int], text_env.Content | None] | None:
+        """Tells the puzzle of a seed; None if the environment has no such method.
+
+        The environment must be reset after it.
+        """
+        return self._puzzle_content if self.has_puzzle_content else None
+
+    def _puzzle_content(self, seed: int) -> text_env.Content | None:
+        def read() -> text_env.Content | None:
+            tell = text_env.puzzle_content(self.env)
+            return None if tell is None else checked_content(tell(seed))
+
+        return self._try(f"puzzle_content({seed})", read)
 
     @property
     def state_key(self) -> Callable[[], Hashable]:

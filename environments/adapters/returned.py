@@ -54,6 +54,16 @@ def checked_step(result: Any) -> tuple[str, float, bool, bool, dict[str, Any]]:
     )
 
 
+def checked_content(content: Any) -> str | bytes | None:
+    """Check what `puzzle_content` returned.
+
+    Raises:
+        InvalidValue: with what was wanted and what came.
+    """
+    require(isinstance(content, str | bytes | None), "a str, bytes or None", content)
+    return content
+
+
 def step_values(result: Any) -> tuple[Any, Any, Any, Any, Any]:
     """Take apart what `step` returned.
 

@@ -7,7 +7,7 @@ the state from a fork that is still tied to the original.
 import random
 from collections.abc import Hashable, Iterator, Sequence
 
-from ..text_env import fork_kind, has_state_key, is_deterministic
+from ..text_env import fork_kind, has_state_key, is_deterministic, puzzle_content
 from .fork_cost import FORK_KINDS
 from .parts import fingerprint, listed_attributes
 from .subject import (
@@ -59,7 +59,25 @@ def check_seeding(subject: Subject) -> Finding:
             SEEDING_ADVICE,
         )
     starts = {reset(env, seed) for seed in range(20)}
-    return passed(f"equal episodes; 20 seeds gave {len(starts)} different starts")
+    told = f"equal episodes; 20 seeds gave {len(starts)} different starts"
+    return passed(f"{told}; {_check_contents(env, len(starts))}")
+
+
+def _check_contents(env: TextEnvironment, num_starts: int) -> str:
+    """Check `puzzle_content`, and say what decides the split of a puzzle."""
+    read = puzzle_content(env)
+    if read is None:
+        by_seed = "splits differ by seed only, as it has no puzzle_content(seed)"
+        return "splits are by the first observation" if num_starts > 1 else by_seed
+    contents = [[read(seed) for seed in seeds] for seeds in (range(20), range(19, -1, -1))]
+    require(
+        contents[0] == contents[1][::-1],
+        "puzzle_content(seed) gave two different values for one seed.",
+        "It must depend on the seed alone.",
+    )
+    if None in contents[0]:
+        return "splits are by seed"
+    return f"puzzle_content gave {len(set(contents[0]))} contents"
 
 
 def check_forks(subject: Subject) -> Finding:

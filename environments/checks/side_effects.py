@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..time_limit import WATCH_NAME
 from .subject import Finding, Subject, passed, random_steps, warned
 
 ODD_SEED = 271828182
@@ -19,10 +20,11 @@ ADVICE = (
 
 def process_state() -> dict[str, frozenset[Any]]:
     """Return what an environment should leave alone and no guard puts back."""
+    threads = (thread for thread in threading.enumerate() if thread.name != WATCH_NAME)
     return {
         "the environment variables": frozenset(os.environ.items()),
         "the locale": frozenset([locale.setlocale(locale.LC_ALL)]),
-        "the running threads": frozenset(threading.enumerate()),
+        "the running threads": frozenset(threads),
     }
 
 

@@ -246,6 +246,11 @@ class CountdownGame(TextGame[np.ndarray]):
         """Return the puzzle and the answer, if one was given."""
         return self.numbers, self.target, self.answer
 
+    def puzzle_content(self, seed: int) -> str:
+        """Return the numbers of a seed, in order, and the target."""
+        numbers, target = generate_puzzle(seed, self.knobs)
+        return f"{sorted(numbers)} {target}"
+
     def scripted_action(self, rng: random.Random) -> str:
         """Answer with a solution."""
         return expert_action(self)

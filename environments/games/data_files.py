@@ -10,10 +10,12 @@ import json
 import logging
 import random
 import re
-from collections.abc import Hashable, Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
+from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,6 +31,8 @@ SPLITS = {
     "training": range(1_000_000, 2**31),
 }
 """Puzzle seeds of each split; seeds beyond the last one belong to training too."""
+TEST_ROWS, VALIDATION_ROWS = (0.0, 0.1), (0.1, 0.2)
+"""Ranges of the hashes of a file's rows for test and for validation."""
 BROKEN_ROWS = ("skip", "refuse")
 NUM_HEADER_LINES = 100
 """Lines of a JSON Lines file that are searched for the names of its columns."""
@@ -421,18 +425,22 @@ def split_of(seed: int) -> str:
 
 
 def deal_rows(
-    rows: Sequence[Row], test_rows: Sequence[Row] | None = None, source: str = "The file"
+    rows: Sequence[Row],
+    test_rows: Sequence[Row] | None = None,
+    source: str = "The file",
+    content: Callable[[Row], str] = repr,
 ) -> dict[str, list[Row]]:
-    """Deal rows to the splits, in a shuffled order that is always the same.
+    """Deal rows to the splits by a hash of their content, in the order of the hashes.
 
-    A tenth goes to validation and, without `test_rows`, a tenth to test, at least one row each; the
-    rest is for training and pretraining. Equal rows count once, and a row that is also a test row
-    is used for nothing else.
+    About a tenth goes to validation and, without `test_rows`, a tenth to test, at least one row
+    each; the rest is for training and pretraining. So a row stays in its split when a file grows or
+    is sorted. Equal rows count once, and a row that is also a test row is used for nothing else.
 
     Args:
         rows: the rows of a file, hashable.
         test_rows: the rows of another file, all of them for test.
         source: name of the file of `rows` in error messages.
+        content: what makes a row the same as another one; different for different rows.
 
     Returns:
         The rows of each split.
@@ -442,25 +450,41 @@ def deal_rows(
     """
     tested = list(dict.fromkeys(test_rows or ()))
     known = set(tested)
-    deck = [row for row in dict.fromkeys(rows) if row not in known]
+    wanted = [row for row in dict.fromkeys(rows) if row not in known]
     least = 3 if test_rows is None else 2
-    if len(deck) < least:
+    if len(wanted) < least:
         raise ValueError(
-            f"{source} must hold at least {least} different usable rows, got {len(deck)}."
+            f"{source} must hold at least {least} different usable rows, got {len(wanted)}."
         )
-    random.Random(0).shuffle(deck)
-    tenth = max(1, len(deck) // 10)
+    hashes = [_hash(content(row)) for row in wanted]
+    order = sorted(range(len(wanted)), key=hashes.__getitem__)
+    deck, places = [wanted[index] for index in order], [hashes[index] for index in order]
     if test_rows is None:
-        tested, deck = deck[:tenth], deck[tenth:]
+        num_tests = _place(places, *TEST_ROWS, most=len(deck) - 2).stop
+        tested, deck, places = deck[:num_tests], deck[num_tests:], places[num_tests:]
     elif not tested:
         raise ValueError("test_path must hold at least one usable row, got 0.")
-    validation, training = deck[:tenth], deck[tenth:]
+    held_out = _place(places, *VALIDATION_ROWS, most=len(deck) - 1)
+    training = deck[: held_out.start] + deck[held_out.stop :]
     return {
         "test": tested,
-        "validation": validation,
+        "validation": deck[held_out],
         "pretraining": training,
         "training": training,
     }
+
+
+def _hash(content: str) -> float:
+    """Return a number from 0 to below 1, the same in every process."""
+    digest = blake2b(content.encode("utf-8", "surrogatepass"), digest_size=6).digest()
+    return int.from_bytes(digest, "big") / 2**48
+
+
+def _place(hashes: Sequence[float], low: float, high: float, most: int) -> slice:
+    """Return where sorted hashes lie in a range; the first one if none does, and at most some."""
+    start, stop = bisect_left(hashes, low), bisect_left(hashes, high)
+    start, stop = (start, stop) if start < stop else (0, 1)
+    return slice(start, min(stop, start + most))
 
 
 def row_of(seed: int, dealt: dict[str, list[Row]]) -> Row:

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from ...configs.errors import check, check_choice
 from ..options import options_of
-from ..text_env import RenderMode, TextEnv, TextGame, TextSpec
+from ..text_env import DEFAULT_STEPS, RenderMode, TextEnv, TextGame, TextSpec
+from .symbols import check_symbols
 
 ACTIONS = ("Left", "Down", "Right", "Up")
 """The canonical action names, at Gymnasium's numbers."""
@@ -144,13 +145,13 @@ class FrozenLakeGame(TextGame[int]):
         slippery: whether moves may slip.
         min_solution: fewest moves from start to goal without slips, 1 to 2 * size - 2.
         reward: "success" or "dense".
+        symbols: those of the text, in the order of `SYMBOLS`.
 
     Raises:
         ValueError: if an argument is outside its range.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 4}
-    charset = SYMBOLS + "\n"
 
     def __init__(
         self,
@@ -159,6 +160,7 @@ class FrozenLakeGame(TextGame[int]):
         slippery: bool = True,
         min_solution: int = 1,
         reward: str = "success",
+        symbols: str = SYMBOLS,
     ):
         check(2 <= size <= 16, "size", size, "from 2 to 16")
         is_share = 0 < frozen_probability <= 1
@@ -167,13 +169,16 @@ class FrozenLakeGame(TextGame[int]):
         moves = f"from 1 to {longest} at size={size}"
         check(1 <= min_solution <= longest, "min_solution", min_solution, moves)
         check_choice("reward", reward, ("success", "dense"))
+        check_symbols(symbols, len(SYMBOLS))
+        self.charset = symbols + "\n"
         self.size = size
+        self.longest_solution = longest
         self.frozen_probability = frozen_probability
         self.slippery = slippery
         self.min_solution = min_solution
         self.is_deterministic = not slippery
         self.max_text_length = size * (size + 1)
-        self.text_spec = _text_spec(slippery)
+        self.text_spec = _text_spec(slippery, symbols)
         self.observation_space = Box(0, len(SYMBOLS) - 1, (size, size), np.uint8)
         self.action_space = cast(Space[int], Discrete(len(ACTIONS)))
 
@@ -199,7 +204,8 @@ class FrozenLakeGame(TextGame[int]):
         return self._observe(), {"puzzle_seed": puzzle_seed, "optimal_length": optimal_length}
 
     def _read_level(self, text: str) -> Lake:
-        lake = tuple(text.strip().translate(_TO_GYMNASIUM).split("\n"))
+        text = text.strip().translate(str.maketrans(self.charset, SYMBOLS + "\n"))
+        lake = tuple(text.translate(_TO_GYMNASIUM).split("\n"))
         is_square = [len(row) for row in lake] == [self.size] * self.size
         cells = "".join(lake)
         if not is_square or set(cells) - set("SFHG") or cells.count("S") * cells.count("G") != 1:
@@ -214,9 +220,10 @@ class FrozenLakeGame(TextGame[int]):
         self._cells = "".join(lake)
         self.position = self._cells.index("S")
         self._goal = self._cells.index("G")
-        self._picture = "\n".join(lake).translate(_FROM_GYMNASIUM)
-        codes = [SYMBOLS.index(symbol) for symbol in self._picture if symbol != "\n"]
+        picture = "\n".join(lake).translate(_FROM_GYMNASIUM)
+        codes = [SYMBOLS.index(symbol) for symbol in picture if symbol != "\n"]
         self._codes = np.array(codes, dtype=np.uint8)
+        self._picture = picture.translate(str.maketrans(SYMBOLS, self.charset[:-1]))
 
     def step(self, action: int) -> tuple[NDArray[np.uint8], float, bool, bool, dict[str, Any]]:
         """Move, and perhaps slip on slippery ice; in a hole or on the goal nothing moves."""
@@ -238,7 +245,7 @@ class FrozenLakeGame(TextGame[int]):
     def to_text(self) -> str:
         """Draw the map, one line per row."""
         place = self.position + self.position // self.size  # each row ends in a line break
-        symbol = SYMBOLS[SYMBOLS.index(self._picture[place]) + PLAYER]
+        symbol = self.charset[self.charset.index(self._picture[place]) + PLAYER]
         return self._picture[:place] + symbol + self._picture[place + 1 :]
 
     def read_action(self, text: str) -> tuple[str, int] | None:
@@ -256,6 +263,10 @@ class FrozenLakeGame(TextGame[int]):
     def state_key(self) -> Hashable:
         """Return the map and the player's cell; future slips are not part of the key."""
         return self.lake, self.position
+
+    def puzzle_content(self, seed: int) -> str:
+        """Return the map of a seed."""
+        return "\n".join(generate_map(seed, self.size, self.frozen_probability, self.min_solution))
 
     def scripted_action(self, rng: random.Random) -> str:
         """Answer with the move that is most likely to lead to the goal."""
@@ -276,19 +287,30 @@ def _slip(uniform: float) -> int:
     return -1 if uniform < side else 0 if uniform < side + 1 / 3 else 1
 
 
-def _text_spec(slippery: bool) -> TextSpec:
+def _text_spec(slippery: bool, symbols: str) -> TextSpec:
+    frozen, hole, goal, you, in_hole, on_goal = symbols
     slips = " It is slippery: you may go to either side of the way you name." if slippery else ""
     return TextSpec(
         instruction=f"Walk over the frozen lake to the goal without falling into a hole.{slips}",
-        legend="P: you, _: frozen, O: hole, G: goal, X: you in a hole, √: you on the goal",
+        legend=f"{you}: you, {frozen}: frozen, {hole}: hole, {goal}: goal, {in_hole}: you in a "
+        f"hole, {on_goal}: you on the goal",
         actions="Left, Down, Right, Up",
     )
 
 
 @options_of(FrozenLakeGame)
-def make_frozen_lake(max_steps: int = 10, render_mode: RenderMode = None, **knobs: Any) -> TextEnv:
-    """Build `sesa/FrozenLake-v0`; `knobs` are the arguments of `FrozenLakeGame`."""
-    return TextEnv(FrozenLakeGame(**knobs), max_steps, render_mode)
+def make_frozen_lake(
+    max_steps: int | None = None, render_mode: RenderMode = None, **knobs: Any
+) -> TextEnv:
+    """Build `sesa/FrozenLake-v0`; `knobs` are the arguments of `FrozenLakeGame`.
+
+    By default an episode has 10 actions, or in lakes above 6x6 twice as many as lead from corner to
+    corner.
+    """
+    game = FrozenLakeGame(**knobs)
+    is_large = game.longest_solution > DEFAULT_STEPS
+    most = 2 * game.longest_solution if is_large else DEFAULT_STEPS
+    return TextEnv(game, most if max_steps is None else max_steps, render_mode)
 
 
 def optimal_success(game: FrozenLakeGame, num_steps: int) -> float:

@@ -194,7 +194,7 @@ def read_problem_set(path: str, test_path: str = "", broken_rows: str = "skip") 
     problems = [problem for problem in problems if content_of(problem.text) not in tested]
     texts = [problem.text for problem in (*problems, *(tests or ()))]
     return ProblemSet(
-        deal_rows(problems, tests, source=path),
+        deal_rows(problems, tests, path, lambda problem: content_of(problem.text)),
         "".join(sorted(set().union(*texts))),
         max(map(len, texts)),
         num_broken + more_broken,
@@ -382,6 +382,10 @@ class MathGame(TextGame[str]):
     def state_key(self) -> Hashable:
         """Return the problem and the answer, if one was given."""
         return self.problem, self.answer
+
+    def puzzle_content(self, seed: int) -> str | None:
+        """Return the sum of a seed; None for the problems of a file."""
+        return None if self.problems else write_sum(generate_terms(seed, self.knobs))
 
     def scripted_action(self, rng: random.Random) -> str:
         """Answer with the working of a sum from left to right, or a problem's own answer."""

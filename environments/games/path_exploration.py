@@ -181,6 +181,9 @@ class PathExplorationGame(TextGame[int]):
         """Return the index of the answer, if one was given."""
         return self.answer
 
+    def puzzle_content(self, seed: int) -> None:
+        """Return None: there is one puzzle, so that no content can be held out."""
+
     def scripted_action(self, rng: random.Random) -> str:
         """Name any of the listed places: the player knows no treasure."""
         return rng.choice(PLACES)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ...configs.errors import check
 from ..options import options_of
-from ..text_env import RenderMode, TextEnv, TextGame, TextSpec
+from ..text_env import DEFAULT_STEPS, RenderMode, TextEnv, TextGame, TextSpec
 from .sokoban_rules import (
     BOX,
     BOX_ON_TARGET,
@@ -42,6 +42,7 @@ from .sokoban_rules import (
     search,
     solve,
 )
+from .symbols import check_symbols
 
 ACTION_NAMES = ("Up", "Down", "Left", "Right")
 REWARDS = ("success", "dense")
@@ -177,27 +178,25 @@ class SokobanEnv(TextGame[int]):
     Episode end: terminated when every box stands on a target. Truncated: never; `TextEnv` limits
     the moves.
 
-    Arguments: reward ("success" or "dense") and the fields of `SokobanKnobs`. The info of `reset`
-    holds `puzzle_seed` and `optimal_length`, the length of the shortest solution in moves; its
-    option "level" is a board in symbols to play instead of a generated one.
+    Arguments: reward ("success" or "dense"), symbols (the seven of the text, in the order of the
+    codes) and the fields of `SokobanKnobs`. The info of `reset` holds `puzzle_seed` and
+    `optimal_length`, the length of the shortest solution in moves; its option "level" is a board
+    in symbols to play instead of a generated one.
 
     Version history: v0, the first one.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 4}
-    charset = SYMBOLS
-    text_spec = TextSpec(
-        instruction="You are solving a Sokoban puzzle: push every box onto a target. "
-        "You cannot pull a box.",
-        legend="# wall, _ empty, O target, X box, √ box on target, P player, S player on target",
-        actions=", ".join(ACTION_NAMES),
-    )
 
-    def __init__(self, reward: str = "success", **knobs: Any):
+    def __init__(self, reward: str = "success", symbols: str = SYMBOLS[:-1], **knobs: Any):
         check(reward in REWARDS, "reward", reward, "one of " + ", ".join(REWARDS))
+        check_symbols(symbols, len(SYMBOLS) - 1)
+        self.charset = symbols + "\n"
+        self.text_spec = _text_spec(symbols)
         self.render_mode = "rgb_array"
         self.knobs = SokobanKnobs(**knobs)
         self.reward = reward
+        self.longest_solution = self.knobs.max_solution
         shape = self.knobs.num_rows, self.knobs.num_columns
         self.max_text_length = shape[0] * (shape[1] + 1) - 1
         self.observation_space = Box(0, PLAYER_ON_TARGET, shape, np.uint8)
@@ -243,7 +242,7 @@ class SokobanEnv(TextGame[int]):
         self._steps = directions(level.board)
 
     def _read_level(self, text: str) -> Level:
-        board = read_board(text)
+        board = read_board(text.translate(str.maketrans(self.charset, SYMBOLS)))
         num_columns = board.index(NEWLINE)
         num_rows = len(board) // (num_columns + 1)
         size = "a board of {}x{} cells, the size of this environment".format(*self._shape)
@@ -260,7 +259,7 @@ class SokobanEnv(TextGame[int]):
 
     def to_text(self) -> str:
         """Draw the board in symbols, lines joined by newlines."""
-        return board_text(self._board)
+        return board_text(self._board, self.charset)
 
     def read_action(self, text: str) -> tuple[str, int] | None:
         """Read a direction; case and surrounding spaces do not matter."""
@@ -269,6 +268,10 @@ class SokobanEnv(TextGame[int]):
     def state_key(self) -> bytes:
         """Return the whole board, because two puzzles may differ only in walls or targets."""
         return bytes(self._board)
+
+    def puzzle_content(self, seed: int) -> bytes:
+        """Return the board of a seed."""
+        return generate_level(seed, self.knobs).board
 
     def scripted_action(self, rng: random.Random) -> str | None:
         """Answer with the first move of a shortest solution; None if there is none nearby."""
@@ -287,12 +290,28 @@ class SokobanEnv(TextGame[int]):
         return tiles.swapaxes(1, 2).reshape(self._shape[0] * TILE, self._shape[1] * TILE, 3)
 
 
-@options_of(SokobanKnobs)
+def _text_spec(symbols: str) -> TextSpec:
+    wall, floor, target, box_on_target, box, player, player_on_target = symbols
+    return TextSpec(
+        instruction="You are solving a Sokoban puzzle: push every box onto a target. "
+        "You cannot pull a box.",
+        legend=f"{wall} wall, {floor} empty, {target} target, {box} box, {box_on_target} box on "
+        f"target, {player} player, {player_on_target} player on target",
+        actions=", ".join(ACTION_NAMES),
+    )
+
+
+@options_of(SokobanEnv, SokobanKnobs)
 def make_sokoban(
-    max_steps: int = 10, render_mode: RenderMode = None, reward: str = "success", **knobs: Any
+    max_steps: int | None = None, render_mode: RenderMode = None, **knobs: Any
 ) -> TextEnv:
-    """Build the text environment; see `SokobanEnv` and `SokobanKnobs` for the arguments."""
-    return TextEnv(SokobanEnv(reward, **knobs), max_steps, render_mode)
+    """Build the text environment; see `SokobanEnv` and `SokobanKnobs` for the arguments.
+
+    By default an episode has 10 actions, or `max_solution` if that is more.
+    """
+    game = SokobanEnv(**knobs)
+    most = max(DEFAULT_STEPS, game.longest_solution)
+    return TextEnv(game, most if max_steps is None else max_steps, render_mode)
 
 
 def _draw_tiles() -> NDArray[np.uint8]:

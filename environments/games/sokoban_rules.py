@@ -28,9 +28,9 @@ GROUND = bytes([WALL, FLOOR, TARGET, TARGET, FLOOR, FLOOR, TARGET, NEWLINE]).lju
 """What lies under each cell code."""
 
 
-def board_text(board: Board) -> str:
+def board_text(board: Board, symbols: str = SYMBOLS) -> str:
     """Draw a board in symbols, lines joined by newlines."""
-    return codecs.charmap_decode(board, "strict", SYMBOLS)[0][:-1]  # pyright: ignore[reportArgumentType]
+    return codecs.charmap_decode(board, "strict", symbols)[0][:-1]  # pyright: ignore[reportArgumentType]
 
 
 def read_board(text: str) -> bytes:

@@ -8,6 +8,9 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+from gymnasium.utils.seeding import np_random
+
 from ...configs.errors import check
 from ..tools.env import ToolEnv
 from ..tools.tool import tool
@@ -264,9 +267,16 @@ class SqlQuestions(ToolEnv):
 
     def start(self) -> str:
         """Draw the database and the question."""
-        seed = int(self.np_random.integers(2**62))
-        self.database, self.question, self.answer = generate(seed, self.level, self.num_people)
+        self.database, self.question, self.answer = self._generate(self.np_random)
         return f"{self.question.text}\nTables:\n{self.database.schema()}"
+
+    def _generate(self, rng: np.random.Generator) -> tuple[Database, Question, str]:
+        return generate(int(rng.integers(2**62)), self.level, self.num_people)
+
+    def puzzle_content(self, seed: int) -> str:
+        """Return the question and the tables of a seed."""
+        database, question, _ = self._generate(np_random(seed)[0])
+        return f"{question.text}\n{database.tables}"
 
     def scripted_action(self, rng: random.Random) -> str:
         """Run the question's own query first, then submit the answer."""

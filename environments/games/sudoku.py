@@ -137,6 +137,7 @@ class SudokuGame(TextGame[np.ndarray]):
             self.num_blanks = self.knobs.blanks
         self.one_answer = answer != "placements"
         self.is_fill = answer == "fill"
+        self.longest_solution = 1 if self.one_answer else self.num_blanks
         self.is_dense = reward == "dense"
         self.text_spec = _text_spec(size, answer)
         self.max_text_length = size * (size + 1)
@@ -219,6 +220,13 @@ class SudokuGame(TextGame[np.ndarray]):
     def state_key(self) -> Hashable:
         """Return the grid, the solution (rewards depend on it) and the whole-grid answer if any."""
         return self.grid, self.solution, self.answer
+
+    def puzzle_content(self, seed: int) -> str | None:
+        """Return the given digits of a seed; None for the rows of a file."""
+        if self.knobs.path:
+            return None
+        givens, _ = generate_puzzle(seed, self.size, self.num_blanks, self.knobs.unique)
+        return write_rows(givens, "\n")
 
     def scripted_action(self, rng: random.Random) -> str:
         """Answer with a placement of the solution, or with all of it."""

@@ -302,7 +302,7 @@ def read_puzzles(path: str, broken_rows: str = "skip", max_rows: int = 100_000) 
             rows.drop(number, fault)
         else:
             puzzles.setdefault(puzzle, solution)
-    dealt = deal_rows(list(puzzles.items()), source=path)
+    dealt = deal_rows(list(puzzles.items()), source=path, content=itemgetter(0))
     return PuzzleFile(dealt, max(puzzle.count("0") for puzzle in puzzles))
 
 

@@ -133,7 +133,9 @@ def read_task_set(
     if test_path:
         reading.read(test_path, "test")
     name = Path(path).name
-    return TaskSet(name, reading.rows, deal_groups(reading.groups(), reading.splits, name))
+    groups = reading.groups()
+    dealt = deal_groups(list(groups.values()), reading.splits, name, list(groups))
+    return TaskSet(name, reading.rows, dealt)
 
 
 class _Reading:
@@ -169,16 +171,17 @@ class _Reading:
             else:
                 self._append(number, row, columns, split or _split_of(row, columns))
 
-    def groups(self) -> list[list[int]]:
-        """The rows by their prompt, or if there are hardly any different prompts, row by row."""
+    def groups(self) -> dict[str, list[int]]:
+        """The rows by their prompt, or if there are hardly any different prompts, row by row.
+
+        The keys are digests of what the rows of a group have in common.
+        """
         groups: dict[bytes, list[int]] = {}
         for index, prompt in enumerate(self._prompts):
             groups.setdefault(prompt, []).append(index)
-        return (
-            list(groups.values())
-            if len(groups) >= MIN_PROMPTS
-            else [[n] for n in range(len(self.rows))]
-        )
+        if len(groups) < MIN_PROMPTS:
+            groups = {whole: [index] for whole, index in self._wholes.items()}
+        return {digest.hex(): indices for digest, indices in groups.items()}
 
     def _append(self, number: int, row: dict[str, Any], columns: Columns, split: str) -> None:
         names, values = tuple(row), tuple(row.values())
@@ -366,17 +369,21 @@ def _plain(value: Any) -> Any:
 
 
 def deal_groups(
-    groups: Sequence[Sequence[int]], given: Sequence[str], name: str
+    groups: Sequence[Sequence[int]],
+    given: Sequence[str],
+    name: str,
+    contents: Sequence[str] | None = None,
 ) -> dict[str, list[int]]:
     """Deal rows to the splits, all rows of a group to the same one.
 
     A group with rows in several splits belongs to the one that comes first in `HELD_OUT_FIRST`.
-    Without rows for test or validation, each gets a tenth of the others (`deal_rows`).
+    Without rows for test or validation, each gets about a tenth of the others (`deal_rows`).
 
     Args:
         groups: the indices of the rows of each group.
         given: the split that the file gives each row, or "".
         name: the file's name.
+        contents: what decides the split of each group; by default its number.
 
     Raises:
         ValueError: if there are too few groups for every split to get one.
@@ -390,7 +397,8 @@ def deal_groups(
         split = min((given[index] for index in group), key=HELD_OUT_FIRST.index)
         by_split[split].append(place)
     free = by_split["training"] + by_split[""]
-    decks = deal_rows(free, by_split["test"] or None, source=name)
+    told = contents or [str(place) for place in range(len(groups))]
+    decks = deal_rows(free, by_split["test"] or None, name, told.__getitem__)
     if by_split["validation"]:
         training = decks["validation"] + decks["training"]
         decks |= {"validation": by_split["validation"], "training": training}

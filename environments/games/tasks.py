@@ -93,6 +93,9 @@ class TaskGame(TextGame[str]):
         success = is_over and verdict.reward >= self.success_score
         return self.message, verdict.reward, is_over, False, {"success": success, "legal": True}
 
+    def puzzle_content(self, seed: int) -> None:
+        """Return None: the rows of the file are dealt to the splits by their content."""
+
     def judge(self, answer: str) -> Verdict:
         """Judge an answer to the present row, after those given so far."""
         if self.reward:

@@ -39,6 +39,7 @@ class PooledEnv(gymnasium.Env[str, str]):
     has_state_key: bool
     has_action_reader: bool
     has_player: bool
+    has_puzzle_content: bool
     is_fully_observed: bool | None
     tool_specs: tuple[Tool, ...]
     reward_threshold: float | None
@@ -106,6 +107,14 @@ class PooledEnv(gymnasium.Env[str, str]):
     def _scripted_action(self, rng: random.Random) -> str | None:
         own = random.Random(rng.getrandbits(64))  # a worker cannot advance that of the caller
         return self.pool.look(self._state, ("answer", own), "scripted_action()")
+
+    @property
+    def puzzle_content(self) -> Callable[[int], text_env.Content | None] | None:
+        """Tells the puzzle of a seed; None if the environment has no such method."""
+        return self._puzzle_content if self.has_puzzle_content else None
+
+    def _puzzle_content(self, seed: int) -> text_env.Content | None:
+        return self.pool.look(None, ("content", seed), f"puzzle_content({seed})")
 
     @property
     def state_key(self) -> Callable[[], Hashable]:

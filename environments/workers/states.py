@@ -12,7 +12,8 @@ from ..adapters.guard import BUILD_CALLS
 
 Call = tuple[str, Any]
 """A method and its argument: "reset" (seed, options), "step" (an action), "np_random" (a generator)
-change the state; "read" (a text), "render", "generator" and "parts" (None) do not."""
+change the state; "read" (a text), "content" (a seed), "render", "generator" and "parts"
+(None) do not."""
 CHANGES = ("reset", "step", "np_random")
 """The calls that change the state."""
 

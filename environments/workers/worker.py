@@ -192,6 +192,9 @@ class Host:
             return Result(env.render())
         if kind == "generator":
             return Result(env.np_random)
+        if kind == "content":
+            tell, self.is_new = env.puzzle_content, False  # it may reset the environment
+            return Result(None if tell is None else tell(value))
         assert kind in CHANGES
         self.is_new = False
         if kind == "np_random":

@@ -45,6 +45,8 @@ class Measurement:
     ks: tuple[int, ...] = ()
     """Values of k for pass@k and Coverage@k; empty for the powers of two."""
     split: str = "test"
+    split_by: str = "content"
+    """What decides the split of a puzzle. Results without it, by seed alone, are made again."""
 
     @property
     def name(self) -> str:

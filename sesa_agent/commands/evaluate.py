@@ -17,7 +17,7 @@ from sesa_agent.configs.writing import replace_text
 from sesa_agent.environments.workers.pool import close_pools
 from sesa_agent.evaluation.evaluate import Evaluation, evaluate
 from sesa_agent.option_settings import with_options
-from sesa_agent.runs import find_policy
+from sesa_agent.runs import find_policy, for_evaluation
 from sesa_agent.screen import console, result_table, say, say_success, warn
 from sesa_agent.training.prompt_choices import describe_choice
 from sesa_agent.training.readability import describe_unreadable, is_unreadable
@@ -43,7 +43,7 @@ def run_evaluation(
     if target.startswith(PREFIX):
         check(bool(env), "--env", env, "given with a model", "Try --env sokoban.")
         words = with_options(overrides, {"model.path": ("the model", target)})
-        cfg = resolve_auto(load_config(env, "sesa", words))
+        cfg = for_evaluation(resolve_auto(load_config(env, "sesa", words)))
         say_success(cfg)
         cfg = _settled(cfg, MessagesChat())
         result, account = evaluate_api(target, cfg, options, api)
@@ -73,7 +73,8 @@ def _settled(cfg: Config, chat: Chat) -> Config:
 
 def _show(target: str, cfg: Config, result: Evaluation, options: EvaluateOptions) -> None:
     """Print the result."""
-    console.print(result_table(cfg.env.id, {Path(target).name or target: result}, options.ks))
+    name = Path(target).name or target
+    console.print(result_table(cfg.env.id, {name: result}, options.ks, cfg.eval.split))
     if is_unreadable(result.readable_rate):
         say(describe_unreadable(result.unreadable_response, result.cut_rate or 0.0, cfg))
     if result.num_env_errors:
@@ -91,8 +92,8 @@ def _write(
 ) -> None:
     """Write the result to the JSON file, if one is wanted, together with `more`."""
     if options.json_file:
-        values = {"target": target, "env": cfg.env.id, "seed": options.seed}
-        values |= {**result.to_json(), **more}
+        played = {"env": cfg.env.id, "split": cfg.eval.split, "seed": options.seed}
+        values = {"target": target, **played, **result.to_json(), **more}
         replace_text(options.json_file, json.dumps(values, indent=2) + "\n")
 
 

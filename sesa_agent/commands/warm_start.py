@@ -20,6 +20,7 @@ from sesa_agent.configs.errors import SettingError, check
 from sesa_agent.configs.load import load_config, short_env_name
 from sesa_agent.configs.schema import Config, OptimConfig
 from sesa_agent.configs.writing import writing
+from sesa_agent.environments.ood_sets import refuse_ood_set
 from sesa_agent.environments.workers.pool import close_pools
 from sesa_agent.evaluation.evaluate import Evaluation, evaluate
 from sesa_agent.outputs import check_writable
@@ -84,6 +85,7 @@ def _settings(options: WarmStartOptions, overrides: list[str]) -> Config:
         has_dtype = any(word.startswith("model.dtype=") for word in overrides)
         words = overrides if has_dtype else ["model.dtype=auto", *overrides]
         cfg = resolve_auto(load_config(options.env, "sesa", words))
+    refuse_ood_set(cfg)
     return replace(cfg, engine=replace(cfg.engine, temperature=1.0))
 
 

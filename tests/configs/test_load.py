@@ -275,11 +275,11 @@ def test_values_from_python_are_checked_like_those_that_are_typed():
 
 
 def test_files_of_the_package_are_read_once(monkeypatch):
-    first = load_config("sokoban")
-    first.env.options["max_steps"] = 99  # is the caller's own
+    first = load_config("countdown")
+    first.env.options["max_number"] = 99  # is the caller's own
     monkeypatch.setattr(load, "files", None)
-    monkeypatch.setattr(load, "_yaml_names", lambda folder: ["sesa", "sokoban"])
-    assert load_config("sokoban").env.options["max_steps"] == 10
+    monkeypatch.setattr(load, "_yaml_names", lambda folder: ["sesa", "countdown"])
+    assert load_config("countdown").env.options["max_number"] == 20
 
 
 ODD = st.one_of(

@@ -45,7 +45,9 @@ ODD = {
 }
 TAKEN = {
     ("sesa/Sokoban-v0", "wall_probability"): {"zero"},
+    ("sesa/Sokoban-v0", "max_steps"): {"huge", "null"},
     ("sesa/FrozenLake-v0", "slippery"): {"true"},
+    ("sesa/FrozenLake-v0", "max_steps"): {"huge", "null"},
     ("sesa/Sudoku-v0", "max_steps"): {"huge", "null"},
     ("sesa/Sudoku-v0", "max_rows"): {"huge"},
     ("sesa/Sudoku-v0", "num_blanks"): {"null"},
@@ -80,8 +82,8 @@ def test_an_option_takes_no_odd_value(env_id, name):
         ("frozen_lake slippery=flase", "env.options.slippery must be true or false, got 'flase'."),
         ("frozen_lake slippery=null", "env.options.slippery must be true or false, got None."),
         ("sudoku unique=no", "env.options.unique must be true or false, got 'no'."),
-        ("sokoban max_steps=1.5", "env.options.max_steps must be a whole number, got 1.5."),
-        ("sokoban max_steps=true", "env.options.max_steps must be a whole number, got True."),
+        ("sokoban max_steps=1.5", "max_steps must be a whole number or null, got 1.5."),
+        ("sokoban max_steps=true", "max_steps must be a whole number or null, got True."),
         ("math num_terms=2.5", "env.options.num_terms must be a whole number, got 2.5."),
         ("sudoku size=1e3", "env.options.size must be a whole number or null, got 1000.0."),
         ("countdown operators=--", "env.options.operators must be one or more of +-*/, each once"),

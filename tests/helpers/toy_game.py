@@ -39,6 +39,9 @@ class CorridorGame(TextGame[int]):
     def state_key(self):
         return self.place
 
+    def puzzle_content(self, seed):
+        """Return None: there is one puzzle."""
+
     def fork(self):
         twin = CorridorGame()
         twin.place = self.place

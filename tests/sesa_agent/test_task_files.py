@@ -76,7 +76,7 @@ def test_two_steps_are_trained_on_a_task_file(tasks, reward):
         [sys.executable, *words], cwd=tasks.parent, capture_output=True, text=True, timeout=300
     )
     assert answer.returncode == 0, answer.stderr
-    assert "tasks.jsonl: 1 held-out puzzles" in answer.stdout
+    assert " held-out puzzles, T = 0.5" in answer.stdout
     lines = (tasks.parent / "run" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["rollout/env_errors"] for line in lines] == [0.0, 0.0]
     settings = yaml.safe_load((tasks.parent / "run" / "config.yaml").read_text())["env"]
@@ -148,9 +148,11 @@ def test_a_comparison_names_the_file_and_not_its_place(tasks, monkeypatch):
         str(tasks), "base,sesa", num_seeds=1, budget="calls=9", overrides=[TYPED]
     )
     assert options.name == "tasks-jsonl"
+    lines = tasks.read_text(encoding="utf-8").splitlines()
+    tasks.write_text("\n".join(lines[:3]), encoding="utf-8")
     with pytest.raises(SettingError, match="must be a file with at least 2 tasks for testing"):
         comparison_arms(options)
-    rows = [json.dumps({"question": f"{n}?", "answer": str(n)}) for n in range(30)]
+    rows = [json.dumps({"question": f"{n}?", "answer": str(n)}) for n in range(100)]
     tasks.with_name("more.jsonl").write_text("\n".join(rows), encoding="utf-8")
     options = CompareOptions(
         str(tasks.with_name("more.jsonl")), "base,sesa", num_seeds=1, budget="calls=9"

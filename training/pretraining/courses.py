@@ -74,7 +74,7 @@ class GameCourse:
         """Yield a player's moves, as plain answers and as further proposals."""
         player = PLAYERS[self.env_id]
         dialogue = _dialogue(self, chat)
-        for seed in puzzle_seeds("pretraining", self.num_puzzles):
+        for seed in _lesson_seeds(dialogue, self.num_puzzles):
             position = dialogue.start(Task(self.env_id, seed))
             is_over = False
             while not is_over:
@@ -132,7 +132,7 @@ class MethodCourse:
     def examples(self, chat: ChatFormat, rng: random.Random) -> Iterator[Example]:
         """Yield per puzzle a plain answer, an answer along a sketch, and sometimes a sketch."""
         dialogue = _dialogue(self, chat)
-        for seed in puzzle_seeds("pretraining", self.num_puzzles):
+        for seed in _lesson_seeds(dialogue, self.num_puzzles):
             position = dialogue.start(Task(self.env_id, seed))
             game = _game(position)
             sketches = self.player.draw_methods(rng, len(self.player.methods))
@@ -150,6 +150,11 @@ class MethodCourse:
 
 def _dialogue(course: Course, chat: ChatFormat) -> Dialogue:
     return Dialogue(lambda: make_env(course.env_id, **course.options), chat, course.max_turns)
+
+
+def _lesson_seeds(dialogue: Dialogue, num_puzzles: int) -> list[int]:
+    """Seeds of puzzles that belong neither to validation nor to test."""
+    return dialogue.find_puzzles(puzzle_seeds("pretraining", num_puzzles))
 
 
 def _game(position: Position) -> Any:

@@ -266,9 +266,21 @@ def test_no_row_is_in_two_splits_and_none_is_lost(rows, repeats):
     dealt = deal_rows(rows + [row for row in repeats if row in rows])
     parts = [dealt[split] for split in ("test", "validation", "training")]
     assert sorted(sum(parts, [])) == sorted(rows)
-    assert len(parts[0]) == len(parts[1]) == max(1, len(rows) // 10)
+    assert all(parts)
     assert dealt["pretraining"] == dealt["training"]
-    assert deal_rows(rows) == dealt
+    assert deal_rows(rows) == deal_rows(rows[::-1]) == dealt
+
+
+def test_a_tenth_of_many_rows_is_held_out_for_test_and_one_for_validation():
+    dealt = deal_rows(range(10_000))
+    assert 900 < len(dealt["test"]) < 1100 and 900 < len(dealt["validation"]) < 1100
+
+
+@given(st.integers(200, 400), st.integers(1, 400))
+def test_a_row_stays_in_its_split_when_its_file_grows(num_rows, num_more):
+    """A shuffle of the whole file dealt training rows to test when one row was added."""
+    before, after = deal_rows(range(num_rows)), deal_rows(range(num_rows + num_more))
+    assert all(set(before[split]) <= set(after[split]) for split in SPLITS)
 
 
 @given(st.sets(st.integers(0, 99), min_size=1), st.sets(st.integers(0, 99), min_size=3))

@@ -176,10 +176,15 @@ def test_a_test_file_shares_no_problem_with_training(tmp_path):
     assert {problem.text for problem in others} == set(list(PROBLEMS)[5:])
 
 
+def assert_each_problem_is_in_one_split(splits, number):
+    sides = [splits[split] for split in ("test", "validation", "training")]
+    assert all(sides) and sum(map(len, sides)) == len(set(sum(sides, []))) == number
+
+
 def test_a_problem_that_a_file_repeats_is_in_one_split(tmp_path):
     rows = [dapo_row(*item) for item in PROBLEMS.items()] * 10
     splits = read_problem_set(write_lines(tmp_path / "x.jsonl", rows)).splits
-    assert [len(splits[split]) for split in ("test", "validation", "training")] == [2, 2, 16]
+    assert_each_problem_is_in_one_split(splits, 20)
 
 
 def test_problems_that_differ_in_white_space_or_encoding_are_the_same(tmp_path):
@@ -188,11 +193,12 @@ def test_problems_that_differ_in_white_space_or_encoding_are_the_same(tmp_path):
     copies = [(f" How many are\n{n} cafe\u0301s? ", answer) for n, (_, answer) in enumerate(items)]
     rows = [aime_row(*item) for item in (*items, *copies)]
     splits = read_problem_set(write_lines(tmp_path / "x.jsonl", rows)).splits
-    assert [len(splits[split]) for split in ("test", "validation", "training")] == [2, 2, 16]
+    assert_each_problem_is_in_one_split(splits, 20)
     path = write_lines(tmp_path / "train.jsonl", rows)
     test_path = write_lines(tmp_path / "test.jsonl", [gsm8k_row(*item) for item in copies[:5]])
     splits = read_problem_set(path, test_path).splits
-    assert [len(splits[split]) for split in ("test", "validation", "training")] == [5, 1, 14]
+    assert len(splits["test"]) == 5
+    assert_each_problem_is_in_one_split(splits, 20)
 
 
 @pytest.mark.parametrize("number", ["0.00005", "1e22", "0.1234567890123456789", "1e-7", "2.50"])

@@ -110,7 +110,9 @@ def test_tasks_of_every_format_are_played_and_keep_the_contract(write, name, rew
 
 def test_a_conversation_goes_on_until_the_function_returns_a_number(write):
     env = make_env(write(), reward="judges:guess")
-    question, _ = env.reset(seed=0)
+    shown = {seed: env.reset(seed=seed)[0] for seed in (1_000_000, 1_000_001)}
+    seed = next(seed for seed, question in shown.items() if question != "0 + 0?")
+    question, _ = env.reset(seed=seed)
     secret = 2 * int(question.split()[0])
     text, score, over, _, info = env.step(str(secret - 1))
     assert (text, score, over, info["success"]) == ("higher", 0.0, False, False)
@@ -263,12 +265,23 @@ def test_equal_prompts_stay_on_one_side_and_equal_rows_count_once(write):
         for split in ("test", "validation", "training")
     }
     assert {split: len(of) for split, of in prompts.items()} == {
-        "test": 3,
+        "test": 1,
         "validation": 3,
-        "training": 24,
+        "training": 26,
     }
     assert not prompts["test"] & prompts["training"] and not prompts["test"] & prompts["validation"]
     assert sum(map(len, tasks.splits.values())) - len(tasks.splits["training"]) == 60
+
+
+def test_a_task_stays_in_its_split_when_its_file_grows_or_is_sorted(write):
+    rows = [{"question": f"{n} + {n}?", "answer": 2 * n} for n in range(60)]
+    splits = []
+    for name, given_rows in (("a", rows[20:]), ("b", rows[::-1])):
+        tasks = game_of(make_env(write(given_rows, f"{name}.jsonl"))).tasks
+        splits.append(
+            {tasks.prompt(n): split for split in tasks.splits for n in tasks.splits[split]}
+        )
+    assert splits[0].items() <= splits[1].items()
 
 
 def test_a_split_column_deals_the_rows_and_held_out_tasks_win(write):
@@ -294,7 +307,8 @@ def test_a_second_file_is_the_test_split(write):
 def test_rows_with_one_prompt_are_dealt_row_by_row(write):
     rows = [{"prompt": "Guess my number.", "answer": n} for n in range(10)]
     tasks = game_of(make_env(write(rows))).tasks
-    assert len(tasks.splits["training"]) == 8
+    sides = [tasks.splits[split] for split in ("test", "validation", "training")]
+    assert all(sides) and sorted(sum(sides, [])) == list(range(10))
 
 
 @given(
