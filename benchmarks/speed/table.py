@@ -96,8 +96,8 @@ def step_rows(report: dict[str, Any]) -> Iterator[Row]:
     for r in report["results"]:
         name = f"GRPO step, engine {r['engine']}, threads: {r['threads']}"
         peer = "TRL, logits of responses alone" if r["trl_is_lean"] else "TRL"
-        yield Row(f"{name}, wall time", peer, r["wall_ratio"], 2.5)
-        yield Row(f"{name}, CPU time", peer, r["cpu_ratio"], 2.5)
+        yield Row(f"{name}, wall time", peer, r["wall_ratio"], 4.0)
+        yield Row(f"{name}, CPU time", peer, r["cpu_ratio"], 4.0)
 
 
 def vllm_rows(report: dict[str, Any]) -> Iterator[Row]:
