@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 from statsmodels.stats.contingency_tables import mcnemar
@@ -231,6 +231,7 @@ def test_the_permutation_test_counts_ways_of_dealing_seeds():
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+@settings(max_examples=20, deadline=None)
 def test_holm_lies_between_no_correction_and_bonferroni(values):
     corrected = [p for p in holm(values) if p is not None]
     for p, found in zip(values, corrected, strict=True):

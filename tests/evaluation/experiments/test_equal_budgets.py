@@ -12,7 +12,7 @@ from sesa_agent.evaluation.experiments.equal_budgets import (
 )
 
 
-def curve(*points):
+def curve(*points) -> list[dict[str, float]]:
     """Evaluations of (calls, environment steps, seconds, success)."""
     names = ("policy_calls", "env_steps", "seconds", METRIC)
     return [dict(zip(names, point, strict=True)) for point in points]
