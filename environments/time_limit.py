@@ -171,10 +171,13 @@ class _Watch:
             threading.Thread(target=self.run, name=WATCH_NAME, daemon=True).start()
 
     def run(self) -> None:
+        overdue = math.inf
         while True:
             time.sleep(WATCH_S)
-            if time.monotonic() > self.end:
+            # Twice, because the clock went on while a suspended process was not there.
+            if time.monotonic() > self.end == overdue:
                 _end_process("compiled code", self.limit)
+            overdue = self.end if time.monotonic() > self.end else math.inf
 
 
 _watch = _Watch()

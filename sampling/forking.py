@@ -169,8 +169,7 @@ async def _grow_cure(forked: ForkedTree, player: Player, cfg: SamplingConfig) ->
     chains, shares = await _first_chains(forked, player, cfg, CURE_LEAVES)
     tree, parents = forked.tree, list[int]()
     for chain, share in zip(chains, shares, strict=True):
-        least_likely = sorted(chain, key=lambda node: _lowest_logprob(tree.turns[node]))
-        critical = least_likely[:CURE_CANDIDATES]
+        critical = _least_likely_first(tree, chain)[:CURE_CANDIDATES]
         place = int(player.rng.integers(max(len(critical), 1)))
         parents += [tree.parents[critical[place]] if critical else ROOT] * share
     await forked.play(parents, player, cfg, is_last=True)
@@ -214,15 +213,15 @@ async def _grow_tree_rl(forked: ForkedTree, player: Player, cfg: SamplingConfig)
     chains, shares = await _first_chains(forked, player, cfg, TREE_RL_LEAVES)
     tree, parents = forked.tree, list[int]()
     for chain, share in zip(chains, shares, strict=True):
-        least_likely = sorted(chain, key=lambda node: _lowest_logprob(tree.turns[node]))
-        wanted = np.repeat(least_likely or [ROOT], TREE_RL_BRANCHES)
+        wanted = np.repeat(_least_likely_first(tree, chain) or [ROOT], TREE_RL_BRANCHES)
         nodes = [int(node) for node in np.resize(wanted, share)]
         parents += [ROOT if node == ROOT else tree.parents[node] for node in nodes]
     await forked.play(parents, player, cfg, is_last=True)
 
 
-def _lowest_logprob(turn: Turn) -> float:
-    return min(turn.sampling_logprobs, default=0.0)
+def _least_likely_first(tree: TrajectoryTree, chain: Sequence[int]) -> list[int]:
+    """Sort turns by the log-probability of their least likely token."""
+    return sorted(chain, key=lambda node: min(tree.turns[node].sampling_logprobs, default=0.0))
 
 
 async def _first_chains(

@@ -44,7 +44,7 @@ class Decision:
     duplicates: list[tuple[int, Completion, str | None]] = field(default_factory=list)
     """Dropped responses: number of proposals at that time, the response, and its action."""
     first_draws: list[float] = field(default_factory=list)
-    """Probabilities of the responses of the first batch."""
+    """Probabilities of the first batch of independent responses."""
     elsewhere: Sequence[float] = ()
     """`first_draws` of the decisions before this one, which tell how sure the policy is."""
     num_calls: int = 0
@@ -146,16 +146,16 @@ async def _fill_from_one_prompt(
             count = distinct_count(missing, share_added)
             drawn = await _draw_distinct(decision, player, request(), count, known)
         else:
-            num_drawn = len(decision.proposals)
-            count = draw_count(missing, num_drawn, probabilities, decision.elsewhere)
+            num_proposals = len(decision.proposals)
+            count = draw_count(missing, num_proposals, probabilities, decision.elsewhere)
             drawn = await _draw(decision, player, request(), count, known)
+            if not known:
+                decision.first_draws = [probability(said.logprobs) for said in drawn]
         num_added = 0
         for said in drawn:
             if len(decision.readable) < decision.width:  # what is drawn beyond that is left out
                 num_added += accept(decision, said, await read(said))
         num_futile = 0 if num_added else num_futile + 1
-        if not decision.first_draws:
-            decision.first_draws = [probability(said.logprobs) for said in drawn]
         share_added = num_added / max(len(drawn), 1)
         probabilities = [probability(said.logprobs) for said in drawn] if num_added else []
     decision.proposals = [

@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from sesa_agent.commands.compare import (
     METHODS,
     CompareOptions,
     comparison_arms,
+    read_budget,
     read_methods,
 )
 from sesa_agent.commands.experiment_progress import check_needs, run_with_bar
@@ -79,14 +80,17 @@ def make_tuning(options: TuneOptions) -> Tuning:
     plans = [plan for plan in read_methods(options.methods or METHODS) if plan.label != BASE]
     methods = options.methods or ",".join(plan.label for plan in plans)
     compared = CompareOptions(
-        options.env, methods, False, 1, options.budget, 2, options.overrides, options.scale
+        options.env,
+        methods,
+        num_seeds=1,
+        budget=options.budget,
+        episodes=options.num_puzzles,
+        overrides=options.overrides,
+        scale=options.scale,
     )
-    arms = [arm for arm in comparison_arms(compared) if arm.is_trained]
-    steps, budget, _, *words = arms[0].common  # as `comparison_arms` has them
-    common = (steps, *words)
-    chosen = trials(options.num_trials, dimensions)
-    runs = tuple(replace(arm, common=common) for arm in arms)
-    return Tuning(runs, budget, tuple(chosen), options.num_puzzles)
+    arms = tuple(arm for arm in comparison_arms(compared) if arm.is_trained)
+    budget = read_budget(options.env, options.budget)
+    return Tuning(arms, budget, tuple(trials(options.num_trials, dimensions)), options.num_puzzles)
 
 
 def run_tuning(options: TuneOptions, jobs: int | None, output: Path, runs: Path) -> None:

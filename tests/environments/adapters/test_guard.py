@@ -141,6 +141,12 @@ def test_a_time_limit_that_was_swallowed_is_told_at_the_end():
             pass
 
 
+def assert_ends_in_one_line(code):
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1 and "did not stop after 0.05 seconds" in done.stderr
+
+
 def test_what_cannot_be_stopped_ends_the_process_in_one_line():
     """A callback of compiled code: what it raises is ignored, and it is called again."""
     code = (
@@ -153,9 +159,7 @@ def test_what_cannot_be_stopped_ends_the_process_in_one_line():
         "with limits.time_limit(0.05):\n"
         "    ctypes.CDLL(None).qsort((ctypes.c_int * 99999)(), 99999, 4, compare)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 1
-    assert done.stderr.count("\n") == 1 and "did not stop after 0.05 seconds" in done.stderr
+    assert_ends_in_one_line(code)
 
 
 def test_compiled_code_that_never_returns_ends_the_process_in_one_line():
@@ -168,9 +172,7 @@ def test_compiled_code_that_never_returns_ends_the_process_in_one_line():
         "        library, mutex = ctypes.CDLL(None), (ctypes.c_long * 16)()\n"
         "        library.pthread_mutex_lock(mutex), library.pthread_mutex_lock(mutex)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 1
-    assert done.stderr.count("\n") == 1 and "did not stop after 0.05 seconds" in done.stderr
+    assert_ends_in_one_line(code)
 
 
 def test_outside_the_main_thread_there_is_no_limit():
