@@ -1,6 +1,6 @@
 """Keeps some metrics of a run, step by step, with the settings it was trained with.
 
-    python benchmarks/learning/run_metrics.py RUN --metrics NAME ... --output results/NAME.json
+The command is `python benchmarks/learning/run_metrics.py RUN --metrics NAME ... --output FILE`.
 """
 
 import argparse
