@@ -152,7 +152,7 @@ def test_what_cannot_be_stopped_ends_the_process_in_one_line():
     code = (
         "import ctypes, sys, time\n"
         "from sesa_agent.environments import time_limit as limits\n"
-        "sys.unraisablehook = lambda _: None\n"
+        "sys.unraisablehook = id\n"  # compiled: no signal is handled inside it
         "limits.REPEAT_S = 0.001\n"
         "Compare = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)\n"
         "compare = Compare(lambda *_: time.sleep(60) or 0)\n"
