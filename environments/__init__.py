@@ -39,6 +39,7 @@ ENVIRONMENTS = {
     "sesa/FrozenLake-v0": f"{_GAMES}.frozen_lake:make_frozen_lake",
     "sesa/Sudoku-v0": f"{_GAMES}.sudoku:make_sudoku",
     "sesa/PathExploration-v0": f"{_GAMES}.path_exploration:make_path_exploration",
+    "sesa/Countries-v0": f"{_GAMES}.countries:make_countries",
     "sesa/Math-v0": f"{_GAMES}.math_problems:make_math",
 }
 """The ids of this package's games and where the function that builds each one is."""

@@ -8,21 +8,17 @@ and the measure is how many of the 20 a policy finds (Coverage@k).
 paper does not describe its matching.
 """
 
-import random
 import re
 import string
 import unicodedata
-from collections.abc import Hashable
-from typing import Any, cast
 
-import numpy as np
-from gymnasium.spaces import Discrete, Space, Text
+from gymnasium.spaces import Text
 
 from ...configs.errors import check_choice
-from ..text_env import RenderMode, TextEnv, TextGame, TextSpec
+from ..text_env import RenderMode, TextEnv, TextSpec
 from .one_answer import OneAnswerEnv
-from .pixels import draw_text
 from .places import PLACES, TREASURES
+from .treasures import TreasureGame
 
 WORLDS = ("closed", "open")
 OTHER = len(PLACES)
@@ -109,13 +105,12 @@ def _squeeze(name: str) -> str:
 
 
 _NUMBERS = {_squeeze(normalise(place) or ""): number for number, place in enumerate(PLACES)}
-_TREASURES = frozenset(PLACES.index(place) for place in TREASURES)
 
 
 # ---- game ----
 
 
-class PathExplorationGame(TextGame[int]):
+class PathExplorationGame(TreasureGame):
     """Name one place of China that holds a treasure, in one answer.
 
     Rules: 20 places hold a treasure, the same ones in every episode. A text without the levels of a
@@ -137,33 +132,10 @@ class PathExplorationGame(TextGame[int]):
     Version history: v0, the first one.
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 4}
-    num_targets = len(TREASURES)
-
     def __init__(self, world: str = "closed"):
         check_choice("world", world, WORLDS)
-        self.render_mode = "rgb_array"
+        super().__init__(PLACES, TREASURES, _text_spec(world), may_name_others=world == "open")
         self.world = world
-        self.text_spec = _text_spec(world)
-        self.answer: int | None = None
-        self.observation_space = Discrete(1)
-        self.action_space = cast(Space[int], Discrete(OTHER + 1))
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[int, dict[str, Any]]:
-        """Start again; every seed is the same puzzle."""
-        super().reset(seed=seed)
-        puzzle_seed = int(self.np_random.integers(2**31)) if seed is None else seed
-        self.answer = None
-        return 0, {"puzzle_seed": puzzle_seed, "optimal_length": 1}
-
-    def step(self, action: int) -> tuple[int, float, bool, bool, dict[str, Any]]:
-        """Check whether the place holds a treasure."""
-        self.answer = int(action)
-        success = self.answer in _TREASURES
-        legal = self.answer != OTHER or self.world == "open"
-        return 0, float(success), True, False, {"success": success, "legal": legal}
 
     def to_text(self) -> str:
         """Return the one line that a player sees."""
@@ -176,21 +148,6 @@ class PathExplorationGame(TextGame[int]):
             return None
         number = _NUMBERS.get(_squeeze(name), OTHER)
         return (name if number == OTHER else PLACES[number]), number
-
-    def state_key(self) -> Hashable:
-        """Return the index of the answer, if one was given."""
-        return self.answer
-
-    def puzzle_content(self, seed: int) -> None:
-        """Return None: there is one puzzle, so that no content can be held out."""
-
-    def scripted_action(self, rng: random.Random) -> str:
-        """Name any of the listed places: the player knows no treasure."""
-        return rng.choice(PLACES)
-
-    def render(self) -> np.ndarray:
-        """Draw the index of the answer, uint8 of shape (height, width, 3)."""
-        return draw_text("_" if self.answer is None else str(self.answer))
 
 
 def _text_spec(world: str) -> TextSpec:

@@ -28,7 +28,9 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 def test_every_game_has_sets():
-    assert OOD_SETS.keys() == set(OWN_ENVIRONMENTS) == NAMES.keys()
+    # The treasures of Countries are one puzzle, whose prompt has no other form.
+    assert OOD_SETS.keys() | {"sesa/Countries-v0"} == set(OWN_ENVIRONMENTS)
+    assert OOD_SETS.keys() == NAMES.keys()
 
 
 @pytest.mark.parametrize(("env_id", "name"), SETS)
