@@ -81,6 +81,18 @@ def check_split(cfg: Config) -> None:
     )
 
 
+def usable_sets(cfg: Config) -> list[str]:
+    """Return the names of the sets that an environment has and training does not play."""
+    names = []
+    for name in OOD_SETS.get(cfg.env.id, {}):
+        try:
+            with_ood_set(replace(cfg, eval=replace(cfg.eval, split=name)))
+        except SettingError:
+            continue
+        names.append(name)
+    return names
+
+
 def refuse_ood_set(cfg: Config) -> None:
     """Refuse a set where training puzzles are played.
 

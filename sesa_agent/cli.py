@@ -320,6 +320,9 @@ def tune(
     methods: Annotated[
         str, typer.Option(help="Presets or YAML files, as of compare; base is left out.")
     ] = "",
+    ablate: Annotated[
+        bool, typer.Option("--ablate", help="Tune the arms of compare --ablate instead.")
+    ] = False,
     trials: Annotated[int, typer.Option(help="Trials of each method.")] = 8,
     grid: Annotated[
         str,
@@ -345,7 +348,7 @@ def tune(
 
     check(bool(env), "--env", env, "given", "Try --env sokoban.")
     settings = with_options(list(words or []), reward_option(reward, env))
-    options = TuneOptions(env, methods, trials, grid, budget, episodes, settings, scale)
+    options = TuneOptions(env, methods, ablate, trials, grid, budget, episodes, settings, scale)
     with unstoppable_output():
         run_tuning(options, jobs, output, runs)
 

@@ -14,13 +14,12 @@ from sesa_agent.configs.load import (
 from sesa_agent.configs.schema import Config
 from sesa_agent.configs.task_files import REWARD, is_task_file
 from sesa_agent.configs.yaml_text import read_yaml
-from sesa_agent.environments.ood_sets import TEST, with_ood_set
 from sesa_agent.option_settings import with_options
 from sesa_agent.outputs import check_writable
 from sesa_agent.screen import warn
 from sesa_agent.training.checkpoint import latest_checkpoint
 from sesa_agent.training.loggers import check_loggers
-from sesa_agent.training.setup import resolve_auto
+from sesa_agent.training.setup import for_evaluation, resolve_auto
 
 CONFIG_FILE = "config.yaml"
 """The resolved settings of a run, in its folder."""
@@ -166,12 +165,3 @@ def find_policy(target: str, env: str, overrides: list[str]) -> tuple[Config, st
     if checkpoint is None:
         raise SettingError(f"{target} has no checkpoint yet. Train it: --resume {target}.")
     return for_evaluation(cfg), str(checkpoint / "model")
-
-
-def for_evaluation(cfg: Config) -> Config:
-    """Turn resolved settings into those for the puzzles of `eval.split`; prompts stay as they are.
-
-    Raises:
-        SettingError: if there is no such set, or its puzzles are those of training.
-    """
-    return cfg if cfg.eval.split == TEST else resolve_auto(with_ood_set(cfg))

@@ -22,7 +22,7 @@ from ..configs.schema import Config, EngineConfig, ModelConfig
 from ..environments import OWN_ENVIRONMENTS, EnvError, close_env, is_deterministic, make_env
 from ..environments.adapters.refusals import refuse_id
 from ..environments.descriptions import describe_error, describe_message
-from ..environments.ood_sets import check_split, check_step_limit
+from ..environments.ood_sets import TEST, check_split, check_step_limit, with_ood_set
 from ..environments.text_env import (
     has_state_key,
     longest_solution,
@@ -174,6 +174,15 @@ def resolve_auto(cfg: Config) -> Config:
     if pool is not None and env_pool(resolved) is not pool:
         pool.close()
     return resolved
+
+
+def for_evaluation(cfg: Config) -> Config:
+    """Turn resolved settings into those for the puzzles of `eval.split`; prompts stay as they are.
+
+    Raises:
+        SettingError: if there is no such set, or its puzzles are those of training.
+    """
+    return cfg if cfg.eval.split == TEST else resolve_auto(with_ood_set(cfg))
 
 
 def _pooled_env(cfg: Config, pool: WorkerPool) -> PooledEnv:

@@ -102,13 +102,24 @@ PASS_RATIO = Metric("pass@16 / pass@1, T = 1", "T=1", "pass_ratio")
 """How much repeated attempts add (Figure 5)."""
 
 
-def comparison_measurements(num_episodes: int) -> tuple[Measurement, ...]:
-    """The measurements that `SUCCESS` and `PASS_RATIO` need.
+def comparison_measurements(
+    num_episodes: int, ood_sets: Sequence[str] = ()
+) -> tuple[Measurement, ...]:
+    """The measurements that `SUCCESS` and `PASS_RATIO` need, and those of other sets.
 
     At T = 1, 16 attempts at an eighth of the puzzles: more would cost as much as training.
+
+    Args:
+        num_episodes: held-out puzzles.
+        ood_sets: out-of-distribution sets, each measured on a quarter as many puzzles.
     """
     warm = Measurement(1.0, max(1, num_episodes // 8), num_samples=16, ks=(1, 16))
-    return Measurement(0.5, num_episodes), warm
+    few = max(1, num_episodes // 4)
+    return (
+        Measurement(0.5, num_episodes),
+        warm,
+        *(Measurement(0.5, few, split=name) for name in ood_sets),
+    )
 
 
 SINGLE_ANSWER_PLANS = (

@@ -8,7 +8,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,18 @@ from ...configs.json_text import read_json_file
 from ...configs.load import config_to_dict, method_label
 from ...configs.schema import Config
 from ...configs.writing import replace_text
+from ...environments.ood_sets import TEST
+from ...environments.splits import SPLITS
 from ...training.checkpoint import latest_checkpoint, read_state
 from ...training.progress import BUDGETS, Progress
 from ...training.run_log import read_metrics
-from ...training.setup import build_dialogue, build_engine, build_policy, sampling_params
+from ...training.setup import (
+    build_dialogue,
+    build_engine,
+    build_policy,
+    for_evaluation,
+    sampling_params,
+)
 from ..evaluate import evaluate
 
 MEASURED_FILE = "measured.json"
@@ -45,23 +53,31 @@ class Measurement:
     ks: tuple[int, ...] = ()
     """Values of k for pass@k and Coverage@k; empty for the powers of two."""
     split: str = "test"
+    """`test`, `validation` or the name of an out-of-distribution set, on its test puzzles."""
     split_by: str = "content"
     """What decides the split of a puzzle. Results without it, by seed alone, are made again."""
 
     @property
     def name(self) -> str:
-        """The key of its result; an arm has one measurement per temperature."""
-        return f"T={self.temperature:g}"
+        """The key of its result: the temperature, and the name of an out-of-distribution set."""
+        return f"T={self.temperature:g}" + (f" {self.ood_set}" if self.ood_set else "")
+
+    @property
+    def ood_set(self) -> str:
+        """The out-of-distribution set; empty for a split."""
+        return "" if self.split in SPLITS else self.split
 
 
 def measure(
     cfg: Config, policy: Policy, measurements: Iterable[Measurement], seed: int = 0
 ) -> dict[str, Any]:
     """Measure a policy; returns `Evaluation.to_json` by the name of each measurement."""
-    engine, dialogue = build_engine(cfg, policy), build_dialogue(cfg, policy)
-    found = {}
+    engine, found = build_engine(cfg, policy), {}
     for how in measurements:
-        seeds = dialogue.evaluation_seeds(how.split, how.num_puzzles)
+        split = how.ood_set or TEST
+        played = for_evaluation(replace(cfg, eval=replace(cfg.eval, split=split)))
+        dialogue = build_dialogue(played, policy)
+        seeds = dialogue.evaluation_seeds(TEST if how.ood_set else how.split, how.num_puzzles)
         params = sampling_params(cfg.engine, how.temperature, seed, dialogue.style.stop)
         result = evaluate(engine, dialogue, cfg.env.id, seeds, params, how.num_samples, how.ks)
         found[how.name] = result.to_json()

@@ -26,6 +26,7 @@ from sesa_agent.configs.load import (
 )
 from sesa_agent.configs.schema import Config
 from sesa_agent.configs.task_files import REWARD, env_label, is_task_file
+from sesa_agent.environments.ood_sets import usable_sets
 from sesa_agent.environments.splits import puzzle_seeds
 from sesa_agent.environments.text_env import num_puzzles
 from sesa_agent.evaluation.experiments.arms import BASE, Arm, resolve_arm
@@ -52,11 +53,15 @@ ABLATION = (
     Plan("sesa"),
     Plan("- distinct", settings=("sampling.proposer=independent",)),
     Plan("- merging", settings=("sampling.merge_states=off",)),
+    Plan(
+        "- distinct, - merging",
+        settings=("sampling.proposer=independent", "sampling.merge_states=off"),
+    ),
     Plan("- gap correction", settings=("loss.history_correction=none",)),
     Plan("trajectory credit", settings=("loss.credit=trajectory",)),
     Plan("history proposer", settings=("sampling.proposer=history",)),
 )
-"""`sesa`, and `sesa` with one component changed at a time."""
+"""`sesa`, and `sesa` with one component changed at a time, or both that shape the tree."""
 LIMITS = {budget.option: f"optim.{budget.limit}" for budget in BUDGETS}
 """The setting of each kind of `--budget`."""
 FIXED = {
@@ -185,7 +190,8 @@ def comparison_arms(options: CompareOptions) -> dict[Arm, Config]:
     if is_task_file(env):  # the arms have its name, and find it by its place
         common = (*common, override_word("env.options.path", os.path.abspath(env)))
         env = env_label(env)
-    measurements = comparison_measurements(options.episodes)
+    sets = usable_sets(load_config(env, overrides=options.overrides, scale=scale))
+    measurements = comparison_measurements(options.episodes, sets)
     arms = plan_arms(plans, env, range(num_seeds), measurements, common, scale=scale)
     configs = {arm: resolve_arm(arm) for arm in arms}
     num_tests = num_puzzles(build_env(next(iter(configs.values())))).get("test", options.episodes)

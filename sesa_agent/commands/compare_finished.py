@@ -14,6 +14,7 @@ from sesa_agent.commands.experiment_tables import (
 from sesa_agent.configs.errors import SettingError, check
 from sesa_agent.configs.load import config_to_dict, method_label, method_names, short_env_name
 from sesa_agent.configs.schema import Config
+from sesa_agent.environments.ood_sets import usable_sets
 from sesa_agent.environments.splits import puzzle_seeds
 from sesa_agent.evaluation.experiments.arms import BASE
 from sesa_agent.evaluation.experiments.paper import comparison_measurements
@@ -60,12 +61,11 @@ def compare_finished_runs(
         )
     reference = choose_reference(reference, list(labels.values()))
     check_writable(output, "--output")
+    measurements = comparison_measurements(episodes, usable_sets(configs[first]))
     results = []
     for folder, cfg in configs.items():
         with console.status(f"{folder}: measuring on {episodes} held-out puzzles"):
-            results.append(
-                measure_run(folder, cfg, labels[folder], comparison_measurements(episodes))
-            )
+            results.append(measure_run(folder, cfg, labels[folder], measurements))
     env_id = configs[first].env.id
     env = short_env_name(env_id)
     seeds = sorted({cfg.seed for cfg in configs.values()})

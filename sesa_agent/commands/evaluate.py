@@ -17,7 +17,7 @@ from sesa_agent.configs.writing import replace_text
 from sesa_agent.environments.workers.pool import close_pools
 from sesa_agent.evaluation.evaluate import Evaluation, evaluate
 from sesa_agent.option_settings import with_options
-from sesa_agent.runs import find_policy, for_evaluation
+from sesa_agent.runs import find_policy
 from sesa_agent.screen import console, result_table, say, say_success, warn
 from sesa_agent.training.prompt_choices import describe_choice
 from sesa_agent.training.readability import describe_unreadable, is_unreadable
@@ -28,6 +28,7 @@ from sesa_agent.training.setup import (
     build_dialogue,
     build_engine,
     build_policy,
+    for_evaluation,
     resolve_auto,
     sampling_params,
     settle_prompts,

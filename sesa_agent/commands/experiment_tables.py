@@ -27,6 +27,9 @@ from sesa_agent.evaluation.experiments.sentences import comparison_to_json
 from sesa_agent.plots import save_success
 from sesa_agent.screen import console, differs_from_success, say, show_number
 
+OOD_PAGE = "[the sets](../docs/environments.md#out-of-distribution-sets)"
+"""A link from a page of results."""
+
 
 def result_head(name: str, command: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
     """The first entries of every results file.
@@ -152,6 +155,15 @@ def write_comparison(
         markdown_table(budgets, spent),
         " ".join(found["notes"]),
     ]
+    for env in dict.fromkeys(row.env for row in rows):
+        sets = out_of_distribution([result for result in results if result["env"] == env])
+        if sets:
+            heading = f"{env}: success out of distribution, T = .5"
+            head = ("arm", *next(iter(sets.values())))
+            lines = [(label, *map(show_estimate, by.values())) for label, by in sets.items()]
+            tables.append((heading, head, lines))
+            parts += [f"Out of distribution ({OOD_PAGE}):", markdown_table(head, lines)]
+            values.setdefault("out_of_distribution", {})[env] = sets
     if comparison.overall:
         games = ("arm", "IQM over all games and seeds", f"P(a run of {reference} is better)")
         over_games = [_overall_cells(arm) for arm in comparison.overall]
@@ -173,6 +185,22 @@ def write_comparison(
     picture = write_files(values, title, "\n\n".join(parts), output)
     save_success(found["rows"], title, picture)
     say_written(picture)
+
+
+def out_of_distribution(results: Sequence[Result]) -> dict[str, dict[str, Any]]:
+    """Return the success of every arm on the sets that all were measured on.
+
+    Args:
+        results: results of `run_arm`, of one environment.
+
+    Returns:
+        By label and set, an `Estimate` as a dict; empty without sets.
+    """
+    measured = [{name for name in result["measured"] if " " in name} for result in results]
+    names = [name for name in results[0]["measured"] if all(name in found for found in measured)]
+    metrics = [Metric(name.partition(" ")[2], name, "success_rate") for name in names]
+    rows = summarise(results, metrics) if metrics else []
+    return {row["label"]: row["values"] for row in rows}
 
 
 def _overall_cells(arm: Overall) -> tuple[str, str, str]:

@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from sesa_agent.commands.compare import (
-    METHODS,
     CompareOptions,
     comparison_arms,
     read_budget,
-    read_methods,
 )
 from sesa_agent.commands.experiment_progress import check_needs, run_with_bar
 from sesa_agent.commands.experiment_tables import (
@@ -25,7 +23,7 @@ from sesa_agent.configs.errors import check
 from sesa_agent.configs.load import choose
 from sesa_agent.configs.task_files import env_label
 from sesa_agent.configs.writing import replace_text
-from sesa_agent.evaluation.experiments.arms import BASE, Arm, Result
+from sesa_agent.evaluation.experiments.arms import Arm, Result
 from sesa_agent.evaluation.experiments.paper import SUCCESS
 from sesa_agent.evaluation.experiments.results import write_json
 from sesa_agent.evaluation.experiments.tuning import (
@@ -49,6 +47,8 @@ class TuneOptions:
     env: str
     methods: str = ""
     """Methods, separated by commas; empty for those of the paper's Table 1."""
+    ablate: bool = False
+    """Tune the arms of `compare --ablate`, instead of `methods`."""
     num_trials: int = 8
     grid: str = ""
     """Dimensions of the grid, separated by commas; empty for all."""
@@ -62,7 +62,8 @@ class TuneOptions:
     @property
     def name(self) -> str:
         """The name of the ledger's file."""
-        parts = [file_name(env_label(self.env)), self.scale, "tuning"]
+        kind = "ablation" if self.ablate else ""
+        parts = [file_name(env_label(self.env)), self.scale, kind, "tuning"]
         return "-".join(filter(None, parts))
 
 
@@ -77,11 +78,10 @@ def make_tuning(options: TuneOptions) -> Tuning:
     dimensions = [name.strip() for name in options.grid.split(",")] if options.grid else list(GRID)
     for name in dimensions:
         choose("--grid", name, list(GRID), "")
-    plans = [plan for plan in read_methods(options.methods or METHODS) if plan.label != BASE]
-    methods = options.methods or ",".join(plan.label for plan in plans)
     compared = CompareOptions(
         options.env,
-        methods,
+        options.methods,
+        options.ablate,
         num_seeds=1,
         budget=options.budget,
         episodes=options.num_puzzles,
@@ -136,7 +136,8 @@ def run_tuning(options: TuneOptions, jobs: int | None, output: Path, runs: Path)
     for label, words in best_settings(rows).items():
         say(f"{label}: {' '.join(words) or 'as it is'}")
     path = output / f"{options.name}.json"
-    say(f"Compare them with: sesa-agent compare --env {options.env} --tuned {path}")
+    which = " --ablate" if options.ablate else ""
+    say(f"Compare them with: sesa-agent compare --env {options.env}{which} --tuned {path}")
 
 
 def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:

@@ -7,7 +7,12 @@ import pytest
 from sesa_agent.configs.errors import SettingError
 from sesa_agent.configs.load import load_config
 from sesa_agent.environments import OWN_ENVIRONMENTS, make_env
-from sesa_agent.environments.ood_sets import OOD_SETS, refuse_ood_set, with_ood_set
+from sesa_agent.environments.ood_sets import (
+    OOD_SETS,
+    refuse_ood_set,
+    usable_sets,
+    with_ood_set,
+)
 from sesa_agent.environments.text_env import longest_solution, max_steps
 from sesa_agent.training.setup import resolve_auto
 
@@ -132,3 +137,10 @@ def test_symbols_change_the_words_alone(env_id):
 def test_symbols_that_cannot_be_told_apart_are_refused(symbols):
     with pytest.raises(ValueError, match="symbols must be 7 different visible characters"):
         make_env("sesa/Sokoban-v0", symbols=symbols)
+
+
+def test_the_sets_that_training_plays_are_not_usable():
+    cfg = load_config("sokoban", overrides=["env.options.num_boxes=2"])
+    assert usable_sets(load_config("sokoban")) == ["large", "boxes", "long", "symbols"]
+    assert usable_sets(cfg) == ["large", "long", "symbols"]
+    assert usable_sets(load_config("Taxi-v3")) == []

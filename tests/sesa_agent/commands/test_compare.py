@@ -127,10 +127,11 @@ def test_an_ablation_changes_one_thing_at_a_time():
     arms = {arm.label: cfg for arm, cfg in comparison_arms(options).items()}
     whole = arms.pop("sesa")
     assert arms.pop("base") == whole
-    assert len(arms) == 5
-    for cfg in arms.values():
+    assert len(arms) == 6
+    for label, cfg in arms.items():
         before, after = (vars(c.sampling) | vars(c.loss) for c in (whole, cfg))
-        assert sum(before[key] != after[key] for key in before) == 1
+        num_changes = 2 if label == "- distinct, - merging" else 1
+        assert sum(before[key] != after[key] for key in before) == num_changes
         assert (cfg.env, cfg.model, cfg.engine, cfg.optim) == (
             whole.env,
             whole.model,
@@ -169,6 +170,11 @@ def test_methods_are_compared_once_at_one_budget(call, model, tmp_path):
     assert comparison["reference"] == "sesa"
     assert [pair["other"] for pair in comparison["pairs"]] == ["base", "ragen"]
     page = Path("results/frozen_lake.md").read_text()
+    sets = values["out_of_distribution"]["frozen_lake"]
+    assert list(sets) == ["base", "ragen", "sesa"]
+    assert list(sets["sesa"]) == ["large", "holes", "symbols"]
+    assert "| arm | large | holes | symbols |" in page
+    assert all(len(arm["measured"]["T=0.5 large"]["wins"].split()) == 2 for arm in arms)
     assert "sesa-agent compare --env frozen_lake --methods base,ragen,sesa" in page
     assert all(line in page for line in comparison["sentences"])
     assert str(tmp_path) not in page
