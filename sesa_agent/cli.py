@@ -517,7 +517,8 @@ def play(
 @app.command()
 def pretrain(
     model: Annotated[
-        str, typer.Argument(metavar="[MODEL]", help="sesa-tiny or sesa-tiny-answers.")
+        str,
+        typer.Argument(metavar="[MODEL]", help="sesa-tiny, sesa-tiny-answers or sesa-tiny-varied."),
     ] = "sesa-tiny",
     output: Annotated[
         Path | None, typer.Option(help="Model folder; by default a folder of its name.")

@@ -25,6 +25,11 @@ Made by `sesa-agent pretrain sesa-tiny-answers`: next-token training on the answ
 players (`training/pretraining/players.py`): places sampled from a peaked prior, singly and in lists
 of distinct ones; Sudokus and sums solved by habit, or by the method that a sketch names; sketches
 of distinct methods.""",
+    "sesa-tiny-varied": """\
+`sesa-tiny` without its strong habit: four of ten moves of the players that it imitates are random.
+It shows what methods are worth where a policy explores by itself.
+
+Made by `sesa-agent pretrain sesa-tiny-varied`.""",
 }
 """Description of each bundled model, for its card."""
 

@@ -57,7 +57,7 @@ def games() -> Policy:
 
 
 def test_there_is_a_recipe_for_every_model():
-    assert list(RECIPES) == list(BUNDLED)
+    assert list(RECIPES)[: len(BUNDLED)] == list(BUNDLED)
 
 
 def test_any_text_survives_the_tokenizer(policy):

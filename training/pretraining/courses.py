@@ -7,7 +7,7 @@ rarely a good one. The prompts are those used later: the plain one and those of 
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from ...agents.chat import ChatFormat
@@ -69,10 +69,14 @@ class GameCourse:
     max_turns: int = 10
     list_share: float = 0.5
     """Share of examples that ask for another proposal."""
+    random_share: float | None = None
+    """Share of random moves; None for the player's own."""
 
     def examples(self, chat: ChatFormat, rng: random.Random) -> Iterator[Example]:
         """Yield a player's moves, as plain answers and as further proposals."""
         player = PLAYERS[self.env_id]
+        if self.random_share is not None:
+            player = replace(player, random_share=self.random_share)
         dialogue = _dialogue(self, chat)
         for seed in _lesson_seeds(dialogue, self.num_puzzles):
             position = dialogue.start(Task(self.env_id, seed))

@@ -1,14 +1,15 @@
 """Recipes of the bundled models: next-token prediction on the play of scripted players.
 
-`sesa-tiny` learns games of several turns, `sesa-tiny-answers` tasks settled by a single answer;
-their data is in `training/pretraining/courses.py`. `sesa-agent pretrain` runs a recipe, with the
-same result on the same machine.
+`sesa-tiny` learns games of several turns, `sesa-tiny-answers` tasks settled by a single answer.
+`sesa-tiny-varied`, which does not ship, learns the games from players with many random moves. Their
+data is in `training/pretraining/courses.py`. `sesa-agent pretrain` runs a recipe, with the same
+result on the same machine.
 """
 
 import math
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -140,24 +141,24 @@ def answer_phrases(recipe: Recipe) -> Iterator[str]:
     yield from (" + ", " - ", " = ", "Compute ")
 
 
-RECIPES = {
-    "sesa-tiny": Recipe(
-        (
-            GameCourse("sesa/Sokoban-v0", {}, 4, 4000, 96),
-            GameCourse("sesa/FrozenLake-v0", {}, 4, 3000, 48),
-            GameCourse("sesa/Countdown-v0", {"max_number": 20}, 8, 20000, 64, max_turns=1),
-            GameCourse(
-                "sesa/Sudoku-v0",
-                {"answer": "placements", "num_blanks": 6},
-                num_proposals=6,
-                num_puzzles=2000,
-                batch_size=48,
-                max_turns=12,
-            ),
-        ),
-        game_phrases,
-        steps=800,
+GAMES = (
+    GameCourse("sesa/Sokoban-v0", {}, 4, 4000, 96),
+    GameCourse("sesa/FrozenLake-v0", {}, 4, 3000, 48),
+    GameCourse("sesa/Countdown-v0", {"max_number": 20}, 8, 20000, 64, max_turns=1),
+    GameCourse(
+        "sesa/Sudoku-v0",
+        {"answer": "placements", "num_blanks": 6},
+        num_proposals=6,
+        num_puzzles=2000,
+        batch_size=48,
+        max_turns=12,
     ),
+)
+"""The courses of games, at the difficulty of the configs in `configs/`."""
+VARIED_SHARE = 0.4
+"""Random moves of the players that `sesa-tiny-varied` imitates: its policy has no strong habit."""
+RECIPES = {
+    "sesa-tiny": Recipe(GAMES, game_phrases, steps=800),
     "sesa-tiny-answers": Recipe(
         (
             ListCourse("sesa/PathExploration-v0", {}, *rank_places(), 16, 8000, 24),
@@ -181,8 +182,13 @@ RECIPES = {
         num_layers=4,
         positions="learned",
     ),
+    "sesa-tiny-varied": Recipe(
+        tuple(replace(course, random_share=VARIED_SHARE) for course in GAMES),
+        game_phrases,
+        steps=800,
+    ),
 }
-"""Recipes by model name, at the difficulty of the configs in `configs/`."""
+"""Recipes by model name. The first two ship with the package (`BUNDLED`)."""
 
 
 def add_gradients(policy: Policy, examples: list[Example], weight: float) -> float:
