@@ -6,7 +6,7 @@ those with all of it and a second seed. Success on validation puzzles decides, w
 that no reported run has. Everything but `Tuning.run` and `read_ledger` is pure.
 """
 
-import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,6 +33,7 @@ GRID: dict[str, tuple[str, ...]] = {
 }
 """The values of each dimension. `shape` multiplies the puzzles of a step and divides the
 trajectories of each."""
+MAX_BONUS = max(map(float, GRID["loss.entropy_coef"]))
 MIN_TRAJECTORIES = 2
 """A group of one trajectory teaches nothing."""
 
@@ -64,15 +65,20 @@ class Trial:
     def words(self, cfg: Config) -> tuple[str, ...]:
         """The settings that it changes in an arm, as `group.key=value`.
 
+        What makes an arm is left as it is: a filter of its own, an entropy bonus above the grid's.
+
         Args:
             cfg: the arm's resolved settings.
         """
-        found = []
+        found, loss, sampling = [], cfg.loss, cfg.sampling
         for name, value in self.values:
+            if name == "loss.filter_ratio" and loss.filter_top_p:
+                continue
+            if name == "loss.entropy_coef" and loss.entropy_coef > MAX_BONUS:
+                continue
             if name != "shape":
                 found.append(f"{name}={value}")
                 continue
-            sampling = cfg.sampling
             most = max(MIN_TRAJECTORIES, round(sampling.max_trajectories / float(value)))
             found.append(f"sampling.num_tasks={max(1, round(sampling.num_tasks * float(value)))}")
             found.append(f"sampling.max_trajectories={most}")
@@ -86,11 +92,11 @@ def trials(
 ) -> list[Trial]:
     """Return the trials of every arm: first the arm as it is, then combinations of the grid.
 
-    The combinations are drawn without replacement with a fixed seed, so fewer trials are the first
-    of more.
+    The combinations are drawn without replacement with fixed seeds, so fewer trials are the first
+    of more, and every value of a dimension comes as often as the others, give or take one.
 
     Args:
-        count: at least 1; all combinations if there are fewer.
+        count: at least 1; at most one more than there are combinations are returned.
         dimensions: names in the grid; empty for all.
         grid: the values of each dimension.
 
@@ -98,9 +104,19 @@ def trials(
     ['as it is', 'lr=1e-4']
     """
     names = [name for name in grid if name in (dimensions or grid)]
-    every = list(itertools.product(*(grid[name] for name in names)))
-    order = np.random.default_rng(0).permutation(len(every))[: count - 1]
-    return [Trial(), *(Trial(tuple(zip(names, every[place], strict=True))) for place in order)]
+    streams = [_shuffled(grid[name], seed) for seed, name in enumerate(names)]
+    num_combinations = math.prod(len(grid[name]) for name in names)
+    found: dict[Trial, None] = {Trial(): None}
+    while len(found) < min(count, num_combinations + 1):
+        found[Trial(tuple(zip(names, map(next, streams), strict=True)))] = None
+    return list(found)
+
+
+def _shuffled(values: Sequence[str], seed: int) -> Iterator[str]:
+    """Yield all values in random order, then all in another order, and so on."""
+    rng = np.random.default_rng(seed)
+    while True:
+        yield from (values[place] for place in rng.permutation(len(values)))
 
 
 def better_half(success: Mapping[Trial, float]) -> list[Trial]:

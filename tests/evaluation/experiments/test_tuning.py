@@ -23,6 +23,7 @@ from sesa_agent.evaluation.experiments.tuning import (
     trials,
 )
 
+METHODS = ("ragen", "ragen-2", "ragen-entropy")
 BUDGET = "optim.max_policy_calls=8000"
 ARMS = tuple(
     Arm(method, "frozen_lake", method, (), 0, (), ("optim.steps=1000000",))
@@ -133,3 +134,21 @@ def test_a_ledger_is_read_back_and_one_that_did_not_end_is_refused(tmp_path):
     path.write_text("[]")
     with pytest.raises(SettingError, match="a file that sesa-agent tune wrote"):
         read_ledger(path)
+
+
+def test_every_value_comes_as_often_as_the_others():
+    some = trials(9)[1:]
+    for place, (name, values) in enumerate(GRID.items()):
+        drawn = [trial.values[place] for trial in some]
+        counts = [drawn.count((name, value)) for value in values]
+        assert max(counts) - min(counts) <= 1
+
+
+def test_what_makes_an_arm_is_left_as_it_is():
+    trial = Trial((("loss.filter_ratio", "0.25"), ("loss.entropy_coef", "0")))
+    words = {method: trial.words(load_config("sokoban", method)) for method in METHODS}
+    assert words == {
+        "ragen": ("loss.filter_ratio=0.25", "loss.entropy_coef=0"),
+        "ragen-2": ("loss.entropy_coef=0",),
+        "ragen-entropy": ("loss.filter_ratio=0.25",),
+    }
