@@ -133,7 +133,13 @@ class EngineConfig:
     """How responses are generated."""
 
     name: str = "hf"
-    """Inference engine: `hf` (transformers, any device) or `vllm`."""
+    """Inference engine: `hf` (transformers, any device), `vllm` (in this process) or `server` (vLLM
+    on other GPUs or machines, scale.md)."""
+    urls: str = ""
+    """Of `server`: the servers' URLs, separated by commas; `sesa-agent serve` starts one."""
+    weights_folder: str = ""
+    """Of `server`: where weights are handed over, a folder that the servers see too; empty for a
+    temporary one on this machine."""
     temperature: float = 1.0
     """Sampling temperature of training rollouts; the trainer divides its logits by the same
     number."""

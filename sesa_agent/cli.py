@@ -453,6 +453,28 @@ def doctor(
 
 
 @app.command()
+def serve(
+    model: ModelName = "",
+    tp: Annotated[int, typer.Option(help="GPUs that the model is split over.")] = 1,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; whoever reaches it can change the weights.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
+    max_tokens: Annotated[
+        int, typer.Option(help="Longest prompt and response together; 0 for the model's context.")
+    ] = 0,
+    memory_fraction: Annotated[
+        float, typer.Option(help="Fraction of each GPU's memory to use.")
+    ] = 0.9,
+    dtype: Annotated[str, typer.Option(help="As of vLLM: auto, bfloat16, float32.")] = "auto",
+) -> None:
+    """Start a vLLM server that generates for a run: sesa-agent serve --model M."""
+    from sesa_agent.commands.serve import ServeOptions, run_serve
+
+    run_serve(ServeOptions(model, tp, host, port, max_tokens, memory_fraction, dtype))
+
+
+@app.command()
 def report(
     source: Annotated[
         Path, typer.Argument(metavar="RUN|COMPARISON", help="Run folder, or results/NAME.json.")

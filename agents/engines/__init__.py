@@ -26,7 +26,17 @@ def _vllm(policy: "Policy", cfg: "EngineConfig") -> Engine:
     return VLLMEngine(policy, cfg)
 
 
-ENGINES: dict[str, Callable[["Policy", "EngineConfig"], Engine]] = {"hf": _hf, "vllm": _vllm}
+def _server(policy: "Policy", cfg: "EngineConfig") -> Engine:
+    from .server import ServerEngine
+
+    return ServerEngine(policy, cfg)
+
+
+ENGINES: dict[str, Callable[["Policy", "EngineConfig"], Engine]] = {
+    "hf": _hf,
+    "vllm": _vllm,
+    "server": _server,
+}
 """Builders by name; they raise `SettingError` if the engine is not installed or does not fit."""
 
 

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+import numpy as np
+
 if TYPE_CHECKING:
     from ..policy import Policy
 
@@ -136,6 +138,24 @@ class StreamEngine(Engine, Protocol):
             EngineError: if the engine fails.
         """
         ...
+
+
+def generate_by_streaming(
+    engine: StreamEngine,
+    prompts: Sequence[Sequence[int]],
+    params: SamplingParams,
+    excluded: Sequence[Sequence[Completion]] | None = None,
+) -> list[Completion]:
+    """`Engine.generate` of an engine whose requests finish one by one."""
+    seeds = np.random.SeedSequence(params.seed).generate_state(max(1, len(prompts)), np.uint64)
+    rows: dict[str, int] = {}
+    for row, prompt in enumerate(prompts):
+        avoided = excluded[row] if excluded else ()
+        rows[engine.submit(prompt, params, int(seeds[row]), avoided)] = row
+    completions: dict[int, Completion] = {}
+    while len(completions) < len(rows):
+        completions |= {rows[name]: completion for name, completion in engine.step()}
+    return [completions[row] for row in range(len(prompts))]
 
 
 class EngineError(RuntimeError):

@@ -12,7 +12,6 @@ from importlib.util import find_spec
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,7 +19,7 @@ from ...configs.errors import SettingError, first_line
 from ...configs.schema import EngineConfig
 from ..policy import quiet_transformers
 from ..response_text import ResponseDecoder
-from .base import Completion, EngineError, SamplingParams, Usage
+from .base import Completion, EngineError, SamplingParams, Usage, generate_by_streaming
 from .hf_batch import end_ids
 from .vllm_head_padding import MIN_HEAD_DIM, head_dim, widen_config, widen_weights
 
@@ -90,15 +89,7 @@ class VLLMEngine:
         excluded: Sequence[Sequence[Completion]] | None = None,
     ) -> list[Completion]:
         """Sample one response to each prompt; see `Engine.generate`."""
-        seeds = np.random.SeedSequence(params.seed).generate_state(max(1, len(prompts)), np.uint64)
-        rows: dict[str, int] = {}
-        for row, prompt in enumerate(prompts):
-            avoided = excluded[row] if excluded else ()
-            rows[self.submit(prompt, params, int(seeds[row]), avoided)] = row
-        completions: dict[int, Completion] = {}
-        while len(completions) < len(rows):
-            completions |= {rows[name]: completion for name, completion in self.step()}
-        return [completions[row] for row in range(len(prompts))]
+        return generate_by_streaming(self, prompts, params, excluded)
 
     def submit(
         self,

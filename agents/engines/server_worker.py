@@ -1,0 +1,48 @@
+"""What a vLLM server's workers do for a trainer; vLLM mixes `Worker` into its own worker class.
+
+`sesa-agent serve` names it (`--worker-extension-cls`). An exception that leaves a worker ends the
+whole server, so errors are answered in words.
+"""
+
+from pathlib import Path
+from typing import Any
+
+SHAPE = ("model_type", "vocab_size", "hidden_size", "num_hidden_layers")
+"""What a policy and a served model must have in common."""
+OK = "ok"
+
+
+class Worker:
+    """Takes weights from a folder that the trainer wrote."""
+
+    device: Any
+    model_runner: Any
+    model_config: Any
+    weights_version = ""
+    """The version of the weights taken last; empty for those that the server started with."""
+
+    def describe_model(self) -> dict[str, Any]:
+        """Return the served model's `SHAPE`, and `head_dim`, the size of its attention heads."""
+        config = self.model_config.hf_text_config
+        heads = getattr(config, "num_attention_heads", 1)
+        head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
+        return {name: getattr(config, name, None) for name in SHAPE} | {"head_dim": head_dim}
+
+    def take_weights(self, folder: str, version: str) -> str:
+        """Load the weights of a folder in Hugging Face format in place; returns "ok" or why not."""
+        try:
+            if not (Path(folder) / "config.json").is_file():
+                return f"there is no {folder} on this machine"
+            self.model_runner.reload_weights(weights_path=folder)
+            head = getattr(self.model_runner.get_model(), "lm_head", None)
+            if self.device.type == "cpu" and hasattr(head, "quant_method"):
+                # The CPU kernels pack it; a reload of tied embeddings misses that.
+                head.quant_method.process_weights_after_loading(head)
+        except Exception as error:
+            return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        self.weights_version = version
+        return OK
+
+    def tell_version(self) -> str:
+        """Return `weights_version`."""
+        return self.weights_version
