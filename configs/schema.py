@@ -134,7 +134,7 @@ class EngineConfig:
 
     name: str = "hf"
     """Inference engine: `hf` (transformers, any device), `vllm` (in this process) or `server` (vLLM
-    on other GPUs or machines, scale.md)."""
+    on other GPUs or machines, engines.md)."""
     urls: str = ""
     """Of `server`: the servers' URLs, separated by commas; `sesa-agent serve` starts one."""
     weights_folder: str = ""
