@@ -508,3 +508,12 @@ def test_old_names_work_in_the_config_of_an_old_run(hints):
 def test_a_wrong_value_under_an_old_name_is_reported(hints):
     with pytest.raises(SettingError, match="loss.history_correction must be one of none"):
         load_config("sokoban", "sesa", ["loss.history_gap=some"])
+
+
+@pytest.mark.parametrize("env", ["sokoban", "countdown", "frozen_lake"])
+def test_the_original_baseline_has_the_shape_of_its_source_in_every_game(env):
+    cfg = load_config(env, "ragen-original")
+    assert (cfg.sampling.num_tasks, cfg.sampling.max_trajectories) == (8, 16)
+    assert (cfg.loss.filter_ratio, cfg.loss.entropy_coef) == (0.25, 0.001)
+    assert (cfg.optim.num_epochs, cfg.optim.num_minibatches) == (1, 1)
+    assert (cfg.env.options.get("reward") == "dense") == (env == "sokoban")
