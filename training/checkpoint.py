@@ -121,6 +121,22 @@ def save_checkpoint(
     return target
 
 
+def tidy_checkpoints(folder: Path, keep_weights: bool) -> None:
+    """Delete what a run that will not be trained further needs no longer.
+
+    Args:
+        folder: the run folder.
+        keep_weights: keep the newest whole checkpoint without its optimizer; otherwise none.
+    """
+    newest = latest_checkpoint(folder) if keep_weights else None
+    for checkpoint in checkpoints(folder):
+        if checkpoint != newest:
+            checkpoint.rename(_hidden(checkpoint))
+    _delete_hidden(folder / "checkpoints")
+    if newest is not None:
+        _drop_optimizer(newest)
+
+
 def latest_checkpoint(folder: Path, repair: bool = False) -> Path | None:
     """Return the newest whole checkpoint of a run folder; None if there is no checkpoint.
 

@@ -7,7 +7,8 @@ The name of an arm's folder ends with a digest of everything that determines its
 resolved settings, the arm that it starts from and the files of the model. So the result of a
 finished arm is reused, a stopped arm resumes from its newest checkpoint, and an arm with other
 settings gets another folder. All arms of an experiment have the same budget:
-`optim.max_policy_calls` or another of `progress.BUDGETS`.
+`optim.max_policy_calls` or another of `progress.BUDGETS`. Arms with lessons begin with the warm
+start of their seed (`starts.py`).
 """
 
 import hashlib
@@ -25,7 +26,7 @@ from ...configs.task_files import is_task_file
 from ...configs.writing import replace_text, writing
 from ...configs.yaml_text import write_yaml
 from ...training import trainer
-from ...training.checkpoint import latest_checkpoint, read_state
+from ...training.checkpoint import latest_checkpoint, read_state, tidy_checkpoints
 from ...training.progress import BUDGETS, Progress
 from ...training.run_lock import locked
 from ...training.run_log import read_metrics
@@ -37,16 +38,23 @@ from .results import (
     curve,
     measure,
     read_kept,
+    rollout_means,
     spent,
     tasks_digest,
     weights_digest,
     write_json,
 )
+from .starts import WHAT_COUNTS, Start, make_start, read_start
 
 RESULT_FILE = "arm.json"
 """The result of an arm, in its run folder."""
 BASE = "base"
 """The label of the untrained model, an arm without training."""
+WARM_START = "warm start"
+"""The label of the model after its lessons, where the base is the model before them."""
+LEFT_OVER = ("all", "weights", "nothing")
+"""What may stay of the checkpoints of an arm that is measured: all of them, the newest without its
+optimizer, or none."""
 
 
 @dataclass(frozen=True)
@@ -66,25 +74,44 @@ class Arm:
     """The preset of a model size and its machine; empty for none."""
     start_from: "Arm | None" = None
     """The arm whose last checkpoint it continues from, with its own method and budget."""
+    lessons: int = 0
+    """Most lessons of the warm start that its model gets before, with its seed; 0 for none."""
+    left_over: str = "all"
+    """One of `LEFT_OVER`. Without the optimizer it can be evaluated and not be trained further;
+    without weights another measurement trains it again."""
 
     @property
     def is_trained(self) -> bool:
-        """Whether the arm is trained: all but the base."""
-        return self.label != BASE
+        """Whether the arm is trained: all but the base and the warm start."""
+        return self.label not in (BASE, WARM_START)
+
+    @property
+    def warm_start(self) -> Start | None:
+        """The warm start of its model, which arms of the same seed share; None for none."""
+        if not self.lessons:
+            return None
+        typed = [*self.settings, *self.common]
+        words = tuple(word for word in typed if word.partition(".")[0] in WHAT_COUNTS)
+        return Start(self.env, self.scale, words, self.seed, self.lessons)
 
 
 Watch = Callable[[float, dict[str, float]], bool]
 """Called with the share of the arm's training that is done, from 0 to 1, and the newest metrics;
-returns True to stop it."""
+returns True to stop it. Before training it is called with the `lesson` of a warm start."""
 
 
-def resolve_arm(arm: Arm) -> Config:
+def resolve_arm(arm: Arm, model: Path | None = None) -> Config:
     """Return the settings of an arm's run, every "auto" resolved.
+
+    Args:
+        arm: the arm.
+        model: the folder of its warm start; None for the model before that.
 
     Raises:
         SettingError: in one line, for a setting that is not allowed.
     """
     words = [*arm.settings, *arm.common, f"seed={arm.seed}"]
+    words += [f"model.path={model}"] if model else []
     return resolve_auto(load_config(arm.env, arm.method, words, arm.scale))
 
 
@@ -122,9 +149,10 @@ def run_arm(arm: Arm, runs: Path, watch: Watch = lambda *_: False) -> Result | N
 
     Returns:
         None if it was stopped. Otherwise `label`, `env`, `method`, `settings`, `seed` and
-        `start_from` of the arm; `steps` and `SPENT` of its training, without those of the arm it
-        starts from; `measured`, an `Evaluation` by the name of its measurement; and `curve`, a row
-        for every evaluation on the validation puzzles.
+        `start_from` of the arm; `warm_start`, its lessons, if it had any; `steps` and `SPENT` of
+        its training, without those of the arm it starts from; `measured`, an `Evaluation` by the
+        name of its measurement; `rollout`, the means of `ROLLOUT_METRICS` over its steps; and
+        `curve`, a row for every evaluation on the validation puzzles.
 
     Raises:
         SettingError: in one line, for a setting that is not allowed or a missing checkpoint.
@@ -133,7 +161,10 @@ def run_arm(arm: Arm, runs: Path, watch: Watch = lambda *_: False) -> Result | N
     result = read_result(arm, runs)
     if result is not None:
         return result
-    cfg, folder = resolve_arm(arm), arm_folder(arm, runs)
+    start, folder = arm.warm_start, arm_folder(arm, runs)
+    if start and not make_start(start, runs, lambda given: watch(0.0, {"lesson": given.number})):
+        return None
+    cfg = resolve_arm(arm, start and start.folder(runs))
     with locked(folder):
         return _run_arm(arm, cfg, folder, runs, watch)
 
@@ -158,12 +189,16 @@ def _run_arm(arm: Arm, cfg: Config, folder: Path, runs: Path, watch: Watch) -> R
         "settings": [without_folder(word) for word in arm.settings],
         "seed": arm.seed,
         "start_from": arm.start_from.label if arm.start_from else "",
+        **({"warm_start": read_start(Path(cfg.model.path))} if arm.lessons else {}),
         **spent(end, start),
         "measurements": [asdict(measurement) for measurement in _measurements(arm, cfg)],
         "measured": measure(cfg, policy, _measurements(arm, cfg), arm.seed),
+        "rollout": rollout_means(lines, start.step),
         "curve": curve(lines, start.step),
     }
     write_json(folder / RESULT_FILE, result)
+    if arm.left_over != "all":
+        tidy_checkpoints(folder, keep_weights=arm.left_over == "weights")
     return json.loads(json.dumps(result))
 
 
@@ -246,6 +281,7 @@ def _digest(arm: Arm) -> str:
     values["eval"].pop("final_episodes")
     values.pop("log")
     start = [_digest(arm.start_from)] if arm.start_from else []
+    start += [arm.warm_start.digest()] if arm.warm_start else []
     weights = weights_digest(values["model"]["path"])
     parts = [arm.is_trained, values, start, weights]
     if is_task_file(values["env"]["id"]):

@@ -11,6 +11,8 @@ from typing import Any
 from .arms import BASE, Arm
 from .results import Measurement
 
+ROLLOUT = "rollout"
+"""The name of what is no measurement: means over the steps of training."""
 CALLS = {
     "path_exploration": 16_000,
     "sudoku": 10_000,
@@ -37,6 +39,8 @@ class Plan:
     """Label of the arm whose last checkpoint it continues from, with a full budget of its own."""
     calls: int = 0
     """Its budget of policy calls; 0 for that of all arms."""
+    has_lessons: bool = True
+    """Whether its model gets the warm start of the experiment, if that has one."""
 
 
 @dataclass(frozen=True)
@@ -45,19 +49,23 @@ class Metric:
 
     name: str
     measurement: str
-    """Name of the measurement, such as `T=1`."""
+    """Name of the measurement, such as `T=1`; `ROLLOUT` for training rollouts."""
     field: str
-    """Field of `Evaluation`."""
+    """Field of `Evaluation`, or one of `ROLLOUT_METRICS`."""
     k: int = 0
     """The k of a field with a value for each k; 0 for other fields."""
 
     def value(self, result: dict[str, Any]) -> float | None:
         """Look up the number; None if the measurement has none."""
+        if self.measurement == ROLLOUT:
+            return result.get("rollout", {}).get(self.field)
         found = result["measured"][self.measurement].get(self.field)
         return found.get(str(self.k)) if self.k else found
 
     def puzzle_interval(self, result: dict[str, Any]) -> tuple[float, float] | None:
         """The 95 % interval over the puzzles of one run; None if there is none."""
+        if self.measurement == ROLLOUT:
+            return None
         measured = result["measured"][self.measurement]
         if self.field == "success_rate":
             return measured["low"], measured["high"]
@@ -92,6 +100,8 @@ class Experiment:
     is_comparison: bool = False
     """Whether arms are tested against each other, run by run on the same puzzles. The base is then
     measured once for every seed."""
+    spent: tuple[str, ...] = ("policy_calls",)
+    """Columns of the table about what training spent (`SPENT`)."""
 
 
 SUCCESS = Metric("success, T = .5", "T=0.5", "success_rate")
@@ -290,6 +300,8 @@ def plan_arms(
     common: tuple[str, ...],
     is_comparison: bool = True,
     scale: str = "",
+    lessons: int = 0,
+    left_over: str = "all",
 ) -> list[Arm]:
     """Return the arms of one environment: a run for each plan and seed.
 
@@ -302,6 +314,8 @@ def plan_arms(
         common: `group.key=value` words for all arms, with the budget unless plans have their own.
         is_comparison: whether arms are tested against each other.
         scale: the preset of a model size and its machine; empty for none.
+        lessons: most lessons of a warm start; 0 for none.
+        left_over: what stays of the checkpoints (`LEFT_OVER`).
     """
     arms: dict[tuple[str, int], Arm] = {}
     for plan in plans:
@@ -316,6 +330,8 @@ def plan_arms(
                 measurements,
                 common=(*budget, *common),
                 scale=scale,
+                lessons=lessons if plan.has_lessons else 0,
+                left_over=left_over,
                 start_from=arms[plan.start_from, seed] if plan.start_from else None,
             )
     return list(arms.values())

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from ...agents.model_folder import named_folder
@@ -37,6 +38,8 @@ MEASURED_FILE = "measured.json"
 """The measurements of a finished run, in its folder."""
 SPENT = tuple(budget.name for budget in BUDGETS)
 """What training spends, by its names in logs (`progress/...`) and results."""
+ROLLOUT_METRICS = ("distinct_answers", "signal_groups", "readable_rate")
+"""What a result says of training rollouts, as the mean over steps."""
 Result = dict[str, Any]
 """The result of a run, ready for JSON; `run_arm` in `arms.py` lists its keys."""
 
@@ -128,6 +131,7 @@ def measure_run(
         **spent(Progress(**read_state(checkpoint)), Progress()),
         "measurements": key["measurements"],
         "measured": json.loads(json.dumps(kept["measured"])),
+        "rollout": rollout_means(read_metrics(folder)),
         "curve": curve(read_metrics(folder)),
     }
 
@@ -164,6 +168,25 @@ def curve(lines: Sequence[dict[str, Any]], start_step: int = 0) -> list[dict[str
         signal_groups = {"rollout/signal_groups": line["rollout/signal_groups"]}
         rows.append({"step": line["step"], **spent_before, **kept, **signal_groups})
     return rows
+
+
+def rollout_means(lines: Sequence[Mapping[str, Any]], start_step: int = 0) -> dict[str, float]:
+    """Return the mean over steps of each of `ROLLOUT_METRICS`.
+
+    Args:
+        lines: the lines of `metrics.jsonl`, one per step.
+        start_step: first step of the arm itself.
+
+    >>> step = {"rollout/distinct_answers": 3.0, "rollout/signal_groups": 0.5}
+    >>> rollout_means([step | {"step": 0}, step | {"step": 1, "rollout/signal_groups": 0.0}])
+    {'distinct_answers': 3.0, 'signal_groups': 0.25}
+    """
+    found = {}
+    for name in ROLLOUT_METRICS:
+        key = f"rollout/{name}"
+        values = [line[key] for line in lines if key in line and line["step"] >= start_step]
+        found |= {name: fmean(values)} if values else {}
+    return found
 
 
 def weights_digest(path: str) -> str:

@@ -5,7 +5,7 @@ import os
 import queue
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ import torch
 
 from ...configs.errors import SettingError
 from .arms import Arm, Result, read_result, run_arm
+from .starts import is_complete
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Report:
     share_done: float
     """Share of its training that is done, from 0 to 1."""
     metrics: dict[str, float]
-    """The metrics of its newest step."""
+    """The metrics of its newest step, or the `lesson` of its warm start."""
 
 
 def run_arms(
@@ -37,6 +38,8 @@ def run_arms(
     wants_stop: Callable[[], bool] = lambda: False,
 ) -> dict[Arm, Result]:
     """Run arms in processes of one thread each, every arm after the one that it starts from.
+
+    Of several arms with the same warm start the first makes it, and the others wait for that.
 
     Args:
         arms: arms, including those that others start from.
@@ -80,13 +83,15 @@ def _run_in_pool(
     context = multiprocessing.get_context("spawn")
     reports, stop = context.Queue(), context.Event()
     jobs = min(jobs, len(waiting))
+    starts = {arm: arm.warm_start.folder(runs) for arm in waiting if arm.warm_start}
     with ProcessPoolExecutor(jobs, context, _begin_worker, (reports, stop)) as pool:
         running: dict[Future[Result | None], Arm] = {}
         try:
             while running or (waiting and not stop.is_set()):
                 if wants_stop():
                     stop.set()
-                for arm in _startable(waiting, results, jobs - len(running), stop.is_set()):
+                num_free = 0 if stop.is_set() else jobs - len(running)
+                for arm in _startable(waiting, running.values(), results, starts)[:num_free]:
                     waiting.remove(arm)
                     running[pool.submit(_run_in_worker, arm, runs)] = arm
                 finished, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
@@ -107,11 +112,28 @@ def _run_in_pool(
 
 
 def _startable(
-    waiting: Sequence[Arm], results: dict[Arm, Result], num_free: int, is_stopping: bool
+    waiting: Sequence[Arm],
+    running: Iterable[Arm],
+    results: Mapping[Arm, Result],
+    starts: Mapping[Arm, Path],
 ) -> list[Arm]:
-    """The arms that can be started now, as many as there are free processes."""
-    ready = [arm for arm in waiting if arm.start_from is None or arm.start_from in results]
-    return [] if is_stopping else ready[:num_free]
+    """The arms that can be started now: what they start from exists, or nobody makes it yet.
+
+    Args:
+        waiting: arms that are not started.
+        running: those that are.
+        results: of finished arms.
+        starts: the folder of the warm start of each arm that has one.
+    """
+    taken = {starts[arm] for arm in running if arm in starts}
+    ready = []
+    for arm in waiting:
+        start = starts.get(arm)
+        is_free = start is None or start not in taken or is_complete(start)
+        if is_free and (arm.start_from is None or arm.start_from in results):
+            ready.append(arm)
+            taken |= {start} - {None}
+    return ready
 
 
 def _drain(reports: Any) -> list[Report]:

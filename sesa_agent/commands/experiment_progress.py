@@ -57,6 +57,9 @@ def run_with_bar(
 
         def on_report(report: Report) -> None:
             metrics = report.metrics
+            if "lesson" in metrics:
+                show(report.arm, 0.0, f": lesson {metrics['lesson']}")
+                return
             rate = metrics.get("eval/success_rate", metrics["rollout/success_rate"])
             show(report.arm, report.share_done * sizes[report.arm], f": success {rate:.2f}")
 

@@ -9,7 +9,6 @@ import random
 import shlex
 from collections.abc import Iterator
 from dataclasses import replace
-from math import ceil
 from pathlib import Path
 
 from sesa_agent.agents.response_text import ResponseDecoder
@@ -18,11 +17,12 @@ from sesa_agent.commands.warm_start_options import WarmStartOptions
 from sesa_agent.commands.warm_start_result import NUM_SAMPLES, WarmStart, start_table, write_card
 from sesa_agent.configs.errors import SettingError, check
 from sesa_agent.configs.load import load_config, short_env_name
-from sesa_agent.configs.schema import Config, OptimConfig
+from sesa_agent.configs.schema import Config
 from sesa_agent.configs.writing import writing
 from sesa_agent.environments.ood_sets import refuse_ood_set
 from sesa_agent.environments.workers.pool import close_pools
-from sesa_agent.evaluation.evaluate import Evaluation, evaluate
+from sesa_agent.evaluation.evaluate import Evaluation
+from sesa_agent.evaluation.warm_start import check_answers, lesson_optim, measure_answers
 from sesa_agent.outputs import check_writable
 from sesa_agent.run_files import newest_trees
 from sesa_agent.runs import env_label, read_run
@@ -43,17 +43,9 @@ from sesa_agent.training.setup import (
     build_agent,
     build_chat,
     resolve_auto,
-    sampling_params,
     settle_prompts,
 )
 from sesa_agent.training.warm_start import LESSON_MOVES, Lesson, give_lessons
-
-NUM_CHECKED = 64
-"""Answers, about, that are sampled on training puzzles to see whether to stop."""
-LEAST_CHECKED = 8
-"""Fewest training puzzles of such a check."""
-WARMUP_LESSONS = 5
-"""Lessons over which the learning rate rises."""
 
 
 def run_warm_start(options: WarmStartOptions, overrides: list[str]) -> WarmStart:
@@ -184,7 +176,6 @@ def _teach(
     """Give the lessons with a progress bar; their number, and why they ended ("": interrupted)."""
     if interrupt:
         return 0, ""
-    num_puzzles = max(LEAST_CHECKED, ceil(NUM_CHECKED / cfg.env.max_turns))
     with progress_bar() as bar:
         task = bar.add_task("teaching", total=options.lessons, success="")
 
@@ -197,14 +188,14 @@ def _teach(
             return bool(interrupt)
 
         def measure() -> Evaluation:
-            result = _measure(agent, cfg, "training", num_puzzles, 1, options.seed)
+            result = check_answers(agent, cfg, options.seed)
             number = round(bar.tasks[0].completed)
             bar.console.print(_describe(number, result), highlight=False)
             return result
 
         try:
             return give_lessons(
-                agent.policy, moves, _optim(cfg, options), options.rule, measure, watch
+                agent.policy, moves, lesson_optim(cfg, options.lr), options.rule, measure, watch
             )
         except FloatingPointError as error:
             raise SettingError(
@@ -221,23 +212,9 @@ def _describe(number: int, result: Evaluation) -> str:
     )
 
 
-def _optim(cfg: Config, options: WarmStartOptions) -> OptimConfig:
-    return replace(cfg.optim, lr=options.lr, warmup_steps=WARMUP_LESSONS, cooldown=0.0)
-
-
 def _measure_start(agent: Agent, cfg: Config, options: WarmStartOptions, when: str) -> Evaluation:
     """The figures before or after, on validation puzzles."""
     with console.status(f"measuring {options.episodes} validation puzzles {when} the lessons"):
-        return _measure(agent, cfg, "validation", options.episodes, NUM_SAMPLES, options.seed)
-
-
-def _measure(
-    agent: Agent, cfg: Config, split: str, num_puzzles: int, num_samples: int, seed: int
-) -> Evaluation:
-    """Sample answers to plain prompts at T = 1."""
-    seeds = agent.dialogue.evaluation_seeds(split, num_puzzles)
-    params = sampling_params(cfg.engine, 1.0, seed, agent.dialogue.style.stop)
-    agent.engine.load_weights(agent.policy)
-    result = evaluate(agent.engine, agent.dialogue, cfg.env.id, seeds, params, num_samples)
-    agent.engine.sleep()
-    return result
+        return measure_answers(
+            agent, cfg, "validation", options.episodes, NUM_SAMPLES, options.seed
+        )

@@ -21,6 +21,7 @@ from sesa_agent.training.checkpoint import (
     load_optimizer,
     read_state,
     save_checkpoint,
+    tidy_checkpoints,
 )
 from sesa_agent.training.progress import Progress
 
@@ -517,3 +518,16 @@ def test_a_kill_at_any_file_operation_leaves_a_run_to_resume(tmp_path, keep):
     result = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
     assert int(result.stdout) > 25
+
+
+def test_of_a_run_that_has_ended_the_newest_weights_may_stay_or_nothing(tmp_path, optimizer):
+    for step in (1, 2):
+        save(tmp_path, step, optimizer)
+    tidy_checkpoints(tmp_path, keep_weights=True)
+    newest = latest_checkpoint(tmp_path)
+    assert newest is not None and not has_optimizer(newest)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-000002"]
+    assert (newest / WEIGHTS_FILE).is_file() and not (newest / OPTIMIZER_FILE).exists()
+    tidy_checkpoints(tmp_path, keep_weights=False)
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+    tidy_checkpoints(tmp_path / "empty", keep_weights=True)  # a base has none

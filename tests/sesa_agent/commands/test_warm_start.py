@@ -14,6 +14,7 @@ from sesa_agent.commands import warm_start as command
 from sesa_agent.commands.warm_start_options import WarmStartOptions
 from sesa_agent.configs.load import config_to_dict, load_config
 from sesa_agent.environments.splits import puzzle_seeds
+from sesa_agent.evaluation import warm_start as measuring
 from sesa_agent.sampling.trajectory import ROOT, Task, TrajectoryTree
 from sesa_agent.training.setup import build_policy, resolve_auto
 
@@ -87,13 +88,13 @@ def test_the_command_on_the_card_makes_the_same_model(call, model):
 
 def test_no_held_out_puzzle_is_played(call, model, monkeypatch):
     played = set()
-    reset = command.evaluate
+    reset = measuring.evaluate
 
     def recorded(engine, dialogue, env_id, seeds, *rest):
         played.update(seeds)
         return reset(engine, dialogue, env_id, seeds, *rest)
 
-    monkeypatch.setattr(command, "evaluate", recorded)
+    monkeypatch.setattr(measuring, "evaluate", recorded)
     call(*START, "--model", model, *SMALL)
     assert played >= set(puzzle_seeds("validation", 2)) | set(puzzle_seeds("training", 2))
     assert min(played) >= 100_000  # test has the seeds below
@@ -198,13 +199,13 @@ def test_ctrl_c_writes_what_there_is_and_says_so(call, model, interrupting):
 
 
 def test_ctrl_c_before_the_first_lesson_writes_nothing(call, model, monkeypatch):
-    measure = command._measure
+    measure = command.measure_answers
 
     def interrupted(*args):
         signal.raise_signal(signal.SIGINT)
         return measure(*args)
 
-    monkeypatch.setattr(command, "_measure", interrupted)
+    monkeypatch.setattr(command, "measure_answers", interrupted)
     code, out, _ = call(*START, "--model", model, *SMALL, "--output", "out")
     assert code == 130
     assert "nothing was written" in " ".join(out.split()) and not Path("out").exists()
