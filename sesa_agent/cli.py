@@ -58,6 +58,12 @@ ScaleName = Annotated[
     str,
     typer.Option(help="Preset for a real model and its machine, such as 0.5b-1gpu (docs/gpu.md)."),
 ]
+Lessons = Annotated[
+    int,
+    typer.Option(
+        help="Most lessons of a warm start of the model, made anew for every seed; 0 for none."
+    ),
+]
 ModelName = Annotated[
     str, typer.Option(help="Causal LM: a folder or a name on the Hugging Face Hub.")
 ]
@@ -283,6 +289,7 @@ def compare(
     tuned: Annotated[
         Path | None, typer.Option(help="A file of sesa-agent tune: its best settings of each arm.")
     ] = None,
+    lessons: Lessons = 0,
     jobs: Annotated[
         int | None,
         typer.Option(help="Parallel runs, one thread each; by default 2, with --scale 1."),
@@ -299,7 +306,9 @@ def compare(
     folders = [Path(word) for word in words or [] if "=" not in word or Path(word).is_dir()]
     settings = [word for word in words or [] if Path(word) not in folders]
     settings = with_options(settings, reward_option(reward, env))
-    options = CompareOptions(env, methods, ablate, seeds, budget, episodes, settings, scale, tuned)
+    options = CompareOptions(
+        env, methods, ablate, seeds, budget, episodes, settings, scale, tuned, lessons
+    )
     if folders:
         options.check_left_out()
         compare_finished_runs(folders, settings, episodes, reference, output)
@@ -327,8 +336,8 @@ def tune(
     grid: Annotated[
         str,
         typer.Option(
-            help="What is tried, separated by commas: optim.lr, optim.num_epochs, shape, "
-            "loss.filter_ratio, loss.entropy_coef; by default all."
+            help="What is tried, separated by commas: optim.lr (with --scale lr_factor), "
+            "optim.num_epochs, shape, loss.filter_ratio, loss.entropy_coef; by default all."
         ),
     ] = "",
     budget: Annotated[
@@ -336,6 +345,7 @@ def tune(
         typer.Option(help="Budget of the last runs, as of compare: calls=N."),
     ] = "",
     episodes: Annotated[int, typer.Option(help="Number of validation puzzles.")] = 512,
+    lessons: Lessons = 0,
     jobs: Annotated[
         int | None,
         typer.Option(help="Parallel runs, one thread each; by default 2, with --scale 1."),
@@ -348,7 +358,9 @@ def tune(
 
     check(bool(env), "--env", env, "given", "Try --env sokoban.")
     settings = with_options(list(words or []), reward_option(reward, env))
-    options = TuneOptions(env, methods, ablate, trials, grid, budget, episodes, settings, scale)
+    options = TuneOptions(
+        env, methods, ablate, trials, grid, budget, episodes, settings, scale, lessons
+    )
     with unstoppable_output():
         run_tuning(options, jobs, output, runs)
 

@@ -2,12 +2,14 @@
 
 Every arm gets the same trials: the same combinations of the grid's values, drawn once. All start
 with a quarter of the budget; the better half starts anew with half of it, and the better half of
-those with all of it and a second seed. Success on validation puzzles decides, with training seeds
-that no reported run has. Everything but `Tuning.run` and `read_ledger` is pure.
+those with all of it and a second seed. Success on validation puzzles decides, or coverage where an
+environment says how many answers succeed, with training seeds that no reported run has. Everything
+but `Tuning.run` and the reading of ledgers is pure.
 """
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -19,7 +21,7 @@ from ...configs.errors import SettingError, check
 from ...configs.json_text import read_json_file
 from ...configs.schema import Config
 from .arms import Arm, resolve_arm
-from .paper import SUCCESS
+from .paper import SUCCESS, Metric
 from .results import Measurement, Result
 
 TUNING_SEEDS = (100, 101)
@@ -31,8 +33,18 @@ GRID: dict[str, tuple[str, ...]] = {
     "loss.filter_ratio": ("0.25", "1"),
     "loss.entropy_coef": ("0", "0.001"),
 }
-"""The values of each dimension. `shape` multiplies the puzzles of a step and divides the
-trajectories of each."""
+"""The values of each dimension, for the bundled models. `shape` multiplies the puzzles of a step
+and divides the trajectories of each."""
+SCALE_GRID: dict[str, tuple[str, ...]] = {
+    "lr_factor": ("0.5", "1", "2", "4"),
+    **{name: values for name, values in GRID.items() if name != "optim.lr"},
+}
+"""The same for the model of a scale: learning rates that differ with its size, so `lr_factor`
+multiplies the arm's own."""
+SUCCESS_MEASUREMENT = Measurement(0.5, 512, split="validation")
+COVERAGE = Metric("coverage@128", "T=1", "coverage_at_k", 128)
+"""What decides where many answers succeed: success is highest if one of them is always given."""
+COVERAGE_MEASUREMENT = Measurement(1.0, 4, num_samples=128, ks=(128,), split="validation")
 MAX_BONUS = max(map(float, GRID["loss.entropy_coef"]))
 MIN_TRAJECTORIES = 2
 """A group of one trajectory teaches nothing."""
@@ -75,6 +87,9 @@ class Trial:
             if name == "loss.filter_ratio" and loss.filter_top_p:
                 continue
             if name == "loss.entropy_coef" and loss.entropy_coef > MAX_BONUS:
+                continue
+            if name == "lr_factor":
+                found.append(f"optim.lr={cfg.optim.lr * float(value):g}")
                 continue
             if name != "shape":
                 found.append(f"{name}={value}")
@@ -152,19 +167,20 @@ class Tuning:
         arms: one for each label, with the tuning's model and common settings.
         budget: the setting of the whole budget, such as "optim.max_policy_calls=80000".
         trials: of every arm.
-        num_puzzles: validation puzzles.
+        measurement: of validation puzzles.
+        metric: what decides.
     """
 
     arms: tuple[Arm, ...]
     budget: str
     trials: tuple[Trial, ...]
-    num_puzzles: int = 512
+    measurement: Measurement = SUCCESS_MEASUREMENT
+    metric: Metric = SUCCESS
 
     def rung_arms(
         self, rung: Rung, survivors: Mapping[str, Sequence[Trial]]
     ) -> dict[Arm, list[Trial]]:
         """The runs of a rung, with the trials of each: those that change nothing share a run."""
-        how = (Measurement(0.5, self.num_puzzles, split="validation"),)
         found: dict[Arm, list[Trial]] = {}
         twins: dict[str, Arm] = {}
         for arm in self.arms:
@@ -172,7 +188,7 @@ class Tuning:
                 words = trial.words(resolve_arm(arm))
                 common = (*arm.common, limit(self.budget, rung.budget_share), *words)
                 for seed in TUNING_SEEDS[: rung.num_seeds]:
-                    run = replace(arm, seed=seed, measurements=how, common=common)
+                    run = replace(arm, seed=seed, measurements=(self.measurement,), common=common)
                     run = twins.setdefault(f"{arm.label} {resolve_arm(run)}", run)
                     found.setdefault(run, []).append(trial)
         return found
@@ -194,7 +210,7 @@ class Tuning:
                 return
             success: dict[str, dict[Trial, list[float]]] = {}
             for run, shared in runs.items():
-                rate = float(SUCCESS.value(results[run]) or 0.0)
+                rate = float(self.metric.value(results[run]) or 0.0)
                 for trial in shared:
                     success.setdefault(run.label, {}).setdefault(trial, []).append(rate)
             yield [
@@ -245,13 +261,30 @@ def read_ledger(path: Path) -> tuple[dict[str, tuple[str, ...]], dict[str, int]]
     Raises:
         SettingError: if it is none, or of a tuning that did not end.
     """
-    try:
+    with _reading(path):
         values = read_json_file(path)
         is_finished, rows = values["is_finished"], values["rows"]
         found = best_settings(rows), trial_counts(rows)
+    check(bool(is_finished), "--tuned", str(path), "of a tuning that ended", "Run it again.")
+    return found
+
+
+def ledger_env(path: Path) -> str:
+    """Return the environment of a ledger.
+
+    Raises:
+        SettingError: if it is none.
+    """
+    with _reading(path):
+        return str(read_json_file(path)["env"])
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Say in one line that a file is no ledger."""
+    try:
+        yield
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise SettingError(
             f"--tuned must be a file that sesa-agent tune wrote, got {str(path)!r}."
         ) from error
-    check(bool(is_finished), "--tuned", str(path), "of a tuning that ended", "Run it again.")
-    return found

@@ -97,6 +97,10 @@ class CompareOptions:
     """The preset of a model size and its machine; empty for none."""
     tuned: Path | None = None
     """A ledger of `sesa-agent tune`, whose best settings the arms get."""
+    lessons: int = 0
+    """Most lessons of a warm start of the model, made with the seed of each run; 0 for none."""
+    left_over: str = "all"
+    """What stays of the checkpoints of finished runs (`LEFT_OVER`)."""
 
     @property
     def name(self) -> str:
@@ -118,6 +122,7 @@ class CompareOptions:
             "--budget": self.budget,
             "--seeds": self.num_seeds,
             "--tuned": self.tuned,
+            "--lessons": self.lessons,
             "KEY=VALUE": [w for w in self.overrides if w.partition("=")[0] not in (TRUST, REWARD)],
         }
         for option, value in values.items():
@@ -175,6 +180,7 @@ def comparison_arms(options: CompareOptions) -> dict[Arm, Config]:
     num_seeds = NUM_SEEDS.get(env, 3) if options.num_seeds is None else options.num_seeds
     check(1 <= num_seeds <= 10_000, "--seeds", num_seeds, "a number of seeds from 1 to 10000")
     check(options.episodes >= 2, "--episodes", options.episodes, "at least 2")
+    check(options.lessons >= 0, "--lessons", options.lessons, "0, for none, or more")
     puzzle_seeds("test", options.episodes)  # raises if there are not enough puzzles
     is_clear = not (options.ablate and options.methods)
     check(is_clear, "--methods", options.methods, "left out with --ablate")
@@ -192,7 +198,16 @@ def comparison_arms(options: CompareOptions) -> dict[Arm, Config]:
         env = env_label(env)
     sets = usable_sets(load_config(env, overrides=options.overrides, scale=scale))
     measurements = comparison_measurements(options.episodes, sets)
-    arms = plan_arms(plans, env, range(num_seeds), measurements, common, scale=scale)
+    arms = plan_arms(
+        plans,
+        env,
+        range(num_seeds),
+        measurements,
+        common,
+        scale=scale,
+        lessons=options.lessons,
+        left_over=options.left_over,
+    )
     configs = {arm: resolve_arm(arm) for arm in arms}
     num_tests = num_puzzles(build_env(next(iter(configs.values())))).get("test", options.episodes)
     advice = "The intervals are over puzzles."

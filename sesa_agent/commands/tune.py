@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,17 @@ from sesa_agent.configs.errors import check
 from sesa_agent.configs.load import choose
 from sesa_agent.configs.task_files import env_label
 from sesa_agent.configs.writing import replace_text
-from sesa_agent.evaluation.experiments.arms import Arm, Result
-from sesa_agent.evaluation.experiments.paper import SUCCESS
+from sesa_agent.environments import close_env
+from sesa_agent.environments.text_env import num_targets
+from sesa_agent.evaluation.experiments.arms import Arm, Result, resolve_arm
 from sesa_agent.evaluation.experiments.results import write_json
 from sesa_agent.evaluation.experiments.tuning import (
+    COVERAGE,
+    COVERAGE_MEASUREMENT,
     GRID,
     RUNGS,
+    SCALE_GRID,
+    SUCCESS_MEASUREMENT,
     TUNING_SEEDS,
     Tuning,
     best_settings,
@@ -36,8 +41,7 @@ from sesa_agent.evaluation.experiments.tuning import (
 )
 from sesa_agent.outputs import check_writable
 from sesa_agent.screen import say, show_number
-
-COLUMNS = ("arm", "rung", "trial", "success")
+from sesa_agent.training.setup import build_env
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,13 @@ class TuneOptions:
     """Validation puzzles."""
     overrides: Sequence[str] = ()
     scale: str = ""
+    lessons: int = 0
+    """As of `compare`."""
+
+    @property
+    def grid_values(self) -> dict[str, tuple[str, ...]]:
+        """The values of each dimension of the grid."""
+        return SCALE_GRID if self.scale else GRID
 
     @property
     def name(self) -> str:
@@ -75,9 +86,10 @@ def make_tuning(options: TuneOptions) -> Tuning:
     """
     check(options.num_trials >= 1, "--trials", options.num_trials, "at least 1")
     check(options.num_puzzles >= 2, "--episodes", options.num_puzzles, "at least 2")
-    dimensions = [name.strip() for name in options.grid.split(",")] if options.grid else list(GRID)
+    grid = options.grid_values
+    dimensions = [name.strip() for name in options.grid.split(",")] if options.grid else list(grid)
     for name in dimensions:
-        choose("--grid", name, list(GRID), "")
+        choose("--grid", name, list(grid), "")
     compared = CompareOptions(
         options.env,
         options.methods,
@@ -87,10 +99,20 @@ def make_tuning(options: TuneOptions) -> Tuning:
         episodes=options.num_puzzles,
         overrides=options.overrides,
         scale=options.scale,
+        lessons=options.lessons,
+        # Dozens of runs of a real model would fill a disk, and nobody plays with them.
+        left_over="nothing" if options.scale else "all",
     )
     arms = tuple(arm for arm in comparison_arms(compared) if arm.is_trained)
     budget = read_budget(options.env, options.budget)
-    return Tuning(arms, budget, tuple(trials(options.num_trials, dimensions)), options.num_puzzles)
+    chosen = tuple(trials(options.num_trials, dimensions, grid))
+    env = build_env(resolve_arm(arms[0]))
+    has_targets = num_targets(env) > 0
+    close_env(env)
+    if has_targets:
+        return Tuning(arms, budget, chosen, COVERAGE_MEASUREMENT, COVERAGE)
+    measurement = replace(SUCCESS_MEASUREMENT, num_puzzles=options.num_puzzles)
+    return Tuning(arms, budget, chosen, measurement)
 
 
 def run_tuning(options: TuneOptions, jobs: int | None, output: Path, runs: Path) -> None:
@@ -115,19 +137,22 @@ def run_tuning(options: TuneOptions, jobs: int | None, output: Path, runs: Path)
     def run_rung(configs: Mapping[Arm, Any]) -> Mapping[Arm, Result]:
         for cfg in configs.values():
             check_needs(cfg)
-        return run_with_bar(configs, (SUCCESS,), folder, jobs)
+        return run_with_bar(configs, (tuning.metric,), folder, jobs)
 
     command, rows = typed_command(), []
-    head = result_head(options.name, command, TUNING_SEEDS) | {"split": "validation"}
+    head = result_head(options.name, command, TUNING_SEEDS)
+    head |= {"env": env_label(options.env), "split": "validation"}
+    head |= {"decided_by": tuning.metric.name}
+    columns = ("arm", "rung", "trial", tuning.metric.name)
     for found in tuning.run(run_rung):
         rows += found
         last = found[0]["rung"]
         shown = [_cells(row) for row in found]
-        print_table(f"rung {last + 1} of {len(RUNGS)}: {found[0]['budget']}", COLUMNS, shown)
+        print_table(f"rung {last + 1} of {len(RUNGS)}: {found[0]['budget']}", columns, shown)
         values = {**head, "is_finished": last == len(RUNGS) - 1, "rows": rows}
         write_json(output / f"{options.name}.json", values)
-        page = [f"# {options.name}: success on validation puzzles"]
-        page += [markdown_table(COLUMNS, [_cells(row) for row in rows])]
+        page = [f"# {options.name}: {tuning.metric.name}, on validation puzzles"]
+        page += [markdown_table(columns, [_cells(row) for row in rows])]
         page += [f"Made by\n\n```\n{head['command']}\n```\n"]
         replace_text(output / f"{options.name}.md", "\n\n".join(page))
     if not rows or rows[-1]["rung"] < len(RUNGS) - 1:
@@ -135,9 +160,12 @@ def run_tuning(options: TuneOptions, jobs: int | None, output: Path, runs: Path)
         return
     for label, words in best_settings(rows).items():
         say(f"{label}: {' '.join(words) or 'as it is'}")
-    path = output / f"{options.name}.json"
-    which = " --ablate" if options.ablate else ""
-    say(f"Compare them with: sesa-agent compare --env {options.env}{which} --tuned {path}")
+    words = ["sesa-agent", "compare", "--env", options.env]
+    words += ["--ablate"] if options.ablate else []
+    words += ["--scale", options.scale] if options.scale else []
+    words += ["--lessons", str(options.lessons)] if options.lessons else []
+    words += ["--tuned", str(output / f"{options.name}.json")]
+    say(f"Compare them with: {shlex.join(words)}")
 
 
 def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from sesa_agent.evaluation.experiments.arms import Arm
 from sesa_agent.evaluation.experiments.tuning import (
     GRID,
     RUNGS,
+    SCALE_GRID,
     TUNING_SEEDS,
     Trial,
     Tuning,
@@ -109,6 +110,14 @@ def test_the_shape_keeps_the_trajectories_of_a_step(method, factor):
     before = cfg.sampling.num_tasks * cfg.sampling.max_trajectories
     assert num_tasks * most == before
     load_config("sokoban", method, [f"{key}={value}" for key, value in words.items()])
+
+
+def test_the_learning_rates_of_a_scale_are_multiples_of_the_arm_s_own():
+    assert list(SCALE_GRID) == ["lr_factor", *list(GRID)[1:]]
+    cfg = load_config("countdown", "ragen", scale="135m-cpu")
+    assert cfg.optim.lr == 2e-5
+    assert Trial((("lr_factor", "0.5"),)).words(cfg) == ("optim.lr=1e-05",)
+    assert [*trials(3, grid=SCALE_GRID)[1].values][0][0] == "lr_factor"
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=9))

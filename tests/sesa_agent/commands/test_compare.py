@@ -76,6 +76,7 @@ MISTAKES = {
     "no run": (("nowhere", "elsewhere"), "nowhere is not a run folder: it has no config.yaml"),
     "runs and an environment": (("run", *LAKE), "--env must be left out with run folders"),
     "runs and an ablation": (("run", "--ablate"), "--ablate must be left out with run folders"),
+    "runs and lessons": (("run", "--lessons", "3"), "--lessons must be left out with run folders"),
     "runs and a setting": (("run", "a=b"), "KEY=VALUE must be left out with run folders"),
 }
 
@@ -279,3 +280,12 @@ def test_a_method_file_is_an_arm_named_after_the_file(tmp_path):
 def test_a_wrong_method_file_is_one_line(call, methods, hint):
     code, _, err = call(*LAKE, "--methods", methods)
     assert code == 2 and hint in err
+
+
+def test_all_arms_of_a_seed_have_the_same_lessons():
+    options = CompareOptions("frozen_lake", "base,ragen,sesa", num_seeds=2, lessons=3)
+    arms = comparison_arms(options)
+    starts = {seed: {a.warm_start for a in arms if a.seed == seed} for seed in (0, 1)}
+    assert all(len(found) == 1 for found in starts.values()) and starts[0] != starts[1]
+    assert {start.lessons for found in starts.values() for start in found if start} == {3}
+    assert {a.warm_start for a in comparison_arms(replace(options, lessons=0))} == {None}
