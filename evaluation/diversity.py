@@ -8,7 +8,7 @@ sampled again a bounded number of times, as in training.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,8 +23,25 @@ from ..sampling.trajectory import Task, TrajectoryTree
 
 NUM_ANSWERS = 500
 """Answers sampled in each regime (paper, section 2.2)."""
-REGIMES = {"parallel": 1, "sequential-5": 5, "sequential-10": 10}
-"""Answers per set, by the paper's name of the regime."""
+
+
+@dataclass(frozen=True)
+class Regime:
+    """How answers are sampled."""
+
+    per_set: int
+    """Answers of a set; 1 for independent answers."""
+    proposer: str = ""
+    """How those of a set are made distinct (`sampling.proposer`); empty for what is set."""
+
+
+REGIMES = {
+    "parallel": Regime(1),
+    "sequential-5": Regime(5),
+    "sequential-10": Regime(10),
+    "without-replacement-10": Regime(10, "without_replacement"),
+}
+"""The regimes by name; the first three are the paper's."""
 DEFAULTS = SamplingConfig()
 SETS_AT_ONCE = 50
 """Bounds the memory."""

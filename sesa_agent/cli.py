@@ -612,16 +612,30 @@ def warm_start(
 @app.command()
 def reproduce(
     experiment: Annotated[
-        str, typer.Argument(help="path-exploration, diversity, sudoku, math, agents or rescue.")
+        str,
+        typer.Argument(
+            help="path-exploration, diversity, sudoku, math, agents, rescue or real-llm."
+        ),
     ],
     overrides: Overrides = None,
     env: Annotated[
-        str, typer.Option(help="Of diversity: an environment with single answers.")
+        str,
+        typer.Option(
+            help="Of diversity: an environment with single answers. Of real-llm: one of its games."
+        ),
+    ] = "",
+    scale: Annotated[
+        str,
+        typer.Option(help="Of diversity and real-llm: the preset of a real model and its machine."),
     ] = "",
     model: ModelName = "",
     seeds: Annotated[
         str, typer.Option(help="Seeds, such as 0,1,2; by default 3, in Sokoban 5.")
     ] = "",
+    tuned: Annotated[
+        list[Path] | None,
+        typer.Option(help="Of real-llm: a file of sesa-agent tune for one of its games."),
+    ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="One seed, with a fraction of the calls and puzzles.")
     ] = False,
@@ -635,6 +649,8 @@ def reproduce(
     from sesa_agent.commands.reproduce import ReproduceOptions, run_reproduction
 
     typed = list(overrides or [])
-    options = ReproduceOptions(experiment, typed, env, model, seeds, quick, jobs, output, runs)
+    options = ReproduceOptions(
+        experiment, typed, env, scale, model, seeds, tuned or [], quick, jobs, output, runs
+    )
     with unstoppable_output():
         run_reproduction(options)

@@ -21,12 +21,17 @@ COLOURS = {
     "sesa-single-pass": "#d9730d",
     "sesa-two-stage": "#a0307a",
     "sesa": "#c8102e",
+    "sesa, history": "#d9730d",
+    "warm start": "#5f6b7a",
+    "maxrl": "#7a5ea8",
+    "gigpo": "#7a5ea8",
     "dapo, then sesa": "#2e8b57",
     "ragen-entropy, on": "#a07414",
     "ragen-entropy, then sesa": "#a0307a",
     "parallel": "#1f5fa8",
     "sequential-5": "#d9730d",
     "sequential-10": "#c8102e",
+    "without-replacement-10": "#2e8b57",
     "trained": "#c8102e",
 }
 """Colours of the known arms in all plots."""

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -73,8 +74,8 @@ def summarise(
         has_one_puzzle: whether all seeds are the same puzzle, without an interval over puzzles.
 
     Returns:
-        A row for each arm and environment: `env`, `label`, mean `policy_calls`, and `values` by the
-        metric's name, each an `Estimate` as a dict.
+        A row for each arm and environment: `env`, `label`, mean `policy_calls`, all that was
+        `spent` (`SPENT`), and `values` by the metric's name, each an `Estimate` as a dict.
     """
     groups: dict[tuple[str, str], list[Result]] = {}
     for result in results:
@@ -83,7 +84,8 @@ def summarise(
         {
             "env": env,
             "label": label,
-            "policy_calls": sum(r["policy_calls"] for r in group) / len(group),
+            "policy_calls": fmean(r["policy_calls"] for r in group),
+            "spent": {name: fmean(r.get(name, 0) for r in group) for name in SPENT},
             "values": {metric.name: _join(group, metric, has_one_puzzle) for metric in metrics},
         }
         for (env, label), group in groups.items()

@@ -15,6 +15,7 @@ from sesa_agent.configs.load import env_names, load_config, method_names
 from sesa_agent.configs.task_files import is_task_file
 from sesa_agent.environments import make_env
 from sesa_agent.evaluation.experiments.paper import EXPERIMENTS
+from sesa_agent.evaluation.experiments.real_llm import REAL_LLM
 
 from ..helpers.chat_server import serving
 from ..helpers.collections import JAVA
@@ -116,7 +117,7 @@ def test_a_documented_command_can_be_typed(page, words, here):
     params, command = parse(words), words[0]
     env, scale, method = (params.get(key) or "" for key in ("env", "scale", "method"))
     if command == "reproduce" and params["experiment"] != "NAME":
-        assert params["experiment"] in {*EXPERIMENTS, "diversity"}
+        assert params["experiment"] in {*EXPERIMENTS, REAL_LLM, "diversity"}
     if command == "compare" and env and env not in PLACEHOLDERS:
         names = ("methods", "ablate", "budget", "episodes")
         options = {name: params[name] for name in names}

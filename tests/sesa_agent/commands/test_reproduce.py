@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from sesa_agent.commands import reproduce as reproduce_command
+from sesa_agent.commands import reproduce_diversity
 from sesa_agent.commands.experiment_tables import result_head, summarise
 from sesa_agent.commands.reproduce import write_experiment
 from sesa_agent.evaluation.experiments.arms import resolve_arm
 from sesa_agent.evaluation.experiments.paper import EXPERIMENTS, Metric, experiment_arms
+from sesa_agent.evaluation.experiments.real_llm import GAMES
 from sesa_agent.evaluation.experiments.results import SPENT
 from sesa_agent.plots import mean_line, save_bars, save_curves
 
@@ -51,6 +53,17 @@ MISTAKES = {
         "--env must be an environment with single",
     ),
     "an environment elsewhere": (("sudoku", "--env", "math"), "--env must be left out with sudoku"),
+    "a scale elsewhere": (
+        ("sudoku", "--scale", "135m-cpu"),
+        "Use it with diversity or real-llm.",
+    ),
+    "a tuning elsewhere": (("sudoku", "--tuned", "a.json"), "--tuned must be left out with sudoku"),
+    "no ledger": (
+        ("real-llm", "--tuned", "a.json"),
+        "--tuned must be a file that sesa-agent tune wrote",
+    ),
+    "none of its games": (("real-llm", "--env", "sodoku"), "--env must be one of countries"),
+    "a missing real model": (("real-llm", "--model", "./none"), "'./none', which does not"),
     "no such environment": (("diversity", "--env", "maths"), "Did you mean 'math'?"),
     "no jobs": (("math", "--jobs", "0"), "--jobs must be at least 1"),
     "unknown key": (("agents", "optim.learnrate=1"), "optim.learnrate is not a setting"),
@@ -61,8 +74,11 @@ MISTAKES = {
 
 @pytest.mark.parametrize(("words", "hint"), MISTAKES.values(), ids=MISTAKES)
 def test_a_mistake_is_one_line_before_any_work(call, monkeypatch, tmp_path, words, hint):
-    for work in ("run_with_bar", "build_policy"):
-        monkeypatch.setattr(reproduce_command, work, lambda *_: pytest.fail("work was begun"))
+    for module, work in (
+        (reproduce_command, "run_with_bar"),
+        (reproduce_diversity, "build_policy"),
+    ):
+        monkeypatch.setattr(module, work, lambda *_: pytest.fail("work was begun"))
     (tmp_path / "models").mkdir()
     code, out, err = call(*words)
     assert (code, out, err.count("\n")) == (2, "", 1), err
@@ -116,17 +132,22 @@ def test_path_exploration_is_run_once_with_its_rescue(call, model, tmp_path):
 
 @pytest.fixture
 def ten_answers(monkeypatch):
-    monkeypatch.setattr(reproduce_command, "NUM_ANSWERS", 40)  # of which --quick takes a quarter
+    monkeypatch.setattr(reproduce_diversity, "NUM_ANSWERS", 40)  # of which --quick takes a quarter
 
 
 def test_diversity_samples_as_often_in_every_regime(call, ten_answers):
     code, out, err = call("diversity", "--quick", "--output", "out")
     assert (code, err) == (0, "")
-    assert "sequential-10" in out
     values = json.loads(Path("out/diversity.json").read_text())
     assert values["answers"] == 10
-    for regime in ("parallel", "sequential-5", "sequential-10"):
-        assert [len(counts) for counts in values["distinct"][regime]] == [10]
+    assert list(values["distinct"])[:3] == ["parallel", "sequential-5", "sequential-10"]
+    for regime, lines in values["distinct"].items():
+        assert [len(counts) for counts in lines] == [10]
+        assert 0 < values["readable"][regime][0] <= 1 and values["cpu_seconds"][regime][0] > 0
+    (within,) = values["distinct"]["without-replacement-10"]  # of one set of ten
+    assert within[-1] >= 10 * values["readable"]["without-replacement-10"][0]
+    page = Path("out/diversity.md").read_text()
+    assert "| readable | CPU seconds |" in page and "| sequential-10 |" in page
     assert sorted(path.suffix for path in Path("out").iterdir()) == [".json", ".md", ".png"]
 
 
@@ -200,7 +221,8 @@ def test_agents_are_compared_game_by_game(tmp_path, monkeypatch, capsys):
     success = {"base": 0.25, "ragen": 0.25, "ragen-entropy": 0.25, "sesa-paper": 0.5, "sesa": 0.75}
     results = [made_up(arm, success[arm.label]) for arm in arms]
     head = result_head("agents", ["sesa-agent", "reproduce", "agents", "--quick"], [0])
-    write_experiment(head, {arm: resolve_arm(arm) for arm in arms}, results, Path("out"))
+    configs = {arm: resolve_arm(arm) for arm in arms}
+    write_experiment(head, EXPERIMENTS["agents"], configs, results, Path("out"))
     assert "countdown: sesa 0.750, ragen 0.250" in capsys.readouterr().out
     values = json.loads(Path("out/agents.json").read_text())
     assert (values["source"], values["comparison"]["reference"]) == ("Table 1", "sesa")
@@ -257,11 +279,107 @@ def test_help_answers_without_torch_and_matplotlib():
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (answer.returncode, answer.stderr) == (0, "set()\n")
-    for name in (*EXPERIMENTS, "diversity"):
+    for name in (*EXPERIMENTS, "diversity", "real-llm"):
         assert name in answer.stdout
 
 
-@pytest.mark.parametrize("name", [*EXPERIMENTS, "diversity"])
+@pytest.mark.parametrize("name", [*EXPERIMENTS, "diversity", "real-llm"])
 def test_the_page_describes_every_experiment(name):
     page = (Path(__file__).parents[3] / "docs" / "reproduce.md").read_text(encoding="utf-8")
     assert f"sesa-agent reproduce {name}" in page
+
+
+# ---- a pre-trained model ----
+
+
+def made_up_of_a_real_model(arm):
+    numbers = {"success_rate": 0.25, "low": 0.1, "high": 0.5, "readable_rate": 0.9}
+    numbers |= {"pass_at_k": {"4": 0.5, "8": 0.5}, "coverage_at_k": {"128": 0.3}}
+    spent = dict.fromkeys(SPENT, 64 if arm.is_trained else 0)
+    rollout = {"distinct_answers": 3.5, "signal_groups": 0.75} if arm.is_trained else {}
+    row = {"step": 0, "policy_calls": 0, "eval/success_rate": 0.25}
+    row |= {"eval/pass_at_8": 0.5, "eval/coverage_at_128": 0.3}
+    curve = [row, row | {"policy_calls": 64}] if arm.is_trained else []
+    return {
+        **{"label": arm.label, "env": arm.env, "seed": arm.seed, **spent},
+        **{"measured": {"T=1": numbers}, "rollout": rollout, "curve": curve},
+    }
+
+
+@pytest.fixture
+def made_up_runs(monkeypatch):
+    """Results that were made up, of all arms but those of a label."""
+    left_out = []
+
+    def run_with_bar(configs, metrics, runs, jobs):
+        return {a: made_up_of_a_real_model(a) for a in configs if (a.env, a.label) not in left_out}
+
+    monkeypatch.setattr(reproduce_command, "run_with_bar", run_with_bar)
+    return left_out
+
+
+@pytest.fixture
+def ledger(here):
+    """A tuning of countdown that ended."""
+    rows = [
+        {"arm": name, "rung": 0, "settings": ["optim.lr=3e-05"], "success": [0.5]}
+        for name in ("ragen", "ragen-entropy", "dapo", "maxrl", "sesa")
+    ]
+    path = Path("ledger.json")
+    path.write_text(json.dumps({"env": "countdown", "is_finished": True, "rows": rows}))
+    return path
+
+
+def test_a_real_model_has_a_table_for_each_game(call, model, made_up_runs, ledger):
+    words = ("real-llm", "--model", model, "--seeds", "0,1", "--tuned", ledger)
+    code, out, err = call(*words)
+    assert (code, err) == (0, "")
+    pages = {name: Path(f"results/real-llm-{name}.md").read_text() for name in GAMES}
+    assert "| coverage@128 |" in pages["countries"] and "| hit rate, T = 1 |" in pages["countries"]
+    assert "| pass@8 |" in pages["countdown"] and "| pass@4 |" in pages["sokoban"]
+    for name, page in pages.items():
+        assert "| policy calls | response tokens | seconds |" in page and "| warm start |" in page
+        assert "| groups with signal |" in page and "| readable |" in page
+        assert ("ragen 1, ragen-entropy 1" in page) == (name == "countdown")
+        assert Path(f"results/real-llm-{name}.png").read_bytes().startswith(b"\x89PNG")
+    values = json.loads(Path("results/real-llm-countdown.json").read_text())
+    assert (values["trials"]["sesa"], values["policy_calls"]) == (1, {"countdown": 1280})
+    assert f"real-llm --model {model.name} --seeds 0,1 --tuned ledger.json" in values["command"]
+
+
+def test_a_game_that_is_not_finished_has_no_table_yet(call, model, made_up_runs):
+    made_up_runs.append(("sokoban", "sesa"))
+    code, out, err = call("real-llm", "--model", model, "--quick")
+    assert (code, err) == (0, "") and "Resume with: sesa-agent reproduce real-llm --quick" in out
+    assert {path.stem for path in Path("results").glob("*.md")} == {
+        "real-llm-countries",
+        "real-llm-countdown",
+    }
+
+
+def test_a_tuning_of_another_game_or_without_a_method_is_refused(call, model, ledger):
+    words = ("real-llm", "--model", model, "--tuned", ledger)
+    code, _, err = call(*words, "--env", "sokoban")
+    assert (code, err.count("\n")) == (2, 1) and "a tuning of one of sokoban" in err
+    ledger.write_text(ledger.read_text().replace('"maxrl"', '"gigpo"'))
+    code, _, err = call(*words, "--env", "countdown")
+    assert (code, err.count("\n")) == (2, 1) and "a tuning that tried maxrl" in err
+
+
+@pytest.mark.slow
+def test_a_game_is_run_from_a_warm_start_to_its_table(call, model):
+    words = ("real-llm", "--env", "sokoban", "--model", model, "--quick", *SMALL_GROUPS)
+    words = (*words, "engine.max_new_tokens=3", "env.max_turns=4", "eval.episodes=1")
+    words = (*words, "optim.max_policy_calls=16", "eval.every=9")
+    code, out, err = call(*words)
+    assert (code, err) == (0, "")
+    values = json.loads(Path("results/real-llm-sokoban.json").read_text())
+    by_label = {arm["label"]: arm for arm in values["arms"]}
+    assert "warm_start" not in by_label["base"] and by_label["base"]["policy_calls"] == 0
+    assert by_label["warm start"]["warm_start"]["lessons"] >= 2
+    assert all(0 < by_label[name]["policy_calls"] <= 16 for name in ("ragen", "gigpo", "sesa"))
+    assert len(list(Path("runs/reproduce/real-llm").glob("sokoban-start-seed0-*"))) == 1
+    assert not list(Path("runs").rglob("optimizer.safetensors"))
+    before = {path: path.stat().st_mtime_ns for path in Path("runs").rglob("*")}
+    assert call(*words)[0] == 0
+    assert {path: path.stat().st_mtime_ns for path in Path("runs").rglob("*")} == before

@@ -1,0 +1,121 @@
+"""`sesa-agent reproduce diversity`: distinct answers without training (paper, Figure 1)."""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from sesa_agent.commands.experiment_progress import check_needs
+from sesa_agent.commands.experiment_tables import say_written, write_results
+from sesa_agent.configs.errors import check
+from sesa_agent.configs.load import load_config
+from sesa_agent.configs.task_files import env_label
+from sesa_agent.evaluation.diversity import NUM_ANSWERS, REGIMES, distinct_counts, draw_sets
+from sesa_agent.evaluation.experiments.paper import QUICK_SHARE
+from sesa_agent.evaluation.statistics import t_interval
+from sesa_agent.plots import save_counts
+from sesa_agent.screen import progress_bar
+from sesa_agent.training.setup import (
+    build_dialogue,
+    build_engine,
+    build_policy,
+    resolve_auto,
+    sampling_params,
+)
+
+
+def run_diversity(
+    head: dict[str, Any],
+    env: str,
+    scale: str,
+    seeds: Sequence[int],
+    quick: bool,
+    output: Path,
+    overrides: list[str],
+) -> None:
+    """Sample answers to one puzzle in every regime and count the distinct ones (Figure 1).
+
+    Args:
+        head: first entries of the JSON file, as of `result_head`.
+        env: an environment with single answers.
+        scale: the preset of a model size and its machine; empty for none.
+        seeds: of sampling.
+        quick: sample a quarter of the answers.
+        output: folder of the files.
+        overrides: `group.key=value` words.
+    """
+    cfg = resolve_auto(load_config(env, "sesa-paper", overrides, scale))
+    check(
+        cfg.env.max_turns == 1,
+        "--env",
+        env,
+        f"an environment with single answers, for which env.max_turns ({cfg.env.max_turns}) is 1",
+        "Name path_exploration or math, or set env.max_turns=1 if one answer settles it.",
+    )
+    check_needs(cfg)
+    policy = build_policy(cfg)
+    engine, dialogue = build_engine(cfg, policy), build_dialogue(cfg, policy)
+    num_answers = NUM_ANSWERS // QUICK_SHARE if quick else NUM_ANSWERS
+    counts: dict[str, list[list[int]]] = {name: [] for name in REGIMES}
+    num_sets: dict[str, list[int]] = {name: [] for name in REGIMES}
+    readable: dict[str, list[float]] = {name: [] for name in REGIMES}
+    cpu_s: dict[str, list[float]] = {name: [] for name in REGIMES}
+    with progress_bar() as bar:
+        total = len(REGIMES) * len(seeds) * num_answers
+        task = bar.add_task("answers", total=total, success="")
+        num_before = 0
+        for seed in seeds:
+            params = sampling_params(cfg.engine, cfg.eval.temperature, seed)
+            for name, regime in REGIMES.items():
+                proposer = regime.proposer or cfg.sampling.proposer
+                started = time.process_time()
+                sets = draw_sets(
+                    engine,
+                    dialogue,
+                    cfg.env.id,
+                    regime.per_set,
+                    params,
+                    num_answers,
+                    replace(cfg.sampling, proposer=proposer),
+                    watch=lambda num, before=num_before: bar.update(task, completed=before + num),
+                )
+                cpu_s[name].append(round(time.process_time() - started, 2))
+                num_before += num_answers
+                answers = [answer for one in sets for answer in one]
+                counts[name].append(distinct_counts(answers))
+                num_sets[name].append(len(sets))
+                readable[name].append(1 - answers.count(None) / len(answers))
+                last = counts[name][-1][-1]
+                bar.update(task, success=f"{name}, seed {seed}: {last} distinct")
+    title = f"{env_label(env)}: distinct answers among {num_answers}, without training"
+    rows = []
+    for name, lines in counts.items():
+        centre, low, high = t_interval([line[-1] for line in lines])
+        interval = "" if math.isnan(low) else f"{low:.1f} to {high:.1f}"
+        sets = ", ".join(map(str, num_sets[name]))
+        each = ", ".join(str(line[-1]) for line in lines)
+        shown = f"{fmean(readable[name]):.2f}", f"{fmean(cpu_s[name]):.0f}"
+        rows.append((name, f"{centre:.1f}", interval, each, sets, *shown))
+    values = {
+        **head,
+        "source": "Figure 1",
+        "env": env_label(env),
+        "model": Path(cfg.model.path).name,
+        "temperature": cfg.eval.temperature,
+        "answers": num_answers,
+        "proposer": cfg.sampling.proposer,
+        "sets": num_sets,
+        "distinct": counts,
+        "readable": readable,
+        "cpu_seconds": cpu_s,
+    }
+    columns = ("regime", "distinct answers", "95 % over seeds", "each seed", "sets")
+    columns = (*columns, "readable", "CPU seconds")
+    notes = "An unreadable answer counts as sampled, but not as distinct. Readable: the share of "
+    notes += "answers. CPU seconds: of one seed."
+    picture = write_results(values, f"{title} (Figure 1)", columns, rows, notes, output)
+    save_counts(counts, title, picture)
+    say_written(picture)
