@@ -85,12 +85,14 @@ class Result:
     gain_over_dense: float
 
 
-def grow(shape: tuple[int, ...], prompt: int, turn: int) -> TrajectoryTree:
+def grow(
+    shape: tuple[int, ...], prompt: int, turn: int, vocabulary: int = VOCABULARY
+) -> TrajectoryTree:
     """A tree of random tokens; half of each turn is the response, half the observation."""
     rng = np.random.default_rng(0)
 
     def tokens(count: int) -> tuple[int, ...]:
-        return tuple(rng.integers(1, VOCABULARY, count).tolist())
+        return tuple(rng.integers(1, vocabulary, count).tolist())
 
     tree = TrajectoryTree(Task("sesa/Sokoban-v0", 0))
     level = [(ROOT, tokens(prompt))]
