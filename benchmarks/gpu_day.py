@@ -118,14 +118,16 @@ class Day:
 # ---- the tests ----
 
 
+def gpu_tests() -> list[str]:
+    """The files with tests that are marked `gpu`; collecting all others would take a minute."""
+    files = sorted((ROOT / "tests").rglob("test_*.py"))
+    marked = [path for path in files if "pytest.mark.gpu" in path.read_text(encoding="utf-8")]
+    return [path.relative_to(ROOT).as_posix() for path in marked]
+
+
 def run_tests(day: Day) -> dict[str, Any]:
     """Run the tests that are marked `gpu`; returns pytest's last line, and how the others ended."""
-    files = [
-        str(path.relative_to(ROOT))
-        for path in sorted((ROOT / "tests").rglob("test_*.py"))
-        if "pytest.mark.gpu" in path.read_text(encoding="utf-8")
-    ]
-    words = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-rfE", "--tb=line", *files]
+    words = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-rfE", "--tb=line", *gpu_tests()]
     try:
         done = subprocess.run(
             words, cwd=ROOT, capture_output=True, text=True, timeout=max(1.0, day.seconds_left / 4)

@@ -7,13 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.gpu_day import Day, describe_run, read_record, write_page
+from benchmarks.gpu_day import Day, describe_run, gpu_tests, read_record, write_page
 
 ROOT = Path(__file__).parents[1]
 
 
 def make_day(tmp_path):
     return Day(tmp_path, "cpu", "hf", tmp_path / "runs", tmp_path / "out", 0.0, True)
+
+
+def test_the_tests_of_devices_are_found_by_their_mark():
+    assert gpu_tests() == ["tests/training/test_devices.py"]
 
 
 def line(step, **metrics):

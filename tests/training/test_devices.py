@@ -1,7 +1,6 @@
 """A policy on every device: rows, sampling and training steps (`pytest -m gpu` on a GPU)."""
 
 import math
-from pathlib import Path
 
 import pytest
 import torch
@@ -82,8 +81,3 @@ def test_a_run_learns_and_is_resumed(device, llama, tmp_path):
 def test_attention_is_one_call_of_the_kernel():
     """Without it the form for every device is taken: right, and slower."""
     assert prefix_attention.kernel_agrees(torch.device("cuda"), torch.bfloat16)
-
-
-def test_gpu_tests_are_here():
-    """`benchmarks/gpu_day.py` runs them by their mark."""
-    assert "pytest.mark.gpu" in Path(__file__).read_text(encoding="utf-8")
