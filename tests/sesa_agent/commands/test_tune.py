@@ -47,7 +47,13 @@ def test_a_file_that_is_no_ledger_is_refused_in_one_line(sesa_agent, here):
 
 def test_with_a_scale_every_seed_has_its_own_warm_start_and_weights_do_not_stay():
     options = TuneOptions(
-        "countries", "ragen,sesa", 2, "lr_factor", "calls=100", scale="135m-cpu", lessons=4
+        "countries",
+        "ragen,sesa",
+        num_trials=2,
+        grid="lr_factor",
+        budget="calls=100",
+        scale="135m-cpu",
+        lessons=4,
     )
     tuning = make_tuning(options)
     last = tuning.rung_arms(RUNGS[-1], {"ragen": tuning.trials[:1], "sesa": tuning.trials[1:]})
