@@ -3,7 +3,7 @@
 One experiment for each game, on two cores of a laptop. A pre-trained model hardly keeps the form of
 an answer, so every seed begins with a warm start of its own (`starts.py`), which all arms of that
 seed share: one lucky start decides nothing. The arms of a game have the same number of policy
-calls, the same groups and the same optimizer, or each the best settings of as many tuning trials.
+calls, and the same groups and learning rate, or each the best settings of as many tuning trials.
 """
 
 from collections.abc import Mapping, Sequence
