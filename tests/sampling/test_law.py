@@ -202,7 +202,8 @@ def test_mu_is_pi_over_what_the_spellings_seen_have_left(case, kind):
             known |= {r.token_ids for r in one.proposals[:place]}  # also if it is unreadable
             left = 1 - math.fsum(plain(case, ids) for ids in known)
             mu = math.exp(math.fsum(response.logprobs))
-            assert mu == pytest.approx(plain(case, response.token_ids) / left, abs=1e-6)
+            # The engine's own sums are of float32, and what is left of them may be little.
+            assert mu == pytest.approx(plain(case, response.token_ids) / left, abs=1e-6 / left)
 
 
 @torch.no_grad()
