@@ -34,7 +34,7 @@ class Worker:
             if not (Path(folder) / "config.json").is_file():
                 return f"there is no {folder} on this machine"
             self.model_runner.reload_weights(weights_path=folder)
-            head = getattr(self.model_runner.get_model(), "lm_head", None)
+            head: Any = getattr(self.model_runner.get_model(), "lm_head", None)
             if self.device.type == "cpu" and hasattr(head, "quant_method"):
                 # The CPU kernels pack it; a reload of tied embeddings misses that.
                 head.quant_method.process_weights_after_loading(head)

@@ -131,7 +131,7 @@ def _shuffled(values: Sequence[str], seed: int) -> Iterator[str]:
     """Yield all values in random order, then all in another order, and so on."""
     rng = np.random.default_rng(seed)
     while True:
-        yield from (values[place] for place in rng.permutation(len(values)))
+        yield from (values[int(place)] for place in rng.permutation(len(values)))
 
 
 def better_half(success: Mapping[Trial, float]) -> list[Trial]:

@@ -61,7 +61,9 @@ def test_a_rescue_continues_where_the_stalled_run_ended(llama, tmp_path):
             assert result["curve"][1]["policy_calls"] == stalled["policy_calls"]
     head = {"experiment": "rescue", "command": "sesa-agent reproduce rescue", "seeds": [0, 1]}
     configs = {arm: resolve_arm(arm) for arm in arms}
-    write_experiment(head, configs, [results[arm] for arm in arms], tmp_path / "out")
+    write_experiment(
+        head, EXPERIMENTS["rescue"], configs, [results[arm] for arm in arms], tmp_path / "out"
+    )
     rows = json.loads((tmp_path / "out" / "rescue.json").read_text())["table"]
     assert [row["label"] for row in rows] == list(LABELS)
     assert all(row["values"]["success, T = 1"]["over"] == "seeds" for row in rows)

@@ -94,7 +94,12 @@ def test_arms_of_one_seed_share_it_and_what_decides_it_is_in_its_name(llama, tmp
 def test_an_arm_is_trained_from_it_and_keeps_what_it_is_told_to(llama, tmp_path):
     arm = make_arm(llama, left_over="weights")
     lessons = []
-    result = run_arm(arm, tmp_path, lambda share, news: lessons.append(news.get("lesson")))
+
+    def watch(share, news):
+        lessons.append(news.get("lesson"))
+        return False
+
+    result = run_arm(arm, tmp_path, watch)
     assert result is not None and lessons[:3] == [1, 2, None]
     assert result["warm_start"] == read_start(start_of(arm).folder(tmp_path))
     assert set(result["rollout"]) == {"distinct_answers", "signal_groups", "readable_rate"}
