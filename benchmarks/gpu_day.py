@@ -25,7 +25,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -35,15 +35,16 @@ from typing import Any
 import torch
 
 from sesa_agent.agents.policy import Policy
+from sesa_agent.commands.experiment_tables import markdown_table
 from sesa_agent.configs.schema import LossConfig
 from sesa_agent.evaluation.experiments.real_llm import COMMON, GAMES, LESSONS, SCALE
+from sesa_agent.screen import show_number
 from sesa_agent.training.advantages import leaf_returns, trajectory_credit
 from sesa_agent.training.batch import Batch, collate
-from sesa_agent.training.losses import grpo_loss
 from sesa_agent.training.micro_batches import computing_order, group_rows
 from sesa_agent.training.run_log import read_metrics
 
-from .speed.shared_prefix import SHAPES, VOCABULARY, grow
+from .speed.shared_prefix import SHAPES, VOCABULARY, grow, update
 
 ROOT = Path(__file__).parents[1]
 METHODS = ("ragen", "sesa")
@@ -188,9 +189,7 @@ def _time_update(policy: Policy, shape: str, prompt: int, turn: int) -> Update:
     )
 
 
-def _measure(
-    policy: Policy, parts: Sequence[Batch], padding_reason: str
-) -> tuple[float, float, int]:
+def _measure(policy: Policy, parts: list[Batch], padding_reason: str) -> tuple[float, float, int]:
     """The least of three times, the peak of memory, and the tokens that are read."""
     is_gpu = policy.model.device.type == "cuda"
     counts: list[int] = []
@@ -201,15 +200,11 @@ def _measure(
     if is_gpu:
         torch.cuda.reset_peak_memory_stats()
     for _ in range(4):  # the first one warms up
-        policy.model.zero_grad()
         counts.clear()
         if is_gpu:
             torch.cuda.synchronize()
         started = time.perf_counter()
-        for part in parts:
-            logprobs, entropy = policy.logprobs(part)
-            part = replace(part, old_logprobs=logprobs.detach())
-            grpo_loss(logprobs, entropy, part, LossConfig())[0].backward()
+        update(policy, parts)
         if is_gpu:
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - started)
@@ -322,17 +317,6 @@ def describe_run(folder: Path, found: str) -> dict[str, Any]:
 # ---- the page ----
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
-    """A table in Markdown."""
-    lines = [columns, ["---"] * len(columns), *rows]
-    return [f"| {' | '.join(map(str, line))} |" for line in lines] + [""]
-
-
-def show(value: Any) -> str:
-    """A number of the page."""
-    return "" if value is None else f"{value:.3f}".rstrip("0").rstrip(".")
-
-
 def write_page(day: Day, record: dict[str, Any], command: str) -> None:
     """Write what there is so far, as JSON and as a page."""
     day.output.mkdir(parents=True, exist_ok=True)
@@ -348,7 +332,8 @@ def write_page(day: Day, record: dict[str, Any], command: str) -> None:
         names = ("shape", "packed_tokens", "row_tokens", "packed_s", "padded_s", "packed_gib")
         names += ("padded_gib", "gain")
         rows = [[update[name] for name in names] for update in record["updates"]]
-        lines += table([name.replace("_", " ") for name in names], rows)
+        names = [name.replace("_", " ") for name in names]
+        lines += [markdown_table(names, [list(map(str, row)) for row in rows]), ""]
     if record.get("runs"):
         lines += ["## Two methods from one warm start", ""]
         lines += ["Success and what several attempts find: validation puzzles, T = 1, at the first"]
@@ -359,17 +344,17 @@ def write_page(day: Day, record: dict[str, Any], command: str) -> None:
         rows = [
             (
                 f"{name} ({found['name']})",
-                found["steps"],
-                " to ".join(map(show, found["success"])),
-                " to ".join(map(show, found["found"])),
-                *(show(found[key]) for key in ("signal_groups", "distinct_answers")),
-                show(found["readable_rate"]),
-                round(found["policy_calls"]),
-                *(show(found[key]) for key in ("rollout_s", "learn_s")),
+                str(found["steps"]),
+                " to ".join(map(show_number, found["success"])),
+                " to ".join(map(show_number, found["found"])),
+                *(show_number(found[key]) for key in ("signal_groups", "distinct_answers")),
+                show_number(found["readable_rate"]),
+                f"{found['policy_calls']:.0f}",
+                *(show_number(found[key]) for key in ("rollout_s", "learn_s")),
             )
             for name, found in record["runs"].items()
         ]
-        lines += table(columns, rows)
+        lines += [markdown_table(columns, rows), ""]
     lines += ["Made by", "", "```", command, "```", ""]
     (day.output / "gpu.md").write_text("\n".join(lines), encoding="utf-8")
 

@@ -6,6 +6,7 @@ answer is left out until the next update; its open requests go to the others. Co
 excluded: callers ask again for what repeats.
 """
 
+import json
 import secrets
 import shutil
 import tempfile
@@ -26,8 +27,9 @@ from ..response_text import ResponseDecoder
 from .base import Completion, EngineError, SamplingParams, Usage, generate_by_streaming
 from .hf_batch import end_ids
 from .server_client import Server, ServerGone, split_urls
-from .server_worker import OK, SHAPE
-from .vllm_head_padding import head_dim, widen_config, widen_weights
+from .server_worker import NOT_SEEN, OK, SHAPE
+from .vllm_engine import named_weights
+from .vllm_head_padding import head_dim, widen_config
 
 if TYPE_CHECKING:
     from ..policy import Policy
@@ -76,9 +78,8 @@ class ServerEngine:
         self._num_updates += 1
         version = f"{self._run}-{self._num_updates:06d}"
         folder = self._folder / f"weights-{version}"
-        config, weights = policy.model.config, _named_weights(policy)
-        if self._is_wide:
-            config, weights = widen_config(config), widen_weights(weights, policy.model.config)
+        config = widen_config(policy.model.config) if self._is_wide else policy.model.config
+        weights = named_weights(policy, self._is_wide)
         write_weights(weights, config, folder if _rank() == 0 else None)
         if _rank() == 0:
             for server in self._servers:
@@ -193,26 +194,26 @@ def write_weights(weights: Iterator[tuple[str, Tensor]], config: Any, folder: Pa
         return
     draft = folder.with_name(f".{folder.name}")
     part: dict[str, Tensor] = {}
-    num_files = num_bytes = 0
+    places: dict[str, str] = {}
     with writing(folder):
         draft.mkdir(parents=True)
+        num_bytes = num_files = 0
         for name, weight in weights:
             if num_bytes + weight.nbytes > SHARD_BYTES and part:
-                save_file(part, draft / f"model-{num_files:05d}.safetensors", {"format": "pt"})
+                save_file(part, draft / _file_name(num_files), {"format": "pt"})
                 part, num_bytes, num_files = {}, 0, num_files + 1
             part[name] = weight.detach().cpu().contiguous().clone()
+            places[name] = _file_name(num_files)
             num_bytes += weight.nbytes
-        save_file(part, draft / f"model-{num_files:05d}.safetensors", {"format": "pt"})
+        save_file(part, draft / _file_name(num_files), {"format": "pt"})
+        index = {"metadata": {}, "weight_map": places}
+        (draft / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
         config.save_pretrained(draft)
         draft.rename(folder)
 
 
-def _named_weights(policy: "Policy") -> Iterator[tuple[str, Tensor]]:
-    """Yield the policy's weights under the names of its checkpoint."""
-    tied = policy.model.config.tie_word_embeddings
-    for name, weight in policy.weights():
-        if not (tied and name.startswith("lm_head.")):
-            yield name, weight
+def _file_name(number: int) -> str:
+    return f"model-{number:05d}.safetensors"
 
 
 def _hand_over(server: Server, folder: Path, version: str) -> str:
@@ -224,8 +225,8 @@ def _hand_over(server: Server, folder: Path, version: str) -> str:
             server.post("/reset_prefix_cache", {})
     except (ServerGone, EngineError) as error:
         return str(error)
-    if wrong and "there is no" in wrong[0]:
-        return f"{wrong[0]}; set engine.weights_folder to a folder that both machines share"
+    if NOT_SEEN in wrong:
+        return f"it does not see {folder}; set engine.weights_folder to a folder that both share"
     return wrong[0] if wrong else ""
 
 

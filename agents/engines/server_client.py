@@ -53,7 +53,7 @@ class Server:
             ServerGone: if the server does not answer.
             EngineError: if it refuses the request.
         """
-        return self.post("/v1/completions", body)["choices"][0]
+        return self._part(self.post("/v1/completions", body), "choices")[0]
 
     def call_workers(self, method: str, *args: Any) -> list[Any]:
         """Call a method of `server_worker.Worker` in every worker; returns what each says.
@@ -63,7 +63,7 @@ class Server:
             EngineError: if it refuses, for instance because it was not started by `serve`.
         """
         body = {"method": method, "args": list(args)}
-        return self.post("/collective_rpc", body)["results"]
+        return self._part(self.post("/collective_rpc", body), "results")
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
         """Send a request until it is answered; an empty answer is None.
@@ -77,6 +77,13 @@ class Server:
     def get(self, path: str) -> Any:
         """As `post`, without a body."""
         return self._send(path, None)
+
+    def _part(self, answer: Any, name: str) -> list[Any]:
+        """Return a list in an answer."""
+        found = answer.get(name) if isinstance(answer, dict) else None
+        if not (isinstance(found, list) and found):
+            raise ServerGone(f"an answer without {name}")
+        return found
 
     def _send(self, path: str, data: bytes | None) -> Any:
         reason, pause = "", PAUSE_S
@@ -95,6 +102,8 @@ class Server:
                 if error.code < 500:
                     raise EngineError(f"{self.url}{path} refuses a request: {said}.") from None
                 reason = said
+            except TimeoutError:
+                raise ServerGone(f"no answer within {TIMEOUT_S:g} s") from None
             except (OSError, http.client.HTTPException, ValueError) as error:
                 reason = first_line(getattr(error, "reason", error)) or type(error).__name__
         raise ServerGone(reason)

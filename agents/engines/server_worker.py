@@ -10,6 +10,8 @@ from typing import Any
 SHAPE = ("model_type", "vocab_size", "hidden_size", "num_hidden_layers")
 """What a policy and a served model must have in common."""
 OK = "ok"
+NOT_SEEN = "not seen"
+"""What a worker says of a folder that is not on its machine."""
 
 
 class Worker:
@@ -29,10 +31,10 @@ class Worker:
         return {name: getattr(config, name, None) for name in SHAPE} | {"head_dim": head_dim}
 
     def take_weights(self, folder: str, version: str) -> str:
-        """Load the weights of a folder in Hugging Face format in place; returns "ok" or why not."""
+        """Load the weights of a folder in Hugging Face format in place; returns `OK` or why not."""
         try:
             if not (Path(folder) / "config.json").is_file():
-                return f"there is no {folder} on this machine"
+                return NOT_SEEN
             self.model_runner.reload_weights(weights_path=folder)
             head: Any = getattr(self.model_runner.get_model(), "lm_head", None)
             if self.device.type == "cpu" and hasattr(head, "quant_method"):

@@ -4,13 +4,18 @@
 
 For each game, with splits by seed alone and by content: how many of the first 1024 test puzzles
 have the content of a training puzzle of a default run (`sesa`, run seed 0), and of a puzzle that
-a bundled model was made from. Those were made when splits differed by seed alone.
+a bundled model was made from. Those of the tables were made when splits differed by seed alone.
+
+And for each arm of the tables whose splits were by seed: its success on all test puzzles, and on
+those without the content of one of its own training puzzles.
 """
 
 import argparse
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
 from sesa_agent.configs.load import load_config
 from sesa_agent.configs.schema import Config
@@ -20,6 +25,9 @@ from sesa_agent.environments.text_env import Content, puzzle_content
 from sesa_agent.training.pretraining.recipes import RECIPES
 from sesa_agent.training.setup import build_env
 
+RESULTS = Path(__file__).parents[2] / "results"
+TABLES = ("sokoban", "countdown", "frozen_lake")
+"""Tables of runs whose splits were by seed, by the names of their files."""
 GAMES: dict[str, tuple[str, list[str], bool]] = {
     "Sokoban": ("sokoban", [], True),
     "Countdown": ("countdown", [], True),
@@ -74,18 +82,58 @@ def shown_puzzles(env_id: str) -> int:
     return max(getattr(one, "num_puzzles", 0) for one in courses if one.env_id == env_id)
 
 
+def flattery(env: str, arms: Iterable[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Measure what the test puzzles that an arm was trained on add to its success.
+
+    Args:
+        env: short name of the game.
+        arms: the runs of a table whose splits were by seed.
+
+    Returns:
+        By arm `success`, `success_on_unseen` and `share_seen`, means over its seeds.
+    """
+    read = puzzle_content(build_env(load_config(env)))
+    assert read is not None
+    known: dict[int, Content | None] = {}
+    found: dict[str, list[tuple[float, float, float]]] = {}
+    for arm in arms:
+        if not arm["method"]:
+            continue
+        wins = [int(win) for win in arm["measured"]["T=0.5"]["wins"].split()]
+        count = load_config(env, arm["method"]).sampling.num_tasks
+        steps = range(arm["steps"])
+        lessons = [seed for step in steps for seed in training_seeds(arm["seed"], step, count)]
+        tests = puzzle_seeds("test", len(wins))
+        known |= {seed: read(seed) for seed in (*lessons, *tests) if seed not in known}
+        taught = {known[seed] for seed in lessons}
+        unseen = [win for seed, win in zip(tests, wins, strict=True) if known[seed] not in taught]
+        numbers = fmean(wins), fmean(unseen), 1 - len(unseen) / len(wins)
+        found.setdefault(arm["label"], []).append(numbers)
+    names = ("success", "success_on_unseen", "share_seen")
+    means = {label: map(fmean, zip(*runs, strict=True)) for label, runs in found.items()}
+    return {
+        label: {name: round(mean, 4) for name, mean in zip(names, own, strict=True)}
+        for label, own in means.items()
+    }
+
+
 def main() -> None:
     """Print the counts and write the JSON file."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--puzzles", type=int, default=1024)
-    parser.add_argument("--output", type=Path, default=Path("results/overlap.json"))
+    parser.add_argument("--output", type=Path, default=RESULTS / "overlap.json")
     args = parser.parse_args()
     found = {}
     for name, (env, settings, is_shown) in GAMES.items():
         cfg = load_config(env, "sesa", settings)
         found[name] = overlap(cfg, args.puzzles, shown_puzzles(cfg.env.id) if is_shown else 0)
         print(name, found[name], flush=True)
-    found = {"test_puzzles": args.puzzles, "games": found}
+    tables = {}
+    for env in TABLES:
+        arms = json.loads((RESULTS / f"{env}.json").read_text(encoding="utf-8"))["arms"]
+        tables[env] = flattery(env, arms)
+        print(env, tables[env], flush=True)
+    found = {"test_puzzles": args.puzzles, "games": found, "tables": tables}
     args.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 

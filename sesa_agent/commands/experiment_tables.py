@@ -15,6 +15,7 @@ from rich.table import Table
 
 from sesa_agent import __version__
 from sesa_agent.configs.writing import replace_text
+from sesa_agent.environments.ood_sets import TEST
 from sesa_agent.evaluation.experiments.arms import Result, without_folder
 from sesa_agent.evaluation.experiments.compare import Overall, Row, Triple, compare, estimate
 from sesa_agent.evaluation.experiments.equal_budgets import (
@@ -124,12 +125,13 @@ def write_comparison(
     comparison = compare(results, reference)
     rows = comparison.rows
     found = comparison_to_json(comparison)
-    equal = equal_budgets(results)
+    equal, sets = equal_budgets(results), out_of_distribution(results)
     values = {
         **values,
         "table": summarise(results, (SUCCESS, PASS_RATIO)),
         "comparison": {"reference": reference, **found},
         "equal_budgets": [asdict(each) for each in equal],
+        "out_of_distribution": sets,
         "arms": list(results),
     }
     has_envs = len({row.env for row in rows}) > 1
@@ -138,18 +140,9 @@ def write_comparison(
     measured = [
         (name, *_measured_cells(row, has_return)) for name, row in zip(names, rows, strict=True)
     ]
-    spent = [
-        (name, *(f"{row.spent[key]:.0f}" for key in SPENT))
-        for name, row in zip(names, rows, strict=True)
-    ]
     returns = (RETURN.name,) if has_return else ()
     columns = ("arm", SUCCESS.name, "IQM", "over base", *returns, PASS_RATIO.name)
-    budgets = ("arm", *(key.replace("_", " ") for key in SPENT))
-    trials = values.get("trials", {})
-    if trials:
-        budgets = (*budgets, "tuning trials")
-        counts = (str(trials.get(row.label, 0)) for row in rows)
-        spent = [(*cells, count) for cells, count in zip(spent, counts, strict=True)]
+    budgets, spent = _spent_table(names, rows, values.get("trials", {}))
     tables = [(title, columns, measured), ("spent on training, mean over seeds", budgets, spent)]
     parts = [
         markdown_table(columns, measured),
@@ -157,15 +150,11 @@ def write_comparison(
         markdown_table(budgets, spent),
         " ".join(found["notes"]),
     ]
-    for env in dict.fromkeys(row.env for row in rows):
-        sets = out_of_distribution([result for result in results if result["env"] == env])
-        if sets:
-            heading = f"{env}: success out of distribution, T = .5"
-            head = ("arm", *next(iter(sets.values())))
-            lines = [(label, *map(show_estimate, by.values())) for label, by in sets.items()]
-            tables.append((heading, head, lines))
-            parts += [f"Out of distribution ({OOD_PAGE}):", markdown_table(head, lines)]
-            values.setdefault("out_of_distribution", {})[env] = sets
+    for env, by_arm in sets.items():
+        head = ("arm", *next(iter(by_arm.values())))
+        lines = [(label, *map(show_estimate, by_set.values())) for label, by_set in by_arm.items()]
+        tables.append((f"{env}: success out of distribution, T = .5", head, lines))
+        parts += [f"Out of distribution ({OOD_PAGE}):", markdown_table(head, lines)]
     if comparison.overall:
         games = ("arm", "IQM over all games and seeds", f"P(a run of {reference} is better)")
         over_games = [_overall_cells(arm) for arm in comparison.overall]
@@ -189,24 +178,45 @@ def write_comparison(
     say_written(picture)
 
 
-def out_of_distribution(results: Sequence[Result]) -> dict[str, dict[str, Any]]:
-    """Return the success of every arm on the sets that all were measured on.
-
-    Args:
-        results: results of `run_arm`, of one environment.
+def out_of_distribution(results: Sequence[Result]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return the success of every arm on the sets that all arms of its game were measured on.
 
     Returns:
-        By label and set, an `Estimate` as a dict; empty without sets.
+        By environment, label and set an `Estimate` as a dict; environments without sets are left
+        out.
     """
-    measured = [{name for name in result["measured"] if " " in name} for result in results]
-    names = [name for name in results[0]["measured"] if all(name in found for found in measured)]
-    metrics = [Metric(name.partition(" ")[2], name, "success_rate") for name in names]
-    rows = summarise(results, metrics) if metrics else []
-    return {row["label"]: row["values"] for row in rows}
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for env in dict.fromkeys(result["env"] for result in results):
+        own = [result for result in results if result["env"] == env]
+        splits = [
+            dict.fromkeys(how.get("split", TEST) for how in r.get("measurements", ())) for r in own
+        ]
+        names = [name for name in splits[0] if name != TEST and all(name in s for s in splits)]
+        metrics = [Metric(name, f"T=0.5 {name}", "success_rate") for name in names]
+        if metrics:
+            found[env] = {row["label"]: row["values"] for row in summarise(own, metrics)}
+    return found
 
 
 def _overall_cells(arm: Overall) -> tuple[str, str, str]:
     return arm.label, _show_triple(arm.iqm), _show_triple(arm.improvement)
+
+
+def _spent_table(
+    names: Sequence[str], rows: Sequence[Row], trials: Mapping[str, int]
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Columns and lines of what training spent, and of tuning trials if there were some."""
+    lines = [
+        (name, *(f"{row.spent[key]:.0f}" for key in SPENT))
+        for name, row in zip(names, rows, strict=True)
+    ]
+    columns = ("arm", *(key.replace("_", " ") for key in SPENT))
+    if not trials:
+        return columns, lines
+    counts = (str(trials.get(row.label, 0)) for row in rows)
+    return (*columns, "tuning trials"), [
+        (*cells, count) for cells, count in zip(lines, counts, strict=True)
+    ]
 
 
 def _show_triple(value: Triple | None) -> str:

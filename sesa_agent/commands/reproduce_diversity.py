@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -12,6 +12,7 @@ from sesa_agent.commands.experiment_progress import check_needs
 from sesa_agent.commands.experiment_tables import say_written, write_results
 from sesa_agent.configs.errors import check
 from sesa_agent.configs.load import load_config
+from sesa_agent.configs.schema import Config
 from sesa_agent.configs.task_files import env_label
 from sesa_agent.evaluation.diversity import NUM_ANSWERS, REGIMES, distinct_counts, draw_sets
 from sesa_agent.evaluation.experiments.paper import QUICK_SHARE
@@ -25,6 +26,18 @@ from sesa_agent.training.setup import (
     resolve_auto,
     sampling_params,
 )
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What a regime gave with one seed."""
+
+    distinct: list[int]
+    """Different answers after each answer."""
+    num_sets: int
+    readable: float
+    """Share of the answers that can be read."""
+    cpu_s: float
 
 
 def run_diversity(
@@ -56,13 +69,47 @@ def run_diversity(
         "Name path_exploration or math, or set env.max_turns=1 if one answer settles it.",
     )
     check_needs(cfg)
+    num_answers = NUM_ANSWERS // QUICK_SHARE if quick else NUM_ANSWERS
+    drawn = draw_regimes(cfg, seeds, num_answers)
+    title = f"{env_label(env)}: distinct answers among {num_answers}, without training"
+    rows = [_cells(name, each) for name, each in drawn.items()]
+    counts = {name: [one.distinct for one in each] for name, each in drawn.items()}
+    values = {
+        **head,
+        "source": "Figure 1",
+        "env": env_label(env),
+        "model": Path(cfg.model.path).name,
+        "temperature": cfg.eval.temperature,
+        "answers": num_answers,
+        "proposer": cfg.sampling.proposer,
+        "sets": {name: [one.num_sets for one in each] for name, each in drawn.items()},
+        "distinct": counts,
+        "readable": {name: [one.readable for one in each] for name, each in drawn.items()},
+        "cpu_seconds": {name: [one.cpu_s for one in each] for name, each in drawn.items()},
+    }
+    columns = ("regime", "distinct answers", "95 % over seeds", "each seed", "sets")
+    columns = (*columns, "readable", "CPU seconds")
+    notes = "An unreadable answer counts as sampled, but not as distinct. Readable: the share of "
+    notes += "answers. CPU seconds: of one seed."
+    picture = write_results(values, f"{title} (Figure 1)", columns, rows, notes, output)
+    save_counts(counts, title, picture)
+    say_written(picture)
+
+
+def draw_regimes(cfg: Config, seeds: Sequence[int], num_answers: int) -> dict[str, list[Drawn]]:
+    """Sample answers in every regime, with a progress bar.
+
+    Args:
+        cfg: resolved settings of an environment with single answers.
+        seeds: of sampling.
+        num_answers: of each regime and seed.
+
+    Returns:
+        By the name of the regime what each seed gave.
+    """
     policy = build_policy(cfg)
     engine, dialogue = build_engine(cfg, policy), build_dialogue(cfg, policy)
-    num_answers = NUM_ANSWERS // QUICK_SHARE if quick else NUM_ANSWERS
-    counts: dict[str, list[list[int]]] = {name: [] for name in REGIMES}
-    num_sets: dict[str, list[int]] = {name: [] for name in REGIMES}
-    readable: dict[str, list[float]] = {name: [] for name in REGIMES}
-    cpu_s: dict[str, list[float]] = {name: [] for name in REGIMES}
+    drawn: dict[str, list[Drawn]] = {name: [] for name in REGIMES}
     with progress_bar() as bar:
         total = len(REGIMES) * len(seeds) * num_answers
         task = bar.add_task("answers", total=total, success="")
@@ -82,40 +129,26 @@ def run_diversity(
                     replace(cfg.sampling, proposer=proposer),
                     watch=lambda num, before=num_before: bar.update(task, completed=before + num),
                 )
-                cpu_s[name].append(round(time.process_time() - started, 2))
+                cpu_s = round(time.process_time() - started, 2)
                 num_before += num_answers
                 answers = [answer for one in sets for answer in one]
-                counts[name].append(distinct_counts(answers))
-                num_sets[name].append(len(sets))
-                readable[name].append(1 - answers.count(None) / len(answers))
-                last = counts[name][-1][-1]
-                bar.update(task, success=f"{name}, seed {seed}: {last} distinct")
-    title = f"{env_label(env)}: distinct answers among {num_answers}, without training"
-    rows = []
-    for name, lines in counts.items():
-        centre, low, high = t_interval([line[-1] for line in lines])
-        interval = "" if math.isnan(low) else f"{low:.1f} to {high:.1f}"
-        sets = ", ".join(map(str, num_sets[name]))
-        each = ", ".join(str(line[-1]) for line in lines)
-        shown = f"{fmean(readable[name]):.2f}", f"{fmean(cpu_s[name]):.0f}"
-        rows.append((name, f"{centre:.1f}", interval, each, sets, *shown))
-    values = {
-        **head,
-        "source": "Figure 1",
-        "env": env_label(env),
-        "model": Path(cfg.model.path).name,
-        "temperature": cfg.eval.temperature,
-        "answers": num_answers,
-        "proposer": cfg.sampling.proposer,
-        "sets": num_sets,
-        "distinct": counts,
-        "readable": readable,
-        "cpu_seconds": cpu_s,
-    }
-    columns = ("regime", "distinct answers", "95 % over seeds", "each seed", "sets")
-    columns = (*columns, "readable", "CPU seconds")
-    notes = "An unreadable answer counts as sampled, but not as distinct. Readable: the share of "
-    notes += "answers. CPU seconds: of one seed."
-    picture = write_results(values, f"{title} (Figure 1)", columns, rows, notes, output)
-    save_counts(counts, title, picture)
-    say_written(picture)
+                readable = 1 - answers.count(None) / len(answers)
+                found = Drawn(distinct_counts(answers), len(sets), readable, cpu_s)
+                drawn[name].append(found)
+                bar.update(task, success=f"{name}, seed {seed}: {found.distinct[-1]} distinct")
+    return drawn
+
+
+def _cells(name: str, drawn: Sequence[Drawn]) -> tuple[str, ...]:
+    """The line of a regime in the table."""
+    last = [one.distinct[-1] for one in drawn]
+    centre, low, high = t_interval(last)
+    return (
+        name,
+        f"{centre:.1f}",
+        "" if math.isnan(low) else f"{low:.1f} to {high:.1f}",
+        ", ".join(map(str, last)),
+        ", ".join(str(one.num_sets) for one in drawn),
+        f"{fmean(one.readable for one in drawn):.2f}",
+        f"{fmean(one.cpu_s for one in drawn):.0f}",
+    )

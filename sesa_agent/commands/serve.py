@@ -8,12 +8,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from sesa_agent.agents.engines.vllm_head_padding import (
-    MIN_HEAD_DIM,
-    head_dim,
-    widen_config,
-    widen_weights,
-)
+from sesa_agent.agents.engines.vllm_head_padding import MIN_HEAD_DIM, head_dim, widen_config
 from sesa_agent.agents.model_folder import locate_model
 from sesa_agent.configs.errors import SettingError, check
 from sesa_agent.screen import say
@@ -107,14 +102,14 @@ def widened(folder: str, scratch: Path) -> str:
     from transformers import AutoConfig
 
     from sesa_agent.agents.engines.server import write_weights
+    from sesa_agent.agents.engines.vllm_engine import named_weights
     from sesa_agent.agents.policy import Policy
 
     path = Path(folder) / "config.json"
     if not path.is_file() or head_dim(AutoConfig.from_pretrained(folder)) >= MIN_HEAD_DIM:
         return ""
     policy = Policy.load(folder, device="cpu")
-    config = policy.model.config
     target = scratch / "model"
-    write_weights(widen_weights(policy.weights(), config), widen_config(config), target)
+    write_weights(named_weights(policy, is_wide=True), widen_config(policy.model.config), target)
     policy.tokenizer.save_pretrained(target)
     return str(target)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from sesa_agent.agents.engines.base import SamplingParams
 from sesa_agent.agents.engines.hf import HFEngine
-from sesa_agent.agents.engines.server_worker import OK, SHAPE
+from sesa_agent.agents.engines.server_worker import NOT_SEEN, OK, SHAPE
 from sesa_agent.agents.engines.vllm_head_padding import head_dim
 from sesa_agent.agents.policy import Policy
 
@@ -55,7 +55,7 @@ class GenerationServer:
     def take_weights(self, folder: str, version: str) -> str:
         """As `server_worker.Worker`."""
         if not self.sees_folders:
-            return f"there is no {folder} on this machine"
+            return NOT_SEEN
         weights = {}
         for path in Path(folder).glob("*.safetensors"):
             weights |= load_file(path)
