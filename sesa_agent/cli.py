@@ -353,7 +353,7 @@ def tune(
     output: Annotated[Path, typer.Option(help="Folder for the ledger.")] = Path("results"),
     runs: Annotated[Path, typer.Option(help="Folder for the training runs.")] = Path("runs/tune"),
 ) -> None:
-    """Try the same settings for every method, halving them twice: sesa-agent tune --env sokoban."""
+    """Try the same settings for every method, the best twice: sesa-agent tune --env sokoban."""
     from sesa_agent.commands.tune import TuneOptions, run_tuning
 
     check(bool(env), "--env", env, "given", "Try --env sokoban.")

@@ -1,10 +1,10 @@
 """Tunes arms with the same number of trials each: successive halving over a small grid.
 
 Every arm gets the same trials: the same combinations of the grid's values, drawn once. All start
-with a quarter of the budget; the better half starts anew with half of it, and the better half of
-those with all of it and a second seed. Success on validation puzzles decides, or coverage where an
-environment says how many answers succeed, with training seeds that no reported run has. Everything
-but `Tuning.run` and the reading of ledgers is pure.
+with half of the budget, since with less of it the bundled models show nothing yet; the best third
+starts anew with all of it and two seeds. Success on validation puzzles decides, or coverage where
+an environment says how many answers succeed, with training seeds that no reported run has.
+Everything but `Tuning.run` and the reading of ledgers is pure.
 """
 
 import math
@@ -58,8 +58,8 @@ class Rung:
     num_seeds: int
 
 
-RUNGS = (Rung(0.25, 1), Rung(0.5, 1), Rung(1.0, 2))
-"""After each but the last, the better half goes on."""
+RUNGS = (Rung(0.5, 1), Rung(1.0, 2))
+"""After each but the last, the best third goes on."""
 
 
 @dataclass(frozen=True)
@@ -134,15 +134,15 @@ def _shuffled(values: Sequence[str], seed: int) -> Iterator[str]:
         yield from (values[int(place)] for place in rng.permutation(len(values)))
 
 
-def better_half(success: Mapping[Trial, float]) -> list[Trial]:
-    """Return the better half of the trials, rounded up, best first; of equals the earlier one.
+def best_third(success: Mapping[Trial, float]) -> list[Trial]:
+    """Return the best third of the trials, rounded up, best first; of equals the earlier one.
 
-    >>> a, b, c = (Trial((("optim.lr", rate),)) for rate in ("1", "2", "3"))
-    >>> [trial.name for trial in better_half({a: 0.1, b: 0.3, c: 0.3})]
+    >>> trials = [Trial((("optim.lr", rate),)) for rate in "1234"]
+    >>> [trial.name for trial in best_third(dict(zip(trials, (0.1, 0.3, 0.3, 0.2))))]
     ['lr=2', 'lr=3']
     """
     ranking = sorted(success, key=lambda trial: -success[trial])
-    return ranking[: (len(ranking) + 1) // 2]
+    return ranking[: math.ceil(len(ranking) / 3)]
 
 
 def limit(word: str, share: float) -> str:
@@ -227,7 +227,7 @@ class Tuning:
                 for trial, rates in success[arm.label].items()
             ]
             survivors = {
-                label: better_half({trial: fmean(rates) for trial, rates in found.items()})
+                label: best_third({trial: fmean(rates) for trial, rates in found.items()})
                 for label, found in success.items()
             }
 
