@@ -403,6 +403,9 @@ class OptimConfig:
     """Save the state of the optimizer, two to six times the size of the weights. Without it a run
     is resumed with moments of zero and not bit for bit: for little disk, and runs that nobody
     resumes."""
+    patience: int = 1800
+    """Seconds that the processes of torchrun wait for the slowest of them; then the run ends and
+    names it."""
 
     def __post_init__(self) -> None:
         fit_fields(self, "optim")
@@ -421,6 +424,7 @@ class OptimConfig:
             "max_batch_tokens",
             "checkpoint_every",
             "keep_checkpoints",
+            "patience",
         ):
             check(getattr(self, key) >= 1, f"optim.{key}", getattr(self, key), "at least 1")
 

@@ -13,7 +13,9 @@ Values are exchanged as JSON: nothing is unpickled. In a single process nothing 
 
 import json
 import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -21,18 +23,45 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
 
 from ..agents.engines.base import EngineError
-from ..configs.errors import SettingError, check
+from ..configs.errors import SettingError, check, first_line
 from ..configs.schema import Config
 
-TIMEOUT = timedelta(hours=4)
-"""The longest wait for the slowest rank. torchrun notices at once if a process dies."""
 BUCKET = 2**25
 """Numbers in one all-reduce of gradients: 128 MiB of float32."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+class StalledError(EngineError):
+    """A process did not answer in time, or was lost; everything saved before is intact."""
+
+
+class _Roll:
+    """How many exchanges each process has come to, in torchrun's store, where all can read it."""
+
+    def __init__(self, store: Any, rank: int):
+        self.store, self.rank, self.number = store, rank, 0
+        store.set(f"sesa/host/{rank}", socket.gethostname())
+        self.call()
+
+    def call(self) -> None:
+        """Note that this process comes to its next exchange."""
+        self.number += 1
+        self.store.set(f"sesa/exchange/{self.rank}", str(self.number))
+
+    def missing(self) -> list[str]:
+        """The processes that have not come to this one's exchange, with their machines."""
+        ranks = range(world_size())
+        late = [r for r in ranks if int(self.store.get(f"sesa/exchange/{r}")) < self.number]
+        return [f"{r} on {self.store.get(f'sesa/host/{r}').decode()}" for r in late]
+
+
+_roll: _Roll | None = None
+"""That of this process, once it has joined the others."""
 
 
 def world_size() -> int:
@@ -66,13 +95,45 @@ def start_processes(cfg: Config) -> None:
     check_processes(cfg, int(os.environ["WORLD_SIZE"]), num_local, torch.cuda.device_count())
     if on_gpu:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=TIMEOUT)
+    patience = timedelta(seconds=cfg.optim.patience)
+    store, number, num = next(iter(rendezvous("env://", timeout=patience)))
+    global _roll
+    _roll = _Roll(store, number) if _roll is None else _roll
+    backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
+    dist.init_process_group(backend, store=store, rank=number, world_size=num, timeout=patience)
 
 
 def leave_processes(cfg: Config) -> None:
     """Leave the process group at the end of a run; vLLM does so itself when it shuts down."""
     if world_size() > 1 and cfg.engine.name != "vllm":
         dist.destroy_process_group()
+
+
+@contextmanager
+def naming_stalled(patience_s: int) -> Iterator[None]:
+    """Say which processes an exchange waited for in vain.
+
+    torchrun notices at once if a process dies, but not one that hangs.
+
+    Args:
+        patience_s: how long exchanges wait, in seconds.
+
+    Raises:
+        StalledError: in one line, if an exchange inside the block failed. It names the processes
+            that had not come to it, where that is known: not within a pass of the model.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        is_exchange = isinstance(error, dist.DistError) or "gloo" in str(error)
+        if _roll is None or not is_exchange or isinstance(error, StalledError):
+            raise
+        names = _roll.missing()
+        who = f"Process {', '.join(names)}" if names else "One of the processes"
+        raise StalledError(
+            f"{who} was lost or did not answer within {patience_s} s (optim.patience): "
+            f"{first_line(error)}"
+        ) from error
 
 
 def check_processes(cfg: Config, num: int, num_local: int, num_gpus: int) -> None:
@@ -113,6 +174,11 @@ def own_rng(*key: int) -> np.random.Generator:
     return np.random.default_rng([*key, index] if index else [*key])
 
 
+def _come_to_exchange() -> None:
+    if _roll is not None:
+        _roll.call()
+
+
 def all_gather(value: Any) -> list[Any]:
     """Return the values of all ranks, in rank order.
 
@@ -121,6 +187,7 @@ def all_gather(value: Any) -> list[Any]:
     """
     if world_size() == 1:
         return [value]
+    _come_to_exchange()
     text = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
     lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(world_size())]
     dist.all_gather(lengths, torch.tensor([len(text)]))
@@ -195,6 +262,7 @@ def parallel_map(
 def all_reduce(values: Tensor) -> Tensor:
     """Sum a tensor over all ranks, in place."""
     if world_size() > 1:
+        _come_to_exchange()
         dist.all_reduce(values)
     return values
 

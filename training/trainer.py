@@ -20,6 +20,7 @@ from ..configs.writing import writing
 from ..environments.ood_sets import refuse_ood_set
 from ..sampling.dialogue import Dialogue
 from ..sampling.trajectory import TrajectoryTree
+from .agreement import check_replicas, shared_checkpoint
 from .checkpoint import latest_checkpoint, read_replay, read_state, save_checkpoint
 from .distributed import agreed, all_gather, barrier, broadcast, is_rank_zero
 from .exploration import next_entropy_coef
@@ -91,8 +92,8 @@ def open_session(cfg: Config, folder: Path) -> Session:
         folder: the run folder, which need not exist.
 
     Raises:
-        SettingError: in one line, for settings that do not fit the environment or the model, or if
-            no checkpoint of the run is whole.
+        SettingError: in one line, for settings that do not fit the environment or the model, if no
+            checkpoint of the run is whole, or if it is not visible to every process.
     """
     check_loggers(cfg.log)
     refuse_ood_set(cfg)
@@ -116,8 +117,7 @@ def open_session(cfg: Config, folder: Path) -> Session:
 def _find_checkpoint(folder: Path) -> Path | None:
     """The checkpoint to resume from. Rank zero reads it once, and puts damaged ones aside."""
     found = agreed(lambda: latest_checkpoint(folder, repair=True) if is_rank_zero() else None)
-    place = broadcast(str(found) if found else "")
-    return Path(place) if place else None
+    return shared_checkpoint(folder, found)
 
 
 def train(
@@ -141,9 +141,11 @@ def train(
         SettingError: if the environment opens no puzzle, or a step makes numbers that are not
             finite; that step is not saved. If the budget is too small for the first puzzle.
         EngineError: if the engine fails; what was saved is whole.
+        RuntimeError: if the processes hold different weights; what was saved is whole.
         DiskError: if log or checkpoint could not be written; what was saved is whole.
     """
     progress, policy = session.progress, session.agent.policy
+    check_replicas(policy, f"Before step {progress.step}")
     session.learner.clock.lap()  # the time before the first step is no part of it
     with _open_log(session, tell) if is_rank_zero() else nullcontext() as log:
         if log and not policy.can_share_prefix and not progress.step:
@@ -161,9 +163,11 @@ def train(
                 log.write(step, metrics)
                 _tell_news(log, step, found, tell)
             wants_stop = any(all_gather(watch(progress, metrics)))
-            if log and (wants_stop or _is_saved(progress, cfg.optim)):
-                log.write_trees(step, trees[:NUM_SAMPLES])
-                _save(session)
+            if wants_stop or _is_saved(progress, cfg.optim):
+                check_replicas(policy, f"After step {step}")
+                if log:
+                    log.write_trees(step, trees[:NUM_SAMPLES])
+                    _save(session)
             if wants_stop:
                 break
     barrier()  # what rank zero has saved is there for all

@@ -33,11 +33,13 @@ from sesa_agent.screen import (
     warn,
 )
 from sesa_agent.training import trainer
+from sesa_agent.training.agreement import check_shared_folder
 from sesa_agent.training.distributed import (
     agreed,
     all_gather,
     is_rank_zero,
     leave_processes,
+    naming_stalled,
     start_processes,
     world_size,
 )
@@ -85,7 +87,8 @@ def run_training(cfg: Config, folder: Path) -> Run:
     start_processes(cfg)
     console.quiet = console.quiet or not is_rank_zero()
     try:
-        with locked(folder):
+        with naming_stalled(cfg.optim.patience), locked(folder):
+            check_shared_folder(folder)
             return _run_training(cfg, folder)
     finally:
         close_pools()
@@ -119,7 +122,8 @@ def _resumable(folder: Path, cfg: Config) -> Iterator[None]:
     """Say how to resume a run that ends early."""
     again = resume_command(folder, cfg)
     try:
-        yield
+        with naming_stalled(cfg.optim.patience):
+            yield
     except EngineError as error:
         raise EngineError(f"{error}. What was saved is whole; resume with: {again}") from error
     except DiskError as error:
