@@ -89,5 +89,5 @@ def has_plain_head(model: Any, token_ids: Tensor) -> bool:
     head = model.get_output_embeddings()
     with torch.no_grad():
         hidden = model.get_decoder()(input_ids=token_ids, use_cache=False).last_hidden_state
-        logits = model(input_ids=token_ids, use_cache=False).logits
+        logits = model.forward(input_ids=token_ids, use_cache=False).logits
         return head is not None and torch.equal(head(hidden), logits)

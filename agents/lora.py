@@ -21,6 +21,7 @@ from torch import Tensor
 from ..configs.errors import SettingError, first_line
 from ..configs.json_text import read_json_file
 from .finite import all_finite
+from .sharding import round_to, whole
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -177,19 +178,29 @@ def without_adapter(model: Any) -> Iterator[None]:
 
 
 @torch.no_grad()
-def merged_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
+def merged_weights(model: Any, dtype: torch.dtype | None = None) -> Iterator[tuple[str, Tensor]]:
     """Yield all weights under their names in the plain model, with the adapter's effect added.
 
-    For engines with their own copy of the model. Adapter and model are not changed.
+    For engines with their own copy of the model. Adapter and model are not changed. Weights that
+    are split over processes are gathered one at a time.
+
+    Args:
+        model: a causal language model of transformers.
+        dtype: of the weights; their own by default.
     """
     layers = dict(_adapted_layers(model))
     for name, weight in model.state_dict().items():
         place, _, kind = name.rpartition(".base_layer.")
         if place in layers and kind == "weight":
-            delta = layers[place].get_delta_weight("default")
-            weight = (weight.to(delta.dtype) + delta).to(weight.dtype)
+            delta = whole(layers[place].get_delta_weight("default"))
+            weight = (whole(weight).to(delta.dtype) + delta).to(weight.dtype)
         if ".lora_" not in name:
-            yield name.replace(".base_layer.", "."), weight
+            yield name.replace(".base_layer.", "."), whole(round_to(weight, dtype))
+
+
+def has_adapter(model: Any) -> bool:
+    """Return whether a model has an adapter."""
+    return bool(_adapted_layers(model))
 
 
 def _adapted_layers(model: Any) -> list[tuple[str, Any]]:

@@ -9,18 +9,37 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh
 
 from ..configs.errors import SettingError, first_line
 from .finite import all_finite
 from .logprobs import MAX_LOGITS, chunked_logprobs, has_plain_head, token_logprobs
-from .lora import base_of, is_adapter, merge_adapter, merged_weights, without_adapter
+from .lora import (
+    base_of,
+    has_adapter,
+    is_adapter,
+    merge_adapter,
+    merged_weights,
+    without_adapter,
+)
+from .meta_loading import (
+    can_fill,
+    check_embeddings,
+    empty_model,
+    fill_model,
+    round_weights,
+    stored_tensors,
+)
 from .model_folder import locate_model
 from .prefix_rows import PrefixRows, share_prefixes
+from .sharded_files import has_shards, write_shards
+from .sharding import is_split, round_to, split_weights, whole, with_root
 
 MIN_GAIN = 1.1
 """Smallest ratio of padded to shared-prefix tokens at which prefixes are shared; below it,
@@ -77,6 +96,18 @@ class Policy:
         self.padding_reason = allow_prefix_rows(model)
         """Why rows must be padded, as the end of a sentence; empty if prefixes can be shared."""
         self._recomputed: list[Any] = []
+        self._rounded_dtype: torch.dtype | None = None
+        self._has_plain_head: bool | None = None
+
+    @property
+    def compute_dtype(self) -> torch.dtype:
+        """Dtype of the weights in forward and backward passes."""
+        return self._rounded_dtype or self.model.dtype
+
+    @property
+    def rounds_weights(self) -> bool:
+        """Whether float32 weights are rounded to `compute_dtype` whenever they are used."""
+        return self._rounded_dtype is not None
 
     @property
     def can_share_prefix(self) -> bool:
@@ -107,9 +138,10 @@ class Policy:
         if self.can_share_prefix:
             rows = share_prefixes(batch.token_ids.cpu(), batch.attention_mask.cpu())
         if rows and batch.token_ids.numel() >= MIN_GAIN * len(rows):
-            values = self._read_shared_prefix(batch, rows, entropy_grad)
+            read = partial(self._read_shared_prefix, batch, rows, entropy_grad)
         else:
-            values = self._read_padded(batch, entropy_grad)
+            read = partial(self._read_padded, batch, entropy_grad)
+        values = with_root(self.model, read)  # two of shape (M,)
         trained = batch.loss_mask.to(self.model.device)
         chosen, entropy = (v.new_zeros(trained.shape).masked_scatter(trained, v) for v in values)
         return chosen.cpu(), entropy.cpu()
@@ -132,7 +164,7 @@ class Policy:
             # The hidden state at t - 1 predicts token t.
             return self._in_chunks(hidden[:, :-1][trained[:, 1:]], ids[trained], entropy_grad)
         with self._recomputing():
-            output = self.model(**inputs, logits_to_keep=ids.shape[1] - first + 1)
+            output = self.model.forward(**inputs, logits_to_keep=ids.shape[1] - first + 1)
         chosen, entropy = token_logprobs(
             output.logits[:, :-1], ids[:, first:], self.temperature, entropy_grad
         )
@@ -145,7 +177,7 @@ class Policy:
         from .prefix_attention import prefix_inputs
 
         device = self.model.device
-        inputs = prefix_inputs(rows, device, self.model.dtype)
+        inputs = prefix_inputs(rows, device, self.compute_dtype)
         ids = batch.token_ids[batch.loss_mask].to(device)  # (M,)
         before = rows.places[:, :-1][batch.loss_mask.cpu()[:, 1:]].to(device)  # (M,)
         if self._needs_chunks(len(ids), inputs["input_ids"][:, :1]):
@@ -153,13 +185,15 @@ class Policy:
                 hidden = self.model.get_decoder()(**inputs).last_hidden_state  # (1, L, H)
             return self._in_chunks(hidden[0, before], ids, entropy_grad)
         with self._recomputing():
-            logits = self.model(**inputs, logits_to_keep=before).logits[0]  # (M, V)
+            logits = self.model.forward(**inputs, logits_to_keep=before).logits[0]  # (M, V)
         return token_logprobs(logits, ids, self.temperature, entropy_grad)
 
     def _needs_chunks(self, num_positions: int, some_token: Tensor) -> bool:
         """Return whether there are too many logits to hold at once, and chunks are possible."""
         is_large = num_positions * self._vocabulary > self.max_logits
-        return is_large and has_plain_head(self.model, some_token)
+        if is_large and self._has_plain_head is None:
+            self._has_plain_head = has_plain_head(self.model, some_token)
+        return is_large and bool(self._has_plain_head)
 
     def _in_chunks(
         self, hidden: Tensor, token_ids: Tensor, entropy_grad: bool
@@ -214,9 +248,39 @@ class Policy:
             for layer in layers:
                 layer.training = False
 
+    def split(self, mesh: DeviceMesh) -> None:
+        """Split the weights over the processes of a mesh, in place.
+
+        Trained 16-bit weights become float32 and are rounded whenever they are used, so that small
+        updates add up. `ask_head` must follow, in all processes together, before `logprobs`.
+
+        Args:
+            mesh: of all processes, each of which has the same policy.
+
+        Raises:
+            SettingError: in one line, if the model's decoder layers cannot be told.
+        """
+        trained = self.parameters()
+        if trained and all(weight.dtype.itemsize == 2 for weight in trained):
+            self._rounded_dtype = self.model.dtype
+            self.model.float()
+        split_weights(self.model, mesh, self._rounded_dtype)
+
+    def ask_head(self) -> None:
+        """Find out in all processes together what `logprobs` must know of split weights."""
+        token = torch.zeros(1, 1, dtype=torch.int64, device=self.model.device)
+        with torch.no_grad():
+            with_root(self.model, lambda: self._note_plain_head(token))
+
+    def _note_plain_head(self, token: Tensor) -> tuple[Tensor]:
+        self._has_plain_head = has_plain_head(self.model, token)
+        return (token,)
+
     def before_training(self) -> "Policy":
         """Return the policy without its LoRA adapter, sharing the weights that training froze."""
-        return _WithoutAdapter(self.model, self.tokenizer, self.temperature, self.max_logits)
+        policy = _WithoutAdapter(self.model, self.tokenizer, self.temperature, self.max_logits)
+        policy._has_plain_head = self._has_plain_head
+        return policy
 
     def copy(self) -> "Policy":
         """The same policy on weights of its own."""
@@ -224,14 +288,104 @@ class Policy:
         return Policy(model, self.tokenizer, self.temperature, self.max_logits)
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Yield all weights under their names in a plain model, with a LoRA adapter's effect."""
-        return merged_weights(self.model)
+        """Yield all weights under their names in a plain model, with a LoRA adapter's effect.
+
+        They are whole tensors in `compute_dtype`. If they are split over processes, all must
+        iterate together; one weight at a time is gathered.
+        """
+        return merged_weights(self.model, self._rounded_dtype)
 
     def save(self, folder: Path) -> None:
-        """Write model (or LoRA adapter) and tokenizer in Hugging Face format, as safetensors."""
+        """Write model (or LoRA adapter) and tokenizer in Hugging Face format, as safetensors.
+
+        If the weights are split over processes, all must call this; the first one writes.
+        """
+        gathered = self._gathered() if is_split(self.model) else None
+        if gathered is None or torch.distributed.get_rank() == 0:
+            self._write(folder, gathered)
+
+    def _gathered(self) -> dict[str, Tensor]:
+        """Gather what `save` writes in the memory of the first process, weight by weight."""
+        is_first = torch.distributed.get_rank() == 0
+        gathered: dict[str, Tensor] = {}
+        for name, weight in self.model.state_dict().items():
+            if has_adapter(self.model) and ".lora_" not in name:
+                continue
+            value = whole(round_to(weight, self._rounded_dtype))
+            if is_first:
+                gathered[name] = value.cpu()
+        return gathered
+
+    def _write(self, folder: Path, weights: dict[str, Tensor] | None) -> None:
         with quiet_transformers():
-            self.model.save_pretrained(folder, safe_serialization=True)
+            self.model.save_pretrained(folder, state_dict=weights)
             self.tokenizer.save_pretrained(folder)
+            if self.rounds_weights:
+                self.model.config.dtype = self.compute_dtype
+                self.model.config.save_pretrained(folder)
+
+    def save_parts(self, folder: Path) -> None:
+        """Write the policy so that `load` and `load_split` can read it, and each process its part.
+
+        The files are those of `save`, unless the weights are split: then each process writes its
+        own. An adapter is small and written whole.
+        """
+        if not is_split(self.model) or has_adapter(self.model):
+            self.save(folder)
+            return
+        if torch.distributed.get_rank() == 0:
+            self._write(folder, {})
+            (folder / "model.safetensors").unlink(missing_ok=True)  # without any weights
+        tensors = stored_tensors(self.model)
+        dtype = self._rounded_dtype
+        write_shards(folder, {name: round_to(value, dtype) for name, value in tensors.items()})
+
+    @classmethod
+    def load_empty(
+        cls,
+        path: str,
+        dtype: str = "float32",
+        temperature: float = 1.0,
+        trust_remote_code: bool = False,
+    ) -> "Policy | None":
+        """Load a model folder without its weights, which `split` and then `fill` give it.
+
+        Returns:
+            The policy; None if it must be loaded whole: an adapter, a model on the hub, or one of
+            a family whose weights transformers converts.
+
+        Raises:
+            SettingError: as `load`.
+        """
+        place = locate_model(path)
+        if is_adapter(place) or not Path(place).is_dir():
+            return None
+        with _explained(path), quiet_transformers():
+            from transformers import AutoTokenizer
+
+            check_kernels(place)
+            tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=trust_remote_code)
+            model = empty_model(place, getattr(torch, dtype), trust_remote_code)
+        if not can_fill(model, Path(place)):
+            return None
+        check_embeddings(model, tokenizer, path)
+        return cls(model, tokenizer, temperature)
+
+    def fill(self, path: str, device: str) -> None:
+        """Read the weights of a policy from `load_empty`; each process reads the part it holds.
+
+        Args:
+            path: as for `load_empty`.
+            device: where the weights go.
+
+        Raises:
+            SettingError: as `load`.
+        """
+        with _explained(path):
+            fill_model(self.model, Path(locate_model(path)), device)
+        if self._rounded_dtype:
+            round_weights(self.model, self._rounded_dtype)
+        check_finite(self.model, path)
 
     @classmethod
     def load(
@@ -257,12 +411,7 @@ class Policy:
         model, tokenizer = _load_pretrained(path, dtype, trust_remote_code)
         chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         model = model.to(chosen)
-        if not all_finite(model.parameters()):
-            names = (name for name, p in model.named_parameters() if not all_finite([p]))
-            raise SettingError(
-                f"model.path {path!r} is damaged: its weights are not finite in {dtype}, "
-                f"{next(names)} among others. Choose another model or checkpoint."
-            )
+        check_finite(model, path)
         return cls(model, tokenizer, temperature)
 
 
@@ -274,30 +423,55 @@ class _WithoutAdapter(Policy):
             return super().logprobs(batch, entropy_grad)
 
 
-def _load_pretrained(path: str, dtype: str, trust_remote_code: bool) -> tuple[Any, Any]:
-    """Load model and tokenizer, and check that the weight files are complete."""
-    place = locate_model(path)
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+def check_finite(model: Any, path: str) -> None:
+    """Check that a model's weights are finite, as far as this process holds them.
 
+    Raises:
+        SettingError: in one line, naming the first one that is not.
+    """
+    if not all_finite(model.parameters()):
+        names = (name for name, p in model.named_parameters() if not all_finite([p]))
+        dtype = str(model.dtype).removeprefix("torch.")
+        raise SettingError(
+            f"model.path {path!r} is damaged: its weights are not finite in {dtype}, "
+            f"{next(names)} among others. Choose another model or checkpoint."
+        )
+
+
+@contextmanager
+def _explained(path: str) -> Iterator[None]:
+    """Say in one line why a model could not be loaded."""
     try:
-        with quiet_transformers():
-            check_kernels(place)
-            tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=trust_remote_code)
-            load: Any = AutoModelForCausalLM.from_pretrained  # its type lacks the report
-            model, report = load(
-                place,
-                dtype=getattr(torch, dtype),
-                trust_remote_code=trust_remote_code,
-                use_safetensors=True,
-                ignore_mismatched_sizes=True,  # reported below, in one line
-                output_loading_info=True,
-            )
+        yield
     except Exception as error:  # transformers, tokenizers and safetensors raise all kinds
         refuse_own_code(path, error)
         raise SettingError(
             f"model.path {path!r} could not be loaded: {first_line(error)}. "
             "It must be a whole model folder with safetensors weights, or a model on the hub."
         ) from error
+
+
+def _load_pretrained(path: str, dtype: str, trust_remote_code: bool) -> tuple[Any, Any]:
+    """Load model and tokenizer, and check that the weight files are complete."""
+    place = locate_model(path)
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    with _explained(path), quiet_transformers():
+        check_kernels(place)
+        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=trust_remote_code)
+        if has_shards(Path(place)):
+            model = empty_model(place, getattr(torch, dtype), trust_remote_code)
+            fill_model(model, Path(place), "cpu")
+            return model, tokenizer
+        load: Any = AutoModelForCausalLM.from_pretrained  # its type lacks the report
+        model, report = load(
+            place,
+            dtype=getattr(torch, dtype),
+            trust_remote_code=trust_remote_code,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,  # reported below, in one line
+            output_loading_info=True,
+        )
     wrong = sorted(map(str, (*report["missing_keys"], *report["mismatched_keys"])))
     if wrong:
         raise SettingError(
@@ -308,12 +482,7 @@ def _load_pretrained(path: str, dtype: str, trust_remote_code: bool) -> tuple[An
         raise SettingError(
             f"model.path {path!r} is damaged: config.json says that the model has no layers."
         )
-    num_embeddings = model.get_input_embeddings().num_embeddings
-    if len(tokenizer) > num_embeddings:
-        raise SettingError(
-            f"model.path {path!r} is damaged: its tokenizer has {len(tokenizer)} tokens, its "
-            f"model knows {num_embeddings}. Copy it again."
-        )
+    check_embeddings(model, tokenizer, path)
     return model, tokenizer
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..lora import merge_in_place, restore_weights
 from ..response_text import ResponseDecoder
+from ..sharding import gather_weights, release_weights
 from .base import Completion, SamplingParams, Usage
 from .hf_batch import CachedPrompts, PromptBatch, SampledBatch, weights_version
 from .hf_distinct import DistinctBatch
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 class HFEngine:
     """Samples responses with the trainer's own model, so loading weights costs nothing.
 
-    A LoRA adapter is merged into the weights from `load_weights` to `sleep`.
+    From `load_weights` to `sleep` a LoRA adapter is merged into the weights, and weights that are
+    split over processes are gathered in each of them.
 
     Args:
         policy: the model and its tokenizer.
@@ -45,11 +47,13 @@ class HFEngine:
         """Share the policy's module, and with it its current weights; merge its adapter, if any."""
         self.sleep()
         self.model = policy.model
+        gather_weights(self.model)
         self._unmerged = merge_in_place(policy.model)
 
     def sleep(self) -> None:
         """Drop the KV cache, and leave the model to the trainer as `load_weights` found it."""
         restore_weights(self._unmerged)
+        release_weights(self.model)
         self._unmerged, self._cached = [], None
 
     @torch.inference_mode()

@@ -210,7 +210,7 @@ def _llm_options(policy: "Policy", config: Any, cfg: EngineConfig) -> dict[str, 
     positions = getattr(config, "max_position_embeddings", None) or 2**31
     longest = min(cfg.max_prompt_tokens + cfg.max_new_tokens, positions)
     options: dict[str, Any] = {
-        "dtype": str(policy.model.dtype).removeprefix("torch."),
+        "dtype": str(policy.compute_dtype).removeprefix("torch."),
         "max_model_len": longest,
         "max_num_batched_tokens": max(cfg.max_batch_tokens, longest),
         "enforce_eager": on_cpu,
