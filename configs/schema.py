@@ -403,6 +403,11 @@ class OptimConfig:
     """Save the state of the optimizer, two to six times the size of the weights. Without it a run
     is resumed with moments of zero and not bit for bit: for little disk, and runs that nobody
     resumes."""
+    shard: int = 0
+    """Processes of torchrun that share one copy of the weights, gradients and optimizer state, each
+    holding a part; with several such groups every group has a copy. 0 for all processes, which
+    takes the least memory; 1 for a copy in each of them. Changes memory and speed, not the
+    result."""
     patience: int = 1800
     """Seconds that the processes of torchrun wait for the slowest of them; then the run ends and
     names it."""
@@ -412,7 +417,7 @@ class OptimConfig:
         advice = "Try 1e-3 for sesa-tiny, 1e-6 for a 0.5B model."
         check(self.lr > 0, "optim.lr", self.lr, "above 0", advice)
         budgets = ("max_policy_calls", "max_response_tokens", "max_env_steps", "max_seconds")
-        for key in ("weight_decay", *budgets, "warmup_steps"):
+        for key in ("weight_decay", *budgets, "warmup_steps", "shard"):
             check(getattr(self, key) >= 0, f"optim.{key}", getattr(self, key), "at least 0")
         check(0 <= self.cooldown <= 1, "optim.cooldown", self.cooldown, "from 0 to 1")
         check(0 < self.beta2 < 1, "optim.beta2", self.beta2, "between 0 and 1")

@@ -16,9 +16,18 @@ import torch
 from torch import Tensor
 
 from ..agents.policy import Policy
+from ..agents.sharding import own_part
 from ..configs.errors import SettingError
 from ..configs.writing import writing
-from .distributed import agreed, all_gather, broadcast, is_rank_zero, rank, world_size
+from .distributed import (
+    agreed,
+    all_gather,
+    broadcast,
+    is_rank_zero,
+    rank,
+    weights_mesh,
+    world_size,
+)
 
 WAIT_S = 10.0
 """Seconds in which a file that one machine has written must show on the others."""
@@ -106,7 +115,7 @@ def _who() -> str:
 
 
 def check_replicas(policy: Policy, when: str) -> None:
-    """Compare the weights of all processes, bit for bit.
+    """Compare the copies of the weights, bit for bit.
 
     Args:
         policy: of this process.
@@ -115,15 +124,21 @@ def check_replicas(policy: Policy, when: str) -> None:
     Raises:
         RuntimeError: on all ranks, naming those that differ: a bug.
     """
-    names = [name for name, _ in policy.model.named_parameters()]
-    sums = all_gather(bit_sums(list(policy.model.parameters())))
-    different = [number for number, own in enumerate(sums) if own != sums[0]]
+    mesh = weights_mesh()
+    if mesh is None:
+        return
+    names, weights = zip(*policy.model.named_parameters(), strict=True)
+    sums = all_gather(bit_sums([own_part(weight) for weight in weights]))
+    num_parts = mesh.size(-1)
+    different = [number for number, own in enumerate(sums) if own != sums[number % num_parts]]
     if different:
-        pairs = zip(names, sums[0], sums[different[0]], strict=True)
+        pairs = zip(names, sums[different[0] % num_parts], sums[different[0]], strict=True)
         first = next(name for name, expected, found in pairs if expected != found)
+        originals = ", ".join(str(number % num_parts) for number in different)
         raise RuntimeError(
             f"{when} the weights of processes {', '.join(map(str, different))} are not those of "
-            f"process 0 ({first} among others), which is a bug; what was saved before is whole."
+            f"processes {originals} ({first} among others), which is a bug; what was saved before "
+            "is whole."
         )
 
 

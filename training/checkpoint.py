@@ -2,9 +2,13 @@
 
     <run>/checkpoints/step-000010/model/                 written by `save_model`
                                   optimizer.safetensors  optimiser and torch's random state
+                                  optimizer/             instead, if several processes hold it
                                   state.json             everything else: step, counters
                                   replay.json            trajectories to replay, if any are kept
                                   SHA256SUMS             of all files, for `sha256sum -c`
+
+Under torchrun each process writes what it holds (`agents/sharded_files.py`), and any number of
+processes reads it, as it reads the files of a single one.
 
 A checkpoint is written to a hidden folder, flushed to disk and renamed, so no kill leaves half of
 one under its final name. For the same reason old ones are renamed to a hidden name before they are
@@ -29,7 +33,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -38,19 +42,30 @@ from torch import Tensor
 
 from ..agents.finite import all_finite
 from ..agents.lora import is_adapter
+from ..agents.sharded_files import has_shards, read_shards, shapes_in, write_shards, writer_of
 from ..configs.errors import SettingError, first_line
 from ..configs.json_text import read_json, read_json_file
-from ..configs.writing import drafted
+from ..configs.writing import drafted, writing
+from .distributed import (
+    agreed,
+    all_gather,
+    barrier,
+    broadcast,
+    is_rank_zero,
+    rank,
+    weights_mesh,
+)
 from .progress import Progress
 
 MODEL_FOLDER = "model"
 OPTIMIZER_FILE = "optimizer.safetensors"
+OPTIMIZER_FOLDER = "optimizer"
 STATE_FILE = "state.json"
 REPLAY_FILE = "replay.json"
 SUMS_FILE = "SHA256SUMS"
-PARTS = (MODEL_FOLDER, OPTIMIZER_FILE, STATE_FILE, REPLAY_FILE)
+PARTS = (MODEL_FOLDER, OPTIMIZER_FILE, OPTIMIZER_FOLDER, STATE_FILE, REPLAY_FILE)
 """What a checkpoint is made of."""
-OPTIONAL = (OPTIMIZER_FILE, REPLAY_FILE)
+OPTIONAL = (OPTIMIZER_FILE, OPTIMIZER_FOLDER, REPLAY_FILE)
 """Of these, what may be left out."""
 RNG_KEY = "rng_state"
 NO_OPTIMIZER = (
@@ -59,6 +74,7 @@ NO_OPTIMIZER = (
 )
 """What is said when a run is resumed from such a checkpoint."""
 
+Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 
 
@@ -75,11 +91,12 @@ def save_checkpoint(
 
     These are the optimiser of all older ones, and all of those that are not among the newest.
 
-    An existing checkpoint of this step is kept, since runs are deterministic.
+    An existing checkpoint of this step is kept, since runs are deterministic. Under torchrun all
+    ranks must call this together.
 
     Args:
         folder: the run folder.
-        save_model: writes the model into a given folder.
+        save_model: writes the model into a given folder; under torchrun all ranks call it.
         optimizer: its state is stored together with torch's CPU random state; None to leave both
             out.
         state: the fields of `Progress`; `step` names the checkpoint.
@@ -88,37 +105,80 @@ def save_checkpoint(
 
     Returns:
         The checkpoint's folder.
+
+    Raises:
+        DiskError: on all ranks, if the disk of one refuses; older checkpoints are whole.
     """
     parent = folder / "checkpoints"
-    parent.mkdir(parents=True, exist_ok=True)
     target = parent / f"step-{state['step']:06d}"
-    _delete_hidden(parent)
-    if target.exists() and find_damage(target, PARTS):
-        put_aside(target)
-    if not target.exists():
+
+    def together(work: Callable[[], Result]) -> Result:
+        """Do work on all ranks; what the disk of one refuses is an error of all."""
+
+        def written() -> Result:
+            with writing(parent):
+                return work()
+
+        return agreed(written)
+
+    if broadcast(together(lambda: is_rank_zero() and _make_room(target))):
         draft = _hidden(target)
         try:
-            (draft / MODEL_FOLDER).mkdir(parents=True)
-            save_model(draft / MODEL_FOLDER)
+            together(lambda: save_model(draft / MODEL_FOLDER))
             if optimizer is not None:
-                _save_optimizer(draft, optimizer)
-            (draft / STATE_FILE).write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
-            if replay is not None:
-                (draft / REPLAY_FILE).write_text(json.dumps(replay), encoding="utf-8")
-            _flush_with_sums(draft)
-            draft.rename(target)
+                together(lambda: _save_optimizer(draft, optimizer))
+            parts = all_gather(together(lambda: _flush(draft)))
+            digests = {name: digest for part in parts for name, digest in part.items()}
+            together(lambda: is_rank_zero() and _complete(target, state, replay, digests))
         except BaseException:
-            shutil.rmtree(draft, ignore_errors=True)  # it may be what fills the disk
+            if is_rank_zero():  # it may be what fills the disk
+                shutil.rmtree(draft, ignore_errors=True)
             raise
-        _flush_entry(parent)
+    together(lambda: is_rank_zero() and _drop_older(folder, state["step"], keep))
+    return target
+
+
+def _make_room(target: Path) -> bool:
+    """Make the hidden folder of a checkpoint, unless a whole one is there; returns whether."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _delete_hidden(target.parent)
+    if target.exists() and find_damage(target, PARTS):
+        put_aside(target)
+    if target.exists():
+        return False
+    (_hidden(target) / MODEL_FOLDER).mkdir(parents=True)
+    return True
+
+
+def _complete(
+    target: Path, state: dict[str, Any], replay: dict[str, Any] | None, digests: dict[str, str]
+) -> None:
+    """Write what is not split, and the checksums; then give the checkpoint its name."""
+    draft = _hidden(target)
+    (draft / STATE_FILE).write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
+    if replay is not None:
+        (draft / REPLAY_FILE).write_text(json.dumps(replay), encoding="utf-8")
+    for path in (draft / STATE_FILE, draft / REPLAY_FILE):
+        if path.exists():
+            _flush_entry(path)
+            digests[path.name] = _digest(path)
+    text = _sums_text(dict(sorted(digests.items())))
+    (draft / SUMS_FILE).write_text(text, encoding="utf-8")
+    for path in (draft / SUMS_FILE, *(path for path in draft.rglob("*") if path.is_dir()), draft):
+        _flush_entry(path)
+    draft.rename(target)
+    _flush_entry(target.parent)
+
+
+def _drop_older(folder: Path, step: int, keep: int) -> None:
+    """Delete what older checkpoints need no longer."""
     complete = [path for path in checkpoints(folder) if _is_complete(path)]
-    until_now = [path for path in complete if _step(path) <= state["step"]]
+    until_now = [path for path in complete if _step(path) <= step]
     for old in until_now[:-keep]:
         old.rename(_hidden(old))
-    _delete_hidden(parent)
+    _delete_hidden(folder / "checkpoints")
     for old in until_now[-keep:-1]:
         _drop_optimizer(old)
-    return target
 
 
 def tidy_checkpoints(folder: Path, keep_weights: bool) -> None:
@@ -183,7 +243,7 @@ def checkpoints(folder: Path) -> list[Path]:
 def has_optimizer(checkpoint: Path) -> bool:
     """Whether a whole checkpoint holds the state of the optimiser."""
     sums = checkpoint / SUMS_FILE
-    return OPTIMIZER_FILE in _read_sums(sums) if sums.exists() else True
+    return any(map(_is_of_optimizer, _read_sums(sums))) if sums.exists() else True
 
 
 def find_damage(checkpoint: Path, parts: tuple[str, ...]) -> str:
@@ -196,7 +256,7 @@ def find_damage(checkpoint: Path, parts: tuple[str, ...]) -> str:
     """
     try:
         _check_state(checkpoint)
-        if (checkpoint / SUMS_FILE).exists():
+        if (checkpoint / SUMS_FILE).exists() or has_shards(checkpoint / MODEL_FOLDER):
             _check_sums(checkpoint, parts)
         else:
             _check_content(checkpoint, parts)
@@ -234,13 +294,18 @@ def load_optimizer(folder: Path, optimizer: torch.optim.Optimizer) -> None:
 
     Args:
         folder: the checkpoint's folder.
-        optimizer: a fresh one with the same parameters in the same order.
+        optimizer: a fresh one with the same parameters in the same order. Of those that are split
+            over processes, each one reads its own part.
 
     Raises:
-        SettingError: if the file is damaged, or does not fit the optimiser's parameters.
+        SettingError: if the files are damaged, or do not fit the optimiser's parameters.
     """
+    is_split = (folder / OPTIMIZER_FOLDER).is_dir()
     try:
-        values, random_state, groups = _read_optimizer(folder / OPTIMIZER_FILE)
+        if is_split or weights_mesh() is not None:
+            values, random_state, groups = _read_split_optimizer(folder, optimizer)
+        else:
+            values, random_state, groups = _read_optimizer(folder / OPTIMIZER_FILE)
         state: dict[int, dict[str, Any]] = {}
         for key, value in values.items():
             index, name = key.split(".", 1)
@@ -249,10 +314,51 @@ def load_optimizer(folder: Path, optimizer: torch.optim.Optimizer) -> None:
         optimizer.load_state_dict({"state": state, "param_groups": groups})
         torch.set_rng_state(random_state)
     except (ValueError, LookupError, TypeError, RuntimeError) as error:
+        place = folder / (OPTIMIZER_FOLDER if is_split else OPTIMIZER_FILE)
         raise SettingError(
-            f"{folder / OPTIMIZER_FILE} does not fit the model: {first_line(error)}. Move {folder} "
-            "away to resume from the checkpoint before it."
+            f"{place} does not fit the model: {first_line(error)}. Move {folder} away to resume "
+            "from the checkpoint before it."
         ) from error
+
+
+def _read_split_optimizer(
+    folder: Path, optimizer: torch.optim.Optimizer
+) -> tuple[dict[str, Any], Tensor, list[dict[str, Any]]]:
+    """`_read_optimizer` of files that processes wrote together, or into split parameters.
+
+    Raises:
+        ValueError: if a part is missing or does not fit.
+    """
+    place = folder / OPTIMIZER_FOLDER
+    if place.is_dir():
+        metadata = read_json_file(place / STATE_FILE)
+        random_state = torch.tensor(list(bytes.fromhex(metadata[RNG_KEY])), dtype=torch.uint8)
+        groups = _with_betas(metadata["param_groups"])
+    else:
+        place = folder  # optimizer.safetensors is the only file of tensors in it
+        with _opened(folder / OPTIMIZER_FILE) as file:
+            stored = file.metadata() or {}
+            random_state = file.get_tensor(RNG_KEY)
+        metadata = {key: read_json(stored[key]) for key in ("scalars", "param_groups")}
+        groups = _with_betas(metadata["param_groups"])
+    weights = _parameters(optimizer)
+    tensors: dict[str, Tensor] = {}
+    for key, shape in shapes_in(place).items():
+        if key != RNG_KEY:
+            weight = weights[int(key.split(".", 1)[0])]
+            is_like = shape == weight.shape
+            tensors[key] = torch.zeros_like(weight) if is_like else torch.zeros(shape)
+    read_shards(place, tensors)
+    return {**tensors, **metadata["scalars"]}, random_state, groups
+
+
+def _with_betas(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Parameter groups that were read from JSON, which knows no tuples."""
+    return [{key: tuple(v) if key == "betas" else v for key, v in one.items()} for one in groups]
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [weight for group in optimizer.param_groups for weight in group["params"]]
 
 
 def _read_optimizer(path: Path) -> tuple[dict[str, Any], Tensor, list[dict[str, Any]]]:
@@ -266,11 +372,8 @@ def _read_optimizer(path: Path) -> tuple[dict[str, Any], Tensor, list[dict[str, 
         tensors = {key: file.get_tensor(key) for key in file.keys()}
     try:
         scalars, groups = (read_json(metadata[key]) for key in ("scalars", "param_groups"))
-        groups = [
-            {key: tuple(v) if key == "betas" else v for key, v in group.items()} for group in groups
-        ]
         random_state = tensors.pop(RNG_KEY)
-        return {**tensors, **scalars}, random_state, groups
+        return {**tensors, **scalars}, random_state, _with_betas(groups)
     except (LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"{path.name} lacks a part: {first_line(error)}") from error
 
@@ -281,7 +384,7 @@ def _check_shapes(state: dict[int, dict[str, Any]], optimizer: torch.optim.Optim
     Raises:
         ValueError: naming a tensor of another shape.
     """
-    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    weights = _parameters(optimizer)
     for index, values in state.items():
         if not 0 <= index < len(weights):
             raise ValueError(f"it has a parameter {index} of {len(weights)}")
@@ -294,7 +397,7 @@ def _check_shapes(state: dict[int, dict[str, Any]], optimizer: torch.optim.Optim
 
 
 def _save_optimizer(folder: Path, optimizer: torch.optim.Optimizer) -> None:
-    """Save tensors as "<parameter index>.<name>"; numbers and hyperparameters as JSON metadata."""
+    """Save tensors as "<parameter index>.<name>"; numbers and hyperparameters as JSON."""
     content = optimizer.state_dict()
     entries = {
         f"{index}.{name}": value
@@ -303,13 +406,31 @@ def _save_optimizer(folder: Path, optimizer: torch.optim.Optimizer) -> None:
     }
     tensors = {key: v.contiguous() for key, v in entries.items() if isinstance(v, torch.Tensor)}
     scalars = {key: v for key, v in entries.items() if not isinstance(v, torch.Tensor)}
-    tensors[RNG_KEY] = torch.get_rng_state()
     metadata = {"param_groups": content["param_groups"], "scalars": scalars}
+    if weights_mesh() is not None:
+        _save_split_optimizer(folder / OPTIMIZER_FOLDER, tensors, metadata)
+        return
+    tensors[RNG_KEY] = torch.get_rng_state()
     save_file(
         tensors,
         folder / OPTIMIZER_FILE,
         metadata={key: json.dumps(value) for key, value in metadata.items()},
     )
+
+
+def _save_split_optimizer(
+    folder: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]
+) -> None:
+    """Save an optimiser from all ranks, each its own parts."""
+    steps = {key: float(value) for key, value in tensors.items() if not value.ndim}
+    metadata["scalars"] |= steps  # the number of steps, a tensor only for fused kernels
+    if is_rank_zero():
+        folder.mkdir()
+        random_state = torch.get_rng_state().numpy().tobytes().hex()
+        text = json.dumps({**metadata, RNG_KEY: random_state})
+        (folder / STATE_FILE).write_text(text, encoding="utf-8")
+    barrier()
+    write_shards(folder, {key: value for key, value in tensors.items() if key not in steps})
 
 
 def _check_state(checkpoint: Path) -> None:
@@ -355,7 +476,7 @@ def _read_sums(path: Path) -> dict[str, str]:
 
 
 def _drop_optimizer(checkpoint: Path) -> None:
-    """Delete the optimiser of a checkpoint with checksums; a kill before the end leaves its file.
+    """Delete the optimiser of a checkpoint with checksums; a kill before the end leaves its files.
 
     An unlisted file is no part of the checkpoint, and the next call deletes it.
     """
@@ -363,12 +484,19 @@ def _drop_optimizer(checkpoint: Path) -> None:
     if not sums.is_file():  # then nothing would tell that the optimiser was left out
         return
     listed = _read_sums(sums)
-    if listed.pop(OPTIMIZER_FILE, None):
+    kept = {name: digest for name, digest in listed.items() if not _is_of_optimizer(name)}
+    if kept != listed:
         with drafted(sums) as draft:
-            draft.write_text(_sums_text(listed), encoding="utf-8")
+            draft.write_text(_sums_text(kept), encoding="utf-8")
             _flush_entry(draft)
         _flush_entry(checkpoint)
     (checkpoint / OPTIMIZER_FILE).unlink(missing_ok=True)
+    shutil.rmtree(checkpoint / OPTIMIZER_FOLDER, ignore_errors=True)
+
+
+def _is_of_optimizer(name: str) -> bool:
+    """Whether a file is part of the optimiser, by its name relative to the checkpoint."""
+    return name.split("/")[0] in (OPTIMIZER_FILE, OPTIMIZER_FOLDER)
 
 
 def _sums_text(digests: dict[str, str]) -> str:
@@ -424,18 +552,16 @@ def _delete_hidden(parent: Path) -> None:
         shutil.rmtree(path)
 
 
-def _flush_with_sums(folder: Path) -> None:
-    """Write the checksums of a folder's files, and flush everything in it to disk meanwhile."""
+def _flush(folder: Path) -> dict[str, str]:
+    """Flush the files that this rank wrote to disk; returns their checksums by name."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    files = [path for path in files if writer_of(path) == rank()]
     with ThreadPoolExecutor() as pool:  # hashing leaves other threads the interpreter
         digests = pool.map(_digest, files)
-        for path in folder.rglob("*"):
+        for path in files:
             _flush_entry(path)
     names = (path.relative_to(folder).as_posix() for path in files)
-    text = _sums_text(dict(zip(names, digests, strict=True)))
-    (folder / SUMS_FILE).write_text(text, encoding="utf-8")
-    for path in (folder / SUMS_FILE, folder):
-        _flush_entry(path)
+    return dict(zip(names, digests, strict=True))
 
 
 def _digest(path: Path) -> str:

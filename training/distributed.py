@@ -2,11 +2,12 @@
 
     torchrun --nproc-per-node 8 -m sesa_agent train --env sokoban
 
-Every rank has a full copy of the policy and its own engine. It samples the trees of its share of
-the tasks and gathers those of all ranks, so every rank makes the same decisions as a single process
-would: which groups are kept, their credit, the split into minibatches. Each row is computed by one
-rank, and gradients are summed. An update thus equals that of a single process on the same trees,
-except for the order of summation.
+The weights are split over the ranks (`agents/sharding.py`), all of them or groups of `optim.shard`
+that each hold a copy. Every rank has its own engine. It samples the trees of its share of the tasks
+and gathers those of all ranks, so every rank makes the same decisions as a single process would:
+which groups are kept, their credit, the split into minibatches. Each row is computed by one rank,
+and gradients are summed. An update thus equals that of a single process on the same trees, except
+for the order of summation.
 
 Values are exchanged as JSON: nothing is unpickled. In a single process nothing is exchanged.
 """
@@ -23,14 +24,16 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.rendezvous import rendezvous
 
 from ..agents.engines.base import EngineError
 from ..configs.errors import SettingError, check, first_line
 from ..configs.schema import Config
+from ..configs.writing import DiskError
 
-BUCKET = 2**25
-"""Numbers in one all-reduce of gradients: 128 MiB of float32."""
+AGREED_ERRORS = (DiskError, SettingError, EngineError)
+"""What `agreed` raises on all ranks, the special kinds first."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -62,6 +65,7 @@ class _Roll:
 
 _roll: _Roll | None = None
 """That of this process, once it has joined the others."""
+_mesh: DeviceMesh | None = None
 
 
 def world_size() -> int:
@@ -88,19 +92,41 @@ def start_processes(cfg: Config) -> None:
     Raises:
         SettingError: in one line, if their number does not fit the machine or the settings.
     """
-    if not dist.is_torchelastic_launched() or os.environ["WORLD_SIZE"] == "1":
+    num = int(os.environ["WORLD_SIZE"]) if dist.is_torchelastic_launched() else 1
+    num_local = int(os.environ["LOCAL_WORLD_SIZE"]) if num > 1 else 1
+    check_processes(cfg, num, num_local, torch.cuda.device_count())
+    if num == 1:
         return
     on_gpu = cfg.model.device == "cuda"
-    num_local = int(os.environ["LOCAL_WORLD_SIZE"])
-    check_processes(cfg, int(os.environ["WORLD_SIZE"]), num_local, torch.cuda.device_count())
     if on_gpu:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     patience = timedelta(seconds=cfg.optim.patience)
-    store, number, num = next(iter(rendezvous("env://", timeout=patience)))
-    global _roll
+    store, number, _ = next(iter(rendezvous("env://", timeout=patience)))
+    global _roll, _mesh
     _roll = _Roll(store, number) if _roll is None else _roll
     backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
     dist.init_process_group(backend, store=store, rank=number, world_size=num, timeout=patience)
+    _mesh = _build_mesh(cfg, patience)
+
+
+def _build_mesh(cfg: Config, patience: timedelta) -> DeviceMesh:
+    """Arrange all ranks as (copies of the weights, parts of a copy)."""
+    num_parts = cfg.optim.shard or world_size()
+    ranks = torch.arange(world_size()).view(-1, num_parts)
+    names = ("copy", "part")
+    if len(ranks) == 1:
+        return init_device_mesh(cfg.model.device, (num_parts,), mesh_dim_names=names[1:])
+    # torch would make the groups of the dimensions with a patience of its own.
+    groups: list[Any] = [
+        dist.new_subgroups_by_enumeration(lists, timeout=patience)[0]
+        for lists in (ranks.t().tolist(), ranks.tolist())
+    ]
+    return DeviceMesh.from_group(groups, cfg.model.device, mesh=ranks, mesh_dim_names=names)
+
+
+def weights_mesh() -> DeviceMesh | None:
+    """Return how the weights are split over the ranks; None in a single process."""
+    return _mesh if world_size() > 1 else None
 
 
 def leave_processes(cfg: Config) -> None:
@@ -162,6 +188,13 @@ def check_processes(cfg: Config, num: int, num_local: int, num_gpus: int) -> Non
         f"a multiple of {num}, the number of processes",
         "Change it, or start another number of processes.",
     )
+    check(
+        not cfg.optim.shard or num % cfg.optim.shard == 0,
+        "optim.shard",
+        cfg.optim.shard,
+        f"0 or a divisor of {num}, the number of processes",
+        "0 splits the weights over all of them.",
+    )
 
 
 def own_rng(*key: int) -> np.random.Generator:
@@ -174,7 +207,8 @@ def own_rng(*key: int) -> np.random.Generator:
     return np.random.default_rng([*key, index] if index else [*key])
 
 
-def _come_to_exchange() -> None:
+def come_to_exchange() -> None:
+    """Note for the other ranks how far this one is, in case that they wait for it in vain."""
     if _roll is not None:
         _roll.call()
 
@@ -187,7 +221,7 @@ def all_gather(value: Any) -> list[Any]:
     """
     if world_size() == 1:
         return [value]
-    _come_to_exchange()
+    come_to_exchange()
     text = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
     lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(world_size())]
     dist.all_gather(lengths, torch.tensor([len(text)]))
@@ -216,6 +250,7 @@ def agreed(work: Callable[[], Result]) -> Result:
 
     Raises:
         SettingError: if `work` raised it on any rank.
+        DiskError: likewise.
         EngineError: likewise.
     """
     if world_size() == 1:
@@ -224,9 +259,10 @@ def agreed(work: Callable[[], Result]) -> Result:
     try:
         result = work()
     except (SettingError, EngineError) as error:
-        failure = {"is_setting": isinstance(error, SettingError), "text": str(error)}
-    for failed in filter(None, all_gather(failure)):
-        raise (SettingError if failed["is_setting"] else EngineError)(failed["text"])
+        kind = next(kind for kind in AGREED_ERRORS if isinstance(error, kind))
+        failure = [AGREED_ERRORS.index(kind), str(error)]
+    for number, text in filter(None, all_gather(failure)):
+        raise AGREED_ERRORS[number](text)
     return result  # pyright: ignore[reportReturnType]
 
 
@@ -259,42 +295,19 @@ def parallel_map(
     return [decode(parts[place % num][place // num]) for place in range(len(items))]
 
 
+def largest(value: int) -> int:
+    """Return the largest of all ranks' values."""
+    if world_size() == 1:
+        return value
+    values = torch.tensor([value])
+    come_to_exchange()
+    dist.all_reduce(values, op=dist.ReduceOp.MAX)
+    return int(values)
+
+
 def all_reduce(values: Tensor) -> Tensor:
     """Sum a tensor over all ranks, in place."""
     if world_size() > 1:
-        _come_to_exchange()
+        come_to_exchange()
         dist.all_reduce(values)
     return values
-
-
-@torch.no_grad()
-def all_reduce_gradients(weights: Sequence[Tensor]) -> None:
-    """Sum the gradients over all ranks, in place.
-
-    The missing gradients of a rank without rows count as zeros. A weight without a gradient on
-    every rank keeps none, so that the optimiser skips it as in a single process.
-    """
-    if world_size() == 1:
-        return
-    has_grad = torch.tensor([weight.grad is not None for weight in weights], dtype=torch.int32)
-    dist.all_reduce(has_grad, op=dist.ReduceOp.MAX)
-    used = [weight for weight, has in zip(weights, has_grad.tolist(), strict=True) if has]
-    for bucket in _buckets(used):
-        grads = [torch.zeros_like(w) if w.grad is None else w.grad for w in bucket]
-        total = torch.cat([grad.flatten() for grad in grads])
-        dist.all_reduce(total)
-        parts = total.split([grad.numel() for grad in grads])
-        for weight, part in zip(bucket, parts, strict=True):
-            weight.grad = part.view_as(weight)
-
-
-def _buckets(weights: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    """Split weights into parts of at most `BUCKET` numbers; a larger weight is its own part."""
-    bucket: list[Tensor] = []
-    for weight in weights:
-        if bucket and sum(w.numel() for w in bucket) + weight.numel() > BUCKET:
-            yield bucket
-            bucket = []
-        bucket.append(weight)
-    if bucket:
-        yield bucket

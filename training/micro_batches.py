@@ -15,7 +15,7 @@ from torch import Tensor
 from ..agents.policy import Policy
 from ..agents.prefix_rows import lexicographic_order, new_lengths
 from .batch import Batch
-from .distributed import rank, world_size
+from .distributed import come_to_exchange, largest, rank, world_size
 
 MAX_READ = 4
 """With shared prefixes, the rows of a micro-batch have at most `MAX_READ * max_tokens` tokens,
@@ -30,6 +30,9 @@ class Part:
     """(n,) row indices in the batch; equal rows are adjacent."""
     kinds: list[int]
     """(n,) index of each row among the part's M distinct rows."""
+    is_idle: bool = False
+    """Whether it is computed only because another rank has more parts, and counts for nothing: all
+    ranks must pass through split weights equally often."""
 
     @property
     def distinct(self) -> list[int]:
@@ -38,7 +41,7 @@ class Part:
 
 
 def own_parts(policy: Policy, batch: Batch, max_tokens: int) -> Iterator[Part]:
-    """Split a batch into the parts that this rank computes.
+    """Split a batch into the parts that this rank computes, as many as every other rank.
 
     Args:
         policy: its `can_share_prefix` is used.
@@ -53,10 +56,17 @@ def own_parts(policy: Policy, batch: Batch, max_tokens: int) -> Iterator[Part]:
         copies[kind].append(row)
     distinct, shares = batch.select(firsts), policy.can_share_prefix
     order = own_rows(distinct, computing_order(distinct, shares), shares)
-    for group in group_rows(distinct, max_tokens, order, shares):
+    groups = group_rows(distinct, max_tokens, order, shares)
+    num_parts = largest(len(groups))
+    for group in groups:
         rows = [row for kind in group for row in copies[kind]]
         places = [place for place, kind in enumerate(group) for _ in copies[kind]]
+        come_to_exchange()
         yield Part(rows, places)
+    for _ in range(num_parts - len(groups)):
+        shortest = int(batch.attention_mask.sum(1).argmin())
+        come_to_exchange()
+        yield Part([shortest], [0], is_idle=True)
 
 
 def equal_rows(batch: Batch) -> list[int]:

@@ -25,11 +25,15 @@ class MasterAdamW(torch.optim.AdamW):
 
     Args:
         parameters: of the model.
+        are_masters: whether they are such copies already, as those that are split over processes,
+            which the model rounds whenever it computes.
         options: passed to AdamW.
     """
 
-    def __init__(self, parameters: Iterable[torch.nn.Parameter], **options: Any):
-        self.copies: dict[int, tuple[Tensor, torch.nn.Parameter]] = {}
+    def __init__(
+        self, parameters: Iterable[torch.nn.Parameter], are_masters: bool = False, **options: Any
+    ):
+        self.copies: dict[int, tuple[Tensor, torch.nn.Parameter | None]] = {}
         masters: list[Tensor] = []
         for index, parameter in enumerate(parameters):
             is_short = parameter.dtype in (torch.bfloat16, torch.float16)
@@ -37,6 +41,8 @@ class MasterAdamW(torch.optim.AdamW):
             if is_short:
                 self.copies[index] = (masters[index], parameter)
                 parameter.register_post_accumulate_grad_hook(partial(_move_grad, masters[index]))
+            elif are_masters:
+                self.copies[index] = (parameter.detach(), None)
         super().__init__(masters, **options)
 
     def step(self, closure: Any = None) -> Any:
@@ -84,7 +90,8 @@ class MasterAdamW(torch.optim.AdamW):
     @torch.no_grad()
     def _update_model(self) -> None:
         for master, parameter in self.copies.values():
-            parameter.copy_(master)
+            if parameter is not None:
+                parameter.copy_(master)
 
 
 def _move_grad(master: Tensor, parameter: Tensor) -> None:

@@ -27,6 +27,8 @@ def score(policy: Policy, batch: Batch, max_tokens: int) -> tuple[Tensor, Tensor
     for part in own_parts(policy, batch, max_tokens):
         rows = batch.select(part.distinct)
         values = torch.stack(policy.logprobs(rows))  # (2, M, t)
+        if part.is_idle:
+            continue
         values = torch.where(rows.loss_mask, values, 0.0).to(scores.dtype)
         scores[:, torch.tensor(part.rows), : values.shape[2]] = values[:, part.kinds]
     all_reduce(scores)

@@ -8,6 +8,7 @@ from typing import Any
 
 import gymnasium
 import torch
+from torch.distributed.device_mesh import DeviceMesh
 
 from ..agents.chat import Chat, ChatFormat
 from ..agents.engines import ENGINES, load_engine
@@ -38,6 +39,7 @@ from ..sampling.dialogue import Dialogue, check_single_answer
 from ..sampling.prompt_writer import prompt_style
 from ..sampling.tree import resolve_merging
 from .advantages import ADVANTAGES
+from .distributed import agreed, weights_mesh
 from .exploration import EXPLORATIONS
 from .losses import LOSSES
 from .prompt_choices import choose_by_chat, choose_by_environment
@@ -289,17 +291,30 @@ def _resolve_credit(cfg: Config, deterministic: bool, merges: bool) -> str:
     return credit
 
 
-def build_policy(cfg: Config, path: str = "") -> Policy:
+def build_policy(cfg: Config, path: str = "", is_trained: bool = True) -> Policy:
     """Load the policy of a run, or another model with the run's settings.
+
+    Under torchrun its weights are split over all processes.
 
     Args:
         cfg: the run's configuration.
         path: a checkpoint's model, or another model; empty for the run's initial model.
+        is_trained: whether its weights will change.
 
     Raises:
         SettingError: in one line, if the model or the device is missing or broken, or a package is
             not installed.
     """
+    mesh = weights_mesh()
+    if mesh is None:
+        return _load_policy(cfg, path, cfg.model.device)
+    policy = agreed(lambda: _load_split(cfg, path, is_trained, mesh))
+    policy.ask_head()
+    return policy
+
+
+def _load_policy(cfg: Config, path: str, device: str) -> Policy:
+    """Load a policy with whole weights, and put an adapter on it."""
     model = cfg.model
     if model.device == "cuda" and not torch.cuda.is_available():
         raise SettingError("model.device must be cpu or auto without a CUDA device, got 'cuda'.")
@@ -309,7 +324,7 @@ def build_policy(cfg: Config, path: str = "") -> Policy:
     policy = Policy.load(
         model.path if has_adapter else path or model.path,
         model.dtype,
-        model.device,
+        device,
         cfg.engine.temperature,
         model.trust_remote_code,
     )
@@ -319,6 +334,25 @@ def build_policy(cfg: Config, path: str = "") -> Policy:
         load_adapter(policy.model, path)
     if model.gradient_checkpointing:
         policy.recompute_layers()
+    return policy
+
+
+def _load_split(cfg: Config, path: str, is_trained: bool, mesh: DeviceMesh) -> Policy:
+    """Load a policy whose weights are split over the ranks of a mesh."""
+    model, place = cfg.model, path or cfg.model.path
+    empty = None
+    if not model.lora_rank:
+        empty = Policy.load_empty(
+            place, model.dtype, cfg.engine.temperature, model.trust_remote_code
+        )
+    policy = empty or _load_policy(cfg, path, "cpu")  # whole weights may not fit on a GPU
+    if not is_trained:
+        policy.model.requires_grad_(False)
+    policy.split(mesh)
+    if empty:
+        empty.fill(place, mesh.device_type)
+        if model.gradient_checkpointing:
+            empty.recompute_layers()
     return policy
 
 
@@ -332,7 +366,8 @@ def build_reference(cfg: Config, policy: Policy, is_initial: bool = False) -> Po
     """
     if cfg.model.lora_rank:
         return policy.before_training()
-    return policy.copy() if is_initial else build_policy(cfg)
+    can_copy = is_initial and weights_mesh() is None
+    return policy.copy() if can_copy else build_policy(cfg, is_trained=False)
 
 
 def build_dialogue(cfg: Config, policy: Policy) -> Dialogue:

@@ -16,7 +16,6 @@ from ..agents.engines.base import Engine
 from ..agents.policy import Policy
 from ..configs.errors import SettingError, check
 from ..configs.schema import Config, LossConfig, OptimConfig
-from ..configs.writing import writing
 from ..environments.ood_sets import refuse_ood_set
 from ..sampling.dialogue import Dialogue
 from ..sampling.trajectory import TrajectoryTree
@@ -167,7 +166,7 @@ def train(
                 check_replicas(policy, f"After step {step}")
                 if log:
                     log.write_trees(step, trees[:NUM_SAMPLES])
-                    _save(session)
+                _save(session)
             if wants_stop:
                 break
     barrier()  # what rank zero has saved is there for all
@@ -280,15 +279,14 @@ def _open_log(session: Session, tell: Tell) -> RunLog:
 
 
 def _save(session: Session) -> None:
-    with writing(session.folder / "checkpoints"):
-        save_checkpoint(
-            session.folder,
-            save_model=session.agent.policy.save,
-            optimizer=session.learner.optimizer if session.cfg.optim.save_optimizer else None,
-            state=vars(session.progress),
-            replay=session.learner.replay.to_json() if session.cfg.loss.replay_coef else None,
-            keep=session.cfg.optim.keep_checkpoints,
-        )
+    save_checkpoint(
+        session.folder,
+        save_model=session.agent.policy.save_parts,
+        optimizer=session.learner.optimizer if session.cfg.optim.save_optimizer else None,
+        state=vars(session.progress),
+        replay=session.learner.replay.to_json() if session.cfg.loss.replay_coef else None,
+        keep=session.cfg.optim.keep_checkpoints,
+    )
 
 
 def _tell_news(log: RunLog, step: int, news: Sequence[Symptom], tell: Tell) -> None:

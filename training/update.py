@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..agents.finite import all_finite
 from ..agents.policy import Policy
+from ..agents.sharding import whole
 from ..configs.schema import Config, LossConfig, OptimConfig
 from ..sampling import SAMPLERS
 from ..sampling.trajectory import TrajectoryTree
@@ -28,7 +29,7 @@ from .advantages import (
 )
 from .batch import Batch, collate
 from .checkpoint import has_optimizer, load_optimizer
-from .distributed import all_gather, all_reduce, all_reduce_gradients
+from .distributed import all_gather, all_reduce
 from .exploration import EXPLORATIONS, Scores, active_entropy_coef, changed_share
 from .importance import correct_gaps
 from .losses import LOSSES, mean_stats
@@ -51,6 +52,7 @@ def build_optimizer(
     """
     optimizer = MasterAdamW(
         policy.parameters(),
+        policy.rounds_weights,
         lr=cfg.lr,
         weight_decay=cfg.weight_decay,
         betas=(0.9, cfg.beta2),
@@ -162,6 +164,9 @@ class Learner:
         """
         old_logprobs, stats = torch.zeros_like(batch.old_logprobs), []
         for part in own_parts(self.policy, batch, max_tokens):
+            if part.is_idle:
+                self._pass_idly(batch.select(part.rows), loss)
+                continue
             rows, sums = self._add_part(batch, part, loss, is_scored)
             length = rows.old_logprobs.shape[1]
             old_logprobs[part.rows, :length] = rows.old_logprobs.to(old_logprobs.dtype)
@@ -239,6 +244,14 @@ class Learner:
         loss.backward()
         return rows, sums
 
+    def _pass_idly(self, rows: Batch, loss_cfg: LossConfig) -> None:
+        """Pass through the models in the order of `_add_part`, with gradients of zero."""
+        logprobs, entropy = self.policy.logprobs(rows, entropy_grad=bool(loss_cfg.entropy_coef))
+        with torch.no_grad():
+            if self.reference:
+                self.reference.logprobs(rows)
+        ((logprobs.sum() + entropy.sum()) * 0).backward()
+
     def _check_finite(self, batch: Batch) -> None:
         """Check what is about to be saved, and that the policy still computes with it."""
         _refuse("weights", all_finite(self.policy.parameters()))
@@ -260,8 +273,7 @@ def step_optimizer(optimizer: torch.optim.Optimizer, max_norm: float) -> float:
         FloatingPointError: on all ranks, if they are not finite; the weights stay as they are.
     """
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-    all_reduce_gradients(weights)
-    norm = torch.nn.utils.clip_grad_norm_(weights, max_norm)
+    norm = whole(torch.nn.utils.clip_grad_norm_(weights, max_norm))
     _refuse("gradients", all_finite([norm]))
     optimizer.step()
     optimizer.zero_grad()

@@ -280,6 +280,8 @@ def _digest(arm: Arm) -> str:
     values = config_to_dict(resolve_arm(arm))
     values["eval"].pop("final_episodes")
     values.pop("log")
+    for key in ("shard", "patience"):  # of torchrun
+        values["optim"].pop(key)
     start = [_digest(arm.start_from)] if arm.start_from else []
     start += [arm.warm_start.digest()] if arm.warm_start else []
     weights = weights_digest(values["model"]["path"])

@@ -14,6 +14,8 @@ import yaml
 from safetensors.torch import save_file
 from torch import Tensor
 
+from sesa_agent.agents.logprobs import MAX_LOGITS
+from sesa_agent.agents.sharding import whole
 from sesa_agent.configs.load import config_from_dict
 from sesa_agent.configs.schema import Config
 from sesa_agent.sampling.trajectory import TrajectoryTree
@@ -29,16 +31,17 @@ STOP_AFTER = 2
 
 
 def update(
-    cfg: Config, trees: list[TrajectoryTree]
+    cfg: Config, trees: list[TrajectoryTree], max_logits: int = MAX_LOGITS
 ) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
     """Update on the trees a few times; return the trained weights and the metrics."""
     policy = build_policy(cfg)
+    policy.max_logits = max_logits
     reference = build_reference(cfg, policy) if cfg.loss.kl_coef else None
     optimizer = build_optimizer(policy, cfg.optim)
     learner = Learner(policy, optimizer, reference)
     metrics = [learner.update(trees, cfg, Progress(step=n)) for n in range(NUM_UPDATES)]
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-    return {str(n): weight.detach() for n, weight in enumerate(weights)}, metrics
+    return {str(n): whole(weight.detach()) for n, weight in enumerate(weights)}, metrics
 
 
 def read_case(path: Path) -> tuple[Config, list[TrajectoryTree]]:
@@ -56,7 +59,8 @@ def watched_run(cfg: Config, folder: Path, stop_after: int = 0) -> list[dict[str
         return progress.step == stop_after and rank() == 1  # one process is enough
 
     policy = run(cfg, folder, watch)
-    save_file(dict(policy.weights()), folder.with_name(f"{folder.name}-{rank()}.safetensors"))
+    weights = {name: weight.contiguous() for name, weight in policy.weights()}
+    save_file(weights, folder.with_name(f"{folder.name}-{rank()}.safetensors"))
     return shown
 
 

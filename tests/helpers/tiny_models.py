@@ -122,12 +122,12 @@ def save_qwen2(folder: Path, template: str = CHATML) -> Path:
     return _save(Qwen2ForCausalLM(config), tokenizer, folder)
 
 
-def save_llama(folder: Path, template: str = LLAMA3) -> Path:
+def save_llama(folder: Path, template: str = LLAMA3, is_tied: bool = False) -> Path:
     """Write a random Llama of two layers with the markup of Llama 3."""
     special = ("<|pad|>", "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>")
     special += ("<|eot_id|>",)
     tokenizer = byte_tokenizer(template, special, eos="<|eot_id|>", bos="<|begin_of_text|>")
-    config = LlamaConfig(**_sizes(tokenizer), tie_word_embeddings=False)
+    config = LlamaConfig(**_sizes(tokenizer), tie_word_embeddings=is_tied)
     torch.manual_seed(0)
     return _save(LlamaForCausalLM(config), tokenizer, folder)
 

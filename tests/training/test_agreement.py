@@ -58,6 +58,7 @@ def test_a_stalled_process_is_named(told):
     assert "\n" not in told[0]["stalled"]
 
 
+@pytest.mark.slow
 def test_the_command_line_refuses_a_folder_that_not_all_see(llama, tmp_path):
     words = ("train", "--env", ENV_ID, *SMALL, f"model.path={llama}", "--output", tmp_path / "run")
     done = run_python(*TORCHRUN, "-m", MODULE, *words, cwd=REPOSITORY)
