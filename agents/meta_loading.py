@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..configs.errors import SettingError
 from .sharded_files import read_shards, shapes_in
-from .sharding import own_part
+from .sharding import is_split, own_part
 
 
 def empty_model(place: str, dtype: torch.dtype, trust_remote_code: bool = False) -> Any:
@@ -62,6 +62,8 @@ def fill_model(model: Any, folder: Path, device: str) -> None:
     """
     computed = dict(model.named_buffers()).keys() - stored_tensors(model).keys()
     model.to_empty(device=device)
+    if not is_split(model):
+        model.tie_weights()  # each of two names got memory of its own
     for name in sorted(computed):
         place, _, own_name = name.rpartition(".")
         module = model.get_submodule(place)
