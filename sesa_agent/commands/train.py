@@ -63,7 +63,8 @@ class Run:
     config: Config = field(repr=False)
     """Every setting, each "auto" decided."""
     policy: Policy = field(repr=False)
-    """The trained policy; the newest checkpoint holds the same."""
+    """The trained policy; the newest checkpoint holds the same. Under torchrun each process has
+    only its part of the weights: load the checkpoint instead."""
     results: dict[str, Evaluation] = field(repr=False)
     """"base" and "trained" on the held-out puzzles; empty if the run was stopped."""
 

@@ -38,7 +38,8 @@ def told(work: Callable[[], object]) -> str:
 
 def agree(folder: Path, model: str) -> None:
     """Try everything, the stall last: no exchange works after it."""
-    start_processes(make_config(Path(model), f"optim.patience={PATIENCE_S}"))
+    words = (f"optim.patience={PATIENCE_S}", "optim.shard=1")  # a copy of the weights in each
+    start_processes(make_config(Path(model), *words))
     own, checkpoint = folder / f"of-{rank()}", folder / "checkpoints" / "step-000002"
     for path in (own, checkpoint):
         path.mkdir(parents=True, exist_ok=True)
