@@ -62,7 +62,7 @@ def test_the_model_shows_its_copies_rounded():
     take_steps(model, optimizer, 3)
     assert len(optimizer.copies) == len(list(model.parameters())) == 4
     for master, weight in optimizer.copies.values():
-        assert master.dtype == torch.float32
+        assert master.dtype == torch.float32 and weight is not None
         assert torch.equal(master.bfloat16(), weight)
         assert not torch.equal(master, weight.float())
 
@@ -74,7 +74,7 @@ def test_gradients_are_added_up_in_float32_and_leave_the_model():
         (scale * model.get_parameter("2.bias").sum()).backward()
     master, bias = optimizer.copies[3]
     assert master.grad is not None and float(master.grad) == 1 + 2.0**-10
-    assert bias.grad is None
+    assert bias is not None and bias.grad is None
 
 
 def test_float32_weights_are_updated_as_by_adamw_bit_for_bit():
