@@ -77,17 +77,20 @@ def decoder_layers(model: Any) -> list[torch.nn.Module]:
     Raises:
         SettingError: in one line, if transformers does not mark them.
     """
-    from transformers.modeling_layers import GradientCheckpointingLayer
-
-    layers: list[torch.nn.Module] = [
-        module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)
-    ]
+    layers = marked_layers(model)
     if not layers:
         raise SettingError(
             "torchrun splits the weights by decoder layers, which transformers does not mark in "
             f"models of type {model.config.model_type}. Train it in one process."
         )
     return layers
+
+
+def marked_layers(model: Any) -> list[torch.nn.Module]:
+    """List the decoder layers that transformers marks in a model."""
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    return [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
 
 
 def is_split(model: Any) -> bool:

@@ -457,11 +457,14 @@ def doctor(
     gpu_gb: Annotated[
         float, typer.Option(help="Check for a GPU of this size in GB (10^9 bytes) instead.")
     ] = 0.0,
+    processes: Annotated[
+        int, typer.Option(help="Processes of torchrun, one for each GPU, that split the weights.")
+    ] = 1,
 ) -> None:
     """Show what this machine offers, and whether a run fits into its memory."""
     from sesa_agent.commands.doctor import run_doctor
 
-    run_doctor(model, env, method, list(overrides or []), scale, gpu_gb)
+    run_doctor(model, env, method, list(overrides or []), scale, gpu_gb, processes)
 
 
 @app.command()

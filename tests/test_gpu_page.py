@@ -1,43 +1,70 @@
-"""docs/gpu.md: its figures are the estimate's, its settings those of the files."""
+"""docs/gpu.md and docs/scale.md: the estimate's figures, the settings of the files."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from sesa_agent.commands.doctor import run_doctor, show_bytes
-from sesa_agent.commands.memory import estimate_memory, vllm_cache_tokens
+from sesa_agent.commands.memory import MemoryEstimate, estimate_memory, vllm_cache_tokens
 from sesa_agent.configs.load import env_names, load_config, method_names, scale_names
 from sesa_agent.configs.schema import Config
 
-from .helpers.qwen import qwen_shape, write_qwen
+from .helpers.qwen import num_processes, qwen_shape, write_qwen
 
-PAGE = (Path(__file__).parents[1] / "docs" / "gpu.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE = (DOCS / "gpu.md").read_text(encoding="utf-8")
+SCALE_PAGE = (DOCS / "scale.md").read_text(encoding="utf-8")
 GPU = 80 * 10**9
+SCALES = [name for name in scale_names() if name.endswith("gpu")]
+ONE_GPU = [name for name in SCALES if name.endswith("-1gpu")]
+SEVERAL = sorted({*SCALES} - {*ONE_GPU})
+
+
+def estimate(scale: str, num_gpus: int) -> MemoryEstimate:
+    cfg, shape = load_config("sokoban", scale=scale), qwen_shape(scale.split("-")[0])
+    return estimate_memory(shape, cfg, GPU, num_gpus)
 
 
 def row(scale: str) -> str:
-    """A line of the page's table."""
+    """A line of a page's table."""
     cfg, shape = load_config("sokoban", scale=scale), qwen_shape(scale.split("-")[0])
-    memory = estimate_memory(shape, cfg, GPU)
-    has_lora = bool(cfg.model.lora_rank)
+    memory, whole = estimate(scale, num_processes(scale)), estimate(scale, 1)
+    has_lora, has_server = bool(cfg.model.lora_rank), cfg.engine.name == "server"
     # An adapter is in float32, as large as its gradients.
-    saved = memory.gradients if has_lora else memory.weights + memory.float32_copies
+    saved = whole.gradients if has_lora else whole.weights + whole.float32_copies
+    what = f"LoRA, rank {cfg.model.lora_rank}" if has_lora else "all weights"
+    who = "servers" if has_server else "each GPU"
+    room = f"{vllm_cache_tokens(shape, cfg, GPU) // 1000} thousand"
     cells = (
         f"`{scale}`",
-        f"LoRA, rank {cfg.model.lora_rank}" if has_lora else "all weights",
+        what if scale in ONE_GPU else who,
         show_bytes(memory.libraries + memory.weights + memory.float32_copies + memory.optimizer),
         show_bytes(memory.learning),
         show_bytes(memory.generating),
-        f"{vllm_cache_tokens(shape, cfg, GPU) // 1000} thousand",
-        show_bytes(saved + memory.optimizer),
+        "the servers' own" if has_server else room,
+        show_bytes(saved + whole.optimizer),
     )
     return f"| {' | '.join(cells)} |"
 
 
-@pytest.mark.parametrize("scale", [name for name in scale_names() if name.endswith("gpu")])
+@pytest.mark.parametrize("scale", SCALES)
 def test_the_table_of_memory_is_that_of_the_estimate(scale):
-    assert row(scale) in PAGE
+    assert row(scale) in (PAGE if scale in ONE_GPU else SCALE_PAGE)
+
+
+@pytest.mark.parametrize("scale", [s for s in SEVERAL if s.split("b-")[0] not in ("0.5", "3")])
+def test_the_table_of_more_gpus_is_that_of_the_estimate(scale):
+    peaks = [estimate(scale, num_gpus).learning / 2**30 for num_gpus in (8, 16, 32, 64)]
+    assert f"| `{scale}` | {' | '.join(f'{peak:.0f}' for peak in peaks)} |" in SCALE_PAGE
+
+
+def test_scripts_on_the_page_are_bash():
+    blocks = re.findall(r"^```(?:bash)?\n(.*?)^```", SCALE_PAGE, flags=re.MULTILINE | re.DOTALL)
+    assert len(blocks) >= 6
+    for block in blocks:
+        subprocess.run(["bash", "-n"], input=block, text=True, check=True)
 
 
 def test_what_doctor_prints_is_what_the_page_shows(tmp_path, capsys):

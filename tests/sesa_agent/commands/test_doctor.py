@@ -46,6 +46,16 @@ def test_a_scale_can_be_checked_for_a_gpu_of_another_machine(sesa_agent, tmp_pat
     assert "It does not fit. With model.lora_rank=16" in out
 
 
+def test_processes_share_a_model_that_is_too_large_for_one(sesa_agent, tmp_path):
+    words = ("doctor", "--scale", "14b-8gpu", "--model", write_qwen(tmp_path, "14b"))
+    _, out, _ = sesa_agent(*words, "--gpu-gb", 80)
+    assert "It does not fit" in out
+    code, out, _ = sesa_agent(*words, "--gpu-gb", 80, "--processes", 8)
+    assert code == 0
+    assert "Each of 8 processes: 62.1 GiB at the peak, while generating" in out
+    assert out.endswith("It fits.\n")
+
+
 def test_a_share_that_is_too_small_for_vllm_is_reported(sesa_agent, tmp_path):
     words = ("--scale", "3b-1gpu", "--model", write_qwen(tmp_path, "3b"), "--gpu-gb", 80)
     _, out, _ = sesa_agent("doctor", *words, "engine.memory_fraction=0.05")
@@ -62,6 +72,9 @@ def test_a_mistake_is_one_line(sesa_agent, tmp_path):
         ("--scale", "1b-1gpu"),
         ("--gpu-gb", -1),
         ("--gpu-gb", 80, "model.device=cpu"),
+        ("--processes", 0),
+        ("--processes", 5),
+        ("--processes", 4, "optim.shard=3"),
     ):
         code, _, err = sesa_agent("doctor", *words)
         assert (code, err.count("\n")) == (2, 1), err

@@ -246,3 +246,38 @@ def test_a_run_that_cannot_fit_gets_all_that_helps():
     changes, total = fitting_changes(QWEN_7B, load_config("sokoban"), 2**30)
     assert total > 2**30
     assert changes
+
+
+def test_processes_divide_what_they_split_and_gather_the_rest():
+    shape = shape_of(FAMILIES["llama"]())
+    cfg = make_config("model.dtype=bfloat16", "engine.name=server")
+    one, four = (estimate_memory(shape, cfg, 0, num) for num in (1, 4))
+    # Split weights are float32 themselves: 4 bytes each, where one process has 2 and a copy of 4.
+    assert four.weights == shape.num_weights and four.float32_copies == 0
+    assert four.gradients == one.gradients / 4 and four.optimizer == one.optimizer / 4
+    at_once = shape.num_weights - 2 * shape.layer_weights  # two of four layers
+    assert (one.gathered, four.gathered) == (0, 8 * at_once)
+    assert four.activations == one.activations and four.gathered_whole == 0
+    assert four.learning - four.generating == four.gathered + four.gradients + four.activations + (
+        four.logits
+    )
+
+
+def test_a_copy_in_every_process_is_a_whole_one():
+    shape = shape_of(FAMILIES["llama"]())
+    whole = estimate_memory(shape, make_config(), 0, 1)
+    copies = estimate_memory(shape, make_config("optim.shard=1"), 0, 4)
+    halves = estimate_memory(shape, make_config("optim.shard=2"), 0, 4)
+    assert copies.optimizer == whole.optimizer == 2 * halves.optimizer
+
+
+def test_a_model_that_generates_itself_is_gathered_whole_for_that_time():
+    shape = shape_of(FAMILIES["llama"]())
+    memory = estimate_memory(shape, make_config(), 0, 2)
+    assert memory.gathered_whole == 4 * shape.num_weights
+
+
+def test_a_reference_is_split_like_the_policy():
+    shape = shape_of(FAMILIES["llama"]())
+    words = ("model.dtype=bfloat16", "loss.kl_coef=0.1")
+    assert estimate_memory(shape, make_config(*words), 0, 2).weights == 3 * shape.num_weights
