@@ -6,7 +6,9 @@ The most valuable comes first, and every part is written when it ends:
 
 1. the tests that are marked `gpu`;
 2. an update on shared-prefix rows against padded rows, in seconds and memory, with this model;
-3. `sesa` against `ragen` on Countries, Countdown and Sokoban (the games of `reproduce real-llm`),
+3. the same update with weights that FSDP2 has split, as under torchrun, against whole ones: one
+   process holds the only part, so results must be equal, and what gathering costs shows;
+4. `sesa` against `ragen` on Countries, Countdown and Sokoban (the games of `reproduce real-llm`),
    a hundred steps each from a warm start.
 
 Where the time does not suffice, parts are missing or runs are shorter: the same command goes on
@@ -23,8 +25,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -33,8 +37,12 @@ from statistics import fmean, median
 from typing import Any
 
 import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from sesa_agent.agents.policy import Policy
+from sesa_agent.agents.sharding import whole
 from sesa_agent.commands.experiment_tables import markdown_table
 from sesa_agent.configs.schema import LossConfig
 from sesa_agent.evaluation.experiments.real_llm import COMMON, GAMES, LESSONS, SCALE
@@ -170,9 +178,13 @@ def time_updates(day: Day) -> list[dict[str, Any]]:
     return [asdict(_time_update(policy, shape, prompt, turn)) for shape in shapes]
 
 
-def _time_update(policy: Policy, shape: str, prompt: int, turn: int) -> Update:
+def _batch(policy: Policy, shape: str, prompt: int, turn: int) -> Batch:
     tree = grow(SHAPES[shape], prompt, turn, min(VOCABULARY, policy.model.config.vocab_size))
-    batch = collate([tree], [trajectory_credit(tree, leaf_returns(tree, 0.0), LossConfig())], 0)
+    return collate([tree], [trajectory_credit(tree, leaf_returns(tree, 0.0), LossConfig())], 0)
+
+
+def _time_update(policy: Policy, shape: str, prompt: int, turn: int) -> Update:
+    batch = _batch(policy, shape, prompt, turn)
     rows = group_rows(batch, 16 * batch.token_ids.shape[1], computing_order(batch))
     packed_s, packed_gib, packed_tokens = _measure(policy, [batch], "")
     parts = [batch.select(part) for part in rows]
@@ -212,6 +224,61 @@ def _measure(policy: Policy, parts: list[Batch], padding_reason: str) -> tuple[f
     policy.padding_reason = ""
     peak = torch.cuda.max_memory_allocated() / 2**30 if is_gpu else 0.0
     return min(seconds[1:]), peak, sum(counts)
+
+
+# ---- split weights ----
+
+
+@contextmanager
+def lone_mesh(device: str) -> Iterator[DeviceMesh]:
+    """A mesh of this process alone, over gloo or NCCL."""
+    backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
+    with tempfile.TemporaryDirectory() as folder:
+        dist.init_process_group(backend, f"file://{folder}/store", rank=0, world_size=1)
+        try:
+            yield init_device_mesh(device, (1,))
+        finally:
+            dist.destroy_process_group()
+
+
+def compare_split(day: Day) -> dict[str, float]:
+    """Update with whole and with split weights; returns seconds, memory and differences.
+
+    Returns:
+        `*_s` and `*_gib` of both; the largest difference of a log-probability, in nats; the norm
+        of the difference of the gradients by that of the gradient of whole weights.
+    """
+    dtype = "bfloat16" if day.device == "cuda" else "float32"
+    prompt, turn = (20, 6) if day.is_toy else (400, 100)
+    policy = Policy.load(str(day.model), dtype, day.device)
+    batch = _batch(policy, "early", prompt, turn)
+    whole_s, whole_gib, _ = _measure(policy, [batch], "")
+    expected = _logprobs_and_gradient(policy, batch)
+    del policy
+    with lone_mesh(day.device) as mesh:
+        policy = Policy.load(str(day.model), dtype, day.device)
+        policy.split(mesh)
+        policy.ask_head()
+        split_s, split_gib, _ = _measure(policy, [batch], "")
+        found = _logprobs_and_gradient(policy, batch)
+        del policy
+    return {
+        "whole_s": round(whole_s, 4),
+        "split_s": round(split_s, 4),
+        "whole_gib": round(whole_gib, 2),
+        "split_gib": round(split_gib, 2),
+        "logprobs": float((found[0] - expected[0]).abs().max()),
+        "gradient": float((found[1] - expected[1]).norm() / expected[1].norm()),
+    }
+
+
+def _logprobs_and_gradient(policy: Policy, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Log-probabilities, and the gradient of an update, in float32 on the CPU."""
+    with torch.no_grad():
+        logprobs, _ = policy.logprobs(batch)
+    update(policy, [batch])
+    grads = [whole(weight.grad) for weight in policy.parameters() if weight.grad is not None]
+    return logprobs.float().cpu(), torch.cat([grad.float().cpu().flatten() for grad in grads])
 
 
 # ---- the games ----
@@ -334,6 +401,13 @@ def write_page(day: Day, record: dict[str, Any], command: str) -> None:
         rows = [[update[name] for name in names] for update in record["updates"]]
         names = [name.replace("_", " ") for name in names]
         lines += [markdown_table(names, [list(map(str, row)) for row in rows]), ""]
+    if "split" in record:
+        split = record["split"]
+        lines += ["## The same update with weights that FSDP2 has split, one process", ""]
+        lines += [f"{split['split_s']} s and {split['split_gib']} GiB at the peak; whole weights"]
+        lines += [f"{split['whole_s']} s and {split['whole_gib']} GiB. Log-probabilities differ by"]
+        lines += [f"at most {split['logprobs']:.2g} nats, the gradient by {split['gradient']:.2g}"]
+        lines += ["of its norm. Split weights are float32 and rounded when they are gathered.", ""]
     if record.get("runs"):
         lines += ["## Two methods from one warm start", ""]
         lines += ["Success and what several attempts find: validation puzzles, T = 1, at the first"]
@@ -378,6 +452,9 @@ def run_day(day: Day, command: str) -> None:
         write_page(day, record, command)
     if "updates" not in record:
         record["updates"] = time_updates(day)
+        write_page(day, record, command)
+    if "split" not in record:
+        record["split"] = compare_split(day)
         write_page(day, record, command)
     start_games(day)
     for place, env in enumerate(day.games):

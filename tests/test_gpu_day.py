@@ -3,11 +3,19 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from benchmarks.gpu_day import Day, describe_run, gpu_tests, read_record, write_page
+from benchmarks.gpu_day import (
+    Day,
+    compare_split,
+    describe_run,
+    gpu_tests,
+    read_record,
+    write_page,
+)
 
 ROOT = Path(__file__).parents[1]
 
@@ -52,6 +60,12 @@ def test_the_page_has_what_there_is_and_is_read_back_on_the_same_machine(tmp_pat
     assert set(read_record(day)) == {"machine"}
 
 
+def test_split_weights_learn_as_whole_ones(llama, tmp_path):
+    found = compare_split(replace(make_day(tmp_path), model=llama))
+    assert found["logprobs"] <= 1e-6 and found["gradient"] <= 1e-6
+    assert found["split_s"] > 0 and found["whole_s"] > 0
+
+
 def run_day(llama, tmp_path):
     words = ["--model", llama, "--device", "cpu", "--toy", "--minutes", 5]
     words += ["--output", tmp_path / "out", "--runs", tmp_path / "runs"]
@@ -68,6 +82,7 @@ def test_the_whole_day_in_small_and_once(llama, tmp_path):
     (update,) = record["updates"]
     assert 0 < update["packed_tokens"] < update["row_tokens"]
     assert min(update["packed_s"], update["padded_s"]) > 0 == update["packed_gib"]
+    assert record["split"]["gradient"] <= 1e-6
     assert set(record["runs"]) == {"sokoban, ragen", "sokoban, sesa"}
     for found in record["runs"].values():
         assert found["steps"] == 1 and found["policy_calls"] > 0 and found["name"] == "pass@4"
