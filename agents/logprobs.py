@@ -6,7 +6,7 @@ computed in chunks of trained positions and recomputed in the backward pass
 and nothing is computed twice.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -15,12 +15,26 @@ from torch.utils.checkpoint import checkpoint
 
 MAX_LOGITS = 2**25
 """Logits of one chunk: 128 MiB in float32; about five copies of them exist at a time."""
+Statistic = Callable[[Tensor, Tensor], Tensor]
+"""What is computed of distributions: log-probabilities (..., V) and tokens (...,) to (...,)."""
+
+
+def entropies(log_p: Tensor, token_ids: Tensor) -> Tensor:
+    """Entropies of distributions in nats: a `Statistic`."""
+    return -(log_p.exp() * log_p).sum(-1)
+
+
+ENTROPY: tuple[Statistic, ...] = (entropies,)
 
 
 def token_logprobs(
-    logits: Tensor, token_ids: Tensor, temperature: float, entropy_grad: bool
-) -> tuple[Tensor, Tensor]:
-    """Return the log-probability of each token and the entropy of its distribution.
+    logits: Tensor,
+    token_ids: Tensor,
+    temperature: float,
+    entropy_grad: bool,
+    statistics: Sequence[Statistic] = ENTROPY,
+) -> tuple[Tensor, ...]:
+    """Return the log-probability of each token and statistics of its distribution.
 
     The softmax is computed in float32 whatever the dtype of the logits, except that float64 is
     kept.
@@ -29,10 +43,11 @@ def token_logprobs(
         logits: (..., V), each for the token at the same index.
         token_ids: (...,) int64.
         temperature: logits are divided by it.
-        entropy_grad: whether gradients flow through the entropies.
+        entropy_grad: whether gradients flow through the statistics.
+        statistics: by default the entropy.
 
     Returns:
-        Two tensors of shape (...,) in nats.
+        Tensors of shape (...,): log-probabilities in nats, and a tensor for each statistic.
     """
     logits = logits if logits.dtype == torch.float64 else logits.float()
     if temperature != 1:
@@ -40,8 +55,8 @@ def token_logprobs(
     log_p = torch.log_softmax(logits, dim=-1)
     chosen = log_p.gather(-1, token_ids[..., None])[..., 0]
     with torch.set_grad_enabled(entropy_grad and torch.is_grad_enabled()):
-        entropy = -(log_p.exp() * log_p).sum(-1)
-    return chosen, entropy
+        found = [statistic(log_p, token_ids) for statistic in statistics]
+    return chosen, *found
 
 
 def chunked_logprobs(
@@ -51,7 +66,8 @@ def chunked_logprobs(
     temperature: float,
     entropy_grad: bool,
     chunk: int,
-) -> tuple[Tensor, Tensor]:
+    statistics: Sequence[Statistic] = ENTROPY,
+) -> tuple[Tensor, ...]:
     """Return `token_logprobs` of `head(hidden)`, holding the logits of `chunk` positions at a time.
 
     Args:
@@ -59,22 +75,22 @@ def chunked_logprobs(
         hidden: (M, H), each for the token at the same index.
         token_ids: (M,) int64.
         temperature: logits are divided by it.
-        entropy_grad: whether gradients flow through the entropies.
+        entropy_grad: whether gradients flow through the statistics.
         chunk: number of positions at a time, at least 1.
+        statistics: as of `token_logprobs`.
 
     Returns:
-        Two tensors of shape (M,) in nats.
+        Tensors of shape (M,), as `token_logprobs`.
     """
 
-    def logprobs_of_chunk(part: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-        return token_logprobs(head(part), ids, temperature, entropy_grad)
+    def logprobs_of_chunk(part: Tensor, ids: Tensor) -> tuple[Tensor, ...]:
+        return token_logprobs(head(part), ids, temperature, entropy_grad, statistics)
 
     parts: list[Any] = [
         checkpoint(logprobs_of_chunk, part, ids, use_reentrant=False, preserve_rng_state=False)
         for part, ids in zip(hidden.split(chunk), token_ids.split(chunk), strict=True)
     ]
-    chosen, entropies = zip(*parts, strict=True)
-    return torch.cat(chosen), torch.cat(entropies)
+    return tuple(torch.cat(values) for values in zip(*parts, strict=True))
 
 
 def has_plain_head(model: Any, token_ids: Tensor) -> bool:

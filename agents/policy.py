@@ -7,7 +7,7 @@ Alignment: entry [n, t] of every (N, T) tensor belongs to token t given the toke
 import copy
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,14 @@ from torch.distributed.device_mesh import DeviceMesh
 
 from ..configs.errors import SettingError, first_line
 from .finite import all_finite
-from .logprobs import MAX_LOGITS, chunked_logprobs, has_plain_head, token_logprobs
+from .logprobs import (
+    ENTROPY,
+    MAX_LOGITS,
+    Statistic,
+    chunked_logprobs,
+    has_plain_head,
+    token_logprobs,
+)
 from .lora import (
     base_of,
     has_adapter,
@@ -118,8 +125,13 @@ class Policy:
         """Return the trainable parameters."""
         return [p for p in self.model.parameters() if p.requires_grad]
 
-    def logprobs(self, batch: Rows, entropy_grad: bool = False) -> tuple[Tensor, Tensor]:
-        """Return the log-probability of every trained token and the entropy of its distribution.
+    def logprobs(
+        self,
+        batch: Rows,
+        entropy_grad: bool = False,
+        statistics: Sequence[Statistic] = ENTROPY,
+    ) -> tuple[Tensor, ...]:
+        """Return the log-probability of every trained token and statistics of its distribution.
 
         Shared prefixes are computed once if that pays and the model allows it (`prefix_rows.py`).
         If there would be more than `max_logits` logits, they are computed in chunks, for trained
@@ -127,27 +139,30 @@ class Policy:
 
         Args:
             batch: N rows of T tokens.
-            entropy_grad: whether gradients flow through the entropies.
+            entropy_grad: whether gradients flow through the statistics.
+            statistics: of the distributions over token t given the tokens before it; by default
+                their entropies in nats.
 
         Returns:
-            Two (N, T) float tensors on the CPU: natural log-probabilities, and entropies in nats of
-            the distributions over token t given the tokens before it. Both are zero outside
-            `loss_mask`.
+            (N, T) float tensors on the CPU: natural log-probabilities, and one for each statistic.
+            All are zero outside `loss_mask`.
         """
         rows = None
         if self.can_share_prefix:
             rows = share_prefixes(batch.token_ids.cpu(), batch.attention_mask.cpu())
         if rows and batch.token_ids.numel() >= MIN_GAIN * len(rows):
-            read = partial(self._read_shared_prefix, batch, rows, entropy_grad)
+            read = partial(self._read_shared_prefix, batch, rows, entropy_grad, statistics)
         else:
-            read = partial(self._read_padded, batch, entropy_grad)
-        values = with_root(self.model, read)  # two of shape (M,)
+            read = partial(self._read_padded, batch, entropy_grad, statistics)
+        values = with_root(self.model, read)  # of shape (M,)
         trained = batch.loss_mask.to(self.model.device)
-        chosen, entropy = (v.new_zeros(trained.shape).masked_scatter(trained, v) for v in values)
-        return chosen.cpu(), entropy.cpu()
+        spread = (v.new_zeros(trained.shape).masked_scatter(trained, v) for v in values)
+        return tuple(tensor.cpu() for tensor in spread)
 
-    def _read_padded(self, batch: Rows, entropy_grad: bool) -> tuple[Tensor, Tensor]:
-        """Return log-probabilities and entropies of the trained tokens, row by row: two (M,)."""
+    def _read_padded(
+        self, batch: Rows, entropy_grad: bool, statistics: Sequence[Statistic]
+    ) -> tuple[Tensor, ...]:
+        """Return log-probabilities and statistics of the trained tokens, row by row: (M,) each."""
         device = self.model.device
         ids, mask = batch.token_ids.to(device), batch.attention_mask.to(device)
         trained = batch.loss_mask.to(device)
@@ -162,17 +177,18 @@ class Policy:
             with self._recomputing():
                 hidden = self.model.get_decoder()(**inputs).last_hidden_state  # (N, T, H)
             # The hidden state at t - 1 predicts token t.
-            return self._in_chunks(hidden[:, :-1][trained[:, 1:]], ids[trained], entropy_grad)
+            places = trained[:, 1:]
+            return self._in_chunks(hidden[:, :-1][places], ids[trained], entropy_grad, statistics)
         with self._recomputing():
             output = self.model.forward(**inputs, logits_to_keep=ids.shape[1] - first + 1)
-        chosen, entropy = token_logprobs(
-            output.logits[:, :-1], ids[:, first:], self.temperature, entropy_grad
+        values = token_logprobs(
+            output.logits[:, :-1], ids[:, first:], self.temperature, entropy_grad, statistics
         )
-        return chosen[trained[:, first:]], entropy[trained[:, first:]]
+        return tuple(value[trained[:, first:]] for value in values)
 
     def _read_shared_prefix(
-        self, batch: Rows, rows: PrefixRows, entropy_grad: bool
-    ) -> tuple[Tensor, Tensor]:
+        self, batch: Rows, rows: PrefixRows, entropy_grad: bool, statistics: Sequence[Statistic]
+    ) -> tuple[Tensor, ...]:
         """Return the same as `_read_padded`, computed on shared-prefix rows."""
         from .prefix_attention import prefix_inputs
 
@@ -183,10 +199,10 @@ class Policy:
         if self._needs_chunks(len(ids), inputs["input_ids"][:, :1]):
             with self._recomputing():
                 hidden = self.model.get_decoder()(**inputs).last_hidden_state  # (1, L, H)
-            return self._in_chunks(hidden[0, before], ids, entropy_grad)
+            return self._in_chunks(hidden[0, before], ids, entropy_grad, statistics)
         with self._recomputing():
             logits = self.model.forward(**inputs, logits_to_keep=before).logits[0]  # (M, V)
-        return token_logprobs(logits, ids, self.temperature, entropy_grad)
+        return token_logprobs(logits, ids, self.temperature, entropy_grad, statistics)
 
     def _needs_chunks(self, num_positions: int, some_token: Tensor) -> bool:
         """Return whether there are too many logits to hold at once, and chunks are possible."""
@@ -196,15 +212,20 @@ class Policy:
         return is_large and bool(self._has_plain_head)
 
     def _in_chunks(
-        self, hidden: Tensor, token_ids: Tensor, entropy_grad: bool
-    ) -> tuple[Tensor, Tensor]:
-        """Return log-probabilities and entropies of tokens from the hidden states before them."""
+        self,
+        hidden: Tensor,
+        token_ids: Tensor,
+        entropy_grad: bool,
+        statistics: Sequence[Statistic],
+    ) -> tuple[Tensor, ...]:
+        """Return log-probabilities and statistics of tokens from the hidden states before them."""
         return chunked_logprobs(
             self.model.get_output_embeddings(),
             hidden,
             token_ids,
             self.temperature,
             entropy_grad,
+            statistics=statistics,
             chunk=max(1, self.max_logits // self._vocabulary),
         )
 
@@ -418,9 +439,14 @@ class Policy:
 class _WithoutAdapter(Policy):
     """Computes with the adapter switched off."""
 
-    def logprobs(self, batch: Rows, entropy_grad: bool = False) -> tuple[Tensor, Tensor]:
+    def logprobs(
+        self,
+        batch: Rows,
+        entropy_grad: bool = False,
+        statistics: Sequence[Statistic] = ENTROPY,
+    ) -> tuple[Tensor, ...]:
         with without_adapter(self.model):
-            return super().logprobs(batch, entropy_grad)
+            return super().logprobs(batch, entropy_grad, statistics)
 
 
 def check_finite(model: Any, path: str) -> None:

@@ -279,8 +279,12 @@ class LossConfig:
     `adaptive_entropy` (the coefficient starts at `entropy_coef` and moves by .005 per step to hold
     `entropy_target`), `entropy_advantage` (advantages grow with the entropy), `kl_cov` and
     `clip_cov` (KL penalty on, or no gradient from, the tokens that reduce the entropy most),
-    `top_entropy` (gradient only from the 20 % of tokens with the highest entropy) or `steer`
-    (weights from .8 to 1.2, the smaller the more a token would change the entropy)."""
+    `top_entropy` (gradient only from the 20 % of tokens with the highest entropy), `steer` (weights
+    from .8 to 1.2, the smaller the more a token would change the entropy), `lp_reg` (rare tokens of
+    failures are held), `ucas` (certain successes count less, certain failures more), `dcpo`
+    (successes as at another temperature), `siren` (the bonus becomes the squared distance of the
+    most uncertain tokens' entropy from that in the first step) or `epo` (the bonus keeps the
+    entropy of each turn near its mean so far); the last two need `entropy_coef`."""
     entropy_target: float = 0.2
     """Mean entropy per token, in nats, below which `adaptive_entropy` applies its bonus."""
     exploration_share: float = 0.02

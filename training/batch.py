@@ -37,6 +37,8 @@ class Batch:
     """(N, T) weighted sum of the negative advantages, never above 0; 0 outside `loss_mask`."""
     weight: Tensor
     """(N, T) weight of the token in entropy and KL; 0 outside `loss_mask`."""
+    entropy_weight: Tensor
+    """(N, T) weight of the token in the entropy bonus: `weight`, unless a method sets another."""
     turn: Tensor
     """(N, T) int64, index of the token's turn among the trained turns of the batch; -1 outside
     `loss_mask`."""
@@ -46,11 +48,15 @@ class Batch:
     """(N, T) log pi_old(token), under the plain prompt; zeros until scored."""
     kl_mask: Tensor
     """(N, T) bool, True on tokens that KL-Cov keeps near pi_old; all False until chosen."""
+    proxy_logprobs: Tensor
+    """(N, T) log-probability that Lp-Reg keeps a token near; 0 on all others."""
     count: Tensor
     """(N, T) sampled tokens that a token represents: 1, or more in merged rows; 0 outside
     `loss_mask`."""
     proposal_index: Tensor
     """(num_turns,) int64, `Turn.proposal_index` of each trained turn."""
+    depth: Tensor
+    """(num_turns,) int64, number of turns before each trained turn."""
     prompt_group: Tensor
     """(N,) int64, equal for rows of one tree whose first trained turn answers the same prompt."""
 
@@ -77,7 +83,7 @@ class Batch:
         chosen = {
             field.name: getattr(self, field.name)[rows, :length]
             for field in fields(self)
-            if field.name not in ("proposal_index", "prompt_group")
+            if field.name not in ("proposal_index", "depth", "prompt_group")
         }
         return replace(self, **chosen, prompt_group=self.prompt_group[rows])
 
@@ -107,6 +113,7 @@ class Batch:
             positive=self.positive * factor,
             negative=self.negative * factor,
             weight=self.weight * factor,
+            entropy_weight=self.entropy_weight * factor,
         )
 
 
@@ -149,7 +156,7 @@ def collate(
         for nodes in _rows(tree, _is_trained(tree, credit, keep_zero_advantage)):
             end = tree.turns[nodes[-1]]
             key = (id(tree), tree.turns[nodes[0]].prompt_ids)
-            spans = [_span(tree.turns[node], credit, node, denominator) for node in nodes]
+            spans = [_span(tree, credit, node, denominator) for node in nodes]
             token_ids = end.prompt_ids + end.response_ids
             rows.append(_Row(token_ids, spans, groups.setdefault(key, len(groups))))
     return _pad(rows, pad_id, dtype)
@@ -175,6 +182,7 @@ class _Span:
     weight: float = 1.0
     sampling_logprobs: tuple[float, ...] | float = 0.0
     proposal_index: int = 0
+    depth: int = 0
 
 
 @dataclass(frozen=True)
@@ -186,7 +194,8 @@ class _Row:
     prompt_group: int
 
 
-def _span(turn: Turn, credit: Credit, node: int, denominator: float) -> _Span:
+def _span(tree: TrajectoryTree, credit: Credit, node: int, denominator: float) -> _Span:
+    turn = tree.turns[node]
     return _Span(
         start=len(turn.prompt_ids),
         stop=_num_tokens(turn),
@@ -195,6 +204,7 @@ def _span(turn: Turn, credit: Credit, node: int, denominator: float) -> _Span:
         weight=credit.weight[node] / denominator,
         sampling_logprobs=turn.sampling_logprobs,
         proposal_index=turn.proposal_index,
+        depth=len(tree.path(node)) - 1,
     )
 
 
@@ -205,6 +215,7 @@ def _pad(rows: Sequence[_Row], pad_id: int, dtype: torch.dtype) -> Batch:
     token_ids, turn_numbers = np.full(shape, pad_id), np.full(shape, -1)
     positive, negative, weight, sampling_logprobs = np.zeros((4, *shape))
     proposal_index: list[int] = []
+    depth: list[int] = []
     for n, row in enumerate(rows):
         token_ids[n, : lengths[n]] = row.token_ids
         for span in row.spans:
@@ -214,6 +225,7 @@ def _pad(rows: Sequence[_Row], pad_id: int, dtype: torch.dtype) -> Batch:
             sampling_logprobs[tokens] = span.sampling_logprobs
             turn_numbers[tokens] = len(proposal_index)
             proposal_index.append(span.proposal_index)
+            depth.append(span.depth)
     return Batch(
         token_ids=torch.as_tensor(token_ids),
         attention_mask=torch.as_tensor(np.arange(shape[1]) < lengths[:, None]),
@@ -221,12 +233,15 @@ def _pad(rows: Sequence[_Row], pad_id: int, dtype: torch.dtype) -> Batch:
         positive=torch.as_tensor(positive, dtype=dtype),
         negative=torch.as_tensor(negative, dtype=dtype),
         weight=torch.as_tensor(weight, dtype=dtype),
+        entropy_weight=torch.as_tensor(weight, dtype=dtype),
         turn=torch.as_tensor(turn_numbers),
         sampling_logprobs=torch.as_tensor(sampling_logprobs, dtype=dtype),
         old_logprobs=torch.zeros(shape, dtype=dtype),
         kl_mask=torch.zeros(shape, dtype=torch.bool),
+        proxy_logprobs=torch.zeros(shape, dtype=dtype),
         count=torch.as_tensor(turn_numbers >= 0).to(dtype),
         proposal_index=torch.tensor(proposal_index, dtype=torch.int64),
+        depth=torch.tensor(depth, dtype=torch.int64),
         prompt_group=torch.tensor([row.prompt_group for row in rows], dtype=torch.int64),
     )
 

@@ -11,15 +11,29 @@ credit in a tree it is the mean over the trajectories that share the turn. Maski
 sums to 0.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..agents.logprobs import ENTROPY, Statistic
 from ..configs.schema import LossConfig
 from .batch import Batch
+from .distributions import (
+    cold_logprobs,
+    dcpo,
+    hot_logprobs,
+    lp_reg,
+    nucleus_entropies,
+    peak_tokens,
+    proxy_logprobs,
+    self_certainty,
+    siren,
+    ucas,
+)
 
 ENTROPY_COEF_STEP = 0.005
 """Change of the adaptive entropy coefficient per step (arXiv:2505.22312)."""
@@ -36,6 +50,11 @@ TOP_ENTROPY_SHARE = 0.2
 """Share of the tokens trained, those with the highest entropy (arXiv:2506.01939)."""
 MIN_STEER, MAX_STEER = 0.8, 1.2
 """Weights of STEER for the largest and the smallest change of entropy (arXiv:2510.10150)."""
+USUAL_ENTROPY = (0.8, 1.2)
+"""EPO: the entropies that are usual at a turn, by their mean there in earlier steps
+(WujiangXu/EPO)."""
+TURN_ENTROPY = "train/entropy_at_turn_"
+"""Metrics of EPO, followed by the turn's place in its trajectory, from 0."""
 ROUNDING = 1e-5
 """Entropies and covariances closer than this count as equal, so that rounding errors do not decide
 which tokens are chosen."""
@@ -52,11 +71,20 @@ class Scores:
     """Finds where answers begin."""
     generator: torch.Generator
     """CPU generator for random choices."""
+    statistics: tuple[Tensor, ...] = ()
+    """(N, T) each: those of `STATISTICS` for the method, of pi_old."""
+    turn_entropies: Sequence[float] = ()
+    """Mean entropy at each turn of a trajectory in the steps before, in nats."""
+    share_done: float = 0.0
+    """Share of the run before this step."""
+    anchor: float | None = None
+    """The entropy that `siren` returns to, in nats; None in its first step."""
 
 
 def changed_share(before: Batch, after: Batch) -> float:
     """Return the share of trained tokens whose loss term an exploration method changed."""
     changed = (before.positive != after.positive) | (before.negative != after.negative)
+    changed |= (before.entropy_weight != after.entropy_weight) | (after.proxy_logprobs != 0)
     return float((changed | after.kl_mask)[before.loss_mask].float().mean())
 
 
@@ -209,6 +237,93 @@ def steer(batch: Batch, entropy: Tensor) -> Batch:
     return replace(batch, positive=batch.positive * weights, negative=batch.negative * weights)
 
 
+def epo(batch: Batch, entropy: Tensor, turn_entropies: Sequence[float], share_done: float) -> Batch:
+    """Let the entropy bonus keep each turn's entropies near what is usual there (EPO).
+
+    The loss of a token is -coef (H - beta P) with P = max(0, low - H) + max(0, H - high), where low
+    and high are .8 and 1.2 times the mean entropy of the same turn in earlier steps: the bonus
+    weighs 1 + beta below them and 1 - beta above. (In the released code P is a constant without a
+    gradient, so the plain bonus acts alone.) beta is `epo_strength`.
+
+    Args:
+        batch: any batch.
+        entropy: of pi_old at each token in nats, shape (N, T).
+        turn_entropies: means by turn; later turns have none yet, and a weight of 1.
+        share_done: of the run before this step.
+    """
+    means = torch.full((1 + max(batch.depth.tolist(), default=0),), torch.nan, dtype=entropy.dtype)
+    known = torch.as_tensor(list(turn_entropies), dtype=entropy.dtype)[: len(means)]
+    means[: len(known)] = known
+    usual = torch.where(batch.loss_mask, means[batch.depth[batch.turn.clamp(min=0)]], torch.nan)
+    low, high = (factor * usual for factor in USUAL_ENTROPY)
+    factor = 1 + epo_strength(share_done) * ((entropy < low).float() - (entropy > high).float())
+    return replace(batch, entropy_weight=batch.weight * factor)
+
+
+def epo_strength(share_done: float) -> float:
+    """Return the weight of EPO's penalty: 1 to .8 in the first half of a run, then fast to 0.
+
+    .8^(2 s) up to s = 1/2, then .8 e^(-5 (2 s - 1)); the source names no rates.
+
+    >>> epo_strength(0.0), epo_strength(0.5)
+    (1.0, 0.8)
+    """
+    if share_done <= 0.5:
+        return 0.8 ** (2 * share_done)
+    return 0.8 * math.exp(-5 * (2 * share_done - 1))
+
+
+def entropies_by_turn(batch: Batch, entropy: Tensor) -> list[float]:
+    """Return the mean entropy of the trained tokens at each turn, as many as come first.
+
+    Args:
+        batch: any batch.
+        entropy: (N, T) in nats.
+    """
+    depths = batch.depth[batch.turn[batch.loss_mask]]
+    values = entropy[batch.loss_mask]
+    found: list[float] = []
+    for depth in range(1 + max(depths.tolist(), default=-1)):
+        at_turn = values[depths == depth]
+        if not len(at_turn):
+            break
+        found.append(float(at_turn.mean()))
+    return found
+
+
+def entropy_metrics(
+    batch: Batch, scores: Scores, loss: LossConfig, coef: float | None
+) -> dict[str, float]:
+    """Measure the entropies that a method holds, and choose the coefficient of its bonus.
+
+    Args:
+        batch: any batch.
+        scores: of the batch.
+        loss: names the method.
+        coef: of `adaptive_entropy`, as the step before left it; None in the first one.
+
+    Returns:
+        Metrics; `train/entropy_coef` is the coefficient to take, where it is not the loss's own.
+    """
+    if loss.exploration == "adaptive_entropy":
+        entropy = float(scores.entropy[batch.loss_mask].mean())
+        coef = loss.entropy_coef if coef is None else coef
+        coef = active_entropy_coef(coef, entropy, loss.entropy_target)
+        return {"train/old_entropy": entropy, "train/entropy_coef": coef}
+    if loss.exploration == "siren":
+        is_peak = peak_tokens(batch, scores.statistics[0])
+        return {"train/old_entropy": float(scores.statistics[0][is_peak].mean())}
+    if loss.exploration == "epo":
+        means = entropies_by_turn(batch, scores.entropy)
+        return {f"{TURN_ENTROPY}{turn}": mean for turn, mean in enumerate(means)}
+    return {}
+
+
+def bonus_entropy(loss: LossConfig) -> tuple[Statistic, ...]:
+    """The entropy of the bonus."""
+    return STATISTICS["siren"] if loss.exploration == "siren" else ENTROPY
+
+
 def answer_tokens(batch: Batch, tokenizer: Any) -> Tensor:
     """Mark the trained tokens from the last token of an `<answer>` tag on, shape (N, T) bool.
 
@@ -235,13 +350,29 @@ EXPLORATIONS: dict[str, Callable[[Batch, Scores, LossConfig], Batch]] = {
     "entropy_advantage": lambda batch, scores, cfg: entropy_advantage(batch, scores.entropy),
     "kl_cov": lambda batch, scores, cfg: kl_cov(batch, cfg.exploration_share),
     "clip_cov": lambda batch, scores, cfg: clip_cov(batch, cfg.exploration_share, scores.generator),
+    "dcpo": lambda batch, scores, cfg: dcpo(batch, scores.entropy, *scores.statistics),
+    "epo": lambda batch, scores, cfg: epo(
+        batch, scores.entropy, scores.turn_entropies, scores.share_done
+    ),
+    "lp_reg": lambda batch, scores, cfg: lp_reg(batch, *scores.statistics),
+    "siren": lambda batch, scores, cfg: siren(batch, scores.statistics[0], scores.anchor),
     "steer": lambda batch, scores, cfg: steer(batch, scores.entropy),
     "top_entropy": lambda batch, scores, cfg: top_entropy(
         batch, scores.entropy, answer_tokens(batch, scores.tokenizer)
     ),
+    "ucas": lambda batch, scores, cfg: ucas(batch, *scores.statistics),
 }
 """Methods by the value of `loss.exploration`. Each takes a batch with scored `old_logprobs` and
 returns it with other loss terms, or the same object if it changes none."""
+STATISTICS: dict[str, tuple[Statistic, ...]] = {
+    "dcpo": (hot_logprobs, cold_logprobs),
+    "lp_reg": (proxy_logprobs,),
+    "siren": (nucleus_entropies,),
+    "ucas": (self_certainty,),
+}
+"""What a method needs besides log-probability and entropy, by its name."""
+WITH_ALL_TOKENS = ("adaptive_entropy", "epo", "siren")
+"""Methods that need the tokens of zero advantage too, as an entropy bonus does."""
 
 
 def _num_chosen(num_tokens: int, share: float) -> int:

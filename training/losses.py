@@ -15,6 +15,8 @@ from .batch import Batch
 
 KL_COV_BETA = 1.0
 """Weight of |log r| at the tokens that KL-Cov holds (arXiv:2505.22617)."""
+LP_REG_BETA = 1.0
+"""Weight of k3 at the tokens that Lp-Reg holds (arXiv:2510.03222)."""
 ROUNDING = 1e-5
 """Log-ratios up to this are rounding, in nats. There |log r| has a gradient of full size whose sign
 differs from one processor to the next."""
@@ -33,14 +35,15 @@ def grpo_loss(
     """Clipped surrogate (SESA Eq. 1, DAPO's two clip sides) with entropy bonus and KL penalty.
 
     loss = -sum [S+ min(r, 1 + clip_high) + S- min(max(r, 1 - clip_low), dual_clip)]
-           - entropy_coef sum w H + kl_coef sum w k3
+           - entropy_coef sum v H + kl_coef sum w k3
 
     over the tokens of `loss_mask`, with r = pi / pi_old, S+ and S- `positive` and `negative` of the
-    batch, w its `weight`, H the entropy of the policy and k3 = pi_ref / pi - log(pi_ref / pi) - 1
-    (arXiv:2402.03300 Eq. 4). `dual_clip` bounds the loss of a failure that became much likelier
-    (dual-clip PPO, arXiv:1912.09729); 0 is no bound. At the tokens of `kl_mask` the square bracket
-    is (S+ + S-) r - beta w |log r|, without a clip (KL-Cov, `training/exploration.py`); |log r| is
-    0 up to `ROUNDING`.
+    batch, w its `weight` and v its `entropy_weight`, H the entropy of the policy and
+    k3 = pi_ref / pi - log(pi_ref / pi) - 1 (arXiv:2402.03300 Eq. 4). `dual_clip` bounds the loss of
+    a failure that became much likelier (dual-clip PPO, arXiv:1912.09729); 0 is no bound. At the
+    tokens of `kl_mask` the square bracket is (S+ + S-) r - beta w |log r|, without a clip (KL-Cov,
+    `training/exploration.py`); |log r| is 0 up to `ROUNDING`. Where `proxy_logprobs` has a log q,
+    it is (S+ + S-) r - w k3(q), without a clip (Lp-Reg, `training/distributions.py`).
 
     Args:
         logprobs: log pi of the tokens, shape (N, T); anything outside `loss_mask`.
@@ -67,6 +70,11 @@ def grpo_loss(
     log_ratio = _log_ratio(logprobs, batch.old_logprobs, mask)
     ratio = log_ratio.exp()
     gain, is_clipped = _surrogate(log_ratio, ratio, batch, cfg)
+    is_held = batch.proxy_logprobs != 0
+    if is_held.any():
+        distance = _k3(_log_ratio(batch.proxy_logprobs, logprobs, is_held))
+        held = (batch.positive + batch.negative) * ratio - LP_REG_BETA * batch.weight * distance
+        gain, is_clipped = torch.where(is_held, held, gain), is_clipped & ~is_held
     loss = -gain.sum()
     sums = {
         "tokens": batch.count.sum(),
@@ -76,11 +84,10 @@ def grpo_loss(
     }
     if entropy is not None:
         entropy = torch.where(mask, entropy, 0.0)
-        loss = loss - cfg.entropy_coef * (batch.weight * entropy).sum()
+        loss = loss - cfg.entropy_coef * (batch.entropy_weight * entropy).sum()
         sums["entropy"] = (batch.count * entropy).sum()
     if reference_logprobs is not None:
-        gap = _log_ratio(reference_logprobs, logprobs, mask)
-        k3 = gap.exp() - gap - 1
+        k3 = _k3(_log_ratio(reference_logprobs, logprobs, mask))
         loss = loss + cfg.kl_coef * (batch.weight * k3).sum()
         sums["kl"] = (batch.count * k3).sum()
     return loss, {name: float(value.detach()) for name, value in sums.items()}
@@ -130,3 +137,8 @@ def mean_stats(stats: Iterable[dict[str, float]]) -> dict[str, float]:
 def _log_ratio(logprobs: Tensor, other: Tensor, mask: Tensor) -> Tensor:
     """log(p / q) on the mask; 0 elsewhere, where no value and no gradient may come from."""
     return torch.where(mask, logprobs - other, 0.0).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
+
+
+def _k3(log_ratio: Tensor) -> Tensor:
+    """The estimate q / p - log(q / p) - 1 of a KL divergence, from log(q / p)."""
+    return log_ratio.exp() - log_ratio - 1

@@ -76,6 +76,7 @@ def equal_rows(batch: Batch) -> list[int]:
         (N,) the kind of each row; kinds are numbered in order of appearance.
     """
     parts = (batch.token_ids, batch.attention_mask, batch.loss_mask, batch.kl_mask)
+    parts += (batch.proxy_logprobs != 0,)
     kinds: dict[bytes, int] = {}
     keys = (b"".join(part[row].numpy().tobytes() for part in parts) for row in range(len(batch)))
     return [kinds.setdefault(key, len(kinds)) for key in keys]
@@ -107,6 +108,7 @@ def merge_equal_rows(batch: Batch, kinds: Sequence[int] | None = None) -> Batch:
         positive=total(batch.positive),
         negative=total(batch.negative),
         weight=total(batch.weight),
+        entropy_weight=total(batch.entropy_weight),
         count=total(batch.count),
     )
 

@@ -56,6 +56,12 @@ class Progress:
     """The latest success rate on the validation puzzles."""
     entropy_coef: float | None = None
     """The coefficient of `loss.exploration=adaptive_entropy`; None before its first change."""
+    entropy_anchor: float | None = None
+    """The entropy that `loss.exploration=siren` returns to, in nats; None before its first step."""
+    turn_entropies: list[float] = field(default_factory=list)
+    """With `loss.exploration=epo`: mean entropy at each turn over all steps, in nats."""
+    turn_entropy_steps: list[int] = field(default_factory=list)
+    """The number of steps in each of these means."""
     sampler: str = ""
     """The sampler of the steps in `history`; another sampler starts a new history."""
     history: list[dict[str, float]] = field(default_factory=list)
@@ -100,6 +106,23 @@ class Progress:
         self.num_policy_calls += sum(tree.num_calls for tree in trees)
         self.num_response_tokens += num_tokens
         self.num_env_steps += sum(tree.num_env_steps for tree in trees)
+
+    def remember_entropies(self, entropies: Sequence[float]) -> None:
+        """Add a step's mean entropies at the turns of a trajectory to those of all steps.
+
+        >>> progress = Progress()
+        >>> progress.remember_entropies([1.0])
+        >>> progress.remember_entropies([2.0, 3.0])
+        >>> progress.turn_entropies, progress.turn_entropy_steps
+        ([1.5, 3.0], [2, 1])
+        """
+        missing = max(0, len(entropies) - len(self.turn_entropies))
+        means = [*self.turn_entropies, *[0.0] * missing]
+        steps = [*self.turn_entropy_steps, *[0] * missing]
+        for turn, entropy in enumerate(entropies):
+            steps[turn] += 1
+            means[turn] += (entropy - means[turn]) / steps[turn]
+        self.turn_entropies, self.turn_entropy_steps = means, steps
 
     def counts(self) -> dict[str, float]:
         """The counters as metrics."""

@@ -7,6 +7,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from ..agents.logprobs import ENTROPY, Statistic
 from ..agents.policy import Policy
 from ..sampling.trajectory import DuplicateProposal, TrajectoryTree, Turn
 from .batch import Batch, collate_pairs
@@ -17,22 +18,31 @@ Answer = TypeVar("Answer", Turn, DuplicateProposal)
 
 
 @torch.no_grad()
-def score(policy: Policy, batch: Batch, max_tokens: int) -> tuple[Tensor, Tensor]:
-    """Compute log-probabilities and entropies of a batch's tokens under the plain prompt.
+def score(
+    policy: Policy, batch: Batch, max_tokens: int, statistics: Sequence[Statistic] = ENTROPY
+) -> tuple[Tensor, ...]:
+    """Compute log-probabilities and statistics of a batch's tokens under the plain prompt.
+
+    Args:
+        policy: pi_old.
+        batch: N rows of T tokens.
+        max_tokens: tokens of a part, as of `own_parts`.
+        statistics: of a token's distribution; by default its entropy in nats.
 
     Returns:
-        Two (N, T) tensors in nats, 0 outside `loss_mask`.
+        (N, T) tensors, 0 outside `loss_mask`: log-probabilities, and one for each statistic.
     """
-    scores = torch.zeros(2, *batch.old_logprobs.shape, dtype=batch.old_logprobs.dtype)
+    shape = (1 + len(statistics), *batch.old_logprobs.shape)
+    scores = torch.zeros(shape, dtype=batch.old_logprobs.dtype)
     for part in own_parts(policy, batch, max_tokens):
         rows = batch.select(part.distinct)
-        values = torch.stack(policy.logprobs(rows))  # (2, M, t)
+        values = torch.stack(policy.logprobs(rows, statistics=statistics))  # (1 + K, M, t)
         if part.is_idle:
             continue
         values = torch.where(rows.loss_mask, values, 0.0).to(scores.dtype)
         scores[:, torch.tensor(part.rows), : values.shape[2]] = values[:, part.kinds]
     all_reduce(scores)
-    return scores[0], scores[1]
+    return tuple(scores)
 
 
 def with_plain_logprobs(policy: Policy, tree: TrajectoryTree, max_tokens: int) -> TrajectoryTree:

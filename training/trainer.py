@@ -22,7 +22,7 @@ from ..sampling.trajectory import TrajectoryTree
 from .agreement import check_replicas, shared_checkpoint
 from .checkpoint import latest_checkpoint, read_replay, read_state, save_checkpoint
 from .distributed import agreed, all_gather, barrier, broadcast, is_rank_zero
-from .exploration import next_entropy_coef
+from .exploration import TURN_ENTROPY, next_entropy_coef
 from .loggers import check_loggers, open_loggers
 from .metrics import rollout_metrics, variety_metrics
 from .monitor import (
@@ -205,7 +205,7 @@ def train_step(
         trees = _with_scored_samples(trees, session.agent.policy, cfg.optim)
     with _explained(session, cfg, before.step):
         metrics |= learner.update(sampled.taught, cfg, before, sampled.taught_returns)
-    _adapt_entropy_coef(progress, metrics, cfg.loss)
+    _remember_entropies(progress, metrics, cfg.loss)
     learned = time.perf_counter()
     progress.num_seconds += learned - started
     times = {"time/rollout_s": generated - started, "time/learn_s": learned - generated}
@@ -306,12 +306,17 @@ def _with_scored_samples(
     return [*samples, *trees[NUM_SAMPLES:]]
 
 
-def _adapt_entropy_coef(progress: Progress, metrics: dict[str, float], loss: LossConfig) -> None:
-    """Move the coefficient of `loss.exploration=adaptive_entropy` for the next step."""
+def _remember_entropies(progress: Progress, metrics: dict[str, float], loss: LossConfig) -> None:
+    """Keep what `loss.exploration` needs to know of this step in the next ones."""
     entropy = metrics.get("train/old_entropy")
-    if entropy is not None:
+    if loss.exploration == "adaptive_entropy" and entropy is not None:
         coef = loss.entropy_coef if progress.entropy_coef is None else progress.entropy_coef
         progress.entropy_coef = next_entropy_coef(coef, entropy, loss.entropy_target)
+    if loss.exploration == "siren" and progress.entropy_anchor is None:
+        progress.entropy_anchor = entropy
+    if loss.exploration == "epo":
+        turns = range(sum(name.startswith(TURN_ENTROPY) for name in metrics))
+        progress.remember_entropies([metrics[f"{TURN_ENTROPY}{turn}"] for turn in turns])
 
 
 def _is_saved(progress: Progress, optim: OptimConfig) -> bool:

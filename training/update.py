@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..agents.finite import all_finite
+from ..agents.logprobs import ENTROPY
 from ..agents.policy import Policy
 from ..agents.sharding import whole
 from ..configs.schema import Config, LossConfig, OptimConfig
@@ -30,7 +31,15 @@ from .advantages import (
 from .batch import Batch, collate
 from .checkpoint import has_optimizer, load_optimizer
 from .distributed import all_gather, all_reduce
-from .exploration import EXPLORATIONS, Scores, active_entropy_coef, changed_share
+from .exploration import (
+    EXPLORATIONS,
+    STATISTICS,
+    WITH_ALL_TOKENS,
+    Scores,
+    bonus_entropy,
+    changed_share,
+    entropy_metrics,
+)
 from .importance import correct_gaps
 from .losses import LOSSES, mean_stats
 from .metrics import gap_metrics
@@ -121,7 +130,7 @@ class Learner:
         is_scored = needs_scores(loss, optim)
         if is_scored:
             with self.clock.phase("score"):
-                batch, loss, metrics = self._score(batch, cfg, progress.entropy_coef, generator)
+                batch, loss, metrics = self._score(batch, cfg, progress, generator)
         rate = learning_rate(optim, progress.step, progress.share_done(optim))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -201,29 +210,34 @@ class Learner:
             replayed = self.replay.credits(loss, progress.share_done(cfg.optim), total)
             kept, credits = kept + replayed[0], credits + replayed[1]
             self.replay.add(trees, returns, loss, progress.step)
-        is_adaptive = loss.exploration == "adaptive_entropy"
-        keep_zero_advantage = bool(loss.entropy_coef or loss.kl_coef or is_adaptive)
+        needs_all = loss.exploration in WITH_ALL_TOKENS
+        keep_zero_advantage = bool(loss.entropy_coef or loss.kl_coef or needs_all)
         pad_id = self.policy.tokenizer.pad_token_id or 0
         return collate(kept, credits, pad_id, keep_zero_advantage)
 
     def _score(
-        self, batch: Batch, cfg: Config, entropy_coef: float | None, generator: torch.Generator
+        self, batch: Batch, cfg: Config, progress: Progress, generator: torch.Generator
     ) -> tuple[Batch, LossConfig, dict[str, float]]:
         """Compute pi_old and what the batch teaches in its light; returns the loss to take, too."""
-        loss = cfg.loss
-        old_logprobs, entropy = score(self.policy, batch, cfg.optim.max_batch_tokens)
+        loss, max_tokens = cfg.loss, cfg.optim.max_batch_tokens
+        wanted = (*ENTROPY, *STATISTICS.get(loss.exploration, ()))
+        old_logprobs, entropy, *others = score(self.policy, batch, max_tokens, wanted)
         batch = replace(batch, old_logprobs=old_logprobs)
         metrics = gap_metrics(batch, _uses_other_prompts(cfg))
-        if loss.exploration == "adaptive_entropy":
-            mean_entropy = float(entropy[batch.loss_mask].mean())
-            coef = loss.entropy_coef if entropy_coef is None else entropy_coef
-            coef = active_entropy_coef(coef, mean_entropy, loss.entropy_target)
-            loss = replace(loss, entropy_coef=coef)
-            metrics |= {"train/old_entropy": mean_entropy, "train/entropy_coef": coef}
-        scores = Scores(entropy, self.policy.tokenizer, generator)
+        scores = Scores(
+            entropy,
+            self.policy.tokenizer,
+            generator,
+            tuple(others),
+            progress.turn_entropies,
+            progress.share_done(cfg.optim),
+            progress.entropy_anchor,
+        )
         explored = EXPLORATIONS[loss.exploration](batch, scores, loss)
         if explored is not batch:
             metrics["train/changed_tokens"] = changed_share(batch, explored)
+        metrics |= entropy_metrics(batch, scores, loss, progress.entropy_coef)
+        loss = replace(loss, entropy_coef=metrics.get("train/entropy_coef", loss.entropy_coef))
         return correct_gaps(explored, loss), loss, metrics
 
     def _add_part(
@@ -232,7 +246,7 @@ class Learner:
         """Add the gradients of one part; returns its rows scored, and the sums."""
         rows, distinct = batch.select(part.rows), batch.select(part.distinct)
         has_bonus = bool(loss_cfg.entropy_coef)
-        logprobs, entropy = self.policy.logprobs(distinct, entropy_grad=has_bonus)
+        logprobs, entropy = self.policy.logprobs(distinct, has_bonus, bonus_entropy(loss_cfg))
         with torch.no_grad():
             reference = self.reference.logprobs(distinct)[0] if self.reference else None
         corrected = rows
@@ -246,7 +260,8 @@ class Learner:
 
     def _pass_idly(self, rows: Batch, loss_cfg: LossConfig) -> None:
         """Pass through the models in the order of `_add_part`, with gradients of zero."""
-        logprobs, entropy = self.policy.logprobs(rows, entropy_grad=bool(loss_cfg.entropy_coef))
+        has_bonus = bool(loss_cfg.entropy_coef)
+        logprobs, entropy = self.policy.logprobs(rows, has_bonus, bonus_entropy(loss_cfg))
         with torch.no_grad():
             if self.reference:
                 self.reference.logprobs(rows)

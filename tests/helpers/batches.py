@@ -45,6 +45,30 @@ def collate_double(groups: list[TrajectoryTree], cfg: LossConfig, old: Tensor) -
     return replace(batch, old_logprobs=lookup(old, batch))
 
 
+def column_batch(advantages, old_logprobs=None, weight: float = 1.0) -> Batch:
+    """A row of one trained token for each advantage, at place [n, 1]."""
+    positive = [weight * max(a, 0.0) for a in advantages]
+    negative = [weight * min(a, 0.0) for a in advantages]
+    credit = make_credit(positive, negative, [weight] * len(positive))
+    turns = [make_turn(prompt_ids=(1,)) for _ in positive]
+    tree = make_tree([ROOT] * len(turns), turns)
+    batch = collate([tree], [credit], 0, keep_zero_advantage=True, dtype=torch.float64)
+    return batch if old_logprobs is None else replace(batch, old_logprobs=column(old_logprobs))
+
+
+def column(values) -> Tensor:
+    """(N, T) with the values at the trained tokens of `column_batch`."""
+    return torch.tensor([[0.0, value] for value in values], dtype=torch.float64)
+
+
+def taught(batch: Batch) -> list[float]:
+    return (batch.positive + batch.negative)[:, 1].tolist()
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
 def uneven_tree(context: str, seed: int = 0) -> TrajectoryTree:
     """Turns of 2 to 6 tokens; prompts share their first 20, or continue their parent's turn."""
     rng = np.random.default_rng(seed)

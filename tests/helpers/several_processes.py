@@ -21,13 +21,42 @@ from sesa_agent.configs.schema import Config
 from sesa_agent.sampling.trajectory import TrajectoryTree
 from sesa_agent.training.distributed import rank, start_processes
 from sesa_agent.training.progress import Progress
-from sesa_agent.training.setup import build_policy, build_reference
+from sesa_agent.training.rollout import rollout, step_player
+from sesa_agent.training.setup import (
+    build_dialogue,
+    build_engine,
+    build_policy,
+    build_reference,
+)
 from sesa_agent.training.update import Learner, build_optimizer
 
 from .runs import is_time, run
 
 NUM_UPDATES = 2
 STOP_AFTER = 2
+UPDATES = {
+    "tree": ("sesa", "loss.entropy_coef=0.01", "loss.kl_coef=0.01"),
+    "rollouts": ("ragen", "sampling.max_trajectories=6"),
+    "tokens chosen over the batch": ("ragen", "loss.exploration=kl_cov"),
+    "groups chosen over the batch": ("ragen", "loss.filter_ratio=0.5"),
+    "entropy measured over the batch": ("sesa", "loss.exploration=adaptive_entropy"),
+    # Of a minibatch of one row nothing is left for the second process.
+    "no rows for a process": ("sesa", "optim.num_minibatches=100"),
+    "small micro-batches": ("sesa", "optim.max_batch_tokens=300"),
+    # Of rows that are computed one by one, so that rounding is the same however they are dealt.
+    "float32 copies": ("sesa", "model.dtype=bfloat16", "optim.max_batch_tokens=1"),
+    "lora": ("sesa", "model.lora_rank=2"),
+    "one step, not scored before": ("sesa", "optim.num_epochs=1", "optim.num_minibatches=1"),
+}
+TASKS = ("sampling.num_tasks=6", "optim.num_epochs=2", "optim.warmup_steps=0", "optim.lr=1e-4")
+
+
+def grow(cfg):
+    """Draw the trees of a step in a single process."""
+    policy = build_policy(cfg)
+    return rollout(
+        cfg, 0, step_player(cfg, 0, build_engine(cfg, policy), build_dialogue(cfg, policy))
+    ).played
 
 
 def update(

@@ -30,7 +30,16 @@ from sesa_agent.training.exploration import (
 )
 from sesa_agent.training.losses import grpo_loss
 
-from ..helpers.batches import collate_double, lookup, make_credit, random_logprobs
+from ..helpers.batches import (
+    collate_double,
+    column,
+    column_batch,
+    lookup,
+    make_credit,
+    random_logprobs,
+    seeded,
+    taught,
+)
 from ..helpers.runs import make_config, read_metrics, read_weights, run
 from ..helpers.strategies import make_tree, make_turn, trees
 from ..helpers.tiny_models import chatml_tokenizer
@@ -45,31 +54,12 @@ BASELINES = (
     "ragen-top-entropy",
     "ragen-pass-at-k",
     "ragen-steer",
+    "ragen-lp-reg",
+    "ragen-ucas",
+    "ragen-dcpo",
+    "ragen-siren",
+    "ragen-epo",
 )
-
-
-def make_batch(advantages, old_logprobs=None, weight: float = 1.0) -> Batch:
-    """A row of one trained token for each advantage, at place [n, 1]."""
-    positive = [weight * max(a, 0.0) for a in advantages]
-    negative = [weight * min(a, 0.0) for a in advantages]
-    credit = make_credit(positive, negative, [weight] * len(positive))
-    turns = [make_turn(prompt_ids=(1,)) for _ in positive]
-    tree = make_tree([ROOT] * len(turns), turns)
-    batch = collate([tree], [credit], 0, keep_zero_advantage=True, dtype=torch.float64)
-    return batch if old_logprobs is None else replace(batch, old_logprobs=column(old_logprobs))
-
-
-def column(values) -> Tensor:
-    """(N, T) with the values at the trained tokens of `make_batch`."""
-    return torch.tensor([[0.0, value] for value in values], dtype=torch.float64)
-
-
-def taught(batch: Batch) -> list[float]:
-    return (batch.positive + batch.negative)[:, 1].tolist()
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def test_the_adaptive_coefficient_by_hand():
@@ -95,7 +85,7 @@ def test_the_adaptive_coefficient_by_hand():
     ],
 )
 def test_the_entropy_advantage_by_hand(advantage, entropy, expected):
-    batch = make_batch([advantage], weight=0.5)
+    batch = column_batch([advantage], weight=0.5)
     result = entropy_advantage(batch, column([entropy]))
     assert taught(result) == pytest.approx([0.5 * expected], abs=1e-9)
 
@@ -112,7 +102,7 @@ def test_the_entropy_advantage_of_a_shared_turn_is_the_sum_over_its_trajectories
 @given(st.lists(st.tuples(st.floats(-3, 3), st.floats(0, 5)), min_size=1, max_size=8))
 def test_one_trajectory_a_turn_gives_the_printed_formula_and_keeps_its_sign(pairs):
     advantages, entropies = zip(*pairs, strict=True)
-    result = taught(entropy_advantage(make_batch(advantages), column(entropies)))
+    result = taught(entropy_advantage(column_batch(advantages), column(entropies)))
     expected = [a + min(0.4 * h, abs(a) / 2) for a, h in pairs]
     assert result == pytest.approx(expected, abs=1e-9)
     assert all(value * a >= 0 for value, a in zip(result, advantages, strict=True))
@@ -121,7 +111,7 @@ def test_one_trajectory_a_turn_gives_the_printed_formula_and_keeps_its_sign(pair
 def test_covariances_by_hand():
     # mean A = 0, mean log p = -2: 2 * 1, -1 * 0, -1 * -1; a common weight changes nothing.
     for weight in (1.0, 0.1):
-        batch = make_batch([2.0, -1.0, -1.0], [-1.0, -2.0, -3.0], weight)
+        batch = column_batch([2.0, -1.0, -1.0], [-1.0, -2.0, -3.0], weight)
         assert covariances(batch).tolist() == pytest.approx([2, 0, 1], abs=1e-6)
 
 
@@ -129,7 +119,7 @@ def test_covariances_by_hand():
     ("share", "held"), [(0.0, []), (0.01, [0]), (1 / 3, [0]), (2 / 3, [0, 2]), (1.0, [0, 1, 2])]
 )
 def test_kl_cov_holds_the_tokens_of_the_highest_covariance(share, held):
-    batch = make_batch([2.0, -1.0, -1.0], [-1.0, -2.0, -3.0])
+    batch = column_batch([2.0, -1.0, -1.0], [-1.0, -2.0, -3.0])
     result = kl_cov(batch, share)
     assert result.kl_mask.nonzero().tolist() == [[row, 1] for row in held]
     assert changed_share(batch, result) == pytest.approx(len(held) / 3)
@@ -146,7 +136,7 @@ def test_kl_cov_holds_the_tokens_of_the_highest_covariance(share, held):
 )
 def test_a_held_token_follows_the_formula_of_kl_cov(ratio, kl_mask, loss, gradient):
     """-A r + |log r| with A = 2 and weight 1, and d/d log pi = -A r + sign(log r); no clip."""
-    batch = make_batch([2.0])
+    batch = column_batch([2.0])
     batch = replace(batch, kl_mask=batch.loss_mask & kl_mask)
     logprobs = column([ratio]).log().nan_to_num(neginf=0.0).requires_grad_()
     value, stats = grpo_loss(logprobs, None, batch, LossConfig())
@@ -164,7 +154,7 @@ def test_rounding_chooses_no_token(seed):
     On one processor the update of two processes was once not that of one, because |log r| has a
     gradient of full size and of either sign where r is 1 up to rounding.
     """
-    batch = make_batch([1.0, 1.0, 1.0, -1.0, -1.0, -1.0], [-1.0] * 3 + [-2.0] * 3)
+    batch = column_batch([1.0, 1.0, 1.0, -1.0, -1.0, -1.0], [-1.0] * 3 + [-2.0] * 3)
     noise = 1e-7 * torch.randn(batch.old_logprobs.shape, generator=seeded(seed))
     rounded = replace(batch, old_logprobs=batch.old_logprobs + noise)
     assert kl_cov(batch, 1 / 3).kl_mask[:, 1].tolist() == [True, True, False, False, False, False]
@@ -184,7 +174,7 @@ def test_rounding_chooses_no_token(seed):
 
 def test_clip_cov_draws_only_between_its_bounds():
     # mean A = 0, mean log p = -3: 9 is above 5; 3 and 2.25 are between; 0 and .75 are below 1.
-    batch = make_batch([3.0, 1.5, 0.0, -1.5, -3.0], [0.0, -1.0, -6.25, -4.5, -3.25])
+    batch = column_batch([3.0, 1.5, 0.0, -1.5, -3.0], [0.0, -1.0, -6.25, -4.5, -3.25])
     assert covariances(batch).tolist() == pytest.approx([9, 3, 0, 2.25, 0.75])
     assert taught(clip_cov(batch, 1.0, seeded())) == [3.0, 0.0, 0.0, 0.0, -3.0]
     draws = {tuple(taught(clip_cov(batch, 0.2, seeded(seed)))) for seed in range(20)}
@@ -197,19 +187,19 @@ def test_steer_by_hand():
 
     H = ln 2 + (0, 1, 1): 0, 1 and 1/2, so weights 1.2, .8 and 1.
     """
-    batch = make_batch([1.0, 2.0, -1.0], [math.log(0.5)] * 3)
+    batch = column_batch([1.0, 2.0, -1.0], [math.log(0.5)] * 3)
     entropy = column([math.log(2), math.log(2) + 1, math.log(2) + 1])
     assert taught(steer(batch, entropy)) == pytest.approx([1.2, 1.6, -1.0], abs=1e-6)
 
 
 def test_steer_leaves_tokens_that_change_alike():
-    batch = make_batch([1.0, -1.0], [-1.0, -1.0])
+    batch = column_batch([1.0, -1.0], [-1.0, -1.0])
     assert steer(batch, column([0.5, 0.5])) is batch
 
 
 def test_top_entropy_ranks_thoughts_and_answers_apart():
     # The .8 quantiles of 10..14 and of .1...5 lie between their two highest values.
-    batch = make_batch([1.0] * 10)
+    batch = column_batch([1.0] * 10)
     entropy = column([10, 11, 12, 13, 14, 0.1, 0.2, 0.3, 0.4, 0.5])
     is_answer = entropy < 1
     assert taught(top_entropy(batch, entropy, is_answer)) == [0, 0, 0, 0, 1, 0, 0, 0, 0, 1]
@@ -280,7 +270,7 @@ def test_no_method_teaches_anything_outside_the_mask(name, tree, seed):
 
 
 def test_a_plain_run_is_left_alone():
-    batch = make_batch([1.0, -1.0])
+    batch = column_batch([1.0, -1.0])
     for name in ("none", "adaptive_entropy"):
         cfg = LossConfig(exploration=name)
         scores = Scores(batch.old_logprobs, None, seeded())
@@ -292,6 +282,8 @@ def test_a_preset_is_ragen_and_one_thing_more(method):
     loss, plain = load_config("sokoban", method).loss, load_config("sokoban", "ragen").loss
     assert load_config("sokoban", method).sampling == load_config("sokoban", "ragen").sampling
     changed = {key for key, value in vars(loss).items() if value != vars(plain)[key]}
+    if method in ("ragen-epo", "ragen-siren"):
+        changed -= {"entropy_coef"}  # 0 for `ragen` in Sokoban
     assert changed == {"credit" if method == "ragen-pass-at-k" else "exploration"}
 
 

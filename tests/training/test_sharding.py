@@ -19,10 +19,9 @@ from sesa_agent.training.distributed import check_processes
 from sesa_agent.training.setup import build_policy
 
 from ..helpers.runs import REPOSITORY, make_config, run_python
-from ..helpers.several_processes import read_case, update
+from ..helpers.several_processes import TASKS, UPDATES, grow, read_case, update
 from ..helpers.sharded import PARAMS, load_and_go_on, max_logits, save_and_go_on
 from ..helpers.tiny_models import save_llama
-from .test_distributed import TASKS, UPDATES, grow
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -98,9 +98,9 @@ class CountingPolicy(Policy):
 
     num_rows = 0
 
-    def logprobs(self, batch, entropy_grad=False):
+    def logprobs(self, batch, *options, **named):
         self.num_rows += len(batch.token_ids)
-        return super().logprobs(batch, entropy_grad)
+        return super().logprobs(batch, *options, **named)
 
 
 @pytest.mark.parametrize("method", ["sesa", "ragen"])
