@@ -20,7 +20,8 @@ from ..environments.ood_sets import refuse_ood_set
 from ..sampling.dialogue import Dialogue
 from ..sampling.trajectory import TrajectoryTree
 from .agreement import check_replicas, shared_checkpoint
-from .checkpoint import latest_checkpoint, read_replay, read_state, save_checkpoint
+from .checkpoint import latest_checkpoint, save_checkpoint
+from .checkpoint_files import read_replay, read_state
 from .distributed import agreed, all_gather, barrier, broadcast, is_rank_zero
 from .exploration import TURN_ENTROPY, next_entropy_coef
 from .loggers import check_loggers, open_loggers

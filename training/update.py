@@ -29,7 +29,7 @@ from .advantages import (
     punish_overlong,
 )
 from .batch import Batch, collate
-from .checkpoint import has_optimizer, load_optimizer
+from .checkpoint_files import has_optimizer
 from .distributed import all_gather, all_reduce
 from .exploration import (
     EXPLORATIONS,
@@ -45,6 +45,7 @@ from .losses import LOSSES, mean_stats
 from .metrics import gap_metrics
 from .micro_batches import Part, merge_equal_rows, own_parts
 from .optimizer import MasterAdamW
+from .optimizer_files import load_optimizer
 from .progress import Progress
 from .replay import ReplayBuffer
 from .score import score

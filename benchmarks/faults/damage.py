@@ -18,7 +18,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from sesa_agent.training.checkpoint import PARTS, find_damage, has_optimizer
+from sesa_agent.training.checkpoint_files import PARTS, has_optimizer
+from sesa_agent.training.damage import find_damage
 
 from .process import Case, Outcome, run, run_all
 from .small_run import STEPS, difference, resume_words, train_words, whole_run

@@ -26,7 +26,8 @@ from ...configs.task_files import is_task_file
 from ...configs.writing import replace_text, writing
 from ...configs.yaml_text import write_yaml
 from ...training import trainer
-from ...training.checkpoint import latest_checkpoint, read_state, tidy_checkpoints
+from ...training.checkpoint import latest_checkpoint, tidy_checkpoints
+from ...training.checkpoint_files import read_state
 from ...training.progress import BUDGETS, Progress
 from ...training.run_lock import locked
 from ...training.run_log import read_metrics

@@ -22,7 +22,8 @@ from ...configs.schema import Config
 from ...configs.writing import replace_text
 from ...environments.ood_sets import TEST
 from ...environments.splits import SPLITS
-from ...training.checkpoint import latest_checkpoint, read_state
+from ...training.checkpoint import latest_checkpoint
+from ...training.checkpoint_files import read_state
 from ...training.progress import BUDGETS, Progress
 from ...training.run_log import read_metrics
 from ...training.setup import (

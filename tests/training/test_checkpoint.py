@@ -10,19 +10,17 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sesa_agent.configs.errors import SettingError
-from sesa_agent.training.checkpoint import (
+from sesa_agent.training.checkpoint import latest_checkpoint, save_checkpoint, tidy_checkpoints
+from sesa_agent.training.checkpoint_files import (
     OPTIMIZER_FILE,
     PARTS,
     STATE_FILE,
     SUMS_FILE,
-    find_damage,
     has_optimizer,
-    latest_checkpoint,
-    load_optimizer,
     read_state,
-    save_checkpoint,
-    tidy_checkpoints,
 )
+from sesa_agent.training.damage import find_damage
+from sesa_agent.training.optimizer_files import load_optimizer
 from sesa_agent.training.progress import Progress
 
 WEIGHTS_FILE = "model/model.safetensors"
@@ -228,9 +226,9 @@ def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path):
     script = textwrap.dedent(
         """
         import itertools, os, pathlib, signal, sys, time, torch
-        from sesa_agent.training.checkpoint import (
-            latest_checkpoint, load_optimizer, read_state, save_checkpoint
-        )
+        from sesa_agent.training.checkpoint import latest_checkpoint, save_checkpoint
+        from sesa_agent.training.optimizer_files import load_optimizer
+        from sesa_agent.training.checkpoint_files import read_state
         from sesa_agent.training.progress import Progress
         torch.set_num_threads(1)  # a forked child has no pool of threads to wait for
         folder = pathlib.Path(sys.argv[1])
@@ -458,8 +456,11 @@ def test_a_kill_at_any_file_operation_leaves_a_run_to_resume(tmp_path, keep):
         """
         import os, pathlib, shutil, sys, torch
         from safetensors.torch import save_file
-        from sesa_agent.training.checkpoint import PARTS, checkpoints, find_damage
-        from sesa_agent.training.checkpoint import has_optimizer, latest_checkpoint
+        from sesa_agent.training.checkpoint_files import PARTS
+        from sesa_agent.training.checkpoint import checkpoints
+        from sesa_agent.training.damage import find_damage
+        from sesa_agent.training.checkpoint_files import has_optimizer
+        from sesa_agent.training.checkpoint import latest_checkpoint
         from sesa_agent.training.checkpoint import save_checkpoint
         from sesa_agent.training.progress import Progress
         torch.set_num_threads(1)

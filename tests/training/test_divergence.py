@@ -11,7 +11,8 @@ from sesa_agent.agents.engines.hf import HFEngine
 from sesa_agent.agents.finite import all_finite
 from sesa_agent.agents.policy import Policy
 from sesa_agent.configs.errors import SettingError
-from sesa_agent.training.checkpoint import PARTS, find_damage
+from sesa_agent.training.checkpoint_files import PARTS
+from sesa_agent.training.damage import find_damage
 from sesa_agent.training.trainer import open_session
 
 from ..helpers.runs import (

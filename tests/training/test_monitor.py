@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sesa_agent.configs.errors import SettingError
 from sesa_agent.configs.load import load_config
-from sesa_agent.training.checkpoint import read_state
+from sesa_agent.training.checkpoint_files import read_state
 from sesa_agent.training.monitor import (
     INDICATORS,
     WATCHED,

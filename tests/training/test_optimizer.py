@@ -2,8 +2,9 @@
 
 import torch
 
-from sesa_agent.training.checkpoint import load_optimizer, save_checkpoint
+from sesa_agent.training.checkpoint import save_checkpoint
 from sesa_agent.training.optimizer import MasterAdamW
+from sesa_agent.training.optimizer_files import load_optimizer
 
 SMALL = {"lr": 1e-5, "weight_decay": 0.0, "betas": (0.9, 0.95)}
 

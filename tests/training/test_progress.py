@@ -6,7 +6,7 @@ import pytest
 
 from sesa_agent.configs.errors import SettingError
 from sesa_agent.configs.schema import OptimConfig
-from sesa_agent.training.checkpoint import read_state
+from sesa_agent.training.checkpoint_files import read_state
 from sesa_agent.training.progress import BUDGETS, Progress
 
 from ..helpers.runs import ONE_UPDATE, make_config, newest, read_metrics, read_weights, run

@@ -12,7 +12,8 @@ from sesa_agent.configs.schema import LossConfig
 from sesa_agent.sampling.trajectory import ROOT
 from sesa_agent.training.advantages import leaf_returns, trajectory_credit
 from sesa_agent.training.batch import collate
-from sesa_agent.training.checkpoint import find_damage, read_replay
+from sesa_agent.training.checkpoint_files import read_replay
+from sesa_agent.training.damage import find_damage
 from sesa_agent.training.replay import MAX_AGE, ReplayBuffer
 
 from ..helpers.credits import credit_of

@@ -14,7 +14,9 @@ from sesa_agent.agents.sharded_files import shapes_in
 from sesa_agent.agents.sharding import decoder_layers
 from sesa_agent.configs.errors import SettingError
 from sesa_agent.configs.load import config_to_dict
-from sesa_agent.training.checkpoint import PARTS, find_damage, latest_checkpoint
+from sesa_agent.training.checkpoint import latest_checkpoint
+from sesa_agent.training.checkpoint_files import PARTS
+from sesa_agent.training.damage import find_damage
 from sesa_agent.training.distributed import check_processes
 from sesa_agent.training.setup import build_policy
 

@@ -16,7 +16,7 @@ from sesa_agent.configs.load import config_to_dict, env_names
 from sesa_agent.environments.splits import training_seeds
 from sesa_agent.runs import read_run
 from sesa_agent.sampling.trajectory import ROOT, Task, TrajectoryTree
-from sesa_agent.training.checkpoint import read_state
+from sesa_agent.training.checkpoint_files import read_state
 from sesa_agent.training.progress import Progress
 from sesa_agent.training.rollout import rollout, step_player
 from sesa_agent.training.setup import build_dialogue, resolve_auto

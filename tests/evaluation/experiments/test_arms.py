@@ -33,7 +33,8 @@ from sesa_agent.evaluation.experiments.arms import (
 from sesa_agent.evaluation.experiments.paper import CALLS, EXPERIMENTS, experiment_arms
 from sesa_agent.evaluation.experiments.runner import run_arms
 from sesa_agent.sampling.dialogue import Dialogue
-from sesa_agent.training.checkpoint import latest_checkpoint, read_state
+from sesa_agent.training.checkpoint import latest_checkpoint
+from sesa_agent.training.checkpoint_files import read_state
 
 from ...helpers.runs import read_metrics
 from ...helpers.tiny_models import chatml_tokenizer

@@ -21,7 +21,8 @@ from sesa_agent.evaluation.experiments.arms import (
 from sesa_agent.evaluation.experiments.results import Measurement
 from sesa_agent.evaluation.experiments.runner import _startable, run_arms
 from sesa_agent.evaluation.experiments.starts import START_FILE, is_complete, make_start, read_start
-from sesa_agent.training.checkpoint import has_optimizer, latest_checkpoint
+from sesa_agent.training.checkpoint import latest_checkpoint
+from sesa_agent.training.checkpoint_files import has_optimizer
 
 from ...helpers.toy_game import ENV_ID
 
