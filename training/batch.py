@@ -68,6 +68,11 @@ class Batch:
         """Number of sampled tokens that are trained."""
         return int(self.count.sum())
 
+    @property
+    def num_groups(self) -> int:
+        """Number of prompt groups, if they are counted from 0."""
+        return int(self.prompt_group.max()) + 1 if len(self) else 0
+
     def to(self, target: torch.device | torch.dtype | str) -> "Batch":
         """Move all tensors to a device, or convert the floating-point ones to a dtype."""
         tensors = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -87,7 +92,9 @@ class Batch:
         }
         return replace(self, **chosen, prompt_group=self.prompt_group[rows])
 
-    def minibatches(self, num: int, generator: torch.Generator) -> list["Batch"]:
+    def minibatches(
+        self, num: int, generator: torch.Generator, num_groups: int | None = None
+    ) -> list["Batch"]:
         """Split the prompt groups at random into `num` parts, or one part each if they are fewer.
 
         Answers to one prompt stay together, so that the prompt is computed once
@@ -98,11 +105,13 @@ class Batch:
         Args:
             num: number of parts, at least 1; their numbers of prompt groups differ by at most 1.
             generator: CPU generator of the shuffle.
+            num_groups: prompt groups of all ranks; of this batch alone if it is None.
         """
-        if len(self) == 0:
+        if num_groups is None:
+            num_groups = self.num_groups
+        if num_groups == 0:
             return []
-        prompt_groups = self.prompt_group.unique()
-        order = prompt_groups[torch.randperm(len(prompt_groups), generator=generator)]
+        order = torch.randperm(num_groups, generator=generator)
         parts = order.tensor_split(min(num, len(order)))
         rows = [torch.isin(self.prompt_group, part).nonzero()[:, 0] for part in parts]
         return [self.select(chosen)._scale(len(parts)) for chosen in rows]
@@ -123,14 +132,15 @@ def collate(
     pad_id: int,
     keep_zero_advantage: bool = False,
     dtype: torch.dtype = torch.float32,
+    denominator: float | None = None,
 ) -> Batch:
-    """Arrange the trained turns of all trees in rows.
+    """Arrange the trained turns of some trees in rows.
 
     A turn is trained if its weight and its advantage are not 0. A row ends at the last trained turn
     of a branch; later turns would not change the loss.
 
-    The weights of the turns that are taught add up to 1 over the given trees, those that the
-    rollout filter kept. Every process collates all of them and computes some of the rows, so the
+    The weights of the turns that are taught add up to 1 over all trees that the rollout filter
+    kept. Every process collates those it has sampled, with the denominator of all of them, so the
     number of processes does not matter; nor does that of minibatches (`Batch.minibatches`).
 
     Args:
@@ -140,6 +150,8 @@ def collate(
         keep_zero_advantage: train turns with zero advantage too, as an entropy bonus or a KL
             penalty needs.
         dtype: format of credit and log-probabilities.
+        denominator: the sum of `Credit.denominator` over the trees of all ranks; over the given
+            ones if it is None.
 
     Returns:
         A batch on the CPU; N = 0 if no turn is trained.
@@ -149,7 +161,8 @@ def collate(
     """
     if not all(turn.prompt_ids for tree in trees for turn in tree.turns):
         raise ValueError("Every turn needs a prompt of at least one token.")
-    denominator = sum(credit.denominator for credit in credits)
+    if denominator is None:
+        denominator = sum(credit.denominator for credit in credits)
     groups: dict[tuple[int, tuple[int, ...]], int] = {}
     rows = []
     for tree, credit in zip(trees, credits, strict=True):

@@ -4,12 +4,13 @@
 
 The weights are split over the ranks (`agents/sharding.py`), all of them or groups of `optim.shard`
 that each hold a copy. Every rank has its own engine. It samples the trees of its share of the tasks
-and gathers those of all ranks, so every rank makes the same decisions as a single process would:
-which groups are kept, their credit, the split into minibatches. Each row is computed by one rank,
-and gradients are summed. An update thus equals that of a single process on the same trees, except
-for the order of summation.
+and keeps them; all ranks know a summary of each (`tree_summary.py`). So every rank makes the same
+decisions as a single process would: which groups are kept, what their credit is divided by, the
+split into minibatches. Rows of the trees move as tensors to the one rank that computes them
+(`row_exchange.py`), and gradients are summed. An update thus equals that of a single process on the
+same trees, except for the order of summation.
 
-Values are exchanged as JSON: nothing is unpickled. In a single process nothing is exchanged.
+Small values are exchanged as JSON: nothing is unpickled. In a single process nothing is exchanged.
 """
 
 import json
@@ -36,6 +37,7 @@ AGREED_ERRORS = (DiskError, SettingError, EngineError)
 """What `agreed` raises on all ranks, the special kinds first."""
 
 Item = TypeVar("Item")
+Number = TypeVar("Number", int, float)
 Result = TypeVar("Result")
 
 
@@ -266,6 +268,26 @@ def agreed(work: Callable[[], Result]) -> Result:
     return result  # pyright: ignore[reportReturnType]
 
 
+def gather_lists(
+    own: list[Item], encode: Callable[[Item], Any], decode: Callable[[Any], Item]
+) -> list[Item]:
+    """Join the lists of all ranks, in rank order.
+
+    Args:
+        own: this rank's list.
+        encode: makes an item ready for JSON.
+        decode: reverses `encode`.
+    """
+    if world_size() == 1:
+        return own
+    return [decode(value) for part in all_gather([*map(encode, own)]) for value in part]
+
+
+def own_block(num: int) -> range:
+    """Return which of `num` items are this rank's: neighbours, and about as many on every rank."""
+    return range(num * rank() // world_size(), num * (rank() + 1) // world_size())
+
+
 def parallel_map(
     work: Callable[[Sequence[Item]], list[Result]],
     items: Sequence[Item],
@@ -295,14 +317,14 @@ def parallel_map(
     return [decode(parts[place % num][place // num]) for place in range(len(items))]
 
 
-def largest(value: int) -> int:
-    """Return the largest of all ranks' values."""
+def largest(value: Number) -> Number:
+    """Return the largest of all ranks' values; floats are rounded to float32."""
     if world_size() == 1:
         return value
     values = torch.tensor([value])
     come_to_exchange()
     dist.all_reduce(values, op=dist.ReduceOp.MAX)
-    return int(values)
+    return type(value)(values)
 
 
 def all_reduce(values: Tensor) -> Tensor:

@@ -1,16 +1,16 @@
-"""What a rollout says about the policy. Pure functions; docs/metrics.md explains each name."""
+"""What a rollout says about the policy; docs/metrics.md explains each name."""
 
-from collections import Counter
 from collections.abc import Sequence
-from math import comb
 
 import numpy as np
+import torch
 
-from ..sampling.trajectory import ROOT, TrajectoryTree
-from .advantages import has_signal, leaf_returns
+from .advantages import has_signal
 from .batch import Batch
+from .distributed import all_reduce, largest
 from .importance import engine_gap, history_gap
 from .pass_at_k import pass_at_k
+from .tree_summary import TreeSummary
 
 IGNORED_GAP = 0.01
 """A log-probability that differs by less, in nats, was not influenced by the other prompt."""
@@ -18,55 +18,49 @@ RATIO_K = 16
 """k of the paper's Pass@16/Pass@1 (Figure 5)."""
 
 
-def rollout_metrics(
-    trees: Sequence[TrajectoryTree], returns: Sequence[np.ndarray]
-) -> dict[str, float]:
+def rollout_metrics(summaries: Sequence[TreeSummary]) -> dict[str, float]:
     """Describe the groups of one step; those that could not be opened are counted only.
 
     Args:
-        trees: all that were sampled.
-        returns: of the leaves of each tree that could be opened, shape (num_leaves,).
+        summaries: of all trees that were sampled.
     """
-    num_errors = sum(len(tree.env_errors) for tree in trees)
-    trees = [tree for tree in trees if len(tree)]
-    turns = [turn for tree in trees for turn in tree.turns]
-    leaves = [tree.turns[leaf] for tree in trees for leaf in tree.leaves()]
-    paths = [path for tree in trees for path in tree.trajectories()]
-    firsts = [
-        {tree.turns[node].action for node in tree.children()[ROOT]} - {None} for tree in trees
-    ]
-    decisions = [
-        sum(tree.turns[child].outcome == 0 for child in children)
-        for tree in trees
-        for children in tree.children().values()
-    ]
-    calls = sum(tree.num_calls for tree in trees)
+    trees = [tree for tree in summaries if len(tree)]
+    num_turns, num_calls = total(trees, "num_turns"), max(total(trees, "num_calls"), 1)
+    wins = [won for tree in trees for won in tree.wins]
+    returns = [value for tree in trees for value in tree.episode_returns]
+    signals = [has_signal(np.array(tree.returns)) for tree in trees]
     return {
-        "rollout/success_rate": float(np.mean([leaf.success for leaf in leaves])),
-        "rollout/return": float(np.mean([path.episode_return for path in paths])),
+        "rollout/success_rate": float(np.mean(wins)),
+        "rollout/return": float(np.mean(returns)),
         "rollout/solved_groups": float(np.mean([tree.success for tree in trees])),
-        "rollout/signal_groups": float(np.mean([has_signal(group) for group in returns])),
-        "rollout/format_groups": float(np.mean([*map(_differs_in_format_alone, trees, returns)])),
-        "rollout/trajectories": len(leaves) / len(trees),
-        "rollout/tree_size": len(turns) / len(trees),
-        "rollout/actions_per_decision": float(np.mean(decisions)),
-        "rollout/distinct_answers": float(np.mean([len(actions) for actions in firsts])),
-        "rollout/duplicate_rate": sum(tree.num_duplicates for tree in trees) / max(calls, 1),
-        "rollout/cut_prompts": sum(tree.num_cut_prompts for tree in trees) / max(calls, 1),
-        "rollout/repeated_states": float(np.mean([turn.is_merged for turn in turns])),
-        "rollout/readable_rate": float(np.mean([turn.action is not None for turn in turns])),
-        "rollout/legal_rate": float(np.mean([turn.legal for turn in turns])),
-        "rollout/response_tokens": float(np.mean([len(turn.response_ids) for turn in turns])),
-        "rollout/env_errors": float(num_errors),
+        "rollout/signal_groups": float(np.mean(signals)),
+        "rollout/format_groups": float(np.mean([tree.has_format_signal for tree in trees])),
+        "rollout/trajectories": len(wins) / len(trees),
+        "rollout/tree_size": num_turns / len(trees),
+        "rollout/actions_per_decision": total(trees, "num_proposals")
+        / total(trees, "num_decisions"),
+        "rollout/distinct_answers": total(trees, "num_first_actions") / len(trees),
+        "rollout/duplicate_rate": total(trees, "num_duplicates") / num_calls,
+        "rollout/cut_prompts": total(trees, "num_cut_prompts") / num_calls,
+        "rollout/repeated_states": total(trees, "num_merged") / num_turns,
+        "rollout/readable_rate": (num_turns - total(trees, "num_unreadable")) / num_turns,
+        "rollout/legal_rate": total(trees, "num_legal") / num_turns,
+        "rollout/response_tokens": total(trees, "num_turn_tokens") / num_turns,
+        "rollout/env_errors": float(sum(len(tree.env_errors) for tree in summaries)),
     }
 
 
-def variety_metrics(trees: Sequence[TrajectoryTree]) -> dict[str, float]:
+def total(summaries: Sequence[TreeSummary], name: str) -> int:
+    """Sum a count of some trees."""
+    return sum(getattr(tree, name) for tree in summaries)
+
+
+def variety_metrics(summaries: Sequence[TreeSummary]) -> dict[str, float]:
     """Describe how much the members of a group vary.
 
     Args:
-        trees: groups of independent rollouts; the branches of a grown tree are forced apart, so
-            they say nothing of the policy.
+        summaries: of groups of independent rollouts; the branches of a grown tree are forced apart,
+            so they say nothing of the policy.
 
     Returns:
         `rollout/pass_ratio`, unbiased pass@k over pass@1 with k = min(16, members), where there is
@@ -75,12 +69,11 @@ def variety_metrics(trees: Sequence[TrajectoryTree]) -> dict[str, float]:
         group met at least twice, however often that was.
     """
     metrics = {}
-    trees = [tree for tree in trees if len(tree)]
-    wins = [[tree.turns[leaf].success for leaf in tree.leaves()] for tree in trees]
+    wins = [tree.wins for tree in summaries if len(tree)]
     if any(map(any, wins)) and all(len(group) > 1 for group in wins):
         passes = [pass_at_k(len(group), sum(group), min(RATIO_K, len(group))) for group in wins]
         metrics["rollout/pass_ratio"] = float(np.mean(passes) / np.mean([*map(np.mean, wins)]))
-    numbers = [_actions_of_two(actions) for tree in trees for actions in _by_prompt(tree)]
+    numbers = [number for tree in summaries for number in tree.actions_of_two]
     if numbers:
         metrics["rollout/actions_per_state"] = float(np.mean(numbers))
     return metrics
@@ -94,15 +87,18 @@ def gap_metrics(batch: Batch, has_other_prompts: bool = True) -> dict[str, float
     token of first proposals.
 
     Args:
-        batch: with scored `old_logprobs`.
+        batch: this rank's rows, with scored `old_logprobs`; the metrics are those of all ranks.
         has_other_prompts: whether proposals after the first have prompts of their own; without,
             nothing could be ignored.
     """
-    gaps = history_gap(batch)
+    gaps = all_reduce(history_gap(batch))  # each turn's is on one rank, 0 on the others
     metrics = {}
     engine = engine_gap(batch)
-    if len(engine):
-        metrics |= {"gap/engine_mean": float(engine.mean()), "gap/engine_max": float(engine.max())}
+    number = int(all_reduce(torch.tensor(len(engine))))
+    if number:
+        highest = largest(float(engine.max()) if len(engine) else 0.0)
+        mean = float(all_reduce(engine.sum()) / number)
+        metrics |= {"gap/engine_mean": mean, "gap/engine_max": highest}
     later = gaps[batch.proposal_index > 0]
     if has_other_prompts and len(later):
         metrics["gap/ignored"] = float((later.abs() < IGNORED_GAP).float().mean())
@@ -110,26 +106,3 @@ def gap_metrics(batch: Batch, has_other_prompts: bool = True) -> dict[str, float
         mean = gaps[batch.proposal_index == index].mean()
         metrics[f"gap/proposal_{index + 1}"] = float(mean)
     return metrics
-
-
-def _differs_in_format_alone(tree: TrajectoryTree, returns: np.ndarray) -> bool:
-    """Whether a group has signal only because some responses could not be read."""
-    return has_signal(returns) and not has_signal(leaf_returns(tree, format_penalty=0.0))
-
-
-def _by_prompt(tree: TrajectoryTree) -> list[list[str | None]]:
-    """Actions by the prompt that they answer, of prompts that were met at least twice."""
-    actions: dict[tuple[int, ...], list[str | None]] = {}
-    for turn in tree.turns:
-        actions.setdefault(turn.prompt_ids, []).append(turn.action)
-    return [found for found in actions.values() if len(found) > 1]
-
-
-def _actions_of_two(actions: Sequence[str | None]) -> float:
-    """Mean number of different actions over all pairs; unreadable ones count as one action.
-
-    >>> _actions_of_two(["up", "up", "down", None])  # of 6 pairs one is alike
-    1.8333333333333333
-    """
-    num_pairs = comb(len(actions), 2)
-    return 2 - sum(comb(count, 2) for count in Counter(actions).values()) / num_pairs

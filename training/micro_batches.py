@@ -1,4 +1,4 @@
-"""Splits a batch into micro-batches, and these over the ranks.
+"""Deals the rows of a batch to the ranks, and splits each rank's into micro-batches.
 
 Equal rows are computed once. If the model can share prefixes, rows with a common prefix are placed
 together and the prefix is computed once too (`agents/prefix_rows.py`). Micro-batches are bounded in
@@ -7,6 +7,7 @@ tokens, and every rank computes about the same number of tokens.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 
 import numpy as np
 import torch
@@ -14,8 +15,9 @@ from torch import Tensor
 
 from ..agents.policy import Policy
 from ..agents.prefix_rows import lexicographic_order, new_lengths
-from .batch import Batch
-from .distributed import come_to_exchange, largest, rank, world_size
+from .batch import Batch, collate_pairs
+from .distributed import all_gather, come_to_exchange, largest, world_size
+from .row_exchange import exchange_rows
 
 MAX_READ = 4
 """With shared prefixes, the rows of a micro-batch have at most `MAX_READ * max_tokens` tokens,
@@ -39,13 +41,113 @@ class Part:
         """(M,) the first row of each kind, as an index in the batch."""
         return [self.rows[place] for place in _first_places(self.kinds)]
 
+    def distinct_rows(self, batch: Batch) -> Batch:
+        """The distinct rows of the batch that it is a part of; idle, a row of two tokens."""
+        return idle_row() if self.is_idle else batch.select(self.distinct)
 
-def own_parts(policy: Policy, batch: Batch, max_tokens: int) -> Iterator[Part]:
-    """Split a batch into the parts that this rank computes, as many as every other rank.
+
+def idle_row() -> Batch:
+    """A row of two tokens, for a pass through the model that only keeps other ranks company."""
+    return collate_pairs([((0,), (0,))])
+
+
+@dataclass(frozen=True)
+class RowCost:
+    """What every rank knows of a row before rows are dealt."""
+
+    name: str
+    """Equal rows share it."""
+    prompt: str
+    """Rows with equal tokens before the first trained one share it."""
+    first: int
+    """Tokens to compute after the rows before it on its rank, at least 1."""
+    later: int
+    """Tokens to compute after a row with the same prompt, at least 1."""
+
+
+def deal_rows(policy: Policy, batch: Batch) -> Batch:
+    """Move rows between the ranks, so that each computes about an equal share of the tokens.
+
+    The rows of all ranks, in rank order and those of a prompt together, are one sequence, which is
+    cut evenly. So most rows stay where they are, and a prompt is mostly computed by one rank.
 
     Args:
         policy: its `can_share_prefix` is used.
-        batch: the same on every rank.
+        batch: this rank's rows, maybe none.
+
+    Returns:
+        The rows that this rank computes, maybe none; in a single process the batch itself.
+    """
+    if world_size() == 1:
+        return batch
+    copies: dict[str, list[int]] = {}
+    for row in range(len(batch)):
+        copies.setdefault(_digest(batch, row), []).append(row)
+    names = {rows[0]: name for name, rows in copies.items()}
+    order = [row for row in computing_order(batch, policy.can_share_prefix) if row in names]
+    added = _added_tokens(batch, order, policy.can_share_prefix)
+    costs = [
+        _row_cost(batch, row, names[row], cost, policy.can_share_prefix)
+        for row, cost in zip(order, added, strict=True)
+    ]
+    known = all_gather([[*vars(cost).values()] for cost in costs])
+    owners = deal([RowCost(*values) for part in known for values in part], world_size())
+    rows = [copy for cost in costs for copy in copies[cost.name]]
+    places = [owners[cost.name] for cost in costs for _ in copies[cost.name]]
+    return exchange_rows(batch, rows, places)
+
+
+def deal(rows: Sequence[RowCost], num: int) -> dict[str, int]:
+    """Cut the rows of all ranks into parts of about equal costs.
+
+    Args:
+        rows: of all ranks, in rank order; a row that comes again costs nothing.
+        num: number of parts.
+
+    Returns:
+        The part of each row by its name; a part's cost is an equal share, give or take a row.
+
+    >>> rows = [RowCost("a", "x", 9, 2), RowCost("b", "y", 9, 2), RowCost("c", "x", 9, 2)]
+    >>> deal(rows, num=2)
+    {'a': 0, 'c': 1, 'b': 1}
+    """
+    by_prompt: dict[str, dict[str, int]] = {}
+    for row in rows:
+        costs = by_prompt.setdefault(row.prompt, {})
+        costs.setdefault(row.name, min(row.first, row.later) if costs else row.first)
+    costs = {name: cost for group in by_prompt.values() for name, cost in group.items()}
+    ends = np.cumsum([*costs.values()], dtype=int)
+    return dict(zip(costs, ((ends - 1) * num // max([1, *ends])).tolist(), strict=True))
+
+
+def _row_cost(batch: Batch, row: int, name: str, added: int, share_prefix: bool) -> RowCost:
+    length, start = int(batch.attention_mask[row].sum()), int(batch.loss_mask[row].int().argmax())
+    prompt = blake2b(batch.token_ids[row, :start].numpy().tobytes(), digest_size=8).hexdigest()
+    return RowCost(name, prompt, added, length - start if share_prefix else length)
+
+
+def _digest(batch: Batch, row: int) -> str:
+    """A name that equal rows share, as of `equal_rows`, whatever their padding."""
+    length = int(batch.attention_mask[row].sum())
+    parts = (batch.token_ids, batch.loss_mask, batch.kl_mask, batch.proxy_logprobs != 0)
+    content = b"".join(part[row, :length].numpy().tobytes() for part in parts)
+    return blake2b(content, digest_size=8).hexdigest()
+
+
+def _added_tokens(batch: Batch, order: Sequence[int], share_prefix: bool) -> list[int]:
+    """Tokens that each row adds to those before it, (len(order),)."""
+    if share_prefix and order:
+        return new_lengths(batch.token_ids, batch.attention_mask, order)
+    lengths = batch.attention_mask.sum(dim=1).tolist()
+    return [lengths[row] for row in order]
+
+
+def own_parts(policy: Policy, batch: Batch, max_tokens: int) -> Iterator[Part]:
+    """Split a batch into parts, as many as every other rank has.
+
+    Args:
+        policy: its `can_share_prefix` is used.
+        batch: this rank's rows, maybe none.
         max_tokens: most tokens of a part, counted with padding or with shared prefixes once; a
             longer row is a part of its own.
     """
@@ -55,7 +157,7 @@ def own_parts(policy: Policy, batch: Batch, max_tokens: int) -> Iterator[Part]:
     for row, kind in enumerate(kinds):
         copies[kind].append(row)
     distinct, shares = batch.select(firsts), policy.can_share_prefix
-    order = own_rows(distinct, computing_order(distinct, shares), shares)
+    order = computing_order(distinct, shares)
     groups = group_rows(distinct, max_tokens, order, shares)
     num_parts = largest(len(groups))
     for group in groups:
@@ -64,9 +166,8 @@ def own_parts(policy: Policy, batch: Batch, max_tokens: int) -> Iterator[Part]:
         come_to_exchange()
         yield Part(rows, places)
     for _ in range(num_parts - len(groups)):
-        shortest = int(batch.attention_mask.sum(1).argmin())
         come_to_exchange()
-        yield Part([shortest], [0], is_idle=True)
+        yield Part([], [], is_idle=True)
 
 
 def equal_rows(batch: Batch) -> list[int]:
@@ -125,26 +226,6 @@ def computing_order(batch: Batch, share_prefix: bool = False) -> list[int]:
     return sorted(range(len(batch)), key=lambda row: -lengths[row])
 
 
-def own_rows(batch: Batch, order: Sequence[int], share_prefix: bool = False) -> list[int]:
-    """Choose the rows that this rank computes: about an equal share of the tokens.
-
-    Args:
-        batch: the same on every rank.
-        order: from `computing_order`.
-        share_prefix: keep rows that share a prefix together.
-
-    Returns:
-        A part of `order`, all of it in a single process; possibly empty.
-    """
-    if world_size() == 1 or not len(batch):
-        return list(order)
-    if share_prefix:
-        ends = np.cumsum(new_lengths(batch.token_ids, batch.attention_mask, order))
-        owners = (ends - 1) * world_size() // ends[-1]
-        return np.array(order)[owners == rank()].tolist()
-    return list(order[rank() :: world_size()])
-
-
 def group_rows(
     batch: Batch, max_tokens: int, order: Sequence[int], share_prefix: bool = False
 ) -> list[list[int]]:
@@ -180,7 +261,7 @@ def _prefix_groups(
     """
     groups: list[list[int]] = []
     num_computed = num_read = 0
-    added = new_lengths(batch.token_ids, batch.attention_mask, order) if order else []
+    added = _added_tokens(batch, order, share_prefix=True)
     for row, num_new in zip(order, added, strict=True):
         num_computed += num_new
         num_read += lengths[row]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, get_args, get_origin, get_type_hints
 
 from ..configs.schema import OptimConfig
-from ..sampling.trajectory import TrajectoryTree
+from .tree_summary import TreeSummary
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Progress:
                 raise ValueError(f"{name} must not be {value!r:.40}")
         return cls(**values)
 
-    def add_rollout(self, trees: Sequence[TrajectoryTree], num_tokens: int) -> None:
+    def add_rollout(self, trees: Sequence[TreeSummary], num_tokens: int) -> None:
         """Count one step and its rollout; the trainer adds its `num_seconds` after the update.
 
         Args:

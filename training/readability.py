@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from ..agents.prompts import PromptStyle
 from ..configs.schema import Config
 from ..environments.descriptions import describe_value
-from ..sampling.trajectory import TrajectoryTree
 from .monitor import Symptom
+from .tree_summary import TreeSummary
 
 UNREADABLE = 0.02
 """Largest share of readable responses that is reported."""
@@ -47,7 +47,7 @@ def describe_unreadable(response: str, cut_rate: float, cfg: Config) -> str:
 
 
 def find_unreadable(
-    readable_rates: Sequence[float], trees: Sequence[TrajectoryTree], cfg: Config
+    readable_rates: Sequence[float], trees: Sequence[TreeSummary], cfg: Config
 ) -> list[Symptom]:
     """Detect that the responses of the latest steps cannot be read.
 
@@ -56,10 +56,12 @@ def find_unreadable(
         trees: of the last of them.
         cfg: the settings of the run.
     """
-    turns = [turn for tree in trees for turn in tree.turns]
-    unreadable = [turn for turn in turns if turn.action is None]
+    unreadable = [tree for tree in trees if tree.num_unreadable]
     if not unreadable or not readable_rates or not all(map(is_unreadable, readable_rates)):
         return []
-    cut = [len(turn.response_ids) >= cfg.engine.max_new_tokens for turn in unreadable]
-    text = describe_unreadable(unreadable[0].response, sum(cut) / len(cut), cfg)
+    num, num_cut = (
+        sum(getattr(tree, name) for tree in unreadable)
+        for name in ("num_unreadable", "num_unreadable_cut")
+    )
+    text = describe_unreadable(unreadable[0].unreadable, num_cut / num, cfg)
     return [Symptom("unreadable", text)]

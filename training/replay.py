@@ -13,6 +13,7 @@ import numpy as np
 from ..configs.schema import LossConfig
 from ..sampling.trajectory import ROOT, TrajectoryTree
 from .credit import Credit, group_advantages, leaf_credit
+from .distributed import gather_lists
 
 MIN_ADVANTAGE = 1.0
 """Trajectories with a larger advantage, in standard deviations of their group, are kept."""
@@ -35,6 +36,15 @@ class Replay:
     episode_return: float
     step: int
     """When it was sampled."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Convert to plain values, ready for `json.dump`."""
+        return {**vars(self), "tree": self.tree.to_json()}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Replay":
+        """Rebuild a replay from `to_json`, exactly."""
+        return cls(**{**data, "tree": TrajectoryTree.from_json(data["tree"])})
 
 
 @dataclass
@@ -59,17 +69,19 @@ class ReplayBuffer:
         """Keep the good trajectories of a step, and forget old ones.
 
         Args:
-            trees: one group each.
+            trees: this rank's groups; every rank keeps the good trajectories of all.
             returns: of the leaves of each, shape (num_leaves,).
             cfg: `group_std`.
             step: their number.
         """
+        replays = []
         for tree, values in zip(trees, returns, strict=True):
-            self.means.append(float(values.mean()))
             advantages = group_advantages(values, kind=cfg.group_std)
             for leaf, value, advantage in zip(tree.leaves(), values, advantages, strict=True):
                 if advantage > MIN_ADVANTAGE:
-                    self.replays.append(Replay(_branch(tree, leaf), float(value), step))
+                    replays.append(Replay(_branch(tree, leaf), float(value), step))
+        self.replays += gather_lists(replays, Replay.to_json, Replay.from_json)
+        self.means += gather_lists([float(values.mean()) for values in returns], float, float)
         self.means = self.means[-NUM_BASELINES:]
         fresh = [replay for replay in self.replays if replay.step > step - MAX_AGE]
         self.replays = fresh[-BUFFER_SIZE:]
@@ -119,17 +131,12 @@ class ReplayBuffer:
 
     def to_json(self) -> dict[str, Any]:
         """Convert to plain values, ready for `json.dump`."""
-        replays = [{**vars(replay), "tree": replay.tree.to_json()} for replay in self.replays]
-        return {"replays": replays, "means": self.means}
+        return {"replays": [*map(Replay.to_json, self.replays)], "means": self.means}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "ReplayBuffer":
         """Rebuild a buffer from `to_json`, exactly."""
-        replays = [
-            Replay(**{**replay, "tree": TrajectoryTree.from_json(replay["tree"])})
-            for replay in data["replays"]
-        ]
-        return cls(replays, list(data["means"]))
+        return cls([*map(Replay.from_json, data["replays"])], list(data["means"]))
 
 
 def _branch(tree: TrajectoryTree, leaf: int) -> TrajectoryTree:

@@ -2,58 +2,68 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 
 import numpy as np
 
 from ..agents.engines.base import Engine
 from ..configs.errors import SettingError
-from ..configs.schema import Config, EngineConfig
+from ..configs.schema import Config, EngineConfig, SamplingConfig
 from ..environments.splits import training_seeds
 from ..sampling import SAMPLERS
 from ..sampling.dialogue import Dialogue
 from ..sampling.player import Phase, Player, untimed
 from ..sampling.trajectory import Task, TrajectoryTree
-from .advantages import has_signal, leaf_returns
-from .distributed import own_rng, parallel_map
+from .advantages import has_signal
+from .distributed import agreed, gather_lists, own_block, own_rng
 from .monitor import Symptom
 from .setup import sampling_params
+from .tree_summary import TreeSummary, summarize
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """The trees of a step, one group each."""
+    """The trees of a step, one group each: some are on this rank, which knows all by summary."""
 
+    summaries: list[TreeSummary]
+    """Of all trees that were sampled."""
     trees: list[TrajectoryTree]
-    """All that were sampled."""
-    played: list[TrajectoryTree]
-    """Those that the environment could open."""
-    returns: list[np.ndarray]
-    """Of the leaves of each one that was played, shape (num_leaves,)."""
+    """Those that this rank has sampled; in a single process all."""
+    numbers: list[int]
+    """(len(trees),) their places among all."""
     chosen: list[int]
-    """Places of those to learn from among `played`."""
+    """Places among all trees of those to learn from."""
     num_within: int
-    """Trees within the budget, the first ones of `trees`; the others are not learned from."""
+    """Trees within the budget, the first ones; the others are not learned from."""
 
     @property
-    def within(self) -> list[TrajectoryTree]:
+    def within(self) -> list[TreeSummary]:
         """The trees within the budget, whose calls and steps count."""
-        return self.trees[: self.num_within]
+        return self.summaries[: self.num_within]
 
     @property
-    def left_out(self) -> list[TrajectoryTree]:
+    def left_out(self) -> list[TreeSummary]:
         """The trees beyond the budget."""
-        return self.trees[self.num_within :]
+        return self.summaries[self.num_within :]
+
+    @property
+    def played(self) -> list[TrajectoryTree]:
+        """This rank's trees that the environment could open."""
+        return [tree for tree in self.trees if len(tree)]
 
     @property
     def taught(self) -> list[TrajectoryTree]:
-        """The groups to learn from."""
-        return [self.played[place] for place in self.chosen]
+        """This rank's groups to learn from."""
+        chosen = set(self.chosen)
+        pairs = zip(self.numbers, self.trees, strict=True)
+        return [tree for number, tree in pairs if number in chosen]
 
     @property
     def taught_returns(self) -> list[np.ndarray]:
-        """Their returns."""
-        return [self.returns[place] for place in self.chosen]
+        """Their returns, shape (num_leaves,) each."""
+        chosen = sorted({*self.chosen} & {*self.numbers})
+        return [np.array(self.summaries[number].returns) for number in chosen]
 
 
 def rollout(cfg: Config, step: int, player: Player, max_calls: int | None = None) -> Rollout:
@@ -73,40 +83,46 @@ def rollout(cfg: Config, step: int, player: Player, max_calls: int | None = None
         SettingError: if the environment could not open a single puzzle.
     """
     sampling = cfg.sampling
-    sample = SAMPLERS[sampling.name].sample
+    trees: list[TrajectoryTree] = []
+    numbers: list[int] = []
+    summaries: list[TreeSummary] = []
+    with_signal: list[int] = []
+    num_within = 0
+    for round_number in range(1 + sampling.max_redraws):
+        sampled = agreed(partial(draw_round, cfg, step, player, round_number))
+        trees, numbers = trees + sampled, numbers + _own_numbers(sampling, round_number)
+        penalty, longest = cfg.loss.format_penalty, cfg.engine.max_new_tokens
+        found = [summarize(tree, penalty, longest) for tree in sampled]
+        summaries += gather_lists(found, TreeSummary.to_json, TreeSummary.from_json)
+        played = [number for number, tree in enumerate(summaries) if len(tree)]
+        with_signal = [n for n in played if has_signal(np.array(summaries[n].returns))]
+        num_within = count_within(summaries, max_calls)
+        if len(with_signal) >= sampling.num_tasks or num_within < len(summaries):
+            break
+    chosen = check_played(summaries)
+    if sampling.max_redraws:
+        chosen = with_signal[: sampling.num_tasks]
+    chosen = [number for number in chosen if number < num_within]
+    return Rollout(summaries, trees, numbers, chosen, num_within)
+
+
+def draw_round(cfg: Config, step: int, player: Player, number: int = 0) -> list[TrajectoryTree]:
+    """Sample this rank's trees of a round of a step; exchanges nothing with other ranks."""
+    sampling = cfg.sampling
     # The puzzles of all rounds are reserved, sampled or not: a step's must not depend on how many
     # rounds the steps before it took, which a resumed run does not know.
     seeds = training_seeds(cfg.seed, step, sampling.num_tasks * (1 + sampling.max_redraws))
-    trees: list[TrajectoryTree] = []
-    with_signal: list[int] = []
-    num_within = 0
-    returns: list[np.ndarray] = []
-    for start in range(0, len(seeds), sampling.num_tasks):
-        sampled = parallel_map(
-            lambda part: player.run(sample, _tasks(cfg, player, part), sampling),
-            seeds[start : start + sampling.num_tasks],
-            TrajectoryTree.to_json,
-            TrajectoryTree.from_json,
-        )
-        trees += sampled
-        returns += [leaf_returns(tree, cfg.loss.format_penalty) for tree in sampled if len(tree)]
-        with_signal = [place for place, group in enumerate(returns) if has_signal(group)]
-        num_within = count_within(trees, max_calls)
-        if len(with_signal) >= sampling.num_tasks or num_within < len(trees):
-            break
-    played = played_trees(trees)
-    chosen = with_signal[: sampling.num_tasks] if sampling.max_redraws else [*range(len(played))]
-    num_played = sum(len(tree) > 0 for tree in trees[:num_within])
-    chosen = [place for place in chosen if place < num_played]
-    return Rollout(trees, played, returns, chosen, num_within)
+    own = player.dialogue.find_puzzles([seeds[place] for place in _own_numbers(sampling, number)])
+    tasks = [Task(cfg.env.id, seed) for seed in own]
+    return player.run(SAMPLERS[sampling.name].sample, tasks, sampling)
 
 
-def _tasks(cfg: Config, player: Player, seeds: Sequence[int]) -> list[Task]:
-    """The training puzzles of some seeds."""
-    return [Task(cfg.env.id, seed) for seed in player.dialogue.find_puzzles(seeds)]
+def _own_numbers(sampling: SamplingConfig, number: int) -> list[int]:
+    """This rank's places among the puzzles of all rounds, in a round."""
+    return [number * sampling.num_tasks + place for place in own_block(sampling.num_tasks)]
 
 
-def count_within(trees: Sequence[TrajectoryTree], max_calls: int | None) -> int:
+def count_within(trees: Sequence[TreeSummary], max_calls: int | None) -> int:
     """Count the first trees that together take at most `max_calls` calls; all if it is None.
 
     They are sampled at once, and how many calls each takes shows only then. As if one after another
@@ -126,13 +142,13 @@ def step_player(
     return Player(engine, dialogue, params, own_rng(cfg.seed, step), phase)
 
 
-def played_trees(trees: Sequence[TrajectoryTree]) -> list[TrajectoryTree]:
-    """Leave out the puzzles that the environment could not open.
+def check_played(trees: Sequence[TreeSummary]) -> list[int]:
+    """Return the places of the puzzles that the environment could open.
 
     Raises:
         SettingError: if it opened none of them.
     """
-    played = [tree for tree in trees if len(tree)]
+    played = [number for number, tree in enumerate(trees) if len(tree)]
     if not played:
         task, error = trees[0].task, trees[0].error
         raise SettingError(
@@ -142,7 +158,7 @@ def played_trees(trees: Sequence[TrajectoryTree]) -> list[TrajectoryTree]:
     return played
 
 
-def first_error(trees: Sequence[TrajectoryTree]) -> Symptom | None:
+def first_error(trees: Sequence[TreeSummary]) -> Symptom | None:
     """Describe the first failure of the environment in some trees; None if there was none."""
     errors = ((tree.task, error) for tree in trees for error in tree.env_errors)
     task, error = next(errors, (None, ""))
@@ -155,7 +171,7 @@ def first_error(trees: Sequence[TrajectoryTree]) -> Symptom | None:
     return Symptom("env_error", text)
 
 
-def find_cut_prompts(trees: Sequence[TrajectoryTree], cfg: Config) -> Symptom | None:
+def find_cut_prompts(trees: Sequence[TreeSummary], cfg: Config) -> Symptom | None:
     """Describe that prompts of some trees were too long; None if none was."""
     num_cut = sum(tree.num_cut_prompts for tree in trees)
     if not num_cut:

@@ -11,7 +11,6 @@ from ..agents.logprobs import ENTROPY, Statistic
 from ..agents.policy import Policy
 from ..sampling.trajectory import DuplicateProposal, TrajectoryTree, Turn
 from .batch import Batch, collate_pairs
-from .distributed import all_reduce
 from .micro_batches import own_parts
 
 Answer = TypeVar("Answer", Turn, DuplicateProposal)
@@ -24,8 +23,8 @@ def score(
     """Compute log-probabilities and statistics of a batch's tokens under the plain prompt.
 
     Args:
-        policy: pi_old.
-        batch: N rows of T tokens.
+        policy: pi_old; all ranks pass through it equally often.
+        batch: N rows of this rank, maybe none, of T tokens.
         max_tokens: tokens of a part, as of `own_parts`.
         statistics: of a token's distribution; by default its entropy in nats.
 
@@ -35,13 +34,12 @@ def score(
     shape = (1 + len(statistics), *batch.old_logprobs.shape)
     scores = torch.zeros(shape, dtype=batch.old_logprobs.dtype)
     for part in own_parts(policy, batch, max_tokens):
-        rows = batch.select(part.distinct)
+        rows = part.distinct_rows(batch)
         values = torch.stack(policy.logprobs(rows, statistics=statistics))  # (1 + K, M, t)
         if part.is_idle:
             continue
         values = torch.where(rows.loss_mask, values, 0.0).to(scores.dtype)
         scores[:, torch.tensor(part.rows), : values.shape[2]] = values[:, part.kinds]
-    all_reduce(scores)
     return tuple(scores)
 
 
@@ -57,7 +55,7 @@ def with_plain_logprobs(policy: Policy, tree: TrajectoryTree, max_tokens: int) -
     pairs = [(turn.prompt_ids, turn.response_ids) for turn in tree.turns]
     pairs += [(prompts[one.parent], one.response_ids) for one in tree.duplicates]
     batch = collate_pairs([pair for pair in pairs if pair[1]])
-    sums = iter(score(policy, batch, max_tokens)[0].sum(1).tolist() if len(batch) else [])
+    sums = iter(score(policy, batch, max_tokens)[0].sum(1).tolist())
     logprobs = [next(sums) if response else 0.0 for _, response in pairs]  # (num_pairs,)
     count = len(tree)
     return replace(

@@ -18,7 +18,7 @@ from ..configs.errors import SettingError, check
 from ..configs.schema import Config, LossConfig, OptimConfig
 from ..environments.ood_sets import refuse_ood_set
 from ..sampling.dialogue import Dialogue
-from ..sampling.trajectory import TrajectoryTree
+from ..sampling.trajectory import Task, TrajectoryTree
 from .agreement import check_replicas, shared_checkpoint
 from .checkpoint import latest_checkpoint, save_checkpoint
 from .checkpoint_files import read_replay, read_state
@@ -47,6 +47,7 @@ from .run_log import RunLog
 from .score import with_plain_logprobs
 from .setup import Agent, build_agent, build_chat, build_reference, settle_prompts
 from .stopwatch import Stopwatch, time_metrics
+from .tree_summary import TreeSummary
 from .update import Learner, build_optimizer, learning_rate
 
 Measure = Callable[[Engine, Dialogue, list[int]], dict[str, float]]
@@ -65,7 +66,7 @@ RISE = (
 )
 """What is said of a run that had cooled down and is resumed with more steps."""
 NUM_SAMPLES = 2
-"""Trees of a step that are saved, if any are."""
+"""Trees of a step that are saved, if any are, of those that rank zero has sampled."""
 
 
 @dataclass(frozen=True)
@@ -156,8 +157,8 @@ def train(
         while progress.share_done(session.cfg.optim) < 1:
             cfg = session.rescued if progress.is_rescued else session.cfg
             step = progress.step
-            trees, metrics = train_step(session, cfg, measure)
-            found = _look_after(progress, metrics, cfg, trees)
+            sampled, metrics = train_step(session, cfg, measure)
+            found = _look_after(progress, metrics, cfg, sampled.summaries)
             vars(progress).update(broadcast(vars(progress)))  # other ranks' clocks differ
             if log:
                 log.write(step, metrics)
@@ -166,7 +167,7 @@ def train(
             if wants_stop or _is_saved(progress, cfg.optim):
                 check_replicas(policy, f"After step {step}")
                 if log:
-                    log.write_trees(step, trees[:NUM_SAMPLES])
+                    log.write_trees(step, sampled.trees[:NUM_SAMPLES])
                 _save(session)
             if wants_stop:
                 break
@@ -174,9 +175,7 @@ def train(
     return policy
 
 
-def train_step(
-    session: Session, cfg: Config, measure: Measure
-) -> tuple[list[TrajectoryTree], dict[str, float]]:
+def train_step(session: Session, cfg: Config, measure: Measure) -> tuple[Rollout, dict[str, float]]:
     """Take one step: measure if it is time, sample trees, learn from them.
 
     Args:
@@ -185,7 +184,8 @@ def train_step(
         measure: how success on the validation puzzles is measured.
 
     Returns:
-        The trees, those that will be saved with log-probabilities, and the metrics of the step.
+        The rollout, its trees that will be saved with log-probabilities, and the metrics of the
+        step.
     """
     learner, progress = session.learner, session.progress
     before = replace(progress)
@@ -197,20 +197,19 @@ def train_step(
     progress.add_rollout(sampled.within, num_tokens)
     progress.next_calls = sampled.left_out[0].num_calls if sampled.left_out else 0
     _check_budget(progress, cfg.optim)
-    metrics |= rollout_metrics(sampled.trees, sampled.returns)
+    metrics |= rollout_metrics(sampled.summaries)
     metrics["rollout/left_out"] = float(len(sampled.left_out))
     if cfg.sampling.name == "parallel":
-        metrics |= variety_metrics(sampled.trees)
-    trees = sampled.trees
+        metrics |= variety_metrics(sampled.summaries)
     if _is_saved(progress, cfg.optim):  # scored by the policy that sampled them
-        trees = _with_scored_samples(trees, session.agent.policy, cfg.optim)
+        sampled = _with_scored_samples(sampled, session.agent.policy, cfg.optim)
     with _explained(session, cfg, before.step):
         metrics |= learner.update(sampled.taught, cfg, before, sampled.taught_returns)
     _remember_entropies(progress, metrics, cfg.loss)
     learned = time.perf_counter()
     progress.num_seconds += learned - started
     times = {"time/rollout_s": generated - started, "time/learn_s": learned - generated}
-    return trees, metrics | progress.counts() | times | time_metrics(learner.clock.lap())
+    return sampled, metrics | progress.counts() | times | time_metrics(learner.clock.lap())
 
 
 def _check_budget(progress: Progress, optim: OptimConfig) -> None:
@@ -297,14 +296,15 @@ def _tell_news(log: RunLog, step: int, news: Sequence[Symptom], tell: Tell) -> N
         tell(symptom.text)
 
 
-def _with_scored_samples(
-    trees: list[TrajectoryTree], policy: Policy, optim: OptimConfig
-) -> list[TrajectoryTree]:
-    """The trees, the first few with the log-probability of every response."""
-    samples = [
-        with_plain_logprobs(policy, tree, optim.max_batch_tokens) for tree in trees[:NUM_SAMPLES]
+def _with_scored_samples(sampled: Rollout, policy: Policy, optim: OptimConfig) -> Rollout:
+    """The rollout, rank zero's first trees with the log-probability of every response."""
+    samples = sampled.trees[:NUM_SAMPLES] if is_rank_zero() else []
+    missing = [TrajectoryTree(Task("", 0))] * (NUM_SAMPLES - len(samples))
+    scored = [  # all ranks pass through the model equally often
+        with_plain_logprobs(policy, tree, optim.max_batch_tokens) for tree in samples + missing
     ]
-    return [*samples, *trees[NUM_SAMPLES:]]
+    trees = [*scored[: len(samples)], *sampled.trees[len(samples) :]]
+    return replace(sampled, trees=trees)
 
 
 def _remember_entropies(progress: Progress, metrics: dict[str, float], loss: LossConfig) -> None:
@@ -329,7 +329,7 @@ def _look_after(
     progress: Progress,
     metrics: dict[str, float],
     cfg: Config,
-    trees: Sequence[TrajectoryTree],
+    trees: Sequence[TreeSummary],
 ) -> list[Symptom]:
     """Compare a step with the run's first ones, and begin a rescue if one is due.
 

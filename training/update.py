@@ -30,7 +30,7 @@ from .advantages import (
 )
 from .batch import Batch, collate
 from .checkpoint_files import has_optimizer
-from .distributed import all_gather, all_reduce
+from .distributed import all_gather, all_reduce, gather_lists, rank, world_size
 from .exploration import (
     EXPLORATIONS,
     STATISTICS,
@@ -43,11 +43,12 @@ from .exploration import (
 from .importance import correct_gaps
 from .losses import LOSSES, mean_stats
 from .metrics import gap_metrics
-from .micro_batches import Part, merge_equal_rows, own_parts
+from .micro_batches import Part, deal_rows, idle_row, merge_equal_rows, own_parts
 from .optimizer import MasterAdamW
 from .optimizer_files import load_optimizer
 from .progress import Progress
 from .replay import ReplayBuffer
+from .row_exchange import find_own_rows, gather_rows, number_across_ranks
 from .score import score
 from .stopwatch import Stopwatch
 
@@ -108,7 +109,7 @@ class Learner:
         """Update the policy on one rollout.
 
         Args:
-            trees: one group each; there may be none.
+            trees: this rank's groups, maybe none; in rank order they are those of the rollout.
             cfg: the run's configuration.
             progress: the run before this step: its number seeds the order of the rows, and sets the
                 learning rate while it warms up; the share done sets it while it cools down.
@@ -122,9 +123,11 @@ class Learner:
                 before they reach the weights.
         """
         optim = cfg.optim
-        batch = self._collate(trees, cfg, progress, returns)
-        if not len(batch):
+        batch, num_groups = number_across_ranks(self._collate(trees, cfg, progress, returns))
+        num_rows, num_tokens = np.sum(all_gather([len(batch), batch.num_tokens]), axis=0)
+        if not num_rows:
             return {"train/tokens": 0.0}
+        batch = deal_rows(self.policy, batch)
         seed = np.random.SeedSequence([cfg.seed, progress.step]).generate_state(1)[0]
         generator = torch.Generator().manual_seed(int(seed))
         loss, metrics = cfg.loss, {}
@@ -137,8 +140,11 @@ class Learner:
             group["lr"] = rate
         stats, norms = [], []
         for _ in range(optim.num_epochs):
-            for minibatch in batch.minibatches(optim.num_minibatches, generator):
+            minibatches = batch.minibatches(optim.num_minibatches, generator, num_groups)
+            for minibatch in minibatches:
                 with self.clock.phase("backward"):
+                    if len(minibatches) > 1:  # one alone has been dealt
+                        minibatch = deal_rows(self.policy, minibatch)
                     minibatch, sums = self.add_gradients(
                         minibatch, loss, optim.max_batch_tokens, is_scored
                     )
@@ -153,17 +159,17 @@ class Learner:
         return metrics | {
             "train/learning_rate": rate,
             "train/grad_norm": float(np.mean(norms)),
-            "train/tokens": float(batch.num_tokens),
-            "train/rows": float(len(batch)),
+            "train/tokens": float(num_tokens),
+            "train/rows": float(num_rows),
         }
 
     def add_gradients(
         self, batch: Batch, loss: LossConfig, max_tokens: int, is_scored: bool
     ) -> tuple[Batch, list[dict[str, float]]]:
-        """Add the gradients of a minibatch to those of the policy; every rank its own share.
+        """Add the gradients of a minibatch to those of the policy.
 
         Args:
-            batch: N rows, on the CPU.
+            batch: N rows of this rank, maybe none, on the CPU.
             loss: what is minimised.
             max_tokens: tokens of a part, as of `own_parts`.
             is_scored: whether the batch has `old_logprobs` and its gaps are corrected. Otherwise
@@ -175,14 +181,13 @@ class Learner:
         old_logprobs, stats = torch.zeros_like(batch.old_logprobs), []
         for part in own_parts(self.policy, batch, max_tokens):
             if part.is_idle:
-                self._pass_idly(batch.select(part.rows), loss)
+                self._pass_idly(part.distinct_rows(batch), loss)
                 continue
             rows, sums = self._add_part(batch, part, loss, is_scored)
             length = rows.old_logprobs.shape[1]
             old_logprobs[part.rows, :length] = rows.old_logprobs.to(old_logprobs.dtype)
             stats.append(sums)
         if not is_scored:
-            all_reduce(old_logprobs)
             batch = replace(batch, old_logprobs=old_logprobs)
         return batch, stats
 
@@ -193,28 +198,33 @@ class Learner:
         progress: Progress,
         returns: list[np.ndarray] | None,
     ) -> Batch:
-        """What the groups that pass the filter are to be taught, and what is replayed."""
+        """What this rank's groups that pass the filter are to be taught, and what is replayed."""
         loss = cfg.loss
         if loss.overlong_buffer:
             longest, returns = cfg.engine.max_new_tokens, None
             trees = [punish_overlong(tree, loss.overlong_buffer, longest) for tree in trees]
         if returns is None:
             returns = [leaf_returns(tree, loss.format_penalty) for tree in trees]
-        chosen = choose_groups(returns, loss)
+        everyones = all_gather([group.tolist() for group in returns])
+        first = sum(map(len, everyones[: rank()]))
+        groups = [np.array(group) for part in everyones for group in part]
+        chosen = [place - first for place in choose_groups(groups, loss)]
+        chosen = [place for place in chosen if 0 <= place < len(trees)]
         kept = [trees[place] for place in chosen]
         rule = ADVANTAGES[loss.credit]
         credits = [rule(trees[place], returns[place], loss) for place in chosen]
         if loss.drop_flat_groups:
             credits = [drop_if_flat(credit) for credit in credits]
+        total = sum(gather_lists([credit.denominator for credit in credits], float, float))
         if loss.replay_coef:
-            total = sum(credit.denominator for credit in credits)
             replayed = self.replay.credits(loss, progress.share_done(cfg.optim), total)
-            kept, credits = kept + replayed[0], credits + replayed[1]
+            if rank() == world_size() - 1:  # there they follow the groups of all ranks
+                kept, credits = kept + replayed[0], credits + replayed[1]
             self.replay.add(trees, returns, loss, progress.step)
         needs_all = loss.exploration in WITH_ALL_TOKENS
         keep_zero_advantage = bool(loss.entropy_coef or loss.kl_coef or needs_all)
         pad_id = self.policy.tokenizer.pad_token_id or 0
-        return collate(kept, credits, pad_id, keep_zero_advantage)
+        return collate(kept, credits, pad_id, keep_zero_advantage, denominator=total)
 
     def _score(
         self, batch: Batch, cfg: Config, progress: Progress, generator: torch.Generator
@@ -225,6 +235,14 @@ class Learner:
         old_logprobs, entropy, *others = score(self.policy, batch, max_tokens, wanted)
         batch = replace(batch, old_logprobs=old_logprobs)
         metrics = gap_metrics(batch, _uses_other_prompts(cfg))
+        if loss.exploration == "none":
+            return correct_gaps(batch, loss), loss, metrics
+        # Methods compare tokens with all others, so every rank gathers the rows of all.
+        whole = gather_rows(batch)
+        entropy, *others = (
+            gather_rows(replace(batch, old_logprobs=values)).old_logprobs
+            for values in (entropy, *others)
+        )
         scores = Scores(
             entropy,
             self.policy.tokenizer,
@@ -234,11 +252,13 @@ class Learner:
             progress.share_done(cfg.optim),
             progress.entropy_anchor,
         )
-        explored = EXPLORATIONS[loss.exploration](batch, scores, loss)
-        if explored is not batch:
-            metrics["train/changed_tokens"] = changed_share(batch, explored)
-        metrics |= entropy_metrics(batch, scores, loss, progress.entropy_coef)
+        explored = EXPLORATIONS[loss.exploration](whole, scores, loss)
+        if explored is not whole:
+            metrics["train/changed_tokens"] = changed_share(whole, explored)
+        metrics |= entropy_metrics(whole, scores, loss, progress.entropy_coef)
         loss = replace(loss, entropy_coef=metrics.get("train/entropy_coef", loss.entropy_coef))
+        if world_size() > 1:
+            explored = explored.select(find_own_rows(whole, batch))
         return correct_gaps(explored, loss), loss, metrics
 
     def _add_part(
@@ -275,7 +295,7 @@ class Learner:
         moments = [v for state in states for v in state.values() if isinstance(v, Tensor)]
         _refuse("moments of the optimizer", all_finite(moments))
         with torch.no_grad():  # weights of 1e10 are finite, but their products are not
-            logprobs, _ = self.policy.logprobs(batch.select([0]))
+            logprobs, _ = self.policy.logprobs(batch.select([0]) if len(batch) else idle_row())
         _refuse("log-probabilities", all_finite([logprobs]))
 
 

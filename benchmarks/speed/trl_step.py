@@ -161,9 +161,9 @@ class OurSide:
         player = step_player(self.cfg, number, self.engine, self.dialogue, phase)
         sampled = rollout(self.cfg, number, player)
         self.engine.sleep()
-        rollout_metrics(sampled.trees, sampled.returns)
+        rollout_metrics(sampled.summaries)
         metrics = self.learner.update(
-            sampled.played, self.cfg, Progress(step=number), sampled.returns
+            sampled.taught, self.cfg, Progress(step=number), sampled.taught_returns
         )
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         tokens = self.engine.usage.response_tokens - before

@@ -19,7 +19,7 @@ from sesa_agent.agents.sharding import whole
 from sesa_agent.configs.load import config_from_dict
 from sesa_agent.configs.schema import Config
 from sesa_agent.sampling.trajectory import TrajectoryTree
-from sesa_agent.training.distributed import rank, start_processes
+from sesa_agent.training.distributed import own_block, rank, start_processes
 from sesa_agent.training.progress import Progress
 from sesa_agent.training.rollout import rollout, step_player
 from sesa_agent.training.setup import (
@@ -62,15 +62,24 @@ def grow(cfg):
 def update(
     cfg: Config, trees: list[TrajectoryTree], max_logits: int = MAX_LOGITS
 ) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
-    """Update on the trees a few times; return the trained weights and the metrics."""
+    """Update on the trees a few times; return the trained weights and the metrics.
+
+    Every process updates on its share of the trees.
+    """
     policy = build_policy(cfg)
     policy.max_logits = max_logits
     reference = build_reference(cfg, policy) if cfg.loss.kl_coef else None
     optimizer = build_optimizer(policy, cfg.optim)
     learner = Learner(policy, optimizer, reference)
-    metrics = [learner.update(trees, cfg, Progress(step=n)) for n in range(NUM_UPDATES)]
+    own = own_trees(trees)
+    metrics = [learner.update(own, cfg, Progress(step=n)) for n in range(NUM_UPDATES)]
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     return {str(n): whole(weight.detach()) for n, weight in enumerate(weights)}, metrics
+
+
+def own_trees(trees: list[TrajectoryTree]) -> list[TrajectoryTree]:
+    """Those that this process would have sampled."""
+    return [trees[place] for place in own_block(len(trees))]
 
 
 def read_case(path: Path) -> tuple[Config, list[TrajectoryTree]]:
@@ -93,6 +102,10 @@ def watched_run(cfg: Config, folder: Path, stop_after: int = 0) -> list[dict[str
     return shown
 
 
+def refuse(values: Any) -> TrajectoryTree:
+    raise AssertionError("a process reads trees that another has sampled")
+
+
 def main(folder: Path) -> None:
     """Do all cases of a folder, and the runs if it has settings for them."""
     torch.set_num_threads(1)
@@ -104,6 +117,7 @@ def main(folder: Path) -> None:
         save_file(weights, folder / f"{path.stem}-{rank()}.safetensors")
     if (folder / "config.yaml").exists():
         cfg = config_from_dict(yaml.safe_load((folder / "config.yaml").read_text()))
+        TrajectoryTree.from_json = refuse  # pyright: ignore[reportAttributeAccessIssue]
         results["whole"] = watched_run(cfg, folder / "whole")
         results["stopped"] = watched_run(cfg, folder / "stopped", STOP_AFTER)
         results["stopped"] += watched_run(cfg, folder / "stopped")

@@ -36,7 +36,7 @@ from sesa_agent.training.progress import Progress
 from sesa_agent.training.setup import build_policy, build_reference
 from sesa_agent.training.update import Learner, build_optimizer
 
-from .several_processes import read_case, update
+from .several_processes import own_trees, read_case, update
 
 PARAMS = SamplingParams(max_new_tokens=6, seed=3)
 
@@ -118,12 +118,12 @@ def save_and_go_on(folder: Path, name: str) -> None:
     """Update, save a checkpoint and a model for others, and update again."""
     cfg, trees = read_case(folder / f"case-{name}.json")
     learner = make_learner(cfg)
-    learner.update(trees, cfg, Progress(step=0))
+    learner.update(own_trees(trees), cfg, Progress(step=0))
     save_step(folder / f"run-{name}", learner, 1)
     learner.policy.save(folder / f"export-{name}")
     saved = whole_weights(learner.policy)
     share = share_held(learner)
-    learner.update(trees, cfg, Progress(step=1))
+    learner.update(own_trees(trees), cfg, Progress(step=1))
     after = whole_weights(learner.policy)
     if rank() == 0:
         save_file(saved, folder / f"saved-{name}.safetensors")
@@ -148,7 +148,7 @@ def load_and_go_on(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str
     assert checkpoint is not None
     learner = make_learner(cfg, checkpoint)
     loaded = whole_weights(learner.policy)
-    learner.update(trees, cfg, Progress(step=1))
+    learner.update(own_trees(trees), cfg, Progress(step=1))
     return loaded, whole_weights(learner.policy)
 
 
@@ -223,7 +223,7 @@ def kills(folder: Path) -> None:
         start_processes(cfg)
         checkpoint = latest_checkpoint(run)
         learner = make_learner(cfg, checkpoint)
-        learner.update(trees, cfg, Progress(step=0))
+        learner.update(own_trees(trees), cfg, Progress(step=0))
         step = int(checkpoint.name[-6:]) if checkpoint else 0
         while True:
             step += 1

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from sesa_agent.configs.schema import LossConfig
 from sesa_agent.sampling.trajectory import ROOT
-from sesa_agent.training.advantages import ADVANTAGES, leaf_returns
+from sesa_agent.training.advantages import ADVANTAGES
 from sesa_agent.training.batch import Batch, collate
 from sesa_agent.training.metrics import gap_metrics, rollout_metrics, variety_metrics
+from sesa_agent.training.tree_summary import summarize
 
 from ..helpers.credits import credit_of
 from ..helpers.strategies import make_tree, make_turn
@@ -23,8 +24,12 @@ def group(*actions, parents=None):
     return make_tree(parents, [make_turn(action=action) for action in actions])
 
 
+def summaries(trees, format_penalty=0.0):
+    return [summarize(tree, format_penalty, max_tokens=9) for tree in trees]
+
+
 def describe(trees):
-    return rollout_metrics(trees, [leaf_returns(tree, 0.0) for tree in trees])
+    return rollout_metrics(summaries(trees))
 
 
 def test_distinct_answers_are_those_at_the_start():
@@ -36,8 +41,7 @@ def test_distinct_answers_are_those_at_the_start():
 
 def test_groups_that_differ_in_format_alone_are_told_apart():
     trees = [group("a", None), group("a", "b"), group(None, None)]
-    returns = [leaf_returns(tree, 0.1) for tree in trees]
-    metrics = rollout_metrics(trees, returns)
+    metrics = rollout_metrics(summaries(trees, format_penalty=0.1))
     assert metrics["rollout/signal_groups"] == pytest.approx(1 / 3)
     assert metrics["rollout/format_groups"] == pytest.approx(1 / 3)
     assert describe(trees)["rollout/format_groups"] == 0
@@ -124,17 +128,21 @@ def attempts(*wins, prompt=(1, 2)):
 def test_the_ratio_tells_what_further_attempts_find():
     """pass@1 = (1/4 + 0 + 4/4) / 3 = 5/12; of 4 attempts 2 of the 3 groups have one that wins."""
     trees = [attempts(0, 1, 0, 0), attempts(0, 0, 0, 0), attempts(1, 1, 1, 1)]
-    assert variety_metrics(trees)["rollout/pass_ratio"] == pytest.approx((2 / 3) / (5 / 12))
+    assert variety_metrics(summaries(trees))["rollout/pass_ratio"] == pytest.approx(
+        (2 / 3) / (5 / 12)
+    )
 
 
 def test_the_ratio_is_unbiased_beyond_16_attempts():
     """A group of 18 with one success: 16 of 18 hold it with chance 16 / 18, one with 1 / 18."""
-    assert variety_metrics([attempts(1, *[0] * 17)])["rollout/pass_ratio"] == pytest.approx(16)
+    assert variety_metrics(summaries([attempts(1, *[0] * 17)]))[
+        "rollout/pass_ratio"
+    ] == pytest.approx(16)
 
 
 @given(st.lists(st.lists(st.booleans(), min_size=4, max_size=4), min_size=1, max_size=5))
 def test_the_ratio_lies_between_1_and_its_bounds(groups):
-    metrics = variety_metrics([attempts(*group) for group in groups])
+    metrics = variety_metrics(summaries([attempts(*group) for group in groups]))
     rate = sum(map(sum, groups)) / (4 * len(groups))
     assert ("rollout/pass_ratio" in metrics) == (rate > 0)
     if rate:
@@ -142,7 +150,7 @@ def test_the_ratio_lies_between_1_and_its_bounds(groups):
 
 
 def test_groups_of_one_attempt_have_no_ratio():
-    assert variety_metrics([attempts(1)]) == {}
+    assert variety_metrics(summaries([attempts(1)])) == {}
 
 
 def test_actions_are_compared_within_a_group_and_a_prompt():
@@ -160,7 +168,7 @@ def test_actions_are_compared_within_a_group_and_a_prompt():
     ]
     first = make_tree([ROOT, ROOT, ROOT, 0, 1, 2], turns)
     second = make_tree([ROOT, ROOT], [make_turn(action="b", prompt_ids=start)] * 2)
-    metrics = variety_metrics([first, second])
+    metrics = variety_metrics(summaries([first, second]))
     assert metrics == {"rollout/actions_per_state": pytest.approx((5 / 3 + 1 + 1) / 3)}
 
 
@@ -169,5 +177,5 @@ def test_actions_of_two_do_not_depend_on_how_often_a_prompt_is_met(actions):
     """As the mean over all pairs, which any number of visits estimates without bias."""
     tree = make_tree([ROOT] * len(actions), [make_turn(action=action) for action in actions])
     pairs = [len({one, other}) for one, other in combinations(actions, 2)]
-    found = variety_metrics([tree])["rollout/actions_per_state"]
+    found = variety_metrics(summaries([tree]))["rollout/actions_per_state"]
     assert found == pytest.approx(sum(pairs) / len(pairs))

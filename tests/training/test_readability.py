@@ -8,16 +8,17 @@ from sesa_agent.training.monitor import EARLY, find_no_start, latest_readable_ra
 from sesa_agent.training.progress import Progress
 from sesa_agent.training.readability import describe_unreadable, find_unreadable
 from sesa_agent.training.trainer import _look_after
+from sesa_agent.training.tree_summary import TreeSummary, summarize
 
 CONFIG = load_config("sokoban", overrides=["engine.max_new_tokens=3"])
 
 
-def tree(response: str, action: str | None, num_tokens: int = 2) -> TrajectoryTree:
+def tree(response: str, action: str | None, num_tokens: int = 2) -> TreeSummary:
     ids = tuple(range(num_tokens))
     turn = Turn("a wall", (1,), ids, (0.0,) * num_tokens, response, action, 0.0, False, True)
     grown = TrajectoryTree(Task("sesa/Sokoban-v0", 0))
     grown.add(ROOT, turn)
-    return grown
+    return summarize(grown, 0.0, CONFIG.engine.max_new_tokens)
 
 
 def step(signal: float = 0.0, success: float = 0.0, readable: float = 1.0) -> dict[str, float]:
