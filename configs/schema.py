@@ -295,7 +295,7 @@ class LossConfig:
     engine_importance_cap: float = 0.0
     """Truncated importance sampling for the mismatch between engine and trainer: each token of a
     first proposal is weighted by min(cap, pi_old / mu), with mu its probability in the engine. 0
-    for no correction; 2 is common."""
+    for no correction, or for 2 with `optim.lag=1`; 2 is common."""
     replay_coef: float = 0.0
     """Weight of self-imitation (SPEAR, rivals.md): trajectories more than a standard deviation
     above their group are trained on again for five steps, beside each step's own. It rises from 0
@@ -412,6 +412,9 @@ class OptimConfig:
     holding a part; with several such groups every group has a copy. 0 for all processes, which
     takes the least memory; 1 for a copy in each of them. Changes memory and speed, not the
     result."""
+    lag: int = 0
+    """Updates by which a rollout may be behind: 0, or 1 to sample the puzzles of the next step
+    while the policy learns from those of this one (`engine.name=server`; see engines.md)."""
     patience: int = 1800
     """Seconds that the processes of torchrun wait for the slowest of them; then the run ends and
     names it."""
@@ -424,6 +427,7 @@ class OptimConfig:
         for key in ("weight_decay", *budgets, "warmup_steps", "shard"):
             check(getattr(self, key) >= 0, f"optim.{key}", getattr(self, key), "at least 0")
         check(0 <= self.cooldown <= 1, "optim.cooldown", self.cooldown, "from 0 to 1")
+        check(self.lag in (0, 1), "optim.lag", self.lag, "0 or 1")
         check(0 < self.beta2 < 1, "optim.beta2", self.beta2, "between 0 and 1")
         check(self.max_grad_norm > 0, "optim.max_grad_norm", self.max_grad_norm, "above 0")
         for key in (
@@ -569,12 +573,39 @@ class Config:
             self.loss.overlong_buffer,
             f"at most engine.max_new_tokens ({self.engine.max_new_tokens})",
         )
+        self._check_lag()
         check(
             self.loss.credit != "pass_at_k" or self.loss.pass_k < self.sampling.max_trajectories,
             "loss.pass_k",
             self.loss.pass_k,
             f"below sampling.max_trajectories ({self.sampling.max_trajectories})",
             "Otherwise a group has a single subset and nothing to compare it with.",
+        )
+
+    def _check_lag(self) -> None:
+        """Check that rollouts can be drawn while the policy learns."""
+        if not self.optim.lag:
+            return
+        check(
+            self.engine.name == "server",
+            "engine.name",
+            self.engine.name,
+            "server with optim.lag=1",
+            "Other engines take turns with the trainer on its GPU. Set optim.lag=0.",
+        )
+        check(
+            self.sampling.max_redraws == 0,
+            "sampling.max_redraws",
+            self.sampling.max_redraws,
+            "0 with optim.lag=1",
+            "Whether to draw again shows only when all processes have drawn.",
+        )
+        check(
+            self.monitor.rescue == "off",
+            "monitor.rescue",
+            self.monitor.rescue,
+            "off with optim.lag=1",
+            "The next rollout has begun when a rescue is due.",
         )
 
     def _check_prefill(self) -> None:

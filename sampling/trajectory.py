@@ -69,8 +69,8 @@ class Turn:
     next_observation: str = ""
     """The text after the response."""
     plain_logprob: float | None = None
-    """log pi(y | x) summed over its tokens, under the policy that sampled it; None if not
-    computed."""
+    """log pi(y | x) summed over its tokens, under the policy before the update that learns from it;
+    None if not computed."""
     error: str = ""
     """The environment error that truncated the episode; empty if there was none."""
 
@@ -140,6 +140,9 @@ class TrajectoryTree:
     error: str = ""
     """Why the environment could not open the puzzle, so that nothing was played; empty if it
     could."""
+    num_updates: int | None = None
+    """Steps that the policy had learned from when it sampled the tree, with `optim.lag=1`; None
+    without."""
 
     def add(self, parent: int, turn: Turn) -> int:
         """Append a child turn of `parent` (`ROOT` for the start) and return its number."""
@@ -210,7 +213,10 @@ class TrajectoryTree:
             if turns[node][key] == getattr(self.turns[first], first_key):
                 del turns[node][key]
         duplicates = [vars(one) for one in self.duplicates]
-        return {**vars(self), "task": vars(self.task), "turns": turns, "duplicates": duplicates}
+        values = {**vars(self), "task": vars(self.task), "turns": turns, "duplicates": duplicates}
+        if self.num_updates is None:
+            del values["num_updates"]
+        return values
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "TrajectoryTree":

@@ -50,6 +50,12 @@ def rollout_metrics(summaries: Sequence[TreeSummary]) -> dict[str, float]:
     }
 
 
+def mean_lag(summaries: Sequence[TreeSummary], step: int) -> float:
+    """Mean number of updates between the sampling of a step's trees and its own update."""
+    lags = [0 if tree.num_updates is None else step - tree.num_updates for tree in summaries]
+    return float(np.mean(lags))
+
+
 def total(summaries: Sequence[TreeSummary], name: str) -> int:
     """Sum a count of some trees."""
     return sum(getattr(tree, name) for tree in summaries)

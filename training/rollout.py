@@ -1,6 +1,6 @@
 """The rollout of one step: puzzles, trees, and which of them are learned from."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
@@ -66,7 +66,13 @@ class Rollout:
         return [np.array(self.summaries[number].returns) for number in chosen]
 
 
-def rollout(cfg: Config, step: int, player: Player, max_calls: int | None = None) -> Rollout:
+def rollout(
+    cfg: Config,
+    step: int,
+    player: Player,
+    max_calls: int | None = None,
+    drawn: Callable[[], list[TrajectoryTree]] | None = None,
+) -> Rollout:
     """Sample the trees of one step.
 
     Args:
@@ -74,6 +80,7 @@ def rollout(cfg: Config, step: int, player: Player, max_calls: int | None = None
         step: chooses the puzzles.
         player: of the policy that is to be trained, with the random numbers of this step.
         max_calls: policy calls that are left of the run's budget; None if it has none.
+        drawn: gives this rank's trees, if `draw_round` has sampled them already.
 
     Returns:
         The trees. Taught are all that were played, or with `sampling.max_redraws` at most the first
@@ -89,7 +96,7 @@ def rollout(cfg: Config, step: int, player: Player, max_calls: int | None = None
     with_signal: list[int] = []
     num_within = 0
     for round_number in range(1 + sampling.max_redraws):
-        sampled = agreed(partial(draw_round, cfg, step, player, round_number))
+        sampled = agreed(drawn or partial(draw_round, cfg, step, player, round_number))
         trees, numbers = trees + sampled, numbers + _own_numbers(sampling, round_number)
         penalty, longest = cfg.loss.format_penalty, cfg.engine.max_new_tokens
         found = [summarize(tree, penalty, longest) for tree in sampled]

@@ -45,6 +45,8 @@ from .losses import LOSSES
 from .prompt_choices import choose_by_chat, choose_by_environment
 from .success import resolve_success
 
+LAG_CAP = 2.0
+"""`loss.engine_importance_cap` with `optim.lag=1`, unless another is set."""
 NUM_TRIED_PUZZLES = 3
 """Puzzles to try before an environment that opens none is refused."""
 
@@ -237,7 +239,11 @@ def _resolve(cfg: Config, env: gymnasium.Env[Any, Any], device: str) -> Config:
             merge_states="on" if merges else "off",
             stop_on_success=stops,
         ),
-        loss=replace(cfg.loss, credit=_resolve_credit(cfg, deterministic, merges)),
+        loss=replace(
+            cfg.loss,
+            credit=_resolve_credit(cfg, deterministic, merges),
+            engine_importance_cap=cfg.loss.engine_importance_cap or LAG_CAP * cfg.optim.lag,
+        ),
     )
 
 

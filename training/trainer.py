@@ -1,15 +1,17 @@
 """The loop: sample trees, credit their turns, update the policy.
 
 Every random number follows from the run's seed, the step and the rank (`distributed.py`), so a run
-that was stopped and resumed is, on the CPU, bit for bit the run that was not. Log-probabilities are
-those under the plain prompt x, before (`old_logprobs`) and after the update (paper, section 3.1),
-whatever prompt a response was sampled under.
+that was stopped and resumed is, on the CPU, bit for bit the run that was not; with `optim.lag=1` it
+draws the rollout that was in flight again (`ahead.py`). Log-probabilities are those under the plain
+prompt x, before (`old_logprobs`) and after the update (paper, section 3.1), whatever prompt a
+response was sampled under.
 """
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from ..agents.engines.base import Engine
@@ -18,14 +20,16 @@ from ..configs.errors import SettingError, check
 from ..configs.schema import Config, LossConfig, OptimConfig
 from ..environments.ood_sets import refuse_ood_set
 from ..sampling.dialogue import Dialogue
+from ..sampling.player import Player
 from ..sampling.trajectory import Task, TrajectoryTree
 from .agreement import check_replicas, shared_checkpoint
+from .ahead import Ahead, Drawn
 from .checkpoint import latest_checkpoint, save_checkpoint
 from .checkpoint_files import read_replay, read_state
 from .distributed import agreed, all_gather, barrier, broadcast, is_rank_zero
 from .exploration import TURN_ENTROPY, next_entropy_coef
 from .loggers import check_loggers, open_loggers
-from .metrics import rollout_metrics, variety_metrics
+from .metrics import mean_lag, rollout_metrics, variety_metrics
 from .monitor import (
     NO_START,
     RESCUE,
@@ -42,7 +46,7 @@ from .monitor import (
 from .progress import Progress
 from .readability import find_unreadable
 from .replay import ReplayBuffer
-from .rollout import Rollout, find_cut_prompts, first_error, rollout, step_player
+from .rollout import Rollout, draw_round, find_cut_prompts, first_error, rollout, step_player
 from .run_log import RunLog
 from .score import with_plain_logprobs
 from .setup import Agent, build_agent, build_chat, build_reference, settle_prompts
@@ -83,6 +87,8 @@ class Session:
     learner: Learner
     progress: Progress
     """Changes with every step."""
+    ahead: Ahead = field(default_factory=Ahead)
+    """The rollout of the next step, with `optim.lag=1`."""
 
 
 def open_session(cfg: Config, folder: Path) -> Session:
@@ -171,12 +177,16 @@ def train(
                 _save(session)
             if wants_stop:
                 break
+    session.ahead.take()  # what was drawn for a step that is not taken is thrown away
     barrier()  # what rank zero has saved is there for all
     return policy
 
 
 def train_step(session: Session, cfg: Config, measure: Measure) -> tuple[Rollout, dict[str, float]]:
     """Take one step: measure if it is time, sample trees, learn from them.
+
+    With `optim.lag=1` the engine has sampled these trees before, and starts to sample those of the
+    next step.
 
     Args:
         session: the run; its policy and its progress change.
@@ -189,19 +199,27 @@ def train_step(session: Session, cfg: Config, measure: Measure) -> tuple[Rollout
     """
     learner, progress = session.learner, session.progress
     before = replace(progress)
+    started = time.perf_counter()
+    with learner.clock.phase("generate"):
+        drawn = session.ahead.take() if cfg.optim.lag else None
+    waited = time.perf_counter() - started
     session.agent.engine.load_weights(session.agent.policy)  # the engine now is pi_old
     metrics = _validate(session, cfg, measure) if progress.step % cfg.eval.every == 0 else {}
-    started = time.perf_counter()
-    sampled, num_tokens = _sample(session, cfg)
+    started = time.perf_counter() - waited
+    sampled, num_tokens = _sample(session, cfg, drawn)
     generated = time.perf_counter()
     progress.add_rollout(sampled.within, num_tokens)
     progress.next_calls = sampled.left_out[0].num_calls if sampled.left_out else 0
     _check_budget(progress, cfg.optim)
     metrics |= rollout_metrics(sampled.summaries)
     metrics["rollout/left_out"] = float(len(sampled.left_out))
+    if cfg.optim.lag:
+        metrics["rollout/lag"] = mean_lag(sampled.summaries, before.step)
+        if progress.share_done(cfg.optim) < 1:
+            _draw_next(session, cfg)
     if cfg.sampling.name == "parallel":
         metrics |= variety_metrics(sampled.summaries)
-    if _is_saved(progress, cfg.optim):  # scored by the policy that sampled them
+    if _is_saved(progress, cfg.optim):  # scored by the policy before the update
         sampled = _with_scored_samples(sampled, session.agent.policy, cfg.optim)
     with _explained(session, cfg, before.step):
         metrics |= learner.update(sampled.taught, cfg, before, sampled.taught_returns)
@@ -259,17 +277,36 @@ def _validate(session: Session, cfg: Config, measure: Measure) -> dict[str, floa
     return metrics
 
 
-def _sample(session: Session, cfg: Config) -> tuple[Rollout, int]:
+def _sample(
+    session: Session, cfg: Config, drawn: Callable[[], Drawn] | None
+) -> tuple[Rollout, int]:
     """The rollout of the next step, and the tokens of its responses within the budget."""
     engine, step = session.agent.engine, session.progress.step
     num_before = engine.usage.response_tokens
     clock = session.learner.clock
     player = step_player(cfg, step, engine, session.agent.dialogue, clock.phase)
-    sampled = rollout(cfg, step, player, session.progress.calls_left(cfg.optim))
-    num_tokens = sum(all_gather(engine.usage.response_tokens - num_before))
+    trees = (lambda: drawn().trees) if drawn else None
+    sampled = rollout(cfg, step, player, session.progress.calls_left(cfg.optim), trees)
+    num_own = drawn().num_tokens if drawn else engine.usage.response_tokens - num_before
+    num_tokens = sum(all_gather(num_own))
     num_tokens -= sum(tree.num_response_tokens for tree in sampled.left_out)
     engine.sleep()
     return sampled, num_tokens
+
+
+def _draw_next(session: Session, cfg: Config) -> None:
+    """Start to draw the trees of the next step, by the policy before this step's update."""
+    engine, step = session.agent.engine, session.progress.step
+    player = step_player(cfg, step, engine, session.agent.dialogue)
+    session.ahead.start(partial(_draw, cfg, step, player))
+
+
+def _draw(cfg: Config, step: int, player: Player) -> Drawn:
+    num_before = player.engine.usage.response_tokens
+    trees = draw_round(cfg, step, player)
+    for tree in trees:
+        tree.num_updates = step - 1
+    return Drawn(trees, player.engine.usage.response_tokens - num_before)
 
 
 def _open_log(session: Session, tell: Tell) -> RunLog:
@@ -347,7 +384,9 @@ def _look_after(
         found += find_no_start(history)
     if unreadable:  # then the rest follows from it
         found = [symptom for symptom in found if symptom.kind not in NO_START]
-    found += [*unreadable, *find_drift(history, window)]
+    found += unreadable
+    if not cfg.optim.lag:  # what an update changes is no fault of the engine
+        found += find_drift(history, window)
     news = [
         replace(symptom, text=f"{symptom.text} {advise(symptom, cfg)}".rstrip())
         for symptom in found

@@ -19,6 +19,7 @@ class TreeSummary:
     """One tree; names that `TrajectoryTree` has mean the same."""
 
     task: Task
+    num_updates: int | None
     num_turns: int
     num_calls: int
     num_duplicates: int
@@ -87,6 +88,7 @@ def summarize(tree: TrajectoryTree, format_penalty: float, max_tokens: int) -> T
     firsts = {tree.turns[node].action for node in children.get(ROOT, [])} - {None}
     return TreeSummary(
         task=tree.task,
+        num_updates=tree.num_updates,
         num_turns=len(tree),
         num_calls=tree.num_calls,
         num_duplicates=tree.num_duplicates,

@@ -28,6 +28,8 @@ class GenerationServer:
         self.policy = Policy.load(str(model), device="cpu")
         self.version = ""
         self.num_completions = 0
+        self.versions: list[str] = []
+        """Of the weights that gave each completion."""
         self.dies_after: int | None = None
         """Completions after which connections are closed without an answer."""
         self.sees_folders = True
@@ -71,6 +73,7 @@ class GenerationServer:
     def complete(self, body: dict[str, Any]) -> dict[str, Any]:
         """Sample a response."""
         self.num_completions += 1
+        self.versions.append(self.version)
         params = SamplingParams(
             temperature=body["temperature"],
             top_p=body["top_p"],
