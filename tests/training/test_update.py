@@ -138,7 +138,7 @@ def test_groups_without_advantage_are_not_computed(llama):
     start = build_policy(cfg)
     player = step_player(cfg, 0, build_engine(cfg, start), build_dialogue(cfg, start))
     sampled = rollout(cfg, 0, player)
-    is_flat = [not has_signal(returns) for returns in sampled.returns]
+    is_flat = [not has_signal(np.array(one.returns)) for one in sampled.summaries]
     flat = [group for group, is_one in zip(sampled.played, is_flat, strict=True) if is_one]
     assert 0 < len(flat) < len(sampled.played)
     rows = []
