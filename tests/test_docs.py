@@ -51,7 +51,7 @@ def test_every_metric_is_explained_and_every_explained_metric_is_written(llama, 
     names = {name.replace("_at_2", "_at_K") for line in lines for name in line}
     written = {re.sub(r"^(gap/proposal_)\d+", r"\1N", name) for name in names}
     explained = set(re.findall(r"^\| `([\w/]+)` \|", read("metrics.md"), flags=re.MULTILINE))
-    assert explained == written
+    assert explained == written | {"rollout/lag"}  # needs a server: `test_lag.py`
 
 
 def test_the_prompts_of_the_method_are_the_real_ones():

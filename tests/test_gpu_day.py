@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -61,7 +62,9 @@ def test_the_page_has_what_there_is_and_is_read_back_on_the_same_machine(tmp_pat
 
 
 def test_split_weights_learn_as_whole_ones(llama, tmp_path):
-    found = compare_split(replace(make_day(tmp_path), model=llama))
+    day = replace(make_day(tmp_path), model=llama)
+    with get_context("spawn").Pool(1) as pool:  # vLLM's tests may have joined a group in this one
+        found = pool.apply(compare_split, (day,))
     assert found["logprobs"] <= 1e-6 and found["gradient"] <= 1e-6
     assert found["split_s"] > 0 and found["whole_s"] > 0
 
