@@ -239,14 +239,15 @@ def _pad(rows: Sequence[_Row], pad_id: int, dtype: torch.dtype) -> Batch:
             turn_numbers[tokens] = len(proposal_index)
             proposal_index.append(span.proposal_index)
             depth.append(span.depth)
+    weights = torch.as_tensor(weight, dtype=dtype)
     return Batch(
         token_ids=torch.as_tensor(token_ids),
         attention_mask=torch.as_tensor(np.arange(shape[1]) < lengths[:, None]),
         loss_mask=torch.as_tensor(turn_numbers >= 0),
         positive=torch.as_tensor(positive, dtype=dtype),
         negative=torch.as_tensor(negative, dtype=dtype),
-        weight=torch.as_tensor(weight, dtype=dtype),
-        entropy_weight=torch.as_tensor(weight, dtype=dtype),
+        weight=weights,
+        entropy_weight=weights,
         turn=torch.as_tensor(turn_numbers),
         sampling_logprobs=torch.as_tensor(sampling_logprobs, dtype=dtype),
         old_logprobs=torch.zeros(shape, dtype=dtype),

@@ -81,8 +81,8 @@ def deal_rows(policy: Policy, batch: Batch) -> Batch:
     if world_size() == 1:
         return batch
     copies: dict[str, list[int]] = {}
-    for row in range(len(batch)):
-        copies.setdefault(_digest(batch, row), []).append(row)
+    for row, name in enumerate(row_names(batch)):
+        copies.setdefault(name, []).append(row)
     names = {rows[0]: name for name, rows in copies.items()}
     order = [row for row in computing_order(batch, policy.can_share_prefix) if row in names]
     added = _added_tokens(batch, order, policy.can_share_prefix)
@@ -126,12 +126,14 @@ def _row_cost(batch: Batch, row: int, name: str, added: int, share_prefix: bool)
     return RowCost(name, prompt, added, length - start if share_prefix else length)
 
 
-def _digest(batch: Batch, row: int) -> str:
-    """A name that equal rows share, as of `equal_rows`, whatever their padding."""
-    length = int(batch.attention_mask[row].sum())
+def row_names(batch: Batch) -> list[str]:
+    """Names that equal rows share, as of `equal_rows`, whatever their padding, (N,)."""
     parts = (batch.token_ids, batch.loss_mask, batch.kl_mask, batch.proxy_logprobs != 0)
-    content = b"".join(part[row, :length].numpy().tobytes() for part in parts)
-    return blake2b(content, digest_size=8).hexdigest()
+    names = []
+    for row, length in enumerate(batch.attention_mask.sum(dim=1).tolist()):
+        content = b"".join(part[row, :length].numpy().tobytes() for part in parts)
+        names.append(blake2b(content, digest_size=8).hexdigest())
+    return names
 
 
 def _added_tokens(batch: Batch, order: Sequence[int], share_prefix: bool) -> list[int]:

@@ -87,9 +87,12 @@ def exchange_rows(batch: Batch, rows: Sequence[int], owners: Sequence[int]) -> B
     token_ids = pass_on(batch.token_ids, sent, got)
     loss_mask = pass_on(batch.loss_mask, sent, got)
     trained = batch.loss_mask[chosen]
+    is_set = np.any(all_gather([bool(getattr(batch, name).any()) for name in TRAINED]), axis=0)
     fields = {
         name: pass_on(getattr(batch, name), trained, loss_mask, -1 if name == "turn" else 0)
-        for name in TRAINED
+        if is_sent  # all zeros, such as log-probabilities before they are scored, are made anew
+        else torch.zeros(got.shape, dtype=getattr(batch, name).dtype)
+        for name, is_sent in zip(TRAINED, is_set, strict=True)
     }
     return replace(
         batch,

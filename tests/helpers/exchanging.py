@@ -12,7 +12,7 @@ from sesa_agent.sampling.trajectory import TrajectoryTree
 from sesa_agent.training.advantages import trajectory_credit
 from sesa_agent.training.batch import Batch, collate
 from sesa_agent.training.distributed import all_gather, rank
-from sesa_agent.training.micro_batches import _digest, deal_rows
+from sesa_agent.training.micro_batches import deal_rows, row_names
 from sesa_agent.training.row_exchange import find_own_rows, gather_rows, number_across_ranks
 
 from .batches import uneven_tree
@@ -61,7 +61,7 @@ def work() -> None:
         dealt = deal_rows(policy, own)  # pyright: ignore[reportArgumentType]
         check_equal(gather_rows(dealt), whole)
         check_equal(whole.select(find_own_rows(whole, dealt)), dealt)
-        different = {_digest(dealt, row): length for row, length in enumerate(lengths(dealt))}
+        different = dict(zip(row_names(dealt), lengths(dealt), strict=True))
         everyones = all_gather(different)
         assert len({name for part in everyones for name in part}) == sum(map(len, everyones))
         tokens = [sum(part.values()) for part in everyones]
