@@ -46,7 +46,7 @@ from .meta_loading import (
 from .model_folder import locate_model
 from .prefix_rows import PrefixRows, share_prefixes
 from .sharded_files import has_shards, write_shards
-from .sharding import is_split, round_to, split_weights, whole, with_root
+from .sharding import is_split, marked_layers, round_to, split_weights, whole, with_root
 
 MIN_GAIN = 1.1
 """Smallest ratio of padded to shared-prefix tokens at which prefixes are shared; below it,
@@ -242,9 +242,7 @@ class Policy:
         Raises:
             SettingError: if transformers does not support it for this model family.
         """
-        from transformers.modeling_layers import GradientCheckpointingLayer
-
-        layers = [m for m in self.model.modules() if isinstance(m, GradientCheckpointingLayer)]
+        layers = marked_layers(self.model)
         if not layers or not self.model.supports_gradient_checkpointing:
             raise SettingError(
                 "model.gradient_checkpointing must be false for models of type "
@@ -439,14 +437,9 @@ class Policy:
 class _WithoutAdapter(Policy):
     """Computes with the adapter switched off."""
 
-    def logprobs(
-        self,
-        batch: Rows,
-        entropy_grad: bool = False,
-        statistics: Sequence[Statistic] = ENTROPY,
-    ) -> tuple[Tensor, ...]:
+    def logprobs(self, *args: Any, **options: Any) -> tuple[Tensor, ...]:
         with without_adapter(self.model):
-            return super().logprobs(batch, entropy_grad, statistics)
+            return super().logprobs(*args, **options)
 
 
 def check_finite(model: Any, path: str) -> None:

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -11,12 +10,12 @@ import pytest
 
 from benchmarks.gpu_day import (
     Day,
-    compare_split,
     describe_run,
     gpu_tests,
     read_record,
     write_page,
 )
+from benchmarks.speed.device_updates import compare_split
 
 ROOT = Path(__file__).parents[1]
 
@@ -61,10 +60,9 @@ def test_the_page_has_what_there_is_and_is_read_back_on_the_same_machine(tmp_pat
     assert set(read_record(day)) == {"machine"}
 
 
-def test_split_weights_learn_as_whole_ones(llama, tmp_path):
-    day = replace(make_day(tmp_path), model=llama)
+def test_split_weights_learn_as_whole_ones(llama):
     with get_context("spawn").Pool(1) as pool:  # vLLM's tests may have joined a group in this one
-        found = pool.apply(compare_split, (day,))
+        found = pool.apply(compare_split, (llama, "cpu", True))
     assert found["logprobs"] <= 1e-6 and found["gradient"] <= 1e-6
     assert found["split_s"] > 0 and found["whole_s"] > 0
 

@@ -17,6 +17,11 @@ MASTER = "master"
 """Name of the float32 copy in the optimiser's saved state."""
 
 
+def parameters_of(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """Return what an optimizer updates, in the order of its groups."""
+    return [weight for group in optimizer.param_groups for weight in group["params"]]
+
+
 class MasterAdamW(torch.optim.AdamW):
     """AdamW that keeps a float32 master copy of each 16-bit parameter.
 

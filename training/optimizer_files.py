@@ -19,6 +19,7 @@ from ..configs.errors import SettingError, first_line
 from ..configs.json_text import read_json, read_json_file
 from .checkpoint_files import OPTIMIZER_FILE, OPTIMIZER_FOLDER, RNG_KEY, STATE_FILE
 from .distributed import barrier, is_rank_zero, weights_mesh
+from .optimizer import parameters_of
 
 
 def save_optimizer(folder: Path, optimizer: torch.optim.Optimizer) -> None:
@@ -132,7 +133,7 @@ def _read_split_optimizer(
             random_state = file.get_tensor(RNG_KEY)
         metadata = {key: read_json(stored[key]) for key in ("scalars", "param_groups")}
         groups = _with_betas(metadata["param_groups"])
-    weights = _parameters(optimizer)
+    weights = parameters_of(optimizer)
     tensors: dict[str, Tensor] = {}
     for key, shape in shapes_in(place).items():
         if key != RNG_KEY:
@@ -148,17 +149,13 @@ def _with_betas(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{key: tuple(v) if key == "betas" else v for key, v in one.items()} for one in groups]
 
 
-def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    return [weight for group in optimizer.param_groups for weight in group["params"]]
-
-
 def _check_shapes(state: dict[int, dict[str, Any]], optimizer: torch.optim.Optimizer) -> None:
     """Check tensors against the parameters: torch's fused kernels would read past their end.
 
     Raises:
         ValueError: naming a tensor of another shape.
     """
-    weights = _parameters(optimizer)
+    weights = parameters_of(optimizer)
     for index, values in state.items():
         if not 0 <= index < len(weights):
             raise ValueError(f"it has a parameter {index} of {len(weights)}")

@@ -44,7 +44,7 @@ from .importance import correct_gaps
 from .losses import LOSSES, mean_stats
 from .metrics import gap_metrics
 from .micro_batches import Part, deal_rows, idle_row, merge_equal_rows, own_parts
-from .optimizer import MasterAdamW
+from .optimizer import MasterAdamW, parameters_of
 from .optimizer_files import load_optimizer
 from .progress import Progress
 from .replay import ReplayBuffer
@@ -308,8 +308,7 @@ def step_optimizer(optimizer: torch.optim.Optimizer, max_norm: float) -> float:
     Raises:
         FloatingPointError: on all ranks, if they are not finite; the weights stay as they are.
     """
-    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-    norm = whole(torch.nn.utils.clip_grad_norm_(weights, max_norm))
+    norm = whole(torch.nn.utils.clip_grad_norm_(parameters_of(optimizer), max_norm))
     _refuse("gradients", all_finite([norm]))
     optimizer.step()
     optimizer.zero_grad()

@@ -12,7 +12,6 @@ is reset through `/proc/self/clear_refs`. Writes `results/memory.json`.
 import argparse
 import json
 import platform
-import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from peak_memory import peak_bytes, reset_peak
 from rich.console import Console
 from rich.table import Table
 from scaling import make_config, random_policy
@@ -80,19 +80,10 @@ def learn_here(kind: str, tokens: int, cap: int, groups: int, file: Path) -> flo
     learner = Learner(policy, optimizer)
     one_turn = TrajectoryTree(trees[0].task, [ROOT], trees[0].turns[:1])
     learner.update([one_turn], cfg, Progress())
-    Path("/proc/self/clear_refs").write_text("5")
-    before = peak()
+    reset_peak()
+    before = peak_bytes()
     learner.update(trees, cfg, Progress(step=1))
-    return peak() - before
-
-
-def peak() -> float:
-    """Peak memory of this process since the last reset, in MiB.
-
-    `resource` would include the peak of the parent process.
-    """
-    status = Path("/proc/self/status").read_text()
-    return int(re.findall(r"VmHWM:\s*(\d+) kB", status)[0]) / 1024
+    return (peak_bytes() - before) / 2**20
 
 
 def learn_apart(kind: str, tokens: int, cap: int, groups: int, file: Path) -> Result:

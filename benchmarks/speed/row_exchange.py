@@ -22,6 +22,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 import torch.distributed as dist
+from peak_memory import peak_bytes, reset_peak
 
 from sesa_agent.agents.policy import Policy
 from sesa_agent.configs.load import load_config
@@ -70,21 +71,14 @@ def own_trees(num_turns: int) -> list[TrajectoryTree]:
     return [grow(n) for n in range(starts[distributed.rank()], ends[distributed.rank()])]
 
 
-def peak_bytes(reset: bool = False) -> int:
-    """The most bytes that this process has held; with `reset`, from now on."""
-    if reset:
-        Path("/proc/self/clear_refs").write_text("5")
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
-
-
 def measure(num_turns: int) -> list[dict[str, Any]]:
     """Exchange once; returns what each process needed."""
     trees = own_trees(num_turns)
     cfg = load_config("sokoban", "sesa", ["loss.credit=trajectory"])
     policy = cast(Policy, SimpleNamespace(can_share_prefix=True))
     distributed.barrier()
-    before, started, cpu = peak_bytes(reset=True), time.perf_counter(), time.process_time()
+    reset_peak()
+    before, started, cpu = peak_bytes(), time.perf_counter(), time.process_time()
     own = [summarize(tree, 0.0, RESPONSE) for tree in trees]
     everyones = distributed.gather_lists(own, TreeSummary.to_json, TreeSummary.from_json)
     credits = [trajectory_credit(tree, leaf_returns(tree, 0.0), cfg.loss) for tree in trees]

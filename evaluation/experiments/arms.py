@@ -283,6 +283,8 @@ def _digest(arm: Arm) -> str:
     values.pop("log")
     for key in ("shard", "patience"):  # of torchrun
         values["optim"].pop(key)
+    if not values["optim"]["lag"]:  # the same run as before there was such a setting
+        values["optim"].pop("lag")
     start = [_digest(arm.start_from)] if arm.start_from else []
     start += [arm.warm_start.digest()] if arm.warm_start else []
     weights = weights_digest(values["model"]["path"])

@@ -20,6 +20,7 @@ from sesa_agent.configs.load import config_from_dict
 from sesa_agent.configs.schema import Config
 from sesa_agent.sampling.trajectory import TrajectoryTree
 from sesa_agent.training.distributed import own_block, rank, start_processes
+from sesa_agent.training.optimizer import parameters_of
 from sesa_agent.training.progress import Progress
 from sesa_agent.training.rollout import rollout, step_player
 from sesa_agent.training.setup import (
@@ -73,8 +74,8 @@ def update(
     learner = Learner(policy, optimizer, reference)
     own = own_trees(trees)
     metrics = [learner.update(own, cfg, Progress(step=n)) for n in range(NUM_UPDATES)]
-    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-    return {str(n): whole(weight.detach()) for n, weight in enumerate(weights)}, metrics
+    weights = enumerate(parameters_of(optimizer))
+    return {str(n): whole(weight.detach()) for n, weight in weights}, metrics
 
 
 def own_trees(trees: list[TrajectoryTree]) -> list[TrajectoryTree]:

@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from benchmarks.speed.peak_memory import peak_bytes, reset_peak
 from sesa_agent.agents.engines.base import SamplingParams
 from sesa_agent.agents.engines.hf import HFEngine
 from sesa_agent.agents.logprobs import MAX_LOGITS
@@ -263,19 +264,12 @@ def hand_over(folder: Path) -> None:
     policy.split(mesh)
     policy.ask_head()
     gc.collect()
-    before = peak_memory(reset=True)
+    reset_peak()
+    before = peak_bytes()
     num = sum(4 * weight.numel() for _, weight in policy.weights())
     assert num == size
     if rank() == 0:
-        (folder / "memory.json").write_text(json.dumps(peak_memory() - before))
-
-
-def peak_memory(reset: bool = False) -> int:
-    """The most bytes that this process has held; with `reset`, from now on."""
-    if reset:
-        Path("/proc/self/clear_refs").write_text("5")
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+        (folder / "memory.json").write_text(json.dumps(peak_bytes() - before))
 
 
 def latest_name(run: Path) -> str:
