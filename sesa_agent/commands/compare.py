@@ -218,9 +218,9 @@ def comparison_arms(options: CompareOptions) -> dict[Arm, Config]:
 def _with_best(plans: Sequence[Plan], ledger: Path) -> list[Plan]:
     """Add each arm's best settings of a tuning; those that a plan changes itself stay its own."""
     best, _ = read_ledger(ledger)
-    for plan in plans:
-        is_known = plan.label == BASE or plan.label in best
-        check(is_known, "--tuned", str(ledger), f"a tuning that tried {plan.label}")
+    untuned = [plan.label for plan in plans if plan.label not in (BASE, *best)]
+    if untuned:
+        say(f"Not tuned by {ledger}, so with the settings of their presets: {', '.join(untuned)}.")
     return [replace(plan, settings=(*best.get(plan.label, ()), *plan.settings)) for plan in plans]
 
 

@@ -100,9 +100,11 @@ def test_the_best_settings_are_compared_and_their_trials_are_shown(sesa_agent, h
     assert [row["rung"] for row in values["rows"]] == [0] * 6 + [1] * 2
     assert "sesa-agent tune --env frozen_lake" in ledger.with_suffix(".md").read_text()
 
+    methods = ("--methods", "ragen,gigpo,sesa", *methods[2:])
     words = ("compare", *LAKE, *methods, "--tuned", ledger, "--budget", "calls=40")
-    code, _, err = sesa_agent(*words, "--seeds", 1, "--episodes", 4)
+    code, out, err = sesa_agent(*words, "--seeds", 1, "--episodes", 4)
     assert (code, err) == (0, "")
+    assert f"Not tuned by {ledger}, so with the settings of their presets: gigpo." in out
     compared = json.loads(Path("results/frozen_lake.json").read_text())
     assert compared["trials"] == {"ragen": 3, "sesa": 3}
     best = next(row for row in values["rows"] if (row["rung"], row["arm"]) == (1, "sesa"))
