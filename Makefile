@@ -15,9 +15,8 @@ train: .venv/.installed
 test: .venv/.installed
 	OMP_NUM_THREADS=1 $(PYTEST) -n 2 --dist loadfile -m "not slow" $(ARGS)
 
-# Slow tests one at a time: several train with two processes or measure seconds.
 test-all: test
-	$(PYTEST) -m slow $(ARGS)
+	OMP_NUM_THREADS=1 $(PYTEST) -n 2 --dist loadfile -m slow $(ARGS)
 
 check: .venv/.installed-dev
 	$(BIN)/ruff check .

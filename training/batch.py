@@ -226,7 +226,8 @@ def _pad(rows: Sequence[_Row], pad_id: int, dtype: torch.dtype) -> Batch:
     lengths = np.array([len(row.token_ids) for row in rows], dtype=int)
     shape = (len(rows), max(lengths, default=0))
     token_ids, turn_numbers = np.full(shape, pad_id), np.full(shape, -1)
-    positive, negative, weight, sampling_logprobs = np.zeros((4, *shape))
+    kind = np.float64 if dtype == torch.float64 else np.float32
+    positive, negative, weight, sampling_logprobs = np.zeros((4, *shape), kind)
     proposal_index: list[int] = []
     depth: list[int] = []
     for n, row in enumerate(rows):

@@ -5,7 +5,7 @@ together and the prefix is computed once too (`agents/prefix_rows.py`). Micro-ba
 tokens, and every rank computes about the same number of tokens.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 
@@ -85,11 +85,7 @@ def deal_rows(policy: Policy, batch: Batch) -> Batch:
         copies.setdefault(name, []).append(row)
     names = {rows[0]: name for name, rows in copies.items()}
     order = [row for row in computing_order(batch, policy.can_share_prefix) if row in names]
-    added = _added_tokens(batch, order, policy.can_share_prefix)
-    costs = [
-        _row_cost(batch, row, names[row], cost, policy.can_share_prefix)
-        for row, cost in zip(order, added, strict=True)
-    ]
+    costs = _row_costs(batch, order, names, policy.can_share_prefix)
     known = all_gather([[*vars(cost).values()] for cost in costs])
     owners = deal([RowCost(*values) for part in known for values in part], world_size())
     rows = [copy for cost in costs for copy in copies[cost.name]]
@@ -120,19 +116,31 @@ def deal(rows: Sequence[RowCost], num: int) -> dict[str, int]:
     return dict(zip(costs, ((ends - 1) * num // max([1, *ends])).tolist(), strict=True))
 
 
-def _row_cost(batch: Batch, row: int, name: str, added: int, share_prefix: bool) -> RowCost:
-    length, start = int(batch.attention_mask[row].sum()), int(batch.loss_mask[row].int().argmax())
-    prompt = blake2b(batch.token_ids[row, :start].numpy().tobytes(), digest_size=8).hexdigest()
-    return RowCost(name, prompt, added, length - start if share_prefix else length)
+def _row_costs(
+    batch: Batch, order: Sequence[int], names: Mapping[int, str], share_prefix: bool
+) -> list[RowCost]:
+    """The costs of rows that are computed in an order."""
+    lengths = batch.attention_mask.sum(dim=1).tolist()
+    starts = batch.loss_mask.int().argmax(dim=1).tolist() if len(batch) else []
+    ids = batch.token_ids.numpy()
+    costs = []
+    for row, added in zip(order, _added_tokens(batch, order, share_prefix), strict=True):
+        prompt = blake2b(ids[row, : starts[row]], digest_size=8).hexdigest()
+        later = lengths[row] - starts[row] if share_prefix else lengths[row]
+        costs.append(RowCost(names[row], prompt, added, later))
+    return costs
 
 
 def row_names(batch: Batch) -> list[str]:
     """Names that equal rows share, as of `equal_rows`, whatever their padding, (N,)."""
     parts = (batch.token_ids, batch.loss_mask, batch.kl_mask, batch.proxy_logprobs != 0)
+    arrays = [part.numpy() for part in parts]
     names = []
     for row, length in enumerate(batch.attention_mask.sum(dim=1).tolist()):
-        content = b"".join(part[row, :length].numpy().tobytes() for part in parts)
-        names.append(blake2b(content, digest_size=8).hexdigest())
+        content = blake2b(digest_size=8)
+        for array in arrays:
+            content.update(array[row, :length])
+        names.append(content.hexdigest())
     return names
 
 

@@ -57,7 +57,7 @@ def number_across_ranks(batch: Batch) -> tuple[Batch, int]:
 
 
 def exchange_rows(batch: Batch, rows: Sequence[int], owners: Sequence[int]) -> Batch:
-    """Send rows to their owners; all ranks must call it.
+    """Send rows to their owners; all ranks must call it. A rank's own rows are only copied.
 
     Args:
         batch: this rank's rows, its turns and groups numbered across the ranks.
@@ -65,41 +65,54 @@ def exchange_rows(batch: Batch, rows: Sequence[int], owners: Sequence[int]) -> B
         owners: (n,) rank that gets each of them.
 
     Returns:
-        The rows that this rank got, by the rank that sent them and then in the order of `rows`.
+        The rows that this rank keeps, in the order of `rows`, and after them those that it got, by
+        the rank that sent them and then in its order.
     """
-    order = np.argsort(np.array(owners, dtype=int), kind="stable")
-    chosen = torch.as_tensor(np.array(rows, dtype=int)[order])
-    num_sent = torch.bincount(torch.as_tensor(np.array(owners, dtype=int)), minlength=world_size())
+    every_row, owner = (torch.as_tensor(each, dtype=torch.int64) for each in (rows, owners))
+    stays = owner == rank()
+    kept = every_row[stays]
+    order = owner[~stays].argsort(stable=True)
+    sent = every_row[~stays][order]
+    num_sent = torch.bincount(owner[~stays], minlength=world_size())
     num_got = _send(num_sent, [1] * world_size(), [1] * world_size()).tolist()
     num_sent = num_sent.tolist()
 
-    def pass_on(values: Tensor, sent: Tensor, got: Tensor, fill: int = 0) -> Tensor:
-        """Send the values where `sent` is True, to where `got` is."""
-        sizes = [_sizes(sent, num_sent), _sizes(got, num_got)]
-        flat = _send(_small(values)[chosen][sent], *sizes)  # none of these is kept
-        padded = torch.full(got.shape, fill, dtype=values.dtype)
-        return padded.masked_scatter_(got, flat.to(values.dtype))
+    mask = batch.attention_mask[sent]
+    lengths = _send(mask.sum(1), num_sent, num_got)
+    own_lengths = batch.attention_mask[kept].sum(1)
+    width = max([0, *lengths.tolist(), *own_lengths.tolist()])
+    got = torch.arange(width) < lengths[:, None]
 
-    sent = batch.attention_mask[chosen]
-    lengths = _send(sent.sum(1), num_sent, num_got)
-    longest = int(lengths.max()) if len(lengths) else 0
-    got = torch.arange(longest) < lengths[:, None]
-    token_ids = pass_on(batch.token_ids, sent, got)
-    loss_mask = pass_on(batch.loss_mask, sent, got)
-    trained = batch.loss_mask[chosen]
+    def pass_on(values: Tensor, sizes: tuple[Tensor, ...], fill: int = 0) -> Tensor:
+        """Send the values in the first of two masks to where the second is."""
+        sent_mask, got_mask = sizes
+        flat = _send(
+            _small(values[sent][sent_mask]),
+            _sizes(sent_mask, num_sent),
+            _sizes(got_mask, num_got),
+        )
+        result = values.new_full((len(kept) + len(got), width), fill)
+        result[: len(kept), : values.shape[1]] = values[kept, :width]
+        result[len(kept) :].masked_scatter_(got_mask, flat.to(values.dtype))
+        return result
+
+    token_ids = pass_on(batch.token_ids, (mask, got))
+    loss_mask = pass_on(batch.loss_mask, (mask, got))
+    trained = batch.loss_mask[sent], loss_mask[len(kept) :]
     is_set = np.any(all_gather([bool(getattr(batch, name).any()) for name in TRAINED]), axis=0)
     fields = {
-        name: pass_on(getattr(batch, name), trained, loss_mask, -1 if name == "turn" else 0)
+        name: pass_on(getattr(batch, name), trained, -1 if name == "turn" else 0)
         if is_sent  # all zeros, such as log-probabilities before they are scored, are made anew
-        else torch.zeros(got.shape, dtype=getattr(batch, name).dtype)
+        else getattr(batch, name).new_zeros(loss_mask.shape)
         for name, is_sent in zip(TRAINED, is_set, strict=True)
     }
+    groups = _send(batch.prompt_group[sent], num_sent, num_got)
     return replace(
         batch,
         token_ids=token_ids,
-        attention_mask=got,
+        attention_mask=torch.arange(width) < torch.cat([own_lengths, lengths])[:, None],
         loss_mask=loss_mask,
-        prompt_group=_send(batch.prompt_group[chosen], num_sent, num_got),
+        prompt_group=torch.cat([batch.prompt_group[kept], groups]),
         **fields,
     )
 

@@ -78,6 +78,13 @@ def update(
     return {str(n): whole(weight.detach()) for n, weight in weights}, metrics
 
 
+def check_learned(cfg: Config, weights: dict[str, Tensor]) -> None:
+    """The trained weights are not those that an update begins with."""
+    before = build_policy(cfg).parameters()
+    pairs = zip(before, weights.values(), strict=True)
+    assert max((old.float() - new).abs().max() for old, new in pairs) > 1e-4
+
+
 def own_trees(trees: list[TrajectoryTree]) -> list[TrajectoryTree]:
     """Those that this process would have sampled."""
     return [trees[place] for place in own_block(len(trees))]

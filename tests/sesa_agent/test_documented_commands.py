@@ -202,7 +202,8 @@ def shrunk(words, replaced):
     if words[0] == "check-env":
         return [*words, "--episodes", "1"]
     if words[0] == "train":
-        return [*words, *(["--steps", "2"] if "--resume" in words else [*SMALL, "--steps", "1"])]
+        small = [*SMALL, *(["env.max_turns=1"] if "smollm2" in words else [])]
+        return [*words, *(["--steps", "2"] if "--resume" in words else [*small, "--steps", "1"])]
     return words
 
 

@@ -21,7 +21,14 @@ from sesa_agent.training.distributed import check_processes
 from sesa_agent.training.setup import build_policy
 
 from ..helpers.runs import REPOSITORY, make_config, run_python
-from ..helpers.several_processes import TASKS, UPDATES, grow, read_case, update
+from ..helpers.several_processes import (
+    TASKS,
+    UPDATES,
+    check_learned,
+    grow,
+    read_case,
+    update,
+)
 from ..helpers.sharded import PARAMS, load_and_go_on, max_logits, save_and_go_on
 from ..helpers.tiny_models import save_llama
 
@@ -71,9 +78,12 @@ def folder(llama, tmp_path_factory):
 @pytest.fixture(scope="module")
 def alone(folder):
     """What one process comes to, by case."""
-    return {
-        name: update(*read_case(folder / f"case-{name}.json"), max_logits(name)) for name in CASES
-    }
+    found = {}
+    for name in CASES:
+        cfg, trees = read_case(folder / f"case-{name}.json")
+        found[name] = update(cfg, trees, max_logits(name))
+        check_learned(cfg, found[name][0])
+    return found
 
 
 @pytest.mark.slow
