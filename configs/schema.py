@@ -137,9 +137,12 @@ class EngineConfig:
     on other GPUs or machines, engines.md)."""
     urls: str = ""
     """Of `server`: the servers' URLs, separated by commas; `sesa-agent serve` starts one."""
+    handover: str = "folder"
+    """Of `server`: how the servers get new weights: through a `folder`, or over the `network`, for
+    servers that share no disk with the trainer (NCCL between GPUs, else gloo)."""
     weights_folder: str = ""
-    """Of `server`: where weights are handed over, a folder that the servers see too; empty for a
-    temporary one on this machine."""
+    """Of `handover=folder`: where it is, for trainer and servers; empty for a temporary one on this
+    machine."""
     temperature: float = 1.0
     """Sampling temperature of training rollouts; the trainer divides its logits by the same
     number."""
@@ -161,6 +164,7 @@ class EngineConfig:
             self.memory_fraction,
             "above 0 and below 1",
         )
+        check_choice("engine.handover", self.handover, ("folder", "network"))
         check_temperature("engine.temperature", self.temperature)
         for key in ("max_new_tokens", "max_prompt_tokens", "max_batch_tokens"):
             check(getattr(self, key) >= 1, f"engine.{key}", getattr(self, key), "at least 1")

@@ -1,33 +1,29 @@
 """Generates on vLLM servers, on other GPUs or machines: `engine.name=server`.
 
-Token ids go out and come in with their log-probabilities. Weights go through a folder that the
-servers see too: the first rank writes it, every server reads it in place. A server that does not
-answer is left out until the next update; its open requests go to the others. Completions are not
-excluded: callers ask again for what repeats.
+Token ids go out and come in with their log-probabilities; weights go as `handover.py` says. A
+server that does not answer is left out until the next update; its open requests go to the others.
+Completions are not excluded: callers ask again for what repeats.
 """
 
-import json
 import secrets
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors.torch import save_file
-from torch import Tensor
 
 from ...configs.errors import SettingError
 from ...configs.schema import EngineConfig
-from ...configs.writing import writing
 from ..response_text import ResponseDecoder
 from .base import Completion, EngineError, SamplingParams, Usage, generate_by_streaming
+from .handover import ask_version, pass_folder, send_weights
 from .hf_batch import end_ids
 from .server_client import Server, ServerGone, split_urls
-from .server_worker import NOT_SEEN, OK, SHAPE
+from .server_worker import SHAPE
 from .vllm_engine import named_weights
 from .vllm_head_padding import head_dim, widen_config
 
@@ -36,8 +32,6 @@ if TYPE_CHECKING:
 
 MAX_OPEN = 256
 """Requests of this process that are open at once."""
-SHARD_BYTES = 2**28
-"""Size of a file of weights: what writing them costs in memory."""
 
 
 class ServerEngine:
@@ -45,7 +39,7 @@ class ServerEngine:
 
     Args:
         policy: the model and its tokenizer.
-        cfg: with `urls` and `weights_folder`.
+        cfg: with `urls`, `handover` and `weights_folder`.
 
     Raises:
         SettingError: in one line, if a server cannot be reached, serves another model or does not
@@ -58,7 +52,7 @@ class ServerEngine:
         self._end_ids = sorted(end_ids(policy.model, policy.tokenizer))
         self._servers = split_urls(cfg.urls)
         self._is_wide = _check_servers(self._servers, policy, cfg)
-        self._folder = _weights_folder(self, cfg.weights_folder)
+        self._folder = None if cfg.handover == "network" else _folder(self, cfg.weights_folder)
         self._run = _common_token(policy.model.device)
         self._num_updates = 0
         self._pool = ThreadPoolExecutor(MAX_OPEN)
@@ -77,18 +71,16 @@ class ServerEngine:
         """
         self._num_updates += 1
         version = f"{self._run}-{self._num_updates:06d}"
-        folder = self._folder / f"weights-{version}"
-        config = widen_config(policy.model.config) if self._is_wide else policy.model.config
         weights = named_weights(policy, self._is_wide)
-        write_weights(weights, config, folder if _rank() == 0 else None)
-        if _rank() == 0:
-            for server in self._servers:
-                server.why_gone = _hand_over(server, folder, version)
-            shutil.rmtree(folder)
+        if self._folder is None:
+            send_weights(self._servers, weights, version, policy.model.device)
+        else:
+            config = widen_config(policy.model.config) if self._is_wide else policy.model.config
+            pass_folder(self._servers, weights, config, self._folder, version)
         if torch.distributed.is_initialized():
             torch.distributed.barrier()
         for server in self._servers if _rank() else ():
-            server.why_gone = _ask_version(server, version)
+            server.why_gone = ask_version(server, version)
         self._pick(0)
 
     def sleep(self) -> None:
@@ -174,81 +166,13 @@ class ServerEngine:
         return name, completion
 
 
-# ---- weights ----
-
-
-def write_weights(weights: Iterator[tuple[str, Tensor]], config: Any, folder: Path | None) -> None:
-    """Write weights in Hugging Face format, some at a time; the folder appears when it is whole.
-
-    Args:
-        weights: names and tensors. Every rank goes through them, since split weights are gathered.
-        config: the model's configuration.
-        folder: where they go; None on ranks that write nothing.
-
-    Raises:
-        DiskError: if the disk refuses.
-    """
-    if folder is None:
-        for _ in weights:
-            pass
-        return
-    draft = folder.with_name(f".{folder.name}")
-    part: dict[str, Tensor] = {}
-    places: dict[str, str] = {}
-    with writing(folder):
-        draft.mkdir(parents=True)
-        num_bytes = num_files = 0
-        for name, weight in weights:
-            if num_bytes + weight.nbytes > SHARD_BYTES and part:
-                save_file(part, draft / _file_name(num_files), {"format": "pt"})
-                part, num_bytes, num_files = {}, 0, num_files + 1
-            part[name] = weight.detach().cpu().contiguous().clone()
-            places[name] = _file_name(num_files)
-            num_bytes += weight.nbytes
-        save_file(part, draft / _file_name(num_files), {"format": "pt"})
-        index = {"metadata": {}, "weight_map": places}
-        (draft / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
-        config.save_pretrained(draft)
-        draft.rename(folder)
-
-
-def _file_name(number: int) -> str:
-    return f"model-{number:05d}.safetensors"
-
-
-def _hand_over(server: Server, folder: Path, version: str) -> str:
-    """Let a server read weights; returns why it could not, or an empty text."""
-    try:
-        said = server.call_workers("take_weights", str(folder.absolute()), version)
-        wrong = [word for word in said if word != OK]
-        if not wrong:
-            server.post("/reset_prefix_cache", {})
-    except (ServerGone, EngineError) as error:
-        return str(error)
-    if NOT_SEEN in wrong:
-        return f"it does not see {folder}; set engine.weights_folder to a folder that both share"
-    return wrong[0] if wrong else ""
-
-
-def _ask_version(server: Server, version: str) -> str:
-    """Return why a server cannot be used with a version of the weights, or an empty text."""
-    try:
-        said = server.call_workers("tell_version")
-    except (ServerGone, EngineError) as error:
-        return str(error)
-    return "" if all(word == version for word in said) else "it has other weights"
-
-
-def _weights_folder(engine: ServerEngine, folder: str) -> Path:
+def _folder(engine: ServerEngine, folder: str) -> Path:
     """The folder of weights: a temporary one, removed with the engine, unless one is set."""
     if folder:
         return Path(folder)
     path = tempfile.mkdtemp(prefix="sesa-weights-")
     weakref.finalize(engine, shutil.rmtree, path, ignore_errors=True)
     return Path(path)
-
-
-# ---- checks ----
 
 
 def _check_servers(servers: Sequence[Server], policy: "Policy", cfg: EngineConfig) -> bool:

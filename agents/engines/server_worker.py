@@ -4,8 +4,11 @@
 whole server, so errors are answered in words.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from .weight_stream import WeightStream, join_meeting
 
 SHAPE = ("model_type", "vocab_size", "hidden_size", "num_hidden_layers")
 """What a policy and a served model must have in common."""
@@ -15,27 +18,48 @@ NOT_SEEN = "not seen"
 
 
 class Worker:
-    """Takes weights from a folder that the trainer wrote."""
+    """Takes weights from a folder that the trainer wrote, or from the trainer itself."""
 
     device: Any
+    rank: int
     model_runner: Any
     model_config: Any
     weights_version = ""
     """The version of the weights taken last; empty for those that the server started with."""
 
     def describe_model(self) -> dict[str, Any]:
-        """Return the served model's `SHAPE`, and `head_dim`, the size of its attention heads."""
+        """Return the served model's `SHAPE`, the size of its attention heads, and the device."""
         config = self.model_config.hf_text_config
         heads = getattr(config, "num_attention_heads", 1)
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
-        return {name: getattr(config, name, None) for name in SHAPE} | {"head_dim": head_dim}
+        found = {name: getattr(config, name, None) for name in SHAPE}
+        return found | {"head_dim": head_dim, "device": self.device.type}
 
     def take_weights(self, folder: str, version: str) -> str:
         """Load the weights of a folder in Hugging Face format in place; returns `OK` or why not."""
+        if not (Path(folder) / "config.json").is_file():
+            return NOT_SEEN
+        return self._take(version, lambda: self.model_runner.reload_weights(weights_path=folder))
+
+    def receive_weights(
+        self, address: str, port: int, size: int, backend: str, version: str
+    ) -> str:
+        """Load the weights that the trainer sends in place; returns `OK` or why not."""
+
+        def reload() -> None:
+            meeting = join_meeting(address, port, size, backend)
+            weights = WeightStream(meeting, 1 + self.rank, self.device).receive()
+            try:
+                self.model_runner.reload_weights(weights_iterator=weights)
+            finally:
+                for _ in weights:  # whatever went wrong here, the trainer is not kept waiting
+                    pass
+
+        return self._take(version, reload)
+
+    def _take(self, version: str, reload: Callable[[], None]) -> str:
         try:
-            if not (Path(folder) / "config.json").is_file():
-                return NOT_SEEN
-            self.model_runner.reload_weights(weights_path=folder)
+            reload()
             head: Any = getattr(self.model_runner.get_model(), "lm_head", None)
             if self.device.type == "cpu" and hasattr(head, "quant_method"):
                 # The CPU kernels pack it; a reload of tied embeddings misses that.

@@ -101,7 +101,7 @@ def widened(folder: str, scratch: Path) -> str:
     """
     from transformers import AutoConfig
 
-    from sesa_agent.agents.engines.server import write_weights
+    from sesa_agent.agents.engines.handover import write_weights
     from sesa_agent.agents.engines.vllm_engine import named_weights
     from sesa_agent.agents.policy import Policy
 

@@ -8,12 +8,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file
 
 from sesa_agent.agents.engines.base import SamplingParams
 from sesa_agent.agents.engines.hf import HFEngine
 from sesa_agent.agents.engines.server_worker import NOT_SEEN, OK, SHAPE
 from sesa_agent.agents.engines.vllm_head_padding import head_dim
+from sesa_agent.agents.engines.weight_stream import WeightStream, join_meeting
 from sesa_agent.agents.policy import Policy
 
 
@@ -32,7 +34,9 @@ class GenerationServer:
         """Of the weights that gave each completion."""
         self.dies_after: int | None = None
         """Completions after which connections are closed without an answer."""
-        self.sees_folders = True
+        self.sees_folders = self.sees_sender = True
+        self.dies_at_weight = 0
+        """The weight at which it leaves a stream; 0 for none."""
         self.context = 0
         """Its `max_model_len`; 0 if it says none."""
         self.url = ""
@@ -52,7 +56,8 @@ class GenerationServer:
     def describe_model(self) -> dict[str, Any]:
         """As `server_worker.Worker`."""
         config = self.policy.model.config
-        return {name: getattr(config, name) for name in SHAPE} | {"head_dim": head_dim(config)}
+        found = {name: getattr(config, name) for name in SHAPE}
+        return found | {"head_dim": head_dim(config), "device": "cpu"}
 
     def take_weights(self, folder: str, version: str) -> str:
         """As `server_worker.Worker`."""
@@ -61,8 +66,28 @@ class GenerationServer:
         weights = {}
         for path in Path(folder).glob("*.safetensors"):
             weights |= load_file(path)
+        self.load(weights)
+        self.version = version
+        return OK
+
+    def load(self, weights: dict[str, torch.Tensor]) -> None:
+        """Load all weights, of which tied ones may be missing."""
         found = self.policy.model.load_state_dict(weights, strict=False)
         assert not found.unexpected_keys and set(found.missing_keys) <= {"lm_head.weight"}
+
+    def receive_weights(
+        self, address: str, port: int, size: int, backend: str, version: str
+    ) -> str:
+        """As `server_worker.Worker`."""
+        if not self.sees_sender:
+            return "RuntimeError: no route to host"
+        meeting = join_meeting(address, port, size, backend)
+        weights = {}
+        for name, weight in WeightStream(meeting, 1, torch.device("cpu")).receive():
+            weights[name] = weight
+            if len(weights) == self.dies_at_weight:
+                return "it broke"
+        self.load(weights)
         self.version = version
         return OK
 

@@ -105,7 +105,10 @@ def test_two_ranks_train_with_a_real_server(tmp_path):
     with vllm_server(tmp_path) as url:
         words = (*WORDS, f"engine.urls={url}", "optim.steps=3", "eval.episodes=4")
         words = (*words, "eval.final_episodes=4")
-        command = ("-m", "sesa_agent", "train", "--env", "sokoban", "--output", tmp_path / "run")
-        done = run_python(*TORCHRUN, *command, *words, cwd=tmp_path)
+        train = (*TORCHRUN, "-m", "sesa_agent", "train")
+        done = run_python(*train, "--env", "sokoban", "--output", "run", *words, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
-    check_agreement(tmp_path / "run", 3)
+        words = ("--resume", "run", "optim.steps=5", "engine.handover=network")
+        done = run_python(*train, *words, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    check_agreement(tmp_path / "run", 5)

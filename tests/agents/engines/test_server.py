@@ -1,11 +1,12 @@
 """The engine that generates on servers: the trainer's weights, and servers that die."""
 
 import json
+from datetime import timedelta
 
 import pytest
 import torch
 
-from sesa_agent.agents.engines import load_engine, server, server_client
+from sesa_agent.agents.engines import handover, load_engine, server_client, weight_stream
 from sesa_agent.agents.engines.base import EngineError, SamplingParams, StreamEngine
 from sesa_agent.agents.policy import Policy
 from sesa_agent.configs.errors import SettingError
@@ -50,8 +51,9 @@ def logprob_error(policy, completions):
     return worst
 
 
-def test_weights_go_to_every_server_and_responses_come_from_all(policy, servers):
-    engine = load_engine(policy, config(*servers))
+@pytest.mark.parametrize("handover", ["folder", "network"])
+def test_weights_go_to_every_server_and_responses_come_from_all(policy, servers, handover):
+    engine = load_engine(policy, config(*servers, handover=handover))
     assert isinstance(engine, StreamEngine)
     with torch.no_grad():
         for weight in policy.model.parameters():
@@ -106,10 +108,32 @@ def test_a_folder_that_a_server_does_not_see_is_one_line(policy, servers, tmp_pa
     assert list((tmp_path / "weights").iterdir()) == []
 
 
+def test_a_server_that_leaves_while_weights_are_sent_is_left_out_and_comes_back(policy, servers):
+    first, second = servers
+    engine = load_engine(policy, config(*servers, handover="network"))
+    first.dies_at_weight = 3
+    engine.load_weights(policy)
+    assert first.version != second.version
+    engine.generate(PROMPTS, PARAMS)
+    assert (first.num_completions, second.num_completions) == (0, 5)
+    first.dies_at_weight = 0
+    engine.load_weights(policy)
+    assert first.version == second.version
+
+
+def test_a_server_that_cannot_reach_the_trainer_is_one_line(policy, servers, monkeypatch):
+    monkeypatch.setattr(weight_stream, "TIMEOUT", timedelta(seconds=1))
+    for each in servers:
+        each.sees_sender = False
+    with pytest.raises(SettingError, match="no route to host") as told:
+        load_engine(policy, config(*servers, handover="network"))
+    assert "\n" not in str(told.value)
+
+
 def test_weights_are_written_some_at_a_time(policy, servers, tmp_path, monkeypatch):
-    monkeypatch.setattr(server, "SHARD_BYTES", 100_000)
+    monkeypatch.setattr(handover, "SHARD_BYTES", 100_000)
     folder = tmp_path / "weights"
-    server.write_weights(policy.weights(), policy.model.config, folder)
+    handover.write_weights(policy.weights(), policy.model.config, folder)
     files = sorted(folder.glob("*.safetensors"))
     assert len(files) > 3
     assert max(file.stat().st_size for file in files) < 250_000
