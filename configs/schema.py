@@ -370,8 +370,10 @@ class OptimConfig:
     """Budget of generated responses in training rollouts; 0 for no limit. It is never exceeded: the
     last step leaves out the puzzles that no longer fit, in their order. They are neither learned
     from nor counted (but for the time they took and, in two_stage, the tokens of their sketches),
-    so that less than one puzzle's calls are left. Of this and the following budgets the first that
-    is reached ends the run; the others do so after the step in which they are reached."""
+    so that less than one puzzle's calls are left. From less than half of a step's puzzles nothing
+    is learned: a few would move the weights as far as all do. Of this and the following budgets
+    the first that is reached ends the run; the others do so after the step in which they are
+    reached."""
     max_response_tokens: int = 0
     """Budget of response tokens in training rollouts; 0 for no limit."""
     max_env_steps: int = 0

@@ -84,7 +84,8 @@ def rollout(
 
     Returns:
         The trees. Taught are all that were played, or with `sampling.max_redraws` at most the first
-        `sampling.num_tasks` that have signal; none beyond the budget.
+        `sampling.num_tasks` that have signal; none beyond the budget, and none at all if less than
+        half of the trees are within it, but for the first step.
 
     Raises:
         SettingError: if the environment could not open a single puzzle.
@@ -110,6 +111,8 @@ def rollout(
     if sampling.max_redraws:
         chosen = with_signal[: sampling.num_tasks]
     chosen = [number for number in chosen if number < num_within]
+    if step and 2 * num_within < len(summaries):
+        chosen = []  # a few groups alone would move the weights as far as a whole step
     return Rollout(summaries, trees, numbers, chosen, num_within)
 
 

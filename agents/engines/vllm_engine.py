@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ...configs.errors import SettingError, first_line
 from ...configs.schema import EngineConfig
-from ..policy import quiet_transformers
+from ..pretrained import quiet_transformers
 from ..response_text import ResponseDecoder
 from .base import Completion, EngineError, SamplingParams, Usage, generate_by_streaming
 from .hf_batch import end_ids

@@ -23,7 +23,7 @@ from sesa_agent.agents.engines.vllm_engine import CPU_CACHE_GIB
 from sesa_agent.agents.logprobs import MAX_LOGITS
 from sesa_agent.agents.lora import base_of, is_adapter
 from sesa_agent.agents.model_folder import locate_model
-from sesa_agent.agents.policy import check_kernels, quiet_transformers, refuse_own_code
+from sesa_agent.agents.pretrained import check_kernels, quiet_transformers, refuse_own_code
 from sesa_agent.agents.sharding import marked_layers
 from sesa_agent.configs.errors import SettingError, first_line
 from sesa_agent.configs.schema import Config

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sesa_agent.agents.model_folder import named_folder
-from sesa_agent.agents.policy import quiet_transformers
+from sesa_agent.agents.pretrained import quiet_transformers
 from sesa_agent.configs.errors import SettingError
 from sesa_agent.configs.load import config_from_dict, no_code_words
 from sesa_agent.configs.schema import Config

@@ -231,6 +231,21 @@ def test_groups_beyond_the_budget_are_left_out(llama, max_calls, seeds, num_roun
     assert sum(tree.num_calls for tree in sampled.within) <= (max_calls or 11)
 
 
+@pytest.mark.parametrize(
+    ("step", "max_calls", "num_within", "num_taught"), [(1, 4, 2, 2), (1, 3, 1, 0), (0, 3, 1, 1)]
+)
+def test_few_groups_of_a_last_step_are_not_learnt_from(
+    llama, step, max_calls, num_within, num_taught
+):
+    """A single one moved the weights as far as a whole step, and spoilt a run at its very end."""
+    words = (*DAPO, "sampling.num_tasks=3", "sampling.max_redraws=0")
+    cfg, policy = make_config(llama, *words, method="dapo"), Policy.load(str(llama))
+    engine = ScriptedEngine(policy.tokenizer, ["<answer>Left</answer>"] * 6)
+    player = step_player(cfg, step, engine, build_dialogue(cfg, policy))
+    sampled = rollout(cfg, step, player, max_calls)  # each of the 3 groups takes 2 calls
+    assert (len(sampled.within), len(sampled.taught)) == (num_within, num_taught)
+
+
 def test_no_group_with_signal_is_a_step_without_an_update(llama):
     cfg = make_config(llama, *DAPO, method="dapo")
     policy = Policy.load(str(llama))
