@@ -13,10 +13,10 @@ train: .venv/.installed
 	$(BIN)/sesa-agent train --env sokoban $(ARGS)
 
 test: .venv/.installed
-	OMP_NUM_THREADS=1 $(PYTEST) -n 2 --dist loadfile -m "not slow" $(ARGS)
+	OMP_NUM_THREADS=1 $(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder -m "not slow" $(ARGS)
 
 test-all: test
-	OMP_NUM_THREADS=1 $(PYTEST) -n 2 --dist loadfile -m slow $(ARGS)
+	OMP_NUM_THREADS=1 $(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder -m slow $(ARGS)
 
 check: .venv/.installed-dev
 	$(BIN)/ruff check .

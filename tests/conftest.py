@@ -12,8 +12,23 @@ from .helpers.tiny_models import save_llama
 # No deadline: shared machines pause, and the first call of torch or of an import takes a second.
 settings.register_profile("shared", deadline=None, max_examples=40)
 settings.load_profile("shared")
+LONG_FILES = (
+    "test_sharding",
+    "test_documented_commands",
+    "test_server_training",
+    "test_vllm_training",
+    "test_gpu_day",
+    "test_envs",
+    "test_warm_start",
+    "test_vllm_engine",
+)
+"""Files of long tests: they come first, so that no process waits for another at the end."""
 # A shell that runs tests in the background has them ignore Ctrl-C, and so the commands they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.stem not in LONG_FILES)
 
 
 @pytest.fixture(scope="session")

@@ -125,7 +125,7 @@ def _row_costs(
     ids = batch.token_ids.numpy()
     costs = []
     for row, added in zip(order, _added_tokens(batch, order, share_prefix), strict=True):
-        prompt = blake2b(ids[row, : starts[row]], digest_size=8).hexdigest()
+        prompt = blake2b(ids[row, : starts[row]].data, digest_size=8).hexdigest()
         later = lengths[row] - starts[row] if share_prefix else lengths[row]
         costs.append(RowCost(names[row], prompt, added, later))
     return costs
@@ -139,7 +139,7 @@ def row_names(batch: Batch) -> list[str]:
     for row, length in enumerate(batch.attention_mask.sum(dim=1).tolist()):
         content = blake2b(digest_size=8)
         for array in arrays:
-            content.update(array[row, :length])
+            content.update(array[row, :length].data)
         names.append(content.hexdigest())
     return names
 

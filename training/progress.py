@@ -52,6 +52,9 @@ class Progress:
     """Actions played in training rollouts."""
     num_seconds: float = 0.0
     """Seconds of rollouts and updates, without evaluation."""
+    num_cpu_seconds: float = 0.0
+    """Processor time of this process in them, all threads: what else a machine does, and pauses, do
+    not count."""
     success_rate: float = float("nan")
     """The latest success rate on the validation puzzles."""
     entropy_coef: float | None = None
@@ -126,7 +129,8 @@ class Progress:
 
     def counts(self) -> dict[str, float]:
         """The counters as metrics."""
-        return {f"progress/{budget.name}": getattr(self, budget.count) for budget in BUDGETS}
+        counts = {f"progress/{budget.name}": getattr(self, budget.count) for budget in BUDGETS}
+        return counts | {"progress/cpu_seconds": self.num_cpu_seconds}
 
     def calls_left(self, optim: OptimConfig) -> int | None:
         """Policy calls left of the budget; None if they are not limited."""

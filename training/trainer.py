@@ -205,7 +205,7 @@ def train_step(session: Session, cfg: Config, measure: Measure) -> tuple[Rollout
     waited = time.perf_counter() - started
     session.agent.engine.load_weights(session.agent.policy)  # the engine now is pi_old
     metrics = _validate(session, cfg, measure) if progress.step % cfg.eval.every == 0 else {}
-    started = time.perf_counter() - waited
+    started, cpu_started = time.perf_counter() - waited, time.process_time()
     sampled, num_tokens = _sample(session, cfg, drawn)
     generated = time.perf_counter()
     progress.add_rollout(sampled.within, num_tokens)
@@ -226,6 +226,7 @@ def train_step(session: Session, cfg: Config, measure: Measure) -> tuple[Rollout
     _remember_entropies(progress, metrics, cfg.loss)
     learned = time.perf_counter()
     progress.num_seconds += learned - started
+    progress.num_cpu_seconds += time.process_time() - cpu_started
     times = {"time/rollout_s": generated - started, "time/learn_s": learned - generated}
     return sampled, metrics | progress.counts() | times | time_metrics(learner.clock.lap())
 

@@ -94,4 +94,4 @@ def _timeless(value: object) -> object:
 
 
 def _is_time(key: str) -> bool:
-    return key.startswith("time") or key in ("num_seconds", "progress/seconds", "seconds")
+    return key.startswith("time") or key.endswith("seconds")

@@ -1,4 +1,4 @@
-"""What arms have learnt when they have spent the same: calls, environment steps or seconds.
+"""What arms have learnt when they have spent the same: calls, environment steps or time.
 
 A run spends its budget of policy calls, and the others as they come. Its curve, the success on
 validation puzzles during training, tells what it had reached at any earlier point. Pure.
@@ -10,10 +10,10 @@ from statistics import fmean
 
 import numpy as np
 
-from .results import Result
+from .results import CPU_SECONDS, Result
 
-BUDGETS = ("policy_calls", "env_steps", "seconds")
-"""The budgets that are made equal, by their names in `SPENT`."""
+BUDGETS = ("policy_calls", "env_steps", "seconds", CPU_SECONDS)
+"""The budgets that are made equal, if every run has counted them."""
 METRIC = "eval/success_rate"
 
 
@@ -66,7 +66,7 @@ def equal_budgets_note(found: Sequence[EqualBudgets]) -> str:
     """Say what the columns of a table of equal budgets hold."""
     words = {name: name.replace("_", " ") for name in BUDGETS}
     amounts = {
-        each.env: ", ".join(f"{each.amounts[name]:,.0f} {words[name]}" for name in BUDGETS)
+        each.env: ", ".join(f"{amount:,.0f} {words[name]}" for name, amount in each.amounts.items())
         for each in found
     }
     told = [f"{env}: {text}" if len(amounts) > 1 else text for env, text in amounts.items()]
@@ -79,9 +79,9 @@ def equal_budgets_note(found: Sequence[EqualBudgets]) -> str:
 
 def _at_equal(env: str, arms: dict[str, list[Result]]) -> EqualBudgets:
     curves = {label: [result["curve"] for result in arm] for label, arm in arms.items()}
-    amounts = {
-        name: min(curve[-1][name] for each in curves.values() for curve in each) for name in BUDGETS
-    }
+    ends = [curve[-1] for each in curves.values() for curve in each]
+    amounts = {name: min(end.get(name, 0.0) for end in ends) for name in BUDGETS}
+    amounts = {name: amount for name, amount in amounts.items() if amount}
     success = {
         label: {
             name: fmean(success_at(curve, name, amount) for curve in each)

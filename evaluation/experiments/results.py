@@ -38,6 +38,7 @@ from ..evaluate import evaluate
 MEASURED_FILE = "measured.json"
 """The measurements of a finished run, in its folder."""
 SPENT = tuple(budget.name for budget in BUDGETS)
+CPU_SECONDS = "cpu_seconds"
 """What training spends, by its names in logs (`progress/...`) and results."""
 ROLLOUT_METRICS = ("distinct_answers", "signal_groups", "readable_rate")
 """What a result says of training rollouts, as the mean over steps."""
@@ -138,11 +139,12 @@ def measure_run(
 
 
 def spent(end: Progress, start: Progress) -> dict[str, Any]:
-    """Return what training spent between two points: `steps` and `SPENT`."""
+    """Return what training spent between two points: `steps`, `SPENT` and `CPU_SECONDS`."""
     counts = {b.name: getattr(end, b.count) - getattr(start, b.count) for b in BUDGETS}
     return {
         "steps": end.step - start.step,
         **{name: round(count, 1) for name, count in counts.items()},
+        CPU_SECONDS: round(end.num_cpu_seconds - start.num_cpu_seconds, 1),
     }
 
 
@@ -155,7 +157,7 @@ def curve(lines: Sequence[dict[str, Any]], start_step: int = 0) -> list[dict[str
             that step: the one of the policy it starts from.
 
     Returns:
-        A row for each evaluation: `step`, `SPENT` before it, `eval/...`, and the
+        A row for each evaluation: `step`, `SPENT` and `CPU_SECONDS` before it, `eval/...`, and the
         `rollout/signal_groups` of the step after it.
     """
     rows = []
@@ -164,7 +166,8 @@ def curve(lines: Sequence[dict[str, Any]], start_step: int = 0) -> list[dict[str
             continue
         if line["step"] < start_step:
             rows.clear()
-        spent_before = {name: (before or {}).get(f"progress/{name}", 0) for name in SPENT}
+        names = (*SPENT, CPU_SECONDS)
+        spent_before = {name: (before or {}).get(f"progress/{name}", 0) for name in names}
         kept = {name: value for name, value in line.items() if name.startswith("eval/")}
         signal_groups = {"rollout/signal_groups": line["rollout/signal_groups"]}
         rows.append({"step": line["step"], **spent_before, **kept, **signal_groups})

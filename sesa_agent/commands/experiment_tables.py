@@ -161,9 +161,13 @@ def write_comparison(
         tables.append(("all games together", games, over_games))
         parts.append(markdown_table(games, over_games))
     if equal:
-        same = ("arm", *(f"at equal {name.replace('_', ' ')}" for name in BUDGETS))
+        common = [name for name in BUDGETS if all(name in each.amounts for each in equal)]
+        same = ("arm", *(f"at equal {name.replace('_', ' ')}" for name in common))
         at_equal = [
-            (f"{each.env}: {label}" if has_envs else label, *map(show_number, by.values()))
+            (
+                f"{each.env}: {label}" if has_envs else label,
+                *(show_number(by[name]) for name in common),
+            )
             for each in equal
             for label, by in each.success.items()
         ]

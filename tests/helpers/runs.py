@@ -97,7 +97,7 @@ def read_metrics(folder: Path, times: bool = True) -> list[dict[str, float]]:
 
 
 def is_time(name: str) -> bool:
-    return name.startswith("time") or name == "progress/seconds"
+    return name.startswith("time") or name in ("progress/seconds", "progress/cpu_seconds")
 
 
 def newest(folder: Path) -> Path:

@@ -1,3 +1,4 @@
+import gc
 import json
 import re
 import time
@@ -215,14 +216,19 @@ def test_ten_times_the_problems_take_some_ten_times_as_long(tmp_path):
     """Work that grows with the square of the rows would take a hundred times as long."""
 
     def seconds(num_rows: int) -> float:
-        rows = [gsm8k_row(f"What is {n} plus 1?", str(n)) for n in range(num_rows)]
-        path = write_lines(tmp_path / f"{num_rows}.jsonl", rows)
-        start = time.process_time()
-        read_problem_set(path)
-        return time.process_time() - start
+        """The least of three, so that what disturbs one does not count."""
+        found = []
+        for time_number in range(3):
+            rows = [gsm8k_row(f"What is {n} plus 1?", str(n)) for n in range(num_rows)]
+            path = write_lines(tmp_path / f"{num_rows}-{time_number}.jsonl", rows)
+            gc.collect()
+            start = time.process_time()
+            read_problem_set(path)
+            found.append(time.process_time() - start)
+        return min(found)
 
     seconds(100)  # imports
-    assert seconds(50_000) < 40 * seconds(5_000)
+    assert seconds(20_000) < 40 * seconds(2_000)
 
 
 def test_a_file_is_read_once(tmp_path):

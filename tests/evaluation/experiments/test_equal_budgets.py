@@ -13,9 +13,9 @@ from sesa_agent.evaluation.experiments.equal_budgets import (
 
 
 def curve(*points) -> list[dict[str, float]]:
-    """Evaluations of (calls, environment steps, seconds, success)."""
-    names = ("policy_calls", "env_steps", "seconds", METRIC)
-    return [dict(zip(names, point, strict=True)) for point in points]
+    """Evaluations of (calls, environment steps, seconds, success) or with processor time too."""
+    names = ("policy_calls", "env_steps", "seconds", "cpu_seconds")
+    return [{**dict(zip(names, point, strict=False)), METRIC: point[-1]} for point in points]
 
 
 def result(label, *points, env="sokoban"):
@@ -45,6 +45,17 @@ def test_seeds_are_averaged_and_the_shortest_run_bounds_all():
     (found,) = equal_budgets(runs)
     assert found.amounts["policy_calls"] == 80
     assert found.success["sesa"]["policy_calls"] == pytest.approx((0.32 + 0.4) / 2)
+
+
+def test_processor_time_counts_where_all_runs_have_it():
+    """One run was paused: only the other clock knows how long it took."""
+    paused = result("ragen", (0, 0, 0, 0, 0.1), (100, 100, 400, 10, 0.3))
+    other = result("sesa", (0, 0, 0, 0, 0.1), (100, 50, 40, 40, 0.5))
+    (found,) = equal_budgets([paused, other])
+    assert found.amounts["cpu_seconds"] == 10
+    assert found.success["ragen"]["cpu_seconds"] == pytest.approx(0.3)
+    assert found.success["sesa"]["cpu_seconds"] == pytest.approx(0.2)
+    assert found.success["ragen"]["seconds"] == pytest.approx(0.12)
 
 
 def test_the_base_and_lone_arms_have_no_table():
