@@ -111,4 +111,9 @@ def test_two_ranks_train_with_a_real_server(tmp_path):
         words = ("--resume", "run", "optim.steps=5", "engine.handover=network")
         done = run_python(*train, *words, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
-    check_agreement(tmp_path / "run", 5)
+        check_agreement(tmp_path / "run", 5)
+        words = ("--resume", "run", "optim.steps=8", "optim.lag=1")
+        done = run_python(*train, *words, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    lags = [line["rollout/lag"] for line in read_metrics(tmp_path / "run")[5:]]
+    assert lags == [0, 1, 1]
