@@ -283,6 +283,7 @@ def _digest(arm: Arm) -> str:
     values.pop("log")
     for key in ("shard", "patience"):  # of torchrun
         values["optim"].pop(key)
+    values["engine"].pop("handover")  # of servers
     if not values["optim"]["lag"]:  # the same run as before there was such a setting
         values["optim"].pop("lag")
     start = [_digest(arm.start_from)] if arm.start_from else []
