@@ -96,7 +96,10 @@ def exchange_rows(batch: Batch, rows: Sequence[int], owners: Sequence[int]) -> B
         result[len(kept) :].masked_scatter_(got_mask, flat.to(values.dtype))
         return result
 
-    token_ids = pass_on(batch.token_ids, (mask, got))
+    all_lengths = torch.cat([own_lengths, lengths])
+    attention_mask = torch.arange(width) < all_lengths[:, None]
+    # Equal rows of several ranks must be equal in their padding too (`equal_rows`).
+    token_ids = pass_on(batch.token_ids, (mask, got)).masked_fill_(~attention_mask, 0)
     loss_mask = pass_on(batch.loss_mask, (mask, got))
     trained = batch.loss_mask[sent], loss_mask[len(kept) :]
     is_set = np.any(all_gather([bool(getattr(batch, name).any()) for name in TRAINED]), axis=0)
@@ -110,7 +113,7 @@ def exchange_rows(batch: Batch, rows: Sequence[int], owners: Sequence[int]) -> B
     return replace(
         batch,
         token_ids=token_ids,
-        attention_mask=torch.arange(width) < torch.cat([own_lengths, lengths])[:, None],
+        attention_mask=attention_mask,
         loss_mask=loss_mask,
         prompt_group=torch.cat([batch.prompt_group[kept], groups]),
         **fields,

@@ -50,7 +50,7 @@ def pass_folder(
         DiskError: if the disk refuses.
     """
     place = folder / f"weights-{version}"
-    if not _is_first():
+    if own_rank():
         _go_through(weights)
         return
     write_weights(weights, config, place)
@@ -104,7 +104,7 @@ def send_weights(
         version: name of these weights.
         device: where the policy's weights are.
     """
-    if not _is_first():
+    if own_rank():
         _go_through(weights)
         return
     with ThreadPoolExecutor(len(servers)) as pool:
@@ -160,8 +160,9 @@ def ask_version(server: Server, version: str) -> str:
     return "" if all(word == version for word in said) else "it has other weights"
 
 
-def _is_first() -> bool:
-    return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
+def own_rank() -> int:
+    """Return the number of this process among those that train; rank 0 speaks to the servers."""
+    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
 
 
 def _go_through(weights: Weights) -> None:

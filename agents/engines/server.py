@@ -20,7 +20,7 @@ from ...configs.errors import SettingError
 from ...configs.schema import EngineConfig
 from ..response_text import ResponseDecoder
 from .base import Completion, EngineError, SamplingParams, Usage, generate_by_streaming
-from .handover import ask_version, pass_folder, send_weights
+from .handover import ask_version, own_rank, pass_folder, send_weights
 from .hf_batch import end_ids
 from .server_client import Server, ServerGone, split_urls
 from .server_worker import SHAPE
@@ -79,7 +79,7 @@ class ServerEngine:
             pass_folder(self._servers, weights, config, self._folder, version)
         if torch.distributed.is_initialized():
             torch.distributed.barrier()
-        for server in self._servers if _rank() else ():
+        for server in self._servers if own_rank() else ():
             server.why_gone = ask_version(server, version)
         self._pick(0)
 
@@ -120,7 +120,7 @@ class ServerEngine:
             "logprobs": 0,  # of the sampled token only
             "return_token_ids": True,
         }
-        future = self._pool.submit(self._ask, body, _rank() + self._num_requests)
+        future = self._pool.submit(self._ask, body, own_rank() + self._num_requests)
         self._open[future] = name, body["prompt"]
         return name
 
@@ -207,10 +207,6 @@ def _check_servers(servers: Sequence[Server], policy: "Policy", cfg: EngineConfi
             )
         is_wide = found["head_dim"] != head_dim(config)
     return is_wide
-
-
-def _rank() -> int:
-    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
 
 
 def _common_token(device: torch.device) -> str:

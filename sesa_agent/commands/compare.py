@@ -39,7 +39,7 @@ from sesa_agent.evaluation.experiments.paper import (
     comparison_measurements,
     plan_arms,
 )
-from sesa_agent.evaluation.experiments.tuning import read_ledger
+from sesa_agent.evaluation.experiments.tuning import ledger_env, read_ledger
 from sesa_agent.option_settings import refuse_fixed
 from sesa_agent.outputs import check_writable
 from sesa_agent.screen import say
@@ -189,6 +189,8 @@ def comparison_arms(options: CompareOptions) -> dict[Arm, Config]:
     refuse_fixed(options.overrides, FIXED)
     plans = ABLATION if options.ablate else read_methods(options.methods or METHODS)
     if options.tuned:
+        is_own = ledger_env(options.tuned) == env_label(env)
+        check(is_own, "--tuned", str(options.tuned), f"a tuning of {env_label(env)}")
         plans = _with_best(plans, options.tuned)
     # The methods need different numbers of calls per step, so only the budget bounds a run.
     common = ("optim.steps=1000000", read_budget(env, budget))

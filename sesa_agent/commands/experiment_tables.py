@@ -20,6 +20,7 @@ from sesa_agent.evaluation.experiments.arms import Result, without_folder
 from sesa_agent.evaluation.experiments.compare import Overall, Row, Triple, compare, estimate
 from sesa_agent.evaluation.experiments.equal_budgets import (
     BUDGETS,
+    EqualBudgets,
     equal_budgets,
     equal_budgets_note,
 )
@@ -161,16 +162,7 @@ def write_comparison(
         tables.append(("all games together", games, over_games))
         parts.append(markdown_table(games, over_games))
     if equal:
-        common = [name for name in BUDGETS if all(name in each.amounts for each in equal)]
-        same = ("arm", *(f"at equal {name.replace('_', ' ')}" for name in common))
-        at_equal = [
-            (
-                f"{each.env}: {label}" if has_envs else label,
-                *(show_number(by[name]) for name in common),
-            )
-            for each in equal
-            for label, by in each.success.items()
-        ]
+        same, at_equal = _equal_table(equal, has_envs)
         tables.append(("validation success at equal budgets", same, at_equal))
         parts += [markdown_table(same, at_equal), equal_budgets_note(equal)]
     for name, head, lines in tables:
@@ -221,6 +213,19 @@ def _spent_table(
     return (*columns, "tuning trials"), [
         (*cells, count) for cells, count in zip(lines, counts, strict=True)
     ]
+
+
+def _equal_table(
+    equal: Sequence[EqualBudgets], has_envs: bool
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Columns and lines of success at equal budgets: of those that all games have counted."""
+    common = [name for name in BUDGETS if all(name in each.amounts for each in equal)]
+    lines = [
+        (f"{each.env}: {label}" if has_envs else label, *(show_number(by[name]) for name in common))
+        for each in equal
+        for label, by in each.success.items()
+    ]
+    return ("arm", *(f"at equal {name.replace('_', ' ')}" for name in common)), lines
 
 
 def _show_triple(value: Triple | None) -> str:

@@ -24,10 +24,10 @@ NUM_TREES = (6, 0, 1)
 DENOMINATOR = 3.0
 
 
-def batch_of(trees: list[TrajectoryTree]) -> Batch:
+def batch_of(trees: list[TrajectoryTree], pad_id: int = 0) -> Batch:
     """Rows that differ in everything; those of a tree are the same in every batch."""
     credits = [credit_of(trajectory_credit, tree, LossConfig()) for tree in trees]
-    batch = collate(trees, credits, 0, keep_zero_advantage=True, denominator=DENOMINATOR)
+    batch = collate(trees, credits, pad_id, keep_zero_advantage=True, denominator=DENOMINATOR)
     old = torch.where(batch.loss_mask, -batch.token_ids / 7, 0.0)
     return replace(
         batch,
@@ -53,7 +53,8 @@ def work() -> None:
     first = sum(NUM_TREES[: rank()])
     trees = [uneven_tree("state", seed % NUM_TREES[0]) for seed in range(sum(NUM_TREES))]
     whole = batch_of(trees)
-    own, num_groups = number_across_ranks(batch_of(trees[first : first + NUM_TREES[rank()]]))
+    own_trees = trees[first : first + NUM_TREES[rank()]]
+    own, num_groups = number_across_ranks(batch_of(own_trees, pad_id=7))
     assert num_groups == whole.num_groups
     check_equal(gather_rows(own), whole)
     for shares in (True, False):

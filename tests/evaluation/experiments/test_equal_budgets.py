@@ -15,7 +15,7 @@ from sesa_agent.evaluation.experiments.equal_budgets import (
 def curve(*points) -> list[dict[str, float]]:
     """Evaluations of (calls, environment steps, seconds, success) or with processor time too."""
     names = ("policy_calls", "env_steps", "seconds", "cpu_seconds")
-    return [{**dict(zip(names, point, strict=False)), METRIC: point[-1]} for point in points]
+    return [{**dict(zip(names, point[:-1], strict=False)), METRIC: point[-1]} for point in points]
 
 
 def result(label, *points, env="sokoban"):

@@ -105,6 +105,8 @@ def test_the_best_settings_are_compared_and_their_trials_are_shown(sesa_agent, h
     code, out, err = sesa_agent(*words, "--seeds", 1, "--episodes", 4)
     assert (code, err) == (0, "")
     assert f"Not tuned by {ledger}, so with the settings of their presets: gigpo." in out
+    code, _, err = sesa_agent("compare", "--env", "sokoban", "--tuned", ledger)
+    assert (code, err.count("\n")) == (2, 1) and "--tuned must be a tuning of sokoban" in err
     compared = json.loads(Path("results/frozen_lake.json").read_text())
     assert compared["trials"] == {"ragen": 3, "sesa": 3}
     best = next(row for row in values["rows"] if (row["rung"], row["arm"]) == (1, "sesa"))
