@@ -11,6 +11,7 @@ Pure: no model is needed. Letters: N rows of T padded tokens, a sequence of L to
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -92,7 +93,7 @@ def share_prefixes(token_ids: Tensor, attention_mask: Tensor, min_run: int = MIN
         attention_mask: (N, T) bool, False on the padding on the right; no row is empty.
         min_run: shortest stretch that is shared, at least 1 token.
     """
-    ids, lengths = token_ids.numpy(), attention_mask.sum(dim=1).numpy()
+    ids, lengths = token_ids.numpy(), attention_mask.sum(dim=1, dtype=torch.int32).numpy()
     order = lexicographic_order(token_ids, attention_mask)
     runs, ends = _find_runs(order, lengths, _shared_lengths(ids, lengths, order), min_run)
     places = np.zeros(ids.shape, dtype=np.int64)
@@ -116,8 +117,9 @@ def share_prefixes(token_ids: Tensor, attention_mask: Tensor, min_run: int = MIN
 
 def lexicographic_order(token_ids: Tensor, attention_mask: Tensor) -> list[int]:
     """Sort rows by their first token, then the second and so on, so similar rows are neighbours."""
-    ids = torch.where(attention_mask, token_ids + 1, 0).numpy().astype(">u4")  # padding sorts first
-    texts = [row.tobytes() for row in ids]
+    lengths = attention_mask.sum(dim=1, dtype=torch.int32).tolist()
+    rows = zip(token_ids.numpy(), lengths, strict=True)
+    texts = [row[:length].astype(">u4").tobytes() for row, length in rows]
     return sorted(range(len(texts)), key=texts.__getitem__)
 
 
@@ -132,7 +134,7 @@ def new_lengths(
         order: rows in lexicographic order; may leave some out.
         min_run: as in `share_prefixes`.
     """
-    ids, lengths = token_ids.numpy(), attention_mask.sum(dim=1).numpy()
+    ids, lengths = token_ids.numpy(), attention_mask.sum(dim=1, dtype=torch.int32).numpy()
     shared = np.concatenate([[0], _shared_lengths(ids, lengths, order)])[: len(order)]
     # Up to `min_run - 1` tokens before the rows diverge may be too few for a run of their own.
     reused = np.maximum(shared - (min_run - 1), 0)
@@ -141,10 +143,12 @@ def new_lengths(
 
 def _shared_lengths(ids: np.ndarray, lengths: np.ndarray, order: Sequence[int]) -> np.ndarray:
     """Return the lengths of the prefixes that neighbours in `order` share, (num_rows - 1,)."""
-    ids, lengths = ids[list(order)], lengths[list(order)]
-    differs = ids[1:] != ids[:-1]
-    first = np.where(differs.any(axis=1), differs.argmax(axis=1), ids.shape[1])
-    return np.minimum(first, np.minimum(lengths[1:], lengths[:-1]))
+    shared = []
+    for row, other in pairwise(order):
+        shortest = min(lengths[row], lengths[other])
+        differs = (ids[row, :shortest] != ids[other, :shortest]).nonzero()[0]
+        shared.append(differs[0] if len(differs) else shortest)
+    return np.array(shared, dtype=int)
 
 
 def _find_runs(

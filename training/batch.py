@@ -64,6 +64,11 @@ class Batch:
         return len(self.token_ids)
 
     @property
+    def lengths(self) -> Tensor:
+        """Tokens of each row, (N,) int32; a sum in int64 would first copy the whole mask to it."""
+        return self.attention_mask.sum(dim=1, dtype=torch.int32)
+
+    @property
     def num_tokens(self) -> int:
         """Number of sampled tokens that are trained."""
         return int(self.count.sum())
@@ -83,8 +88,7 @@ class Batch:
     def select(self, rows: Tensor | Sequence[int]) -> "Batch":
         """Select rows and drop padding that none of them needs. Turns keep their indices."""
         rows = torch.as_tensor(rows, dtype=torch.int64, device=self.token_ids.device)
-        lengths = self.attention_mask[rows].sum(dim=1)
-        length = int(lengths.max()) if len(rows) else 0
+        length = int(self.lengths[rows].max()) if len(rows) else 0
         chosen = {
             field.name: getattr(self, field.name)[rows, :length]
             for field in fields(self)

@@ -17,7 +17,7 @@ from ..agents.policy import Policy
 from ..agents.prefix_rows import lexicographic_order, new_lengths
 from .batch import Batch, collate_pairs
 from .distributed import all_gather, come_to_exchange, largest, world_size
-from .row_exchange import exchange_rows
+from .row_exchange import exchange_rows, pack_rows
 
 MAX_READ = 4
 """With shared prefixes, the rows of a micro-batch have at most `MAX_READ * max_tokens` tokens,
@@ -88,9 +88,10 @@ def deal_rows(policy: Policy, batch: Batch) -> Batch:
     costs = _row_costs(batch, order, names, policy.can_share_prefix)
     known = all_gather([[*vars(cost).values()] for cost in costs])
     owners = deal([RowCost(*values) for part in known for values in part], world_size())
-    rows = [copy for cost in costs for copy in copies[cost.name]]
-    places = [owners[cost.name] for cost in costs for _ in copies[cost.name]]
-    return exchange_rows(batch, rows, places)
+    costs.sort(key=lambda cost: owners[cost.name])
+    packed = pack_rows(batch, [row for cost in costs for row in copies[cost.name]])
+    del batch  # maybe the last reference: old rows need not be kept while new ones come
+    return exchange_rows(packed, [owners[cost.name] for cost in costs for _ in copies[cost.name]])
 
 
 def deal(rows: Sequence[RowCost], num: int) -> dict[str, int]:
@@ -120,7 +121,7 @@ def _row_costs(
     batch: Batch, order: Sequence[int], names: Mapping[int, str], share_prefix: bool
 ) -> list[RowCost]:
     """The costs of rows that are computed in an order."""
-    lengths = batch.attention_mask.sum(dim=1).tolist()
+    lengths = batch.lengths.tolist()
     starts = batch.loss_mask.int().argmax(dim=1).tolist() if len(batch) else []
     ids = batch.token_ids.numpy()
     costs = []
@@ -136,7 +137,7 @@ def row_names(batch: Batch) -> list[str]:
     parts = (batch.token_ids, batch.loss_mask, batch.kl_mask, batch.proxy_logprobs != 0)
     arrays = [part.numpy() for part in parts]
     names = []
-    for row, length in enumerate(batch.attention_mask.sum(dim=1).tolist()):
+    for row, length in enumerate(batch.lengths.tolist()):
         content = blake2b(digest_size=8)
         for array in arrays:
             content.update(array[row, :length].data)
@@ -148,7 +149,7 @@ def _added_tokens(batch: Batch, order: Sequence[int], share_prefix: bool) -> lis
     """Tokens that each row adds to those before it, (len(order),)."""
     if share_prefix and order:
         return new_lengths(batch.token_ids, batch.attention_mask, order)
-    lengths = batch.attention_mask.sum(dim=1).tolist()
+    lengths = batch.lengths.tolist()
     return [lengths[row] for row in order]
 
 
@@ -232,7 +233,7 @@ def computing_order(batch: Batch, share_prefix: bool = False) -> list[int]:
     """
     if share_prefix:
         return lexicographic_order(batch.token_ids, batch.attention_mask)
-    lengths = batch.attention_mask.sum(dim=1).tolist()
+    lengths = batch.lengths.tolist()
     return sorted(range(len(batch)), key=lambda row: -lengths[row])
 
 
@@ -250,7 +251,7 @@ def group_rows(
         order: rows to group, in the order of `computing_order`.
         share_prefix: whether prefixes are shared.
     """
-    lengths = batch.attention_mask.sum(dim=1).tolist()
+    lengths = batch.lengths.tolist()
     if share_prefix:
         return _prefix_groups(batch, max_tokens, order, lengths)
     groups: list[list[int]] = []

@@ -5,7 +5,7 @@ A row travels without padding, and of what stands outside of its trained tokens 
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -28,94 +28,124 @@ TRAINED = (
     "count",
 )
 """Fields of a batch that say nothing outside of `loss_mask`."""
+WIDE = {torch.int32: torch.int64, torch.uint8: torch.bool}
+"""Formats in a batch of values that travel in smaller ones."""
 
 
-def number_across_ranks(batch: Batch) -> tuple[Batch, int]:
+def number_across_ranks(batch: Batch) -> Batch:
     """Number turns and prompt groups across the ranks, in rank order.
 
     Args:
         batch: this rank's rows, numbered from 0 as `collate` does.
 
     Returns:
-        The rows, with what is known of the turns of all ranks, and the number of all groups.
+        The rows, with what is known of the turns of all ranks.
     """
     if world_size() == 1:
-        return batch, batch.num_groups
+        return batch
     turns = torch.stack([batch.proposal_index, batch.depth])  # (2, num_turns)
     known = all_gather([turns.tolist(), batch.num_groups])
     everyones = torch.cat([turns.new_tensor(own) for own, _ in known], dim=1)
     first_turn = sum(len(own[0]) for own, _ in known[: rank()])
     first_group = sum(num_groups for _, num_groups in known[: rank()])
-    numbered = replace(
+    return replace(
         batch,
-        turn=torch.where(batch.loss_mask, batch.turn + first_turn, -1),
+        turn=(batch.turn + first_turn).masked_fill_(~batch.loss_mask, -1),
         proposal_index=everyones[0],
         depth=everyones[1],
         prompt_group=batch.prompt_group + first_group,
     )
-    return numbered, sum(num_groups for _, num_groups in known)
 
 
-def exchange_rows(batch: Batch, rows: Sequence[int], owners: Sequence[int]) -> Batch:
-    """Send rows to their owners; all ranks must call it. A rank's own rows are only copied.
+@dataclass
+class PackedRows:
+    """Rows without padding, and of `TRAINED` only the values of trained tokens."""
+
+    lengths: Tensor
+    """(n,) int32, tokens of each row."""
+    num_trained: Tensor
+    """(n,) int32, trained tokens of each row."""
+    prompt_group: Tensor
+    """(n,) int64, as in `Batch`."""
+    values: dict[str, Tensor]
+    """`token_ids` and `loss_mask` of all tokens, and each of `TRAINED` of the trained ones."""
+    turns: dict[str, Tensor]
+    """What is known of the turns of all ranks: `proposal_index` and `depth`."""
+
+
+def pack_rows(batch: Batch, rows: Sequence[int]) -> PackedRows:
+    """Copy rows as they travel.
 
     Args:
         batch: this rank's rows, its turns and groups numbered across the ranks.
-        rows: (n,) indices in the batch; a row may be sent several times.
-        owners: (n,) rank that gets each of them.
+        rows: (n,) indices in the batch; a row may be packed several times.
+    """
+    chosen = torch.as_tensor(rows, dtype=torch.int64)
+    lengths, trained = batch.lengths[chosen], batch.loss_mask[chosen]
+    row, column = trained.nonzero(as_tuple=True)
+    places = (chosen * trained.shape[1])[row].add_(column)
+    del row, column
+    values = {name: _small(getattr(batch, name).take(places)) for name in TRAINED}
+    for name, kind in (("token_ids", np.int32), ("loss_mask", np.uint8)):
+        padded, ends = getattr(batch, name).numpy(), lengths.tolist()
+        parts = [padded[row, :end] for row, end in zip(rows, ends, strict=True)]
+        flat = np.concatenate([padded[:0].ravel(), *parts], dtype=kind, casting="unsafe")
+        values[name] = torch.from_numpy(flat)
+    return PackedRows(
+        lengths,
+        trained.sum(1, dtype=torch.int32),
+        batch.prompt_group[chosen],
+        values,
+        {"proposal_index": batch.proposal_index, "depth": batch.depth},
+    )
+
+
+def exchange_rows(packed: PackedRows, owners: Sequence[int]) -> Batch:
+    """Send rows to their owners; all ranks must call it.
+
+    Args:
+        packed: this rank's rows. Their values are taken out one after the other, so that memory
+            never holds all of them twice.
+        owners: (n,) rank that gets each of them, in ascending order.
 
     Returns:
-        The rows that this rank keeps, in the order of `rows`, and after them those that it got, by
-        the rank that sent them and then in its order.
+        The rows that this rank got, by the rank that sent them and then in its order.
     """
-    every_row, owner = (torch.as_tensor(each, dtype=torch.int64) for each in (rows, owners))
-    stays = owner == rank()
-    kept = every_row[stays]
-    order = owner[~stays].argsort(stable=True)
-    sent = every_row[~stays][order]
-    num_sent = torch.bincount(owner[~stays], minlength=world_size())
+    num_sent = torch.bincount(torch.as_tensor(owners, dtype=torch.int64), minlength=world_size())
     num_got = _send(num_sent, [1] * world_size(), [1] * world_size()).tolist()
     num_sent = num_sent.tolist()
+    lengths, num_trained, prompt_group = (
+        _send(values, num_sent, num_got)
+        for values in (packed.lengths, packed.num_trained, packed.prompt_group)
+    )
+    tokens = _sums(packed.lengths, num_sent), _sums(lengths, num_got)
+    trained = _sums(packed.num_trained, num_sent), _sums(num_trained, num_got)
+    is_set = [bool(packed.values[name].any()) for name in TRAINED]
+    is_sent = dict(zip(TRAINED, np.any(all_gather(is_set), axis=0), strict=True))
 
-    mask = batch.attention_mask[sent]
-    lengths = _send(mask.sum(1), num_sent, num_got)
-    own_lengths = batch.attention_mask[kept].sum(1)
-    width = max([0, *lengths.tolist(), *own_lengths.tolist()])
-    got = torch.arange(width) < lengths[:, None]
-
-    def pass_on(values: Tensor, sizes: tuple[Tensor, ...], fill: int = 0) -> Tensor:
-        """Send the values in the first of two masks to where the second is."""
-        sent_mask, got_mask = sizes
-        flat = _send(
-            _small(values[sent][sent_mask]),
-            _sizes(sent_mask, num_sent),
-            _sizes(got_mask, num_got),
-        )
-        result = values.new_full((len(kept) + len(got), width), fill)
-        result[: len(kept), : values.shape[1]] = values[kept, :width]
-        result[len(kept) :].masked_scatter_(got_mask, flat.to(values.dtype))
-        return result
-
-    all_lengths = torch.cat([own_lengths, lengths])
-    attention_mask = torch.arange(width) < all_lengths[:, None]
+    attention_mask = torch.arange(max([0, *lengths.tolist()])) < lengths[:, None]
+    in_row = attention_mask.flatten().nonzero()[:, 0]
+    loss_mask = torch.zeros_like(attention_mask)
+    loss_mask.view(-1)[in_row] = _send(packed.values.pop("loss_mask"), *tokens).bool()
     # Equal rows of several ranks must be equal in their padding too (`equal_rows`).
-    token_ids = pass_on(batch.token_ids, (mask, got)).masked_fill_(~attention_mask, 0)
-    loss_mask = pass_on(batch.loss_mask, (mask, got))
-    trained = batch.loss_mask[sent], loss_mask[len(kept) :]
-    is_set = np.any(all_gather([bool(getattr(batch, name).any()) for name in TRAINED]), axis=0)
-    fields = {
-        name: pass_on(getattr(batch, name), trained, -1 if name == "turn" else 0)
-        if is_sent  # all zeros, such as log-probabilities before they are scored, are made anew
-        else getattr(batch, name).new_zeros(loss_mask.shape)
-        for name, is_sent in zip(TRAINED, is_set, strict=True)
-    }
-    groups = _send(batch.prompt_group[sent], num_sent, num_got)
-    return replace(
-        batch,
+    token_ids = torch.zeros(loss_mask.shape, dtype=torch.int64)
+    token_ids.view(-1)[in_row] = _send(packed.values.pop("token_ids"), *tokens).long()
+    del in_row
+    places = loss_mask.flatten().nonzero()[:, 0]
+    fields = {}
+    for name in TRAINED:
+        values = packed.values.pop(name)
+        kind = WIDE.get(values.dtype, values.dtype)
+        fields[name] = torch.full(loss_mask.shape, -1 if name == "turn" else 0, dtype=kind)
+        # All zeros, such as log-probabilities before they are scored, need not travel.
+        got = _send(values, *trained).to(kind) if is_sent[name] else 0
+        fields[name].view(-1)[places] = got
+    return Batch(
         token_ids=token_ids,
         attention_mask=attention_mask,
         loss_mask=loss_mask,
-        prompt_group=torch.cat([batch.prompt_group[kept], groups]),
+        prompt_group=prompt_group,
+        **packed.turns,
         **fields,
     )
 
@@ -126,7 +156,7 @@ def gather_rows(batch: Batch) -> Batch:
         return batch
     num, size = len(batch), world_size()
     owners = [owner for owner in range(size) for _ in range(num)]
-    whole = exchange_rows(batch, [*range(num)] * size, owners)
+    whole = exchange_rows(pack_rows(batch, [*range(num)] * size), owners)
     return whole.select(_last_turns(whole).argsort())
 
 
@@ -140,14 +170,14 @@ def _last_turns(batch: Batch) -> Tensor:
     return batch.turn.max(dim=1).values if len(batch) else batch.turn.new_zeros(0)
 
 
-def _sizes(mask: Tensor, num_rows: Sequence[int]) -> list[int]:
+def _sums(counts: Tensor, num_rows: Sequence[int]) -> list[int]:
     """Values of each rank's rows."""
-    return [int(part.sum()) for part in mask.split(list(num_rows))]
+    return [int(part.sum()) for part in counts.split(list(num_rows))]
 
 
 def _small(values: Tensor) -> Tensor:
     """The values as they travel; integers must fit into 32 bits."""
-    kinds = {torch.int64: torch.int32, torch.bool: torch.uint8}
+    kinds = {wide: small for small, wide in WIDE.items()}
     return values.to(kinds.get(values.dtype, values.dtype))
 
 

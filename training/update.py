@@ -30,7 +30,7 @@ from .advantages import (
 )
 from .batch import Batch, collate
 from .checkpoint_files import has_optimizer
-from .distributed import all_gather, all_reduce, gather_lists, rank, world_size
+from .distributed import all_gather, all_reduce, gather_lists, largest, rank, world_size
 from .exploration import (
     EXPLORATIONS,
     STATISTICS,
@@ -123,11 +123,11 @@ class Learner:
                 before they reach the weights.
         """
         optim = cfg.optim
-        batch, num_groups = number_across_ranks(self._collate(trees, cfg, progress, returns))
+        batch = deal_rows(self.policy, self._collate(trees, cfg, progress, returns))
         num_rows, num_tokens = np.sum(all_gather([len(batch), batch.num_tokens]), axis=0)
         if not num_rows:
             return {"train/tokens": 0.0}
-        batch = deal_rows(self.policy, batch)
+        num_groups = largest(batch.num_groups)
         seed = np.random.SeedSequence([cfg.seed, progress.step]).generate_state(1)[0]
         generator = torch.Generator().manual_seed(int(seed))
         loss, metrics = cfg.loss, {}
@@ -224,7 +224,8 @@ class Learner:
         needs_all = loss.exploration in WITH_ALL_TOKENS
         keep_zero_advantage = bool(loss.entropy_coef or loss.kl_coef or needs_all)
         pad_id = self.policy.tokenizer.pad_token_id or 0
-        return collate(kept, credits, pad_id, keep_zero_advantage, denominator=total)
+        own = collate(kept, credits, pad_id, keep_zero_advantage, denominator=total)
+        return number_across_ranks(own)
 
     def _score(
         self, batch: Batch, cfg: Config, progress: Progress, generator: torch.Generator

@@ -83,8 +83,7 @@ def measure(num_turns: int) -> list[dict[str, Any]]:
     everyones = distributed.gather_lists(own, TreeSummary.to_json, TreeSummary.from_json)
     credits = [trajectory_credit(tree, leaf_returns(tree, 0.0), cfg.loss) for tree in trees]
     total = sum(distributed.all_gather(sum(credit.denominator for credit in credits)))
-    batch, _ = number_across_ranks(collate(trees, credits, 0, denominator=total))
-    batch = deal_rows(policy, batch)
+    batch = deal_rows(policy, number_across_ranks(collate(trees, credits, 0, denominator=total)))
     found = {
         "seconds": round(time.perf_counter() - started, 2),
         "cpu_seconds": round(time.process_time() - cpu, 2),
