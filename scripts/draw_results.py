@@ -5,7 +5,7 @@ NAME-dark.svg. A line is the mean over seeds, its band the 95 % t interval over 
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,9 @@ LABELS = {
     "eval/success_rate": "success",
     "eval/pass_ratio": "pass@16 / pass@1",
     "eval/coverage_at_32": "Coverage@32",
+    "eval/coverage_at_128": "Coverage@128",
 }
+REAL_LLM_ARMS = ("ragen", "maxrl", "sesa")
 INKS = {"light": "#1f2328", "dark": "#d1d7e0"}
 STYLE: dict[Any, Any] = {
     "font.size": 12,
@@ -39,23 +41,29 @@ Panel = Callable[[Axes, str], None]
 """Draws into axes, in a theme."""
 
 
-def curves(name: str, x: str, y: str) -> Panel:
+def curves(name: str, x: str, y: str, only: Collection[str] = ()) -> Panel:
     """What was measured on validation puzzles along training, a line for each arm.
 
     Args:
         name: the results file.
         x: what lies along the horizontal axis, as it is called in the curves.
         y: likewise along the vertical axis.
+        only: show these arms, and every seed instead of an interval; all arms if there are none.
     """
     lines: dict[str, list[list[tuple[float, float]]]] = {}
     for arm in read(name)["arms"]:
         line = [(row[x], row[y]) for row in arm["curve"] if y in row]
-        if line:
+        if line and (not only or arm["label"] in only):
             lines.setdefault(arm["label"], []).append(line)
 
     def panel(axes: Axes, theme: str) -> None:
         for label, colour in shown_colours(list(lines), theme).items():
-            axes.fill_between(*interval_band(lines[label]), color=colour, alpha=0.15, linewidth=0)
+            if only:
+                for line in lines[label]:
+                    axes.plot(*zip(*line, strict=True), color=colour, alpha=0.4, linewidth=1)
+            else:
+                band = interval_band(lines[label])
+                axes.fill_between(*band, color=colour, alpha=0.15, linewidth=0)
             axes.plot(*mean_line(lines[label]), color=colour, linewidth=2.5, label=label)
         axes.set(xlabel=LABELS[x], ylabel=LABELS[y], xlim=(0, None))
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
@@ -127,6 +135,10 @@ if __name__ == "__main__":
         "path-exploration": [
             curves("path-exploration", "policy_calls", "eval/coverage_at_32"),
             curves("path-exploration", "policy_calls", "eval/success_rate"),
+        ],
+        "countries": [
+            curves("real-llm-countries", "policy_calls", "eval/coverage_at_128", REAL_LLM_ARMS),
+            curves("real-llm-countries", "policy_calls", "eval/success_rate", REAL_LLM_ARMS),
         ],
         "answers": [pass_at_k("sudoku", "Sudoku"), pass_at_k("math", "sums")],
     }

@@ -48,6 +48,18 @@ def test_table_1_is_that_of_the_comparison(page, game, name):
     assert all(full.startswith(cell) for cell, full in zip(shown, measured, strict=True))
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/real-llm.md"])
+def test_numbers_of_the_pre_trained_model_are_those_of_its_runs(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    path = ROOT / "results" / "real-llm-countries.json"
+    rows = {row["label"]: row for row in json.loads(path.read_text(encoding="utf-8"))["table"]}
+    for label in ("ragen", "maxrl", "sesa"):
+        for metric in ("hit rate, T = 1", "coverage@128"):
+            found = rows[label]["values"][metric]
+            high = min(found["high"], 1)
+            assert f"{found['mean']:.3f} ({found['low']:.3f} to {high:.3f})" in text
+
+
 def test_the_closing_table_is_that_of_the_default_run():
     found = json.loads((ROOT / "results" / "sokoban_default_run.json").read_text(encoding="utf-8"))
     results = {name: Evaluation(**{**values, "pass_at_k": {}}) for name, values in found.items()}
