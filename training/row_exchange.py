@@ -1,7 +1,8 @@
 """Moves rows of a batch between the ranks, as tensors.
 
 A row travels without padding, and of what stands outside of its trained tokens only the token ids:
-9 bytes a token or less, where a padded row takes 43 in memory. Nothing is parsed.
+5 bytes a token and some 28 more of a trained one, where memory holds about 50 of every token and of
+padding. Nothing is parsed.
 """
 
 from collections.abc import Sequence
