@@ -93,7 +93,7 @@ def share_prefixes(token_ids: Tensor, attention_mask: Tensor, min_run: int = MIN
         attention_mask: (N, T) bool, False on the padding on the right; no row is empty.
         min_run: shortest stretch that is shared, at least 1 token.
     """
-    ids, lengths = token_ids.numpy(), attention_mask.sum(dim=1, dtype=torch.int32).numpy()
+    ids, lengths = token_ids.numpy(), row_lengths(attention_mask).numpy()
     order = lexicographic_order(token_ids, attention_mask)
     runs, ends = _find_runs(order, lengths, _shared_lengths(ids, lengths, order), min_run)
     places = np.zeros(ids.shape, dtype=np.int64)
@@ -115,9 +115,14 @@ def share_prefixes(token_ids: Tensor, attention_mask: Tensor, min_run: int = MIN
     )
 
 
+def row_lengths(attention_mask: Tensor) -> Tensor:
+    """Tokens of each row, (N,) int32; a sum in int64 would first copy the whole mask to it."""
+    return attention_mask.sum(dim=1, dtype=torch.int32)
+
+
 def lexicographic_order(token_ids: Tensor, attention_mask: Tensor) -> list[int]:
     """Sort rows by their first token, then the second and so on, so similar rows are neighbours."""
-    lengths = attention_mask.sum(dim=1, dtype=torch.int32).tolist()
+    lengths = row_lengths(attention_mask).tolist()
     rows = zip(token_ids.numpy(), lengths, strict=True)
     texts = [row[:length].astype(">u4").tobytes() for row, length in rows]
     return sorted(range(len(texts)), key=texts.__getitem__)
@@ -134,7 +139,7 @@ def new_lengths(
         order: rows in lexicographic order; may leave some out.
         min_run: as in `share_prefixes`.
     """
-    ids, lengths = token_ids.numpy(), attention_mask.sum(dim=1, dtype=torch.int32).numpy()
+    ids, lengths = token_ids.numpy(), row_lengths(attention_mask).numpy()
     shared = np.concatenate([[0], _shared_lengths(ids, lengths, order)])[: len(order)]
     # Up to `min_run - 1` tokens before the rows diverge may be too few for a run of their own.
     reused = np.maximum(shared - (min_run - 1), 0)

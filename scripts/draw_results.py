@@ -1,7 +1,8 @@
 """Draws the pictures of README and docs/results.md: `python scripts/draw_results.py`.
 
 From results/*.json, each in a light and a dark variant, docs/images/NAME-light.svg and
-NAME-dark.svg. A line is the mean over seeds, its band the 95 % t interval over seeds.
+NAME-dark.svg. A line is the mean over seeds, its band the 95 % t interval over seeds; thin
+lines are single seeds.
 """
 
 import json
@@ -28,6 +29,7 @@ LABELS = {
     "eval/coverage_at_128": "Coverage@128",
 }
 REAL_LLM_ARMS = ("ragen", "maxrl", "sesa")
+"""What is shown of a pre-trained model: the baseline, its best rival and ours."""
 INKS = {"light": "#1f2328", "dark": "#d1d7e0"}
 STYLE: dict[Any, Any] = {
     "font.size": 12,

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..agents.prefix_rows import row_lengths
 from ..sampling.trajectory import ROOT, TrajectoryTree, Turn
 from .credit import Credit
 
@@ -65,8 +66,8 @@ class Batch:
 
     @property
     def lengths(self) -> Tensor:
-        """Tokens of each row, (N,) int32; a sum in int64 would first copy the whole mask to it."""
-        return self.attention_mask.sum(dim=1, dtype=torch.int32)
+        """Tokens of each row, (N,) int32."""
+        return row_lengths(self.attention_mask)
 
     @property
     def num_tokens(self) -> int:

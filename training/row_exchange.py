@@ -83,9 +83,9 @@ def pack_rows(batch: Batch, rows: Sequence[int]) -> PackedRows:
     """
     chosen = torch.as_tensor(rows, dtype=torch.int64)
     lengths, trained = batch.lengths[chosen], batch.loss_mask[chosen]
-    row, column = trained.nonzero(as_tuple=True)
-    places = (chosen * trained.shape[1])[row].add_(column)
-    del row, column
+    which, column = trained.nonzero(as_tuple=True)
+    places = (chosen * trained.shape[1])[which].add_(column)
+    del which, column
     values = {name: _small(getattr(batch, name).take(places)) for name in TRAINED}
     for name, kind in (("token_ids", np.int32), ("loss_mask", np.uint8)):
         padded, ends = getattr(batch, name).numpy(), lengths.tolist()
@@ -125,22 +125,23 @@ def exchange_rows(packed: PackedRows, owners: Sequence[int]) -> Batch:
     is_sent = dict(zip(TRAINED, np.any(all_gather(is_set), axis=0), strict=True))
 
     attention_mask = torch.arange(max([0, *lengths.tolist()])) < lengths[:, None]
-    in_row = attention_mask.flatten().nonzero()[:, 0]
-    loss_mask = torch.zeros_like(attention_mask)
-    loss_mask.view(-1)[in_row] = _send(packed.values.pop("loss_mask"), *tokens).bool()
-    # Equal rows of several ranks must be equal in their padding too (`equal_rows`).
-    token_ids = torch.zeros(loss_mask.shape, dtype=torch.int64)
-    token_ids.view(-1)[in_row] = _send(packed.values.pop("token_ids"), *tokens).long()
-    del in_row
-    places = loss_mask.flatten().nonzero()[:, 0]
-    fields = {}
-    for name in TRAINED:
-        values = packed.values.pop(name)
+
+    def lay_out(values: Tensor, places: Tensor, fill: int = 0) -> Tensor:
         kind = WIDE.get(values.dtype, values.dtype)
-        fields[name] = torch.full(loss_mask.shape, -1 if name == "turn" else 0, dtype=kind)
+        padded = torch.full(attention_mask.shape, fill, dtype=kind)
+        padded.view(-1)[places] = values.to(kind)
+        return padded
+
+    places = attention_mask.flatten().nonzero()[:, 0]
+    loss_mask = lay_out(_send(packed.values.pop("loss_mask"), *tokens), places)
+    # Equal rows of several ranks must be equal in their padding too (`equal_rows`), so it is 0.
+    token_ids = lay_out(_send(packed.values.pop("token_ids"), *tokens), places)
+    places, fields = loss_mask.flatten().nonzero()[:, 0], {}
+    for name in TRAINED:
+        own = packed.values.pop(name)
         # All zeros, such as log-probabilities before they are scored, need not travel.
-        got = _send(values, *trained).to(kind) if is_sent[name] else 0
-        fields[name].view(-1)[places] = got
+        got = _send(own, *trained) if is_sent[name] else own.new_zeros(len(places))
+        fields[name] = lay_out(got, places, -1 if name == "turn" else 0)
     return Batch(
         token_ids=token_ids,
         attention_mask=attention_mask,

@@ -1,8 +1,6 @@
 import json
 import shutil
 import subprocess
-import sys
-import textwrap
 from pathlib import Path
 
 import pytest
@@ -221,55 +219,6 @@ def test_a_saved_step_is_left_as_it_is(tmp_path, optimizer):
     assert json.loads((checkpoint / "model" / "config.json").read_text()) == {"text": "first"}
 
 
-def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path):
-    """Processes that save without pause are killed, each 7 ms later in its life than the last."""
-    script = textwrap.dedent(
-        """
-        import itertools, os, pathlib, signal, sys, time, torch
-        from sesa_agent.training.checkpoint import latest_checkpoint, save_checkpoint
-        from sesa_agent.training.optimizer_files import load_optimizer
-        from sesa_agent.training.checkpoint_files import read_state
-        from sesa_agent.training.progress import Progress
-        torch.set_num_threads(1)  # a forked child has no pool of threads to wait for
-        folder = pathlib.Path(sys.argv[1])
-        parameter = torch.nn.Parameter(torch.ones(20_000))
-        parameter.grad = torch.ones(20_000)
-        optimizer = torch.optim.AdamW([parameter])
-
-        def save(step):
-            optimizer.step()
-            save_checkpoint(folder, save_model=lambda path: (path / "w").write_text("w"),
-                            optimizer=optimizer, state=vars(Progress(step=step)), keep=1)
-
-        def names():
-            entries = (folder / "checkpoints").iterdir()
-            return [entry.name for entry in entries if entry.name.startswith("step-")]
-
-        save(0)
-        for attempt in range(8):
-            step = read_state(latest_checkpoint(folder))["step"]
-            print(step)
-            child = os.fork()
-            if child == 0:
-                for later in itertools.count(step + 1):
-                    save(later)
-            while max(names(), default="") <= f"step-{step:06d}":  # until it has saved once
-                time.sleep(0.002)
-            time.sleep(0.007 * attempt)
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            load_optimizer(latest_checkpoint(folder), optimizer)
-        """
-    )
-    command = [sys.executable, "-c", script, str(tmp_path)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert result.returncode == 0, result.stderr
-    steps = [int(line) for line in result.stdout.split()]
-    assert len(steps) == 8
-    assert steps == sorted(steps)
-    assert steps[-1] > 0
-
-
 # ---- damage ----
 
 
@@ -444,81 +393,6 @@ def test_a_moment_of_another_shape_is_refused(saved, shape):
     save_file(content, path, metadata={"param_groups": groups, "scalars": "{}"})
     with pytest.raises(SettingError, match="0.exp_avg has shape"):
         load_optimizer(newest(saved), optimizer)
-
-
-@pytest.mark.parametrize("keep", [1, 2])
-def test_a_kill_at_any_file_operation_leaves_a_run_to_resume(tmp_path, keep):
-    """A process dies at its k-th open, mkdir, rename or removal in the run folder, for every k.
-
-    What it leaves is resumed with its optimiser, so bit for bit, and no older one is damaged.
-    """
-    script = textwrap.dedent(
-        """
-        import os, pathlib, shutil, sys, torch
-        from safetensors.torch import save_file
-        from sesa_agent.training.checkpoint_files import PARTS
-        from sesa_agent.training.checkpoint import checkpoints
-        from sesa_agent.training.damage import find_damage
-        from sesa_agent.training.checkpoint_files import has_optimizer
-        from sesa_agent.training.checkpoint import latest_checkpoint
-        from sesa_agent.training.checkpoint import save_checkpoint
-        from sesa_agent.training.progress import Progress
-        torch.set_num_threads(1)
-        root, keep = pathlib.Path(sys.argv[1]), int(sys.argv[2])
-        parameter = torch.nn.Parameter(torch.ones(9))
-        parameter.grad = torch.ones(9)
-        optimizer = torch.optim.AdamW([parameter])
-        optimizer.step()
-
-        def save_model(path):
-            (path / "config.json").write_text("{}")
-            save_file({"w": parameter.detach()}, path / "model.safetensors")
-
-        def save(folder, step):
-            save_checkpoint(folder, save_model=save_model, optimizer=optimizer,
-                            state=vars(Progress(step=step)), keep=keep)
-
-        def save_until(folder, step, last):
-            left = last
-
-            def count(event, arguments):
-                nonlocal left
-                if event.startswith(("open", "os.", "shutil.")) and str(root) in str(arguments):
-                    left -= 1
-                    if not left:
-                        os._exit(9)
-
-            sys.addaudithook(count)
-            save(folder, step)
-            os._exit(0)
-
-        k = code = 1
-        while code:
-            folder = root / str(k)
-            for step in (1, 2):
-                save(folder, step)
-            child = os.fork()
-            if child == 0:
-                save_until(folder, 3, k)
-            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-            found = latest_checkpoint(folder, repair=True)
-            assert found.name in ("step-000002", "step-000003"), found
-            assert has_optimizer(found)
-            assert not any(find_damage(path, PARTS) for path in checkpoints(folder))
-            save(folder, 3)  # the run, resumed, goes on to save
-            left = sorted(path.name for path in (folder / "checkpoints").iterdir())
-            assert left == ["step-000002", "step-000003"][-keep:]
-            assert not any(find_damage(path, PARTS) for path in checkpoints(folder))
-            states = (folder / "checkpoints").glob("*/optimizer.safetensors")
-            assert [path.parent.name for path in states] == ["step-000003"]
-            k += 1
-        print(k)
-        """
-    )
-    command = [sys.executable, "-c", script, str(tmp_path), str(keep)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert result.returncode == 0, result.stderr
-    assert int(result.stdout) > 25
 
 
 def test_of_a_run_that_has_ended_the_newest_weights_may_stay_or_nothing(tmp_path, optimizer):
